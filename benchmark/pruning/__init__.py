@@ -1,0 +1,1 @@
+"""What is pruned, how it is chosen, how it stays zero, and what it saves."""
