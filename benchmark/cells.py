@@ -1,0 +1,191 @@
+"""The vocabulary of the suite: Problem, Budget and Cell, with their identities and seeds.
+
+Everything here is a frozen value, and nothing here imports another module of ours. An identity is a readable
+slug plus a hash over what changes the result and nothing else: no path, host, device, date or worker count. A field
+at its default is left out of the hash, so that a field added later leaves every existing identity as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+HASH_LENGTH = 12
+SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""Names that end up in file names: no separator, no leading dot, so that none can leave the results folder."""
+
+Scalar = bool | int | float | str
+Hyperparameters = tuple[tuple[str, Scalar], ...]
+
+
+def digest(value: object) -> str:
+    """Short hash of a JSON value, independent of the order of its keys."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:HASH_LENGTH]
+
+
+class Problem(BaseModel):
+    """What a sweep trains on: a data set, a model and the recipe of its dense run.
+
+    Defaults are the ones that the CIFAR and ImageNet recipes of the paper (Appendix B) have in common; a problem's
+    YAML file says what differs. Learning rates are per iteration of SGD on the mean cross-entropy of a batch.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    name: str
+    dataset: str
+    model: str
+    width: int = Field(default=0, ge=0, description="channels of the first stage; 0 is the model's own")
+    classes: int = Field(default=10, ge=2)
+    image_size: int = Field(default=32, ge=1, description="pixels a side")
+    channels: int = Field(default=3, ge=1)
+    epochs: int = Field(gt=0, le=100_000, description="epochs of the dense run, T in the paper")
+    batch_size: int = Field(default=128, gt=0)
+    learning_rate: float = Field(default=0.1, gt=0)
+    decay: Literal["step", "linear", "cosine"] = "step"
+    milestones: tuple[float, ...] = Field(default=(), description="epochs at which the step decay multiplies by gamma")
+    gamma: float = Field(default=0.1, gt=0, le=1)
+    warmup_epochs: float = Field(default=0, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = True
+    weight_decay: float = Field(default=1e-4, ge=0)
+    crop_padding: int = Field(default=0, ge=0, description="random crops after padding by so many pixels")
+    flip: bool = False
+    rotation: float = Field(default=0, ge=0, le=180, description="random rotations by up to so many degrees")
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of the training images held out")
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    recalibration_batches: int = Field(
+        default=100, ge=0, description="batches of the batch-norm pass after pruning; 0 turns it off"
+    )
+
+    @field_validator("name", "dataset", "model")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not SLUG.fullmatch(value):
+            raise ValueError("letters, digits, '_', '.' and '-' only")
+        return value
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> Problem:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError("milestones must increase")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} is longer than the run's {self.epochs} epochs")
+        return self
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of the recipe. The name is left out: renaming a problem does not change its results."""
+        return digest(self.model_dump(mode="json", exclude_defaults=True, exclude={"name"}))
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long to retrain, with its unit: "2.22%" of the dense run, "10ep" (epochs) or "500it" (iterations)."""
+
+    amount: float
+    unit: Literal["%", "ep", "it"]
+
+    @classmethod
+    def parse(cls, text: object) -> Budget:
+        """Raises ValueError that says what is accepted."""
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|ep|it)\s*", str(text))
+        if not match or (match[2] == "it" and "." in match[1]):
+            raise ValueError(f"budget {text!r} is not a number with a unit: write '2.22%', '10ep' or '500it'")
+        return cls(float(match[1]), match[2])  # type: ignore[arg-type]
+
+    def iterations(self, dense_epochs: int, iterations_per_epoch: int) -> int:
+        """Iterations of the whole budget, rounded to the nearest."""
+        if self.unit == "it":
+            return int(self.amount)
+        epochs = self.amount if self.unit == "ep" else self.amount / 100 * dense_epochs
+        return round(epochs * iterations_per_epoch)
+
+    def __str__(self) -> str:
+        return f"{self.amount:g}{self.unit}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run of a grid: everything that decides its result.
+
+    `schedule` and `budget` are None for runs that do not retrain (the dense run, methods that prune while they train);
+    `sparsity` is the fraction of the prunable weights to remove, None for the dense run.
+    """
+
+    problem: Problem
+    method: str
+    seed: int
+    schedule: str | None = None
+    sparsity: float | None = None
+    budget: Budget | None = None
+    hyperparameters: Hyperparameters = ()
+
+    def __post_init__(self) -> None:
+        if self.sparsity is not None and not 0 < self.sparsity < 1:
+            raise ValueError(f"sparsity {self.sparsity!r} is not a fraction pruned: a number above 0 and below 1")
+        if self.seed < 0:
+            raise ValueError(f"seed {self.seed} is negative")
+
+    @classmethod
+    def dense(cls, problem: Problem, seed: int) -> Cell:
+        return cls(problem, "dense", seed)
+
+    @property
+    def is_dense(self) -> bool:
+        return self.method == "dense"
+
+    @cached_property
+    def hash(self) -> str:
+        """Hash of what changes the result; pinned by tests/test_identity.py."""
+        own: dict[str, Any] = {"problem": self.problem.identity, "method": self.method, "seed": self.seed}
+        if self.schedule is not None:
+            own["schedule"] = self.schedule
+        if self.sparsity is not None:
+            own["sparsity"] = self.sparsity
+        if self.budget is not None:
+            own["budget"] = str(self.budget)
+        if self.hyperparameters:
+            own["hyperparameters"] = dict(self.hyperparameters)
+        return digest(own)
+
+    @cached_property
+    def id(self) -> str:
+        """File-name-safe identity, such as digits-IMP-ALLR-s0.9-b2.22pct-seed0-3f2a9c1b7d04."""
+        parts = [self.problem.name, self.method]
+        if self.schedule is not None:
+            parts.append(self.schedule)
+        if self.sparsity is not None:
+            parts.append(f"s{self.sparsity:g}")
+        if self.budget is not None:
+            parts.append(f"b{self.budget}".replace("%", "pct"))
+        parts += [f"seed{self.seed}", self.hash]
+        return re.sub(r"[^A-Za-z0-9_.-]", "_", "-".join(parts))
+
+    def with_seed(self, seed: int) -> Cell:
+        return replace(self, seed=seed)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON form, complete: `from_json` restores an equal cell."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["problem"] = self.problem.model_dump(mode="json")
+        values["budget"] = None if self.budget is None else str(self.budget)
+        values["hyperparameters"] = dict(self.hyperparameters)
+        return values
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Cell:
+        values = dict(values)
+        values["problem"] = Problem.model_validate(values["problem"])
+        values["budget"] = None if values["budget"] is None else Budget.parse(values["budget"])
+        values["hyperparameters"] = tuple(sorted(values["hyperparameters"].items()))
+        return cls(**values)

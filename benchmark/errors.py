@@ -1,0 +1,11 @@
+"""The one exception that users see as a line of text rather than a traceback."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A mistake in what the user wrote or a place that cannot be used.
+
+    The message is one line that names the file or option, the key, the value and what is accepted. Command-line
+    programs print it after "error: " and exit with code 2.
+    """

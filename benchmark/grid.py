@@ -1,0 +1,259 @@
+"""From a sweep file to validated cells.
+
+    sweeps/NAME.yaml            title, problem, seeds, and grids of methods x schedules x sparsities x budgets
+    sweeps/problems/NAME.yaml   the recipe of a problem (benchmark.cells.Problem) and hints for running it
+
+Errors are UserErrors that name the file, the key, the value and what is accepted.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from benchmark.cells import SLUG, Budget, Cell, Problem, Scalar
+from benchmark.errors import UserError
+from benchmark.methods import check_hyperparameters, declaration
+from benchmark.training.schedules import resolve
+
+SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
+AXES = ("method", "schedule", "sparsity", "budget", "seed", "hyperparameters")
+DEFAULT_ORDER = ("seed", "sparsity", "budget", "method", "hyperparameters", "schedule")
+"""Outermost axis first: every schedule of one column runs before the next column, one seed after the other."""
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Execution(_Strict):
+    """How to run a problem; nothing here changes a result."""
+
+    threads: int | None = Field(default=None, ge=1, description="threads of a worker at most; default cores / workers")
+    training_images: int | None = Field(default=None, ge=1)
+    seconds_per_epoch: float | None = Field(default=None, gt=0)
+
+
+class ProblemFile(_Strict):
+    about: str = ""
+    recipe: dict[str, Any]
+    execution: Execution = Execution()
+
+
+class Grid(_Strict):
+    """The product of its lists. Methods that do not retrain leave schedule and budget out."""
+
+    method: str
+    sparsity: tuple[float, ...] = Field(min_length=1)
+    schedule: tuple[str, ...] = ()
+    budget: tuple[str, ...] = ()
+    hyperparameters: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
+
+    @field_validator("sparsity", mode="before")
+    @classmethod
+    def _fractions(cls, values: Any) -> Any:
+        for value in values if isinstance(values, list) else [values]:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+                raise ValueError(f"{value!r} is not a fraction pruned: a number above 0 and below 1")
+        return values
+
+    @field_validator("budget")
+    @classmethod
+    def _budgets(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(Budget.parse(value)) for value in values)
+
+
+class SweepFile(_Strict):
+    title: str
+    problem: str = "digits"
+    seeds: int | tuple[int, ...] = 3
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    grids: tuple[Grid, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A named list of cells on one problem, in the order in which they should run."""
+
+    name: str
+    title: str
+    problem: Problem
+    execution: Execution
+    seeds: tuple[int, ...]
+    cells: tuple[Cell, ...]
+
+
+def load_sweep(
+    name: str,
+    problem: str | None = None,
+    seeds: str | int | Sequence[int] | None = None,
+    only: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+    order: str | Sequence[str] | None = None,
+    folder: Path = SWEEPS,
+) -> Sweep:
+    """The cells of sweeps/NAME.yaml, with the command line's changes.
+
+    seeds: a count ("5" is 0..4) or a list ("0,3,7"). only: filters such as "schedule=ALLR,sparsity=0.9"; a cell
+    stays if it meets every part of any of them. settings: recipe fields to override. order: axes, outermost first.
+    Raises UserError.
+    """
+    path = _find(folder, name, "sweep")
+    file = _validated(SweepFile, _read_yaml(path), path)
+    chosen, execution = load_problem(problem or file.problem, {**file.recipe, **(settings or {})}, folder)
+    seed_list = parse_seeds(file.seeds if seeds is None else seeds)
+    cells: list[Cell] = []
+    for number, grid in enumerate(file.grids):
+        try:
+            cells += _cells(grid, chosen, seed_list)
+        except UserError as error:
+            raise UserError(f"{path}: grids.{number}: {error}") from None
+    cells = _filtered(list(dict.fromkeys(cells)), only)
+    return Sweep(name, file.title, chosen, execution, seed_list, tuple(_ordered(cells, order)))
+
+
+def load_problem(
+    name: str, settings: Mapping[str, Any] | None = None, folder: Path = SWEEPS
+) -> tuple[Problem, Execution]:
+    """A problem of sweeps/problems/ with recipe fields overridden. Raises UserError."""
+    path = _find(folder / "problems", name, "problem")
+    file = _validated(ProblemFile, _read_yaml(path), path)
+    for key in settings or {}:
+        if key not in Problem.model_fields or key == "name":
+            accepted = ", ".join(key for key in Problem.model_fields if key != "name")
+            raise UserError(f"{key!r} is not a setting of a recipe: one of {accepted}")
+    base = _validated(Problem, {"name": name, **file.recipe}, path, "recipe")
+    if not settings:
+        return base, file.execution
+    return _validated(Problem, {**base.model_dump(exclude_unset=True), **settings}, None, "--set"), file.execution
+
+
+def parse_seeds(value: str | int | Sequence[int]) -> tuple[int, ...]:
+    """A count or a list of seeds. Raises UserError."""
+    text = value if isinstance(value, str) else None
+    try:
+        if isinstance(value, str):
+            numbers = [int(part) for part in value.split(",")]
+            value = numbers[0] if len(numbers) == 1 else numbers
+        seeds = tuple(range(value)) if isinstance(value, int) else tuple(dict.fromkeys(value))
+    except ValueError:
+        seeds = ()
+    if not seeds or min(seeds) < 0 or len(seeds) > 100_000:
+        shown = text if text is not None else value
+        raise UserError(f"seeds {shown!r}: a count above 0 such as 5, or a list of seeds from 0 up such as 0,3,7")
+    return seeds
+
+
+def _cells(grid: Grid, problem: Problem, seeds: Sequence[int]) -> list[Cell]:
+    declared = declaration(grid.method)
+    if declared.retrains and not (grid.schedule and grid.budget):
+        raise UserError(f"method {grid.method} retrains: it needs a list of schedules and a list of budgets")
+    if not declared.retrains and (grid.schedule or grid.budget):
+        raise UserError(f"method {grid.method} does not retrain: leave schedule and budget out")
+    for schedule in grid.schedule:
+        resolve(schedule)
+    keys = list(grid.hyperparameters)
+    settings = [
+        check_hyperparameters(grid.method, dict(zip(keys, values, strict=True)))
+        for values in itertools.product(*grid.hyperparameters.values())
+    ]
+    budgets = [Budget.parse(text) for text in grid.budget] or [None]
+    return [
+        Cell(problem, grid.method, seed, schedule, sparsity, budget, setting)
+        for seed in seeds
+        for sparsity in grid.sparsity
+        for budget in budgets
+        for setting in settings
+        for schedule in grid.schedule or (None,)
+    ]
+
+
+def axis(cell: Cell, name: str) -> str:
+    """A cell's value on an axis, as users write it."""
+    if name == "hyperparameters":
+        return ",".join(f"{key}={value}" for key, value in cell.hyperparameters)
+    value = getattr(cell, name)
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _filtered(cells: list[Cell], only: Sequence[str]) -> list[Cell]:
+    if not only:
+        return cells
+    wanted = [_parse_filter(text, cells) for text in only]
+    kept = [cell for cell in cells if any(all(axis(cell, k) == v for k, v in one.items()) for one in wanted)]
+    if not kept:
+        raise UserError(f"--only {' --only '.join(only)}: no cell of this sweep meets all parts of one filter")
+    return kept
+
+
+def _parse_filter(text: str, cells: list[Cell]) -> dict[str, str]:
+    wanted = {}
+    for part in text.split(","):
+        key, equals, value = part.strip().partition("=")
+        if not equals or key not in AXES[:-1]:
+            raise UserError(f"--only {text}: write KEY=VALUE[,KEY=VALUE], where KEY is one of {', '.join(AXES[:-1])}")
+        if key == "sparsity":
+            try:
+                value = f"{float(value):g}"
+            except ValueError:
+                raise UserError(f"--only {text}: sparsity is a number such as 0.9") from None
+        accepted = list(dict.fromkeys(axis(cell, key) for cell in cells))
+        if value not in accepted:
+            raise UserError(f"--only {text}: no {key} {value!r} in this sweep; it has {', '.join(accepted)}")
+        wanted[key] = value
+    return wanted
+
+
+def _ordered(cells: list[Cell], order: str | Sequence[str] | None) -> list[Cell]:
+    given = [part.strip() for part in order.split(",")] if isinstance(order, str) else list(order or DEFAULT_ORDER)
+    unknown = [name for name in given if name not in AXES]
+    if unknown or len(set(given)) != len(given):
+        raise UserError(f"--order {','.join(given)}: axes, outermost first, each once, out of {', '.join(AXES)}")
+    names = given + [name for name in DEFAULT_ORDER if name not in given]
+    ranks: dict[str, dict[Any, int]] = {name: {} for name in names}
+    for cell in cells:
+        for name in names:
+            ranks[name].setdefault(getattr(cell, name), len(ranks[name]))
+    return sorted(cells, key=lambda cell: [ranks[name][getattr(cell, name)] for name in names])
+
+
+def _find(folder: Path, name: str, kind: str) -> Path:
+    if not SLUG.fullmatch(name) or not (folder / f"{name}.yaml").is_file():
+        known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+        raise UserError(f"{kind} {name!r} is unknown: there is {known} in {folder.name}/")
+    return folder / f"{name}.yaml"
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return yaml.safe_load(file)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UserError(f"{path}{where}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+
+
+def _validated(model: type[Model], values: Any, path: Path | None, within: str = "") -> Model:
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected keys and values, found {type(values).__name__}")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in ([within] if within else []) + list(first["loc"]))
+        reason = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            reason = f"unknown key; accepted: {', '.join(model.model_fields)}"
+        shown = "" if first["type"] in ("missing", "extra_forbidden", "value_error") else f" {first['input']!r}"
+        raise UserError(f"{f'{path}: ' if path else ''}{key}{shown}: {reason}") from None

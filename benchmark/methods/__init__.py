@@ -1,0 +1,74 @@
+"""Pruning methods, one file an idea, and the table of their names.
+
+The table imports no torch, so that planning a sweep stays fast: it declares what a plan must know (what a method
+starts from, its hyperparameters and their defaults) and where its class is. A method of your own needs no line here:
+name it "module:Class" in a sweep; its class declares the same.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+
+from benchmark.cells import Hyperparameters, Scalar
+from benchmark.errors import UserError
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a plan knows of a method.
+
+    where: "module:Class". from_dense: it starts from the dense network of its seed, else from the initial weights.
+    retrains: it takes a retraining schedule and a budget. defaults: every hyperparameter with its default.
+    """
+
+    where: str
+    from_dense: bool
+    retrains: bool
+    defaults: dict[str, Scalar] = field(default_factory=dict)
+
+
+METHODS: dict[str, Declaration] = {
+    "dense": Declaration("benchmark.methods.dense:Dense", from_dense=False, retrains=False),
+    "IMP": Declaration(
+        "benchmark.methods.imp:IMP",
+        from_dense=True,
+        retrains=True,
+        defaults={"cycles": 1, "ladder": "even", "momentum": "fresh", "norm": "all"},
+    ),
+}
+
+
+def declaration(name: str) -> Declaration:
+    """The declaration of a method by its name in the table or as "module:Class". Raises UserError."""
+    if name in METHODS:
+        return METHODS[name]
+    if ":" not in name:
+        raise UserError(f"method {name!r} is unknown: one of {', '.join(METHODS)}, or your own as 'module:Class'")
+    found = load(name).declaration
+    return found
+
+
+def load(name: str) -> type:
+    """The class of a method. Raises UserError if it cannot be imported."""
+    where = METHODS[name].where if name in METHODS else name
+    module, _, attribute = where.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"method {name!r} cannot be loaded: {error}") from None
+
+
+def check_hyperparameters(method: str, given: dict[str, Scalar]) -> Hyperparameters:
+    """`given` without what equals its default, sorted: the form that a cell holds. Raises UserError."""
+    defaults = declaration(method).defaults
+    for key, value in given.items():
+        if key not in defaults:
+            accepted = ", ".join(defaults) or "none"
+            raise UserError(f"method {method} has no hyperparameter {key!r} (it has: {accepted})")
+        default = defaults[key]
+        number = isinstance(default, int | float) and not isinstance(default, bool)
+        fits = isinstance(value, int | float) and not isinstance(value, bool) if number else type(value) is type(default)
+        if not fits or (isinstance(default, int) and isinstance(value, float) and not value.is_integer()):
+            raise UserError(f"method {method}: hyperparameter {key} is {value!r}; it takes a value like {default!r}")
+    return tuple(sorted((key, value) for key, value in given.items() if value != defaults[key]))
