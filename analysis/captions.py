@@ -1,0 +1,113 @@
+"""Sentences under a table: the problem, where its records come from, and what of them could not be used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pandas as pd
+
+from benchmark.cells import Problem
+from benchmark.errors import UserError
+from benchmark.grid import load_problem
+
+RECIPE = ("model", "width", "dataset", "epochs", "batch_size", "precision")
+"""What a caption says of every recipe; fields at their default that say nothing are left out."""
+
+
+def printable(text: object) -> str:
+    """Without control characters: records come from elsewhere, and a terminal obeys what it is sent."""
+    return "".join(character if character.isprintable() else "?" for character in str(text))
+
+
+def statistic(what: str, seeds: Sequence[int], expected: int, partial: int, missing: int, entries: int) -> str:
+    """What an entry is, n, and how complete the table is."""
+    n = f"n = {expected} seeds" if expected > 1 else "n = 1 seed"
+    sentence = f"{what}: mean ± sample standard deviation (ddof = 1) over {n} ({_list(sorted(seeds))})."
+    if missing:
+        sentence += f" {missing} of {entries} entries have no record (–)."
+    if partial:
+        sentence += f" {partial} of {entries} have fewer seeds than {expected}, and show how many, as in 1/{expected}."
+    return sentence
+
+
+def problem(recipe: Problem) -> str:
+    """The recipe in short, and where it differs from the problem's file."""
+    width = f" of width {recipe.width}" if recipe.width else ""
+    precision = "" if recipe.precision == "fp32" else f", {recipe.precision}"
+    return (
+        f"Problem {recipe.name}: {recipe.model}{width} on {recipe.dataset}, {recipe.epochs} epochs, "
+        f"batch size {recipe.batch_size}{precision}{_changes(recipe)}."
+    )
+
+
+def is_plain(recipe: Problem) -> bool:
+    """Whether the recipe is that of sweeps/problems/NAME.yaml."""
+    try:
+        return load_problem(recipe.name)[0].identity == recipe.identity
+    except UserError:
+        return False
+
+
+def _changes(recipe: Problem) -> str:
+    try:
+        plain = load_problem(recipe.name)[0].model_dump(mode="json")
+    except UserError:
+        return f" (recipe {recipe.identity}; there is no sweeps/problems/{recipe.name}.yaml here)"
+    own = recipe.model_dump(mode="json")
+    changed = [f"{key} {own[key]} instead of {plain[key]}" for key in own if own[key] != plain[key]]
+    return f"; not the recipe of sweeps/problems/{recipe.name}.yaml: {', '.join(changed)}" if changed else ""
+
+
+def dense(frame: pd.DataFrame) -> str:
+    """Accuracy of the networks that were pruned, one a seed, out of the dense runs or the records of their pruning."""
+    accuracies = frame["dense_test"].where(frame["method"] != "dense", frame["final_test"]) * 100
+    values = accuracies.groupby(frame["seed"]).mean().dropna()
+    if values.empty:
+        return "Dense accuracy: not recorded."
+    spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
+    sentence = f"Dense accuracy {values.mean():.2f}{spread} (n = {len(values)})."
+    parents = frame[frame["dense_weights"] != ""].groupby("seed")["dense_weights"].nunique()
+    mixed = list(parents[parents > 1].index)
+    if mixed:
+        sentence += f" Not paired: records of seed {_list(mixed)} start from different dense networks."
+    return sentence
+
+
+def provenance(frame: pd.DataFrame, source: str, problems: int) -> str:
+    """Where the records are, who made them, and how many files could not be used."""
+    commits = dict.fromkeys(
+        commit[:7] + (" with uncommitted changes" if dirty else "")
+        for commit, dirty in zip(frame["commit"], frame["dirty"], strict=True)
+        if commit
+    )
+    parts = [f"Records: {len(frame)} from {source}"]
+    if commits:
+        parts.append(f"commit{'s' if len(commits) > 1 else ''} {_list(list(commits))}")
+    if len(set(frame["code"]) - {""}) > 1:
+        parts.append(f"{frame['code'].nunique()} versions of the code that decides results")
+    parts += _versions(frame["versions"])
+    devices = [device for device in dict.fromkeys(frame["device"]) if device]
+    if devices:
+        parts.append(_list(devices))
+    sentence = "; ".join(parts) + "."
+    if problems:
+        sentence += f" {problems} record{'s' if problems > 1 else ''} there could not be used (named on stderr)."
+    return printable(sentence)
+
+
+def _versions(column: pd.Series) -> list[str]:
+    """The versions of torch, and which libraries differ between records."""
+    found: dict[str, dict[str, None]] = {}
+    for text in column.unique():
+        for library, version in json.loads(text).items():
+            found.setdefault(str(library), {})[str(version)] = None
+    differing = [f"{library} {_list(list(versions))}" for library, versions in found.items() if len(versions) > 1]
+    if differing:
+        return [f"library versions differ: {', '.join(differing)}"]
+    return [f"torch {next(iter(found['torch']))}"] if "torch" in found else []
+
+
+def _list(values: Sequence[object]) -> str:
+    shown = [str(value) for value in values[:6]]
+    return ", ".join(shown) + (f" and {len(values) - 6} more" if len(values) > 6 else "")

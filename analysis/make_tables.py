@@ -1,0 +1,126 @@
+"""Tables out of records: python -m analysis.make_tables [table1] [--format terminal,markdown,latex,html,csv]."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from analysis import captions, claims, table1
+from analysis.records import Axes, Results, sweep_axes
+from analysis.render import SUFFIXES, WRITERS, Sheet, csv, terminal
+from benchmark.cli import main
+from benchmark.errors import UserError
+
+TABLES = {table1.NAME: table1}
+"""Modules that lay out the records of a sweep."""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def make_tables(
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"Any of {', '.join(TABLES)}. Default: all with records.")
+    ] = None,
+    results: Annotated[
+        Path, typer.Option(help="Results folder, store, folder of .jsonl files, or one of them.")
+    ] = Path("results"),
+    problem: Annotated[str | None, typer.Option(help="Only this problem. Default: all with records.")] = None,
+    formats: Annotated[
+        str | None, typer.Option("--format", help=f"Any of {','.join(WRITERS)}. Default: terminal; all with --output.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Write files into this folder rather than print.")] = None,
+    details: Annotated[bool, typer.Option("--details", help="Print every comparison behind the claims.")] = False,
+) -> None:
+    """Print or write the tables of the sweeps for which there are records.
+
+    Live records (RESULTS/runs) come first; a sweep without any is read from RESULTS/reference.
+    """
+    chosen = _parse_formats(formats, list(WRITERS) if output else ["terminal"])
+    sheets = make_sheets(names or [], results, problem)
+    if output:
+        write_files(sheets, chosen, output)
+    else:
+        print_sheets(sheets, chosen, details)
+
+
+def make_sheets(names: list[str], results: Path, problem: str | None = None) -> list[Sheet]:
+    """The sheets of the named sweeps, or of all that have records; warnings go to stderr. Raises UserError."""
+    for name in names:
+        if name not in TABLES:
+            raise UserError(f"table {name!r} is unknown: there is {', '.join(TABLES)}")
+    place = Results(results)
+    sheets = []
+    for name in names or TABLES:
+        axes = sweep_axes(name)
+        found = _sheets(name, place, axes, problem)
+        if not found and name in names:
+            raise _nothing(name, results, problem)
+        sheets += found
+    if not sheets:
+        raise _nothing(next(iter(TABLES)), results, problem)
+    return sheets
+
+
+def _sheets(name: str, place: Results, axes: Axes, problem: str | None) -> list[Sheet]:
+    layout = TABLES[name]
+    records = place.of_sweep(name, axes, problem)
+    for line in place.problems(name) if records is None else records.problems:
+        print(captions.printable(f"warning: {line}"), file=sys.stderr)
+    sheets = []
+    for group in layout.groups(records, axes, problem) if records else []:
+        recipe = group.recipe
+        slug = f"{name}-{recipe.name}" + ("" if captions.is_plain(recipe) else f"-{recipe.identity}")
+        ours = layout.measured(group)
+        tables = (ours, layout.published(ours, axes))
+        sheets.append(Sheet(slug, name, recipe.name, recipe.identity, tables, claims.check(layout.evidence(group))))
+    return sheets
+
+
+def _nothing(name: str, results: Path, problem: str | None) -> UserError:
+    which = f"{name} on {problem}" if problem else name
+    command = f"python -m benchmark.sweep {name}" + (f" --problem {problem}" if problem else "")
+    return UserError(f"no records of {which} in {results}: `{command}` makes them")
+
+
+def _parse_formats(text: str | None, default: list[str]) -> list[str]:
+    chosen = default if text is None else [part.strip() for part in text.split(",")]
+    for name in chosen:
+        if name not in WRITERS:
+            raise UserError(f"--format {name!r} is unknown: any of {','.join(WRITERS)}")
+    return list(dict.fromkeys(chosen))
+
+
+def print_sheets(sheets: list[Sheet], formats: list[str], details: bool = False) -> None:
+    """To stdout. In a pipe nothing limits the width, and letters that it cannot hold become "?"."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    width = None if sys.stdout.isatty() else terminal.PLAIN_WIDTH
+    console = Console(width=width, highlight=False)
+    for name in formats:
+        for number, sheet in enumerate(sheets):
+            if name == "terminal":
+                terminal.show(sheet, console, details)
+            else:
+                sys.stdout.write(csv.write(sheet, header=number == 0) if name == "csv" else WRITERS[name](sheet))
+
+
+def write_files(sheets: list[Sheet], formats: list[str], folder: Path) -> None:
+    """One file a sheet and format; prints their names. Raises UserError if the folder cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for sheet in sheets:
+            for name in formats:
+                path = folder / (sheet.slug + SUFFIXES[name])
+                path.write_text(WRITERS[name](sheet), encoding="utf-8")
+                print(path)
+    except OSError as error:
+        raise UserError(f"--output {folder}: cannot write there ({error.strerror or error})") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main(app))

@@ -1,0 +1,254 @@
+"""Records as a pandas DataFrame, and where they were read: a live store or committed reference runs.
+
+One row per record, columns as in COLUMNS; accuracies are fractions, NaN where a record has none. What could not be
+read is named in `problems`, a line each, and never left out silently.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmark.cells import Budget, Problem
+from benchmark.errors import UserError
+from benchmark.grid import load_sweep
+from benchmark.store import Store, read_compact
+
+CELL = ("method", "schedule", "sparsity", "budget", "hyperparameters")
+"""Columns that say which cell of a sweep a record is, seed and problem aside; "" or NaN where it has none."""
+
+ACCURACIES = ("dense", "pruned", "final")
+COLUMNS = (
+    "id",
+    "problem",
+    "identity",
+    *CELL,
+    "seed",
+    "status",
+    *(f"{stage}_{split}" for stage in ACCURACIES for split in ("test", "validation")),
+    "learning_rates",
+    "dense_weights",
+    "speedup",
+    "sparsity_reached",
+    "images_per_second",
+    "seconds",
+    "commit",
+    "dirty",
+    "code",
+    "device",
+    "versions",
+)
+
+
+@dataclass(frozen=True)
+class Records:
+    frame: pd.DataFrame
+    recipes: dict[str, Problem]
+    """By Problem.identity."""
+    problems: tuple[str, ...]
+    source: str
+    """Where they are from, as a caption says it."""
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What a sweep varies, in its own order, and the seeds that it asks for."""
+
+    methods: tuple[str, ...]
+    schedules: tuple[str, ...]
+    sparsities: tuple[float, ...]
+    budgets: tuple[str, ...]
+    hyperparameters: tuple[str, ...]
+    seeds: tuple[int, ...]
+    cells: frozenset[tuple[str, str, float, str, str]]
+    """Values of CELL, as in the DataFrame; sparsity -1 where a cell has none."""
+
+
+def sweep_axes(name: str) -> Axes:
+    """The grid of sweeps/NAME.yaml. Raises UserError for an unknown sweep."""
+    sweep = load_sweep(name)
+    rows = [
+        (
+            cell.method,
+            cell.schedule or "",
+            -1.0 if cell.sparsity is None else cell.sparsity,
+            "" if cell.budget is None else str(cell.budget),
+            _settings(dict(cell.hyperparameters)),
+        )
+        for cell in sweep.cells
+    ]
+    methods, schedules, sparsities, budgets, settings = (
+        tuple(dict.fromkeys(column)) for column in zip(*rows, strict=True)
+    )
+    return Axes(
+        methods,
+        schedules,
+        tuple(sorted(sparsities)),
+        tuple(sorted(budgets, key=_budget_order)),
+        settings,
+        sweep.seeds,
+        frozenset(rows),
+    )
+
+
+def of_sweep(frame: pd.DataFrame, axes: Axes) -> pd.DataFrame:
+    """The records that are cells of the sweep, on any problem and with any seed."""
+    if frame.empty:
+        return frame
+    keys = frame[list(CELL)].fillna({"sparsity": -1.0}).itertuples(index=False, name=None)
+    return frame[[key in axes.cells for key in keys]]
+
+
+class Results:
+    """A place with records: a results folder (runs/ and reference/ in it), a live store, or reference files."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.live = path if (path / "records").is_dir() else path / "runs"
+        self.files: list[Path] = []
+        if path.is_file():
+            self.files = [path]
+        elif path.is_dir():
+            self.files = sorted(path.glob("*.jsonl")) or sorted((path / "reference").glob("*.jsonl"))
+        if path.exists() and not self.files and not self.live.is_dir() and any(path.iterdir()):
+            raise UserError(
+                f"--results {path}: nothing to read there: give a results folder (with runs/ or reference/ in it), "
+                "a store (with records/ in it), a folder of .jsonl files or one such file"
+            )
+
+    def of_sweep(self, name: str, axes: Axes, problem: str | None = None) -> Records | None:
+        """The sweep's records with the dense runs of their problems: live ones if there are any, else reference runs.
+
+        None if there are no records of the sweep, or none on `problem`.
+        """
+        for records in (self._live_records, self._reference(name)):
+            cells = of_sweep(records.frame, axes)
+            if problem is not None:
+                cells = cells[cells["problem"] == problem]
+            if not cells.empty:
+                frame = records.frame[records.frame["identity"].isin(cells["identity"].unique())]
+                kept = frame[(frame["method"] == "dense") | frame.index.isin(cells.index)]
+                return Records(kept, records.recipes, records.problems, records.source)
+        return None
+
+    def problems(self, name: str) -> tuple[str, ...]:
+        return self._live_records.problems + self._reference(name).problems
+
+    @cached_property
+    def _live_records(self) -> Records:
+        store = Store(self.live)
+        return _collect(store.records(), store.problems, f"live store {self.live}")
+
+    def _reference(self, name: str) -> Records:
+        files = [file for file in self.files if file.parent.name != "reference" or file.name.startswith(f"{name}-")]
+        problems: list[str] = []
+        records = (record for file in files for record in read_compact(file, problems))
+        label = str(files[0]) if len(files) == 1 else f"{len(files)} files in {self.path}"
+        return _collect(records, problems, f"reference runs {label}")
+
+
+def read(records: Iterable[dict[str, Any]], source: str = "") -> Records:
+    """Records that are already at hand, such as those of a test."""
+    return _collect(records, [], source)
+
+
+def _collect(records: Iterable[dict[str, Any]], problems: list[str], source: str) -> Records:
+    """`problems` may grow while `records` is read. Of two records of one cell the first counts."""
+    reader = _Reader()
+    rows = []
+    try:
+        for record in records:
+            try:
+                rows.append(reader.row(record))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                problems.append(
+                    f"{source}: record {record.get('id')!r} cannot be used: {type(error).__name__}: {reason}"
+                )
+    except OSError as error:
+        raise UserError(f"{source}: cannot be read ({error.strerror or error})") from None
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    again = frame.duplicated(["identity", *CELL, "seed"])
+    problems += [f"{source}: cell {cell} has more than one record; the first one counts" for cell in frame["id"][again]]
+    return Records(frame[~again].reset_index(drop=True), reader.recipes, tuple(problems), source)
+
+
+class _Reader:
+    """Flattens records; a recipe that many of them share is validated once."""
+
+    def __init__(self) -> None:
+        self.recipes: dict[str, Problem] = {}
+        self._known: dict[str, Problem] = {}
+
+    def row(self, record: dict[str, Any]) -> tuple[Any, ...]:
+        """Values of COLUMNS. Raises KeyError, TypeError, ValueError or AttributeError for what is not a record."""
+        cell, provenance = record["cell"], record.get("provenance", {})
+        recipe = self._recipe(cell["problem"])
+        accuracies = record["accuracy"]
+        budget = cell["budget"]
+        return (
+            str(record["id"]),
+            recipe.name,
+            recipe.identity,
+            str(cell["method"]),
+            cell["schedule"] or "",
+            _number(cell["sparsity"]),
+            "" if budget is None else str(Budget.parse(budget)),
+            _settings(cell["hyperparameters"]),
+            int(cell["seed"]),
+            record.get("status", "ok"),
+            *(
+                _fraction(accuracies.get(stage, {}).get(split))
+                for stage in ACCURACIES
+                for split in ("test", "validation")
+            ),
+            (record.get("learning_rate") or {}).get("sha256", ""),
+            (record.get("parent") or {}).get("weights_sha256", ""),
+            _number((record.get("macs") or {}).get("speedup")),
+            _number((record.get("sparsity") or {}).get("prunable")),
+            _number(record.get("images_per_second")),
+            _number((record.get("seconds") or {}).get("total")),
+            str(provenance.get("commit") or ""),
+            bool(provenance.get("dirty")),
+            str(provenance.get("code") or ""),
+            str(provenance.get("device_name") or provenance.get("device") or ""),
+            json.dumps(provenance.get("versions") or {}, sort_keys=True),
+        )
+
+    def _recipe(self, values: dict[str, Any]) -> Problem:
+        key = json.dumps(values, sort_keys=True)
+        if key not in self._known:
+            recipe = Problem.model_validate(values)
+            self._known[key] = recipe
+            self.recipes.setdefault(recipe.identity, recipe)
+        return self._known[key]
+
+
+def _settings(hyperparameters: dict[str, Any]) -> str:
+    """ "" if there are none, so that an empty set reads as such in the DataFrame and in its exports."""
+    return json.dumps(hyperparameters, sort_keys=True) if hyperparameters else ""
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _fraction(value: Any) -> float:
+    number = _number(value)
+    if number < 0 or number > 1:
+        raise ValueError(f"accuracy {value!r} is not a fraction")
+    return number
+
+
+def _budget_order(text: str) -> tuple[str, float]:
+    if not text:
+        return "", 0.0
+    budget = Budget.parse(text)
+    return budget.unit, budget.amount

@@ -1,0 +1,21 @@
+"""A sheet of tables and findings in every format that somebody reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from analysis.render import csv, html, latex, markdown, terminal
+from analysis.render.sheet import Sheet
+
+SUFFIXES: dict[str, str] = {"terminal": ".txt", "markdown": ".md", "latex": ".tex", "html": ".html", "csv": ".csv"}
+
+WRITERS: dict[str, Callable[[Sheet], str]] = {
+    "terminal": terminal.plain,
+    "markdown": markdown.write,
+    "latex": latex.write,
+    "html": html.write,
+    "csv": csv.write,
+}
+"""What goes into files; `terminal.show` prints to a terminal with its colours and width."""
+
+__all__ = ["SUFFIXES", "WRITERS", "Sheet", "csv", "terminal"]

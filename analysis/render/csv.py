@@ -1,0 +1,64 @@
+"""One row per entry, row of words, comparison or sentence: for spreadsheets and scripts.
+
+Means and deviations are in the unit of their column, unrounded. In the table "claims" `mean` is a difference in
+accuracy points with its interval `low` to `high`, `p` is Holm-corrected and `text` the verdict of the claim.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+
+from analysis.render.sheet import Sheet
+
+FIELDS = (
+    *("sweep", "problem", "recipe", "table", "row", "group", "column"),
+    *("mean", "std", "low", "high", "p", "n", "expected", "rank", "text"),
+)
+
+
+def write(sheet: Sheet, header: bool = True) -> str:
+    """`header` False: to append to another sheet."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
+    if header:
+        writer.writeheader()
+    for row in (*_tables(sheet), *_claims(sheet)):
+        writer.writerow({"sweep": sheet.sweep, "problem": sheet.problem, "recipe": sheet.recipe, **row})
+    return stream.getvalue()
+
+
+def _tables(sheet: Sheet) -> Iterator[dict[str, object]]:
+    for table in sheet.tables:
+        for row in table.rows:
+            for column, entry in zip(table.columns, row.entries, strict=True):
+                yield {
+                    **{"table": table.key, "row": row.label, "group": column.group, "column": column.label},
+                    **{"mean": _number(entry.mean), "std": _number(entry.std)},
+                    **{"n": entry.n, "expected": entry.expected, "rank": entry.rank, "text": "; ".join(entry.flags)},
+                }
+        for footer in table.footer:
+            for column, cell in zip(table.columns, footer.cells, strict=True):
+                names = {"row": footer.label, "group": column.group, "column": column.label}
+                yield {"table": table.key, **names, "text": cell}
+        for sentence in (table.title, *table.caption):
+            yield {"table": table.key, "row": "caption", "text": sentence}
+
+
+def _claims(sheet: Sheet) -> Iterator[dict[str, object]]:
+    for finding in sheet.findings:
+        verdict = f"{finding.verdict}: {finding.statement}. {finding.figures}. Test: {finding.method}."
+        yield {"table": "claims", "row": finding.key, "text": verdict}
+        for comparison in finding.comparisons:
+            difference = comparison.difference
+            yield {
+                **{"table": "claims", "row": finding.key, "column": comparison.label},
+                **{"mean": _number(difference.mean), "low": _number(difference.low), "high": _number(difference.high)},
+                **{"p": _number(comparison.p), "n": difference.n},
+            }
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else repr(round(value, 10))

@@ -1,0 +1,130 @@
+"""A page that needs nothing else: no network, no script, light and dark, printable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from analysis.claims import Finding
+from analysis.render.sheet import (
+    CLAIMS_CAPTION,
+    CLAIMS_TITLE,
+    COMPARISON_HEADINGS,
+    Sheet,
+    comparison_words,
+    legend,
+    notes,
+    words,
+)
+from analysis.tables import Column, Entry, Table
+
+LEGEND = ("bold on colour", "underlined", "italic")
+STYLE = """
+:root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --faint: #666; --rule: #bbb; --best: #dcefe2;
+  --held: #1a7f37; --not-held: #b3261e; --undecided: #8a6100 }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --paper: #16181b; --faint: #a0a0a0; --rule: #555;
+  --best: #1f4a2e; --held: #5ccf7f; --not-held: #ff8a80; --undecided: #e8b84a } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 76rem;
+  margin: 2rem auto; padding: 0 1rem }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0 }
+th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap }
+th[scope=row], thead th:first-child { text-align: left }
+thead tr:last-child th, tbody tr:last-child > * { border-bottom: 1px solid var(--rule) }
+thead tr:first-child th { border-top: 2px solid var(--rule) }
+thead th[colspan] { text-align: center }
+.first { padding-left: 1.4rem }
+.rank-1 { font-weight: 700; background: var(--best) }
+.rank-2 .number { text-decoration: underline }
+.rank-3 .number { font-style: italic }
+.missing, .count, .caption, summary, tfoot { color: var(--faint) }
+.caption p { margin: .15rem 0 }
+.verdict { font-weight: 700 }
+.held { color: var(--held) } .not-held { color: var(--not-held) } .undecided { color: var(--undecided) }
+@media print { body { max-width: none; margin: 0 } details { display: none } }
+"""
+
+
+def write(sheet: Sheet) -> str:
+    title = escape(f"{sheet.sweep}, {sheet.problem}")
+    body = "".join(_table(table) for table in sheet.tables) + _claims(sheet)
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{STYLE}</style>\n</head>\n'
+        f"<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
+    )
+
+
+def _table(table: Table) -> str:
+    firsts = _first_columns(table)
+    groups = "".join(
+        f'<th scope="colgroup" colspan="{span}">{escape(group)}</th>' if group else f'<td colspan="{span}"></td>'
+        for group, span in table.groups
+    )
+    labels = "".join(
+        f'<th scope="col"{_class("first" * first)}>{escape(column.label)}</th>'
+        for column, first in zip(table.columns, firsts, strict=True)
+    )
+    rows = "".join(
+        f'<tr><th scope="row">{escape(row.label)}</th>{"".join(map(_cell, row.entries, table.columns, firsts))}</tr>\n'
+        for row in table.rows
+    )
+    footer = "".join(_words_row(row.label, row.cells) for row in table.footer)
+    caption = "".join(f"<p>{escape(text)}</p>" for text in (*notes(table), *table.caption, legend(LEGEND)))
+    return (
+        f'<section id="{escape(table.key)}">\n<h2>{escape(table.title)}</h2>\n<div class="wide"><table>\n'
+        f'<thead>\n<tr><td></td>{groups}</tr>\n<tr><th scope="col">{escape(table.stub)}</th>{labels}</tr>\n</thead>\n'
+        f"<tbody>\n{rows}</tbody>\n{f'<tfoot>{footer}</tfoot>' if footer else ''}\n</table></div>\n"
+        f'<div class="caption">{caption}</div>\n</section>\n'
+    )
+
+
+def _words_row(label: str, cells: Sequence[str]) -> str:
+    words = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    return f'<tr><th scope="row">{escape(label)}</th>{words}</tr>\n'
+
+
+def _first_columns(table: Table) -> list[bool]:
+    return [number == 0 or table.columns[number - 1].group != c.group for number, c in enumerate(table.columns)]
+
+
+def _class(*names: str) -> str:
+    kept = " ".join(name for name in names if name)
+    return f' class="{kept}"' if kept else ""
+
+
+def _cell(entry: Entry, column: Column, first: bool) -> str:
+    said = words(entry, column)
+    number = said.mean + (f" ± {said.spread}" if said.spread else "")
+    names = _class(f"rank-{said.mark}" if said.mark else "", "missing" * (entry.mean is None), "first" * first)
+    hover = [f"rank {entry.rank}"] if entry.rank else []
+    hover += [f"n = {entry.n}"] if entry.n is not None else []
+    title = f' title="{escape("; ".join([*hover, *entry.flags]))}"' if hover or entry.flags else ""
+    suffix = f'<span class="count">{escape(said.suffix)}</span>' if said.suffix else ""
+    return f'<td{names}{title}><span class="number">{escape(number)}</span>{suffix}</td>'
+
+
+def _claims(sheet: Sheet) -> str:
+    if not sheet.findings:
+        return ""
+    items = "".join(map(_finding, sheet.findings))
+    return (
+        f'<section id="claims">\n<h2>{escape(CLAIMS_TITLE)}</h2>\n{items}'
+        f'<div class="caption"><p>{escape(CLAIMS_CAPTION)}</p></div>\n</section>\n'
+    )
+
+
+def _finding(finding: Finding) -> str:
+    headings = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in COMPARISON_HEADINGS)
+    rows = ""
+    for comparison in finding.comparisons:
+        label, *cells = comparison_words(comparison)
+        rows += (
+            f'<tr><th scope="row">{escape(label)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>\n'
+        )
+    return (
+        f'<p><span class="verdict {finding.verdict.replace(" ", "-")}">{escape(finding.verdict)}</span>: '
+        f"{escape(finding.statement)}.<br>{escape(finding.figures)}. Test: {escape(finding.method)}.</p>\n"
+        f'<details><summary>{len(finding.comparisons)} comparisons</summary><div class="wide"><table>\n'
+        f"<thead><tr>{headings}</tr></thead>\n<tbody>\n{rows}</tbody></table></div></details>\n"
+    )

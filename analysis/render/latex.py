@@ -1,0 +1,111 @@
+"""For a paper: booktabs and siunitx. A document that compiles as it stands, with the tables between two marks."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from analysis.claims import Finding
+from analysis.render.sheet import CLAIMS_CAPTION, CLAIMS_TITLE, FLAG, MISSING, Sheet, legend, notes, words
+from analysis.tables import Column, Entry, Table
+
+MARKS = {1: r"\textbf{%s}", 2: r"\underline{%s}", 3: r"\textit{%s}"}
+LEGEND = ("bold", "underlined", "italic")
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "%": r"\%",
+    "#": r"\#",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+    MISSING: "--",
+    FLAG: r"\textdagger{}",
+}
+HEAD = r"""\documentclass{article}
+\usepackage[a4paper,landscape,margin=15mm]{geometry}
+\usepackage[T1]{fontenc}
+\usepackage{booktabs,siunitx}
+\sisetup{mode=text, detect-weight=true, detect-shape=true, separate-uncertainty=true}
+\begin{document}
+% From here to the end mark: for a paper of your own, which needs the packages and \sisetup above.
+"""
+TAIL = r"""% End mark.
+\end{document}
+"""
+
+
+def write(sheet: Sheet) -> str:
+    return HEAD + "\n".join(part for part in [*(_table(table, sheet) for table in sheet.tables), _claims(sheet)]) + TAIL
+
+
+def escape(text: str) -> str:
+    """Text that TeX prints as it is; letters that the default fonts may lack become their ASCII or "?"."""
+    return "".join(SPECIAL.get(character) or _ascii(character) for character in text)
+
+
+def _ascii(character: str) -> str:
+    if character.isascii():
+        return character if character.isprintable() else " "
+    return unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode() or "?"
+
+
+def _table(table: Table, sheet: Sheet) -> str:
+    spans, rules, start = [], [], 2
+    for group, span in table.groups:
+        spans.append(rf"\multicolumn{{{span}}}{{c}}{{{escape(group)}}}")
+        if group:
+            rules.append(rf"\cmidrule(lr){{{start}-{start + span - 1}}}")
+        start += span
+    body = [_line([escape(row.label), *map(_cell, row.entries, table.columns)]) for row in table.rows]
+    if table.footer:
+        body += ["\\midrule\n", *(_line([escape(cell) for cell in (row.label, *row.cells)]) for row in table.footer)]
+    caption = " ".join(escape(sentence) for sentence in (f"{table.title}.", *table.caption, legend(LEGEND)))
+    return (
+        "\\begin{table}[p]\n\\centering\\footnotesize\n"
+        + f"\\caption{{{caption}}}\n\\label{{tab:{sheet.slug}-{table.key}}}\n"
+        + f"\\begin{{tabular}}{{l{'c' * len(table.columns)}}}\n\\toprule\n"
+        + _line(["", *spans])
+        + " ".join(rules)
+        + "\n"
+        + _line([escape(table.stub), *(escape(column.label) for column in table.columns)])
+        + "\\midrule\n"
+        + "".join(body)
+        + "\\bottomrule\n\\end{tabular}\n"
+        + "".join(f"\\par {escape(note)}\n" for note in notes(table))
+        + "\\end{table}\n"
+    )
+
+
+def _line(cells: list[str]) -> str:
+    return " & ".join(cells) + " \\\\\n"
+
+
+def _cell(entry: Entry, column: Column) -> str:
+    said = words(entry, column)
+    if entry.mean is None:
+        return escape(said.mean + said.suffix)
+    number = rf"\num{{{said.mean}{f' +- {said.spread}' if said.spread else ''}}}"
+    return (MARKS.get(said.mark or 0, "%s") % number) + escape(said.suffix)
+
+
+def _claims(sheet: Sheet) -> str:
+    if not sheet.findings:
+        return ""
+    items = "".join(_finding(finding) for finding in sheet.findings)
+    return (
+        f"\\section*{{{escape(CLAIMS_TITLE)}}}\n\\begin{{description}}\n{items}\\end{{description}}\n"
+        f"{escape(CLAIMS_CAPTION)}\n"
+    )
+
+
+def _finding(finding: Finding) -> str:
+    sentences = f"{finding.statement}. {finding.figures}. Test: {finding.method}."
+    return f"\\item[{escape(finding.verdict)}] {escape(sentences)}\n"

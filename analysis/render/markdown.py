@@ -1,0 +1,71 @@
+"""For a README or an issue: GitHub's tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from analysis.claims import Finding
+from analysis.render.sheet import (
+    CLAIMS_CAPTION,
+    CLAIMS_TITLE,
+    COMPARISON_HEADINGS,
+    Sheet,
+    comparison_words,
+    legend,
+    notes,
+    words,
+)
+from analysis.tables import Column, Entry, Table
+
+MARKS = {1: "**{}**", 2: "<ins>{}</ins>", 3: "*{}*"}
+LEGEND = ("**bold**", "<ins>underlined</ins>", "*italic*")
+
+
+def write(sheet: Sheet) -> str:
+    parts = [_table(table) for table in sheet.tables]
+    if sheet.findings:
+        parts.append(f"### {CLAIMS_TITLE}\n\n{''.join(map(_finding, sheet.findings))}\n{escape(CLAIMS_CAPTION)}\n")
+    return "\n".join(parts)
+
+
+def escape(text: str) -> str:
+    """Markup in a value is shown, not obeyed; a cell stays on its line."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return " ".join(re.sub(r"([\\`*_\[\]|~#])", r"\\\1", text).split())
+
+
+def _table(table: Table) -> str:
+    headings = [_heading(column) for column in table.columns]
+    rows = [
+        [escape(row.label), *(_cell(entry, column) for entry, column in zip(row.entries, table.columns, strict=True))]
+        for row in table.rows
+    ]
+    rows += [[f"*{escape(row.label)}*", *map(escape, row.cells)] for row in table.footer]
+    sentences = [escape(sentence) for sentence in (*notes(table), *table.caption)]
+    caption = "<br>\n".join([*sentences, legend(LEGEND)])
+    return f"### {escape(table.title)}\n\n{_grid([escape(table.stub), *headings], rows)}\n{caption}\n"
+
+
+def _heading(column: Column) -> str:
+    return "<br>".join(escape(part) for part in (column.group, column.label) if part)
+
+
+def _cell(entry: Entry, column: Column) -> str:
+    said = words(entry, column)
+    number = said.mean + (f" ± {said.spread}" if said.spread else "")
+    return MARKS.get(said.mark or 0, "{}").format(number) + said.suffix
+
+
+def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---"] + ["--:"] * (len(headings) - 1)
+    return "".join(f"| {' | '.join(row)} |\n" for row in (headings, rule, *rows))
+
+
+def _finding(finding: Finding) -> str:
+    rows = [[escape(cell) for cell in comparison_words(comparison)] for comparison in finding.comparisons]
+    return (
+        f"**{finding.verdict}**: {escape(finding.statement)}.\n{escape(finding.figures)}. "
+        f"Test: {escape(finding.method)}.\n\n<details><summary>{len(rows)} comparisons</summary>\n\n"
+        f"{_grid(COMPARISON_HEADINGS, rows)}\n</details>\n\n"
+    )

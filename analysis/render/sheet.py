@@ -1,0 +1,97 @@
+"""What every format draws, and the words that they share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis.claims import Comparison, Finding
+from analysis.statistics import ALPHA, CONFIDENCE, MIN_SEEDS
+from analysis.tables import MARKED_RANKS, Column, Entry, Table
+
+MISSING = "–"
+FLAG = "†"
+SHOWN_FLAGS = 12
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The tables of one sweep on one recipe, and what they say about the paper's claims."""
+
+    slug: str
+    """Stem of its files, such as table1-digits."""
+    sweep: str
+    problem: str
+    recipe: str
+    tables: tuple[Table, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Words:
+    """An entry in words. `spread` is "" where there is none, `count` as in 1/3 where seeds are missing."""
+
+    mean: str
+    spread: str
+    count: str
+    mark: int | None
+    """1, 2 or 3 for the best three of a column."""
+    flagged: bool
+
+    @property
+    def suffix(self) -> str:
+        return "".join(part for part in (FLAG * self.flagged, f" {self.count}" * bool(self.count)))
+
+
+def words(entry: Entry, column: Column) -> Words:
+    if entry.mean is None:
+        return Words(MISSING, "", "", None, bool(entry.flags))
+    spread = "" if entry.std is None else f"{entry.std:.{column.decimals}f}"
+    count = f"{entry.n}/{entry.expected}" if entry.is_partial else ""
+    mark = entry.rank if entry.rank is not None and entry.rank <= MARKED_RANKS else None
+    return Words(f"{entry.mean:.{column.decimals}f}", spread, count, mark, bool(entry.flags))
+
+
+def legend(marks: Sequence[str]) -> str:
+    """What the marks of a format mean."""
+    return f"Marks: {', '.join(marks)} are the best three of a column; means that print alike share a mark."
+
+
+def notes(table: Table) -> list[str]:
+    """What the † of a table stand for."""
+    found = [
+        f"{FLAG} {', '.join(filter(None, (row.label, column.group, column.label)))}: {'; '.join(entry.flags)}"
+        for row in table.rows
+        for column, entry in zip(table.columns, row.entries, strict=True)
+        if entry.flags
+    ]
+    more = len(found) - SHOWN_FLAGS
+    return found[:SHOWN_FLAGS] + ([f"{FLAG} and {more} entries more"] if more > 0 else [])
+
+
+CLAIMS_TITLE = "The paper's claims"
+CLAIMS_CAPTION = (
+    "Differences are in accuracy points, paired over seeds (one seed, one dense network). A claim is held or not held "
+    f"where tests at the {ALPHA:.0%} level say so, and undecided otherwise: always with fewer than {MIN_SEEDS} seeds. "
+    f"Intervals are {CONFIDENCE:.0%}, each on its own."
+)
+COMPARISON_HEADINGS = ("comparison", "difference", f"{CONFIDENCE:.0%} interval", "p (Holm)", "n", "published")
+
+
+def comparison_words(comparison: Comparison) -> tuple[str, ...]:
+    """Cells under COMPARISON_HEADINGS."""
+    difference = comparison.difference
+    interval = f"{difference.low:+.2f} to {difference.high:+.2f}" if difference.tested else MISSING
+    return (
+        comparison.label,
+        _signed(difference.mean),
+        interval,
+        MISSING if math.isnan(comparison.p) else f"{comparison.p:.2g}",
+        str(difference.n),
+        _signed(comparison.published),
+    )
+
+
+def _signed(value: float) -> str:
+    return MISSING if math.isnan(value) else f"{value:+.2f}"

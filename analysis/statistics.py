@@ -1,0 +1,136 @@
+"""Paired comparisons over seeds, in scipy's terms.
+
+Two schedules of one seed start from the same dense network and see the same batches, so their difference is taken
+within the seed and tested with the paired t-test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+MIN_SEEDS = 3
+"""With fewer seeds nothing is tested: a verdict is then "undecided"."""
+CONFIDENCE = 0.95
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of n paired differences, its confidence interval and the two-sided p value; NaN for what n is too small."""
+
+    n: int
+    mean: float
+    low: float = math.nan
+    high: float = math.nan
+    p: float = math.nan
+
+    @property
+    def tested(self) -> bool:
+        return not math.isnan(self.p)
+
+
+def _finite(differences: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(differences, dtype=float)
+    return values[np.isfinite(values)]
+
+
+def paired_difference(differences: ArrayLike) -> Difference:
+    """Paired t-test of one difference a seed against 0; seeds without a number are left out.
+
+    Differences that are all equal have no spread for a t-test, which accuracies on a small test set can be by
+    chance: their interval is the point itself, and p comes from the exact sign-flip test (p = 1 if all are 0).
+    """
+    values = _finite(differences)
+    n = len(values)
+    if n == 0:
+        return Difference(0, math.nan)
+    mean = float(values.mean())
+    if n < MIN_SEEDS:
+        return Difference(n, mean)
+    if _is_constant(values):
+        return Difference(n, mean, mean, mean, _sign_flip_p(values))
+    test = stats.ttest_1samp(values, 0.0)
+    interval = test.confidence_interval(CONFIDENCE)
+    return Difference(n, mean, float(interval.low), float(interval.high), float(test.pvalue))
+
+
+def equivalence_p(differences: ArrayLike, margin: float) -> float:
+    """p value of two one-sided paired t-tests (TOST) for a mean difference inside ±margin; NaN below MIN_SEEDS.
+
+    Differences that are all equal are inside (p = 0) or outside (p = 1): rows that agree in every seed leave nothing
+    to estimate.
+    """
+    values = _finite(differences)
+    if len(values) < MIN_SEEDS:
+        return math.nan
+    if _is_constant(values):
+        return 0.0 if abs(values[0]) < margin else 1.0
+    below = stats.ttest_1samp(values, margin, alternative="less").pvalue
+    above = stats.ttest_1samp(values, -margin, alternative="greater").pvalue
+    return float(max(below, above))
+
+
+def beyond_p(differences: ArrayLike, margin: float) -> float:
+    """p value (two-sided) for a mean difference outside ±margin: the opposite of `equivalence_p`, with its rules."""
+    values = _finite(differences)
+    if len(values) < MIN_SEEDS:
+        return math.nan
+    if _is_constant(values):
+        return _sign_flip_p(values) if abs(values[0]) > margin else 1.0
+    above = stats.ttest_1samp(values, margin, alternative="greater").pvalue
+    below = stats.ttest_1samp(values, -margin, alternative="less").pvalue
+    return float(min(1.0, 2 * min(above, below)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p values, in the given order; NaN stays NaN and counts as a comparison.
+
+    scipy 1.17 has false_discovery_control (Benjamini-Hochberg) but no Holm; this is its definition.
+    """
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")  # NaN last
+    steps = np.arange(len(p), 0, -1)
+    adjusted = np.full(len(p), math.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps * p[order]), 1.0)
+    return [float(value) for value in adjusted]
+
+
+def rank_correlation(ours: Sequence[float | None], theirs: Sequence[float | None]) -> tuple[float, int]:
+    """Spearman's rank correlation over the rows that both have, and their number; NaN below three or if all tie."""
+    pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
+    if len(pairs) < 3 or any(len({pair[side] for pair in pairs}) == 1 for side in (0, 1)):
+        return math.nan, len(pairs)
+    a, b = zip(*pairs, strict=True)
+    return float(stats.spearmanr(a, b).statistic), len(pairs)
+
+
+def probability_of_improvement(columns: Sequence[tuple[ArrayLike, ArrayLike]]) -> float:
+    """P(a run of the first beats a run of the second), ties one half, averaged over columns.
+
+    As in rliable (Agarwal et al., NeurIPS 2021): the Mann-Whitney statistic over the number of pairs of runs, not
+    paired over seeds. Columns in which either has no run are left out; NaN if none remains.
+    """
+    shares = []
+    for first, second in columns:
+        a, b = _finite(first), _finite(second)
+        if len(a) and len(b):
+            shares.append(stats.mannwhitneyu(a, b, method="asymptotic").statistic / (len(a) * len(b)))
+    return float(np.mean(shares)) if shares else math.nan
+
+
+def _is_constant(values: NDArray[np.float64]) -> bool:
+    """Equal up to rounding: differences of per cents carry errors of about 1e-14."""
+    return bool(np.ptp(values) < 1e-9)
+
+
+def _sign_flip_p(values: NDArray[np.float64]) -> float:
+    if abs(values[0]) < 1e-9:
+        return 1.0
+    test = stats.permutation_test((values,), np.mean, permutation_type="samples", n_resamples=9999, rng=0)
+    return float(test.pvalue)

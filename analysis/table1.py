@@ -1,0 +1,182 @@
+"""Table 1 of the paper: retraining schedules after one-shot IMP, and how it compares with what was published."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from typing import cast
+
+import pandas as pd
+
+from analysis import captions
+from analysis.claims import Evidence, Key, per_cent
+from analysis.records import Axes, Records, of_sweep
+from analysis.statistics import rank_correlation
+from analysis.tables import Column, Entry, Row, Table, TextRow, entry, ranked, winners
+from benchmark.cells import Problem
+
+NAME = "table1"
+REMARKS = {"collapsed": "collapsed", "missed_target": "missed the target sparsity"}
+"""Statuses of a record, other than "ok", in words."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The records of the sweep on one recipe. Tables never mix recipes."""
+
+    recipe: Problem
+    axes: Axes
+    cells: pd.DataFrame
+    dense: pd.DataFrame
+    source: str
+    problems: int
+    """How many records of the source could not be used."""
+
+    @property
+    def expected(self) -> int:
+        """Seeds of a complete entry: those of the sweep's file, or as many as were run."""
+        return max(len(self.axes.seeds), self.cells["seed"].nunique())
+
+
+def groups(records: Records, axes: Axes, problem: str | None = None) -> list[Group]:
+    """One group a recipe, in the order of their names."""
+    cells = of_sweep(records.frame, axes)
+    dense = records.frame[records.frame["method"] == "dense"]
+    found = []
+    for identity, own in cells.groupby("identity", sort=False):
+        recipe = records.recipes[str(identity)]
+        if problem in (None, recipe.name):
+            of_recipe = dense[dense["identity"] == identity]
+            found.append(Group(recipe, axes, own, of_recipe, records.source, len(records.problems)))
+    return sorted(found, key=lambda group: (group.recipe.name, group.recipe.identity))
+
+
+def measured(group: Group) -> Table:
+    """Schedules down, sparsity over budget across: final test accuracy in per cent."""
+    by_cell = _by_cell(group.cells)
+    axes = group.axes
+    keys = [(sparsity, budget) for sparsity in axes.sparsities for budget in axes.budgets]
+    rows = tuple(
+        Row(name, tuple(_entry(by_cell.get((name, *key)), group.expected) for key in keys)) for name in axes.schedules
+    )
+    entries = [entry for row in rows for entry in row.entries]
+    missing = sum(entry.n == 0 for entry in entries)
+    partial = sum(entry.is_partial for entry in entries) - missing
+    what = "Test accuracy of the final epoch in per cent"
+    seeds = sorted(group.cells["seed"].unique())
+    every = pd.concat([group.dense, group.cells])
+    return ranked(
+        Table(
+            "measured",
+            f"Table 1: retraining schedules after one-shot magnitude pruning, {group.recipe.name}",
+            "schedule",
+            _columns(axes),
+            rows,
+            caption=(
+                captions.statistic(what, seeds, group.expected, partial, missing, len(entries)),
+                captions.problem(group.recipe),
+                captions.dense(every),
+                captions.provenance(every, group.source, group.problems),
+            ),
+        )
+    )
+
+
+def published(ours: Table, axes: Axes) -> Table:
+    """The paper's Table 1 over the columns of `ours`, and under each column how far the two agree."""
+    numbers = published_numbers()
+    keys = [(sparsity, budget) for sparsity in axes.sparsities for budget in axes.budgets]
+    rows = tuple(
+        Row(name, tuple(_published_entry(numbers.get((name, *key))) for key in keys)) for name in axes.schedules
+    )
+    table = ranked(
+        Table(
+            "published",
+            "As published: ResNet-50 on ImageNet, 90 epochs",
+            "schedule",
+            _columns(axes),
+            rows,
+            caption=(
+                "Zimmer, Spiegel, Pokutta, ICLR 2023 (arXiv 2111.00843): test accuracy in per cent, ± as printed there.",
+                "Rank correlation: Spearman's, of our means with the published ones over the schedules of a column. "
+                "The winner agrees if the schedules on rank 1 here and there have one in common.",
+            ),
+        )
+    )
+    return replace(table, footer=_agreement(ours, table))
+
+
+def evidence(group: Group) -> Evidence:
+    """Final test accuracies in per cent, for the claims."""
+    usable = group.cells.dropna(subset="final_test")
+    by_cell = {key: part.set_index("seed") for key, part in _by_cell(usable).items()}
+    return Evidence(
+        {key: part["final_test"] * 100 for key, part in by_cell.items()},
+        group.axes.schedules,
+        group.axes.sparsities,
+        group.axes.budgets,
+        {key: mean for key, (mean, _) in published_numbers().items()},
+        {key: part["learning_rates"][part["learning_rates"] != ""] for key, part in by_cell.items()},
+    )
+
+
+def published_numbers() -> Mapping[Key, tuple[float, float]]:
+    """(schedule, sparsity, budget) -> published mean and deviation in per cent."""
+    with (files("analysis") / "published" / "table1.csv").open(encoding="utf-8") as file:
+        frame = pd.read_csv(file)
+    budgets = [f"{budget:g}%" for budget in frame["budget_percent"]]
+    keys = zip(frame["schedule"], frame["sparsity"], budgets, strict=True)
+    return dict(zip(keys, zip(frame["accuracy_mean"], frame["accuracy_std"], strict=True), strict=True))
+
+
+def _by_cell(cells: pd.DataFrame) -> dict[Key, pd.DataFrame]:
+    return {cast(Key, key): part for key, part in cells.groupby(["schedule", "sparsity", "budget"])}
+
+
+def _columns(axes: Axes) -> tuple[Column, ...]:
+    return tuple(
+        Column(f"sparsity {per_cent(sparsity)}", f"budget {budget.replace('%', ' %')}")
+        for sparsity in axes.sparsities
+        for budget in axes.budgets
+    )
+
+
+def _entry(runs: pd.DataFrame | None, expected: int) -> Entry:
+    if runs is None:
+        return entry([], expected)
+    flags = [
+        f"{(runs['status'] == status).sum()} of {len(runs)} runs {words}"
+        for status, words in REMARKS.items()
+        if (runs["status"] == status).any()
+    ]
+    unusable = int(runs["final_test"].isna().sum())
+    if unusable:
+        flags.append(f"{unusable} of {len(runs)} runs recorded no test accuracy")
+    return entry(list(runs["final_test"].dropna() * 100), expected, tuple(flags))
+
+
+def _published_entry(numbers: tuple[float, float] | None) -> Entry:
+    mean, std = numbers or (None, None)
+    return Entry(mean, std, n=None)
+
+
+def _agreement(ours: Table, theirs: Table) -> tuple[TextRow, ...]:
+    correlations, here, agrees = [], [], []
+    for index in range(len(theirs.columns)):
+        means = [[entry.mean for entry in table.entries_of(index)] for table in (ours, theirs)]
+        value, _ = rank_correlation(*means)
+        correlations.append("–" if math.isnan(value) else f"{value:+.2f}")
+        own, other = winners(ours, index), winners(theirs, index)
+        here.append(_names(own))
+        agrees.append("–" if not own or not other else "yes" if set(own) & set(other) else "no")
+    return (
+        TextRow("rank correlation", tuple(correlations)),
+        TextRow("winner here", tuple(here)),
+        TextRow("winner agrees", tuple(agrees)),
+    )
+
+
+def _names(labels: Sequence[str]) -> str:
+    return ", ".join(labels) if labels else "–"
