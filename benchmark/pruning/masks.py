@@ -1,0 +1,154 @@
+"""Scores, pruning, and keeping what was pruned at zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.errors import UserError
+from benchmark.pruning.selection import Bracket, find_threshold, keep_masks
+
+
+def prunable(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Every weight tensor of rank 2 or more by its name: first convolution, shortcuts and classifier included.
+
+    Biases and batch norm (rank 1) are never pruned.
+    """
+    return {name: weight for name, weight in network.named_parameters() if weight.dim() >= 2}
+
+
+Score = Callable[[Sequence[Tensor], torch.Generator], list[Tensor]]
+"""Weights -> one score for each of them, of the same shapes; the smallest scores are pruned first."""
+
+
+def magnitude(weights: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
+    """|w| (Han et al. 2015)."""
+    return [weight.detach().abs() for weight in weights]
+
+
+def random(weights: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
+    """Uniform scores: every weight is as likely to go as any other (Le & Hua 2021). The generator is a CPU one, so that
+    a seed prunes the same weights on every device."""
+    return [torch.rand(weight.shape, dtype=weight.dtype, generator=generator).to(weight.device) for weight in weights]
+
+
+SCORES: dict[str, Score] = {"magnitude": magnitude, "random": random}
+
+
+class Masks:
+    """One mask for each prunable weight tensor: 1 for alive, 0 for pruned; all alive at first.
+
+    A mask has the dtype, device and strides that its weight has when this is made, so move the network before. Pruning
+    also writes the zeros; `apply_` after every optimizer step keeps them, whatever momentum and weight decay do. That
+    equals torch.nn.utils.prune's reparametrisation in every kept weight, bit for bit, and costs one product.
+    """
+
+    def __init__(self, weights: Mapping[str, nn.Parameter]):
+        self.names = list(weights)
+        self.weights: list[Tensor] = list(weights.values())
+        self.tensors = [torch.ones_like(weight, requires_grad=False) for weight in self.weights]
+        self.total = sum(weight.numel() for weight in self.weights)
+        self.alive = self.total
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction pruned of all prunable weights."""
+        return 1 - self.alive / self.total if self.total else 0.0
+
+    def prune(self, fraction: float, scores: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """Prune round(fraction * alive) of the weights that are alive, those of the smallest scores (None: |w|).
+
+        Returns theta - theta_p: for each weight tensor what was taken away, 0 elsewhere (see `norm_of_difference`).
+        """
+        _check_fraction(fraction)
+        return self._prune(round(fraction * self.alive), scores)
+
+    def prune_to(self, sparsity: float, scores: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """As `prune`, until round(sparsity * all) weights are pruned in all; nothing if as many already are."""
+        _check_fraction(sparsity)
+        return self._prune(max(self.alive - (self.total - round(sparsity * self.total)), 0), scores)
+
+    @torch.no_grad()
+    def _prune(self, count: int, scores: Sequence[Tensor] | None) -> list[Tensor]:
+        """Prune `count` more. Only the alive are candidates, so that one that happens to be 0 is no different."""
+        before = [weight.detach().clone() for weight in self.weights]
+        candidates = self._candidates(scores)
+        living = None if self.alive == self.total else [mask != 0 for mask in self.tensors]
+        if living is not None:
+            candidates = [score[alive] for score, alive in zip(candidates, living, strict=True)]
+        threshold = find_threshold(candidates, count, magnitude=scores is None)
+        if living is None:
+            keep_masks(candidates, threshold, magnitude=scores is None, out=self.tensors)
+        else:
+            kept = keep_masks(candidates, threshold, magnitude=scores is None)
+            for mask, alive, values in zip(self.tensors, living, kept, strict=True):
+                mask.masked_scatter_(alive, values.to(mask.dtype))
+        self.alive -= count
+        self.apply_()
+        torch._foreach_sub_(before, self.weights)
+        return before
+
+    @torch.no_grad()
+    def select(self, sparsity: float, scores: Sequence[Tensor] | None = None, bracket: Bracket | None = None) -> None:
+        """New masks over all weights, so that pruned ones may return (DPF, DNW, GMP's option); no weight is changed.
+
+        Exactly round(sparsity * all) are masked. `bracket`: the warm start of a series of these.
+        """
+        _check_fraction(sparsity)
+        count = round(sparsity * self.total)
+        candidates = self._candidates(scores)
+        threshold = find_threshold(candidates, count, magnitude=scores is None, bracket=bracket)
+        keep_masks(candidates, threshold, magnitude=scores is None, out=self.tensors)
+        self.alive = self.total - count
+
+    def _candidates(self, scores: Sequence[Tensor] | None) -> list[Tensor]:
+        if scores is None:
+            return self.weights
+        for weight, score in zip(self.weights, scores, strict=True):
+            if weight.shape != score.shape:
+                raise ValueError(f"scores of shape {tuple(score.shape)} for weights of shape {tuple(weight.shape)}")
+        return list(scores)
+
+    @torch.no_grad()
+    def apply_(self) -> None:
+        """Set pruned weights to zero: call it after every step of the optimizer."""
+        if self.weights:
+            torch._foreach_mul_(self.weights, self.tensors)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Masks by name, as bool: a quarter of the size."""
+        return {name: mask != 0 for name, mask in zip(self.names, self.tensors, strict=True)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over saved masks; the weights are not touched. UserError if they are of another network."""
+        if set(state) != set(self.names):
+            odd = sorted(set(state) ^ set(self.names))
+            raise UserError(f"saved masks belong to another network: {odd[0]} is in only one of the two")
+        for name, mask in zip(self.names, self.tensors, strict=True):
+            if state[name].shape != mask.shape:
+                raise UserError(
+                    f"saved masks belong to another network: {name} has shape {tuple(state[name].shape)}, "
+                    f"not {tuple(mask.shape)}"
+                )
+        for name, mask in zip(self.names, self.tensors, strict=True):
+            mask.copy_(state[name] != 0)
+        self.alive = sum(int(torch.count_nonzero(mask)) for mask in self.tensors)
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 <= fraction < 1:
+        raise UserError(f"sparsity {fraction!r} of a pruning step: a number from 0 up to, but not including, 1")
+
+
+def norm(network: nn.Module, everything: bool = True) -> float:
+    """||theta||_2 in float64: over all weights and biases, batch norm's included (what the authors' code does), or over
+    the prunable weights alone."""
+    return norm_of_difference(list(network.parameters() if everything else prunable(network).values()))
+
+
+def norm_of_difference(difference: Sequence[Tensor]) -> float:
+    """2-norm in float64 over all the tensors together."""
+    norms = [torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64) for tensor in difference]
+    return float(torch.stack(norms).norm()) if norms else 0.0
