@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -60,7 +60,7 @@ class Problem(BaseModel):
     flip: bool = False
     rotation: float = Field(default=0, ge=0, le=180, description="random rotations by up to so many degrees")
     validation_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of the training images held out")
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
     recalibration_batches: int = Field(
         default=100, ge=0, description="batches of the batch-norm pass after pruning; 0 turns it off"
     )
@@ -82,10 +82,16 @@ class Problem(BaseModel):
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} is longer than the run's {self.epochs} epochs")
         return self
 
-    @cached_property
+    @property
     def identity(self) -> str:
         """Hash of the recipe. The name is left out: renaming a problem does not change its results."""
-        return digest(self.model_dump(mode="json", exclude_defaults=True, exclude={"name"}))
+        return _identity(self)
+
+
+@lru_cache(maxsize=256)
+def _identity(problem: Problem) -> str:
+    # Not cached on the model: `model_copy` would carry the old hash along.
+    return digest(problem.model_dump(mode="json", exclude_defaults=True, exclude={"name"}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import click
 import typer
 
 from benchmark.errors import UserError
@@ -16,18 +15,18 @@ INTERRUPTED = 130
 
 def main(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     """Run `app` and return its exit code; a UserError or a wrong option becomes one line on stderr and code 2."""
-    command = typer.main.get_command(app)
     try:
-        code = command.main(args=None if arguments is None else list(arguments), standalone_mode=False)
+        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
     except UserError as error:
         return _refuse(str(error))
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        return USAGE_ERROR
-    except click.ClickException as error:
-        return _refuse(error.format_message())
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
+    except Exception as error:
+        # Typer raises click's exceptions, of a click that it may carry inside: known by what they can do.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        return _refuse(f"{message()} (--help shows what is accepted)")
     return code if isinstance(code, int) else 0
 
 

@@ -24,6 +24,7 @@ from benchmark.training.schedules import resolve
 
 SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
 AXES = ("method", "schedule", "sparsity", "budget", "seed", "hyperparameters")
+MOST_SEEDS = 100_000
 DEFAULT_ORDER = ("seed", "sparsity", "budget", "method", "hyperparameters", "schedule")
 """Outermost axis first: every schedule of one column runs before the next column, one seed after the other."""
 
@@ -133,7 +134,8 @@ def load_problem(
     base = _validated(Problem, {"name": name, **file.recipe}, path, "recipe")
     if not settings:
         return base, file.execution
-    return _validated(Problem, {**base.model_dump(exclude_unset=True), **settings}, None, "--set"), file.execution
+    changed = {**base.model_dump(exclude_unset=True), **settings}
+    return _validated(Problem, changed, None, f"recipe of {name} with the settings given"), file.execution
 
 
 def parse_seeds(value: str | int | Sequence[int]) -> tuple[int, ...]:
@@ -143,10 +145,10 @@ def parse_seeds(value: str | int | Sequence[int]) -> tuple[int, ...]:
         if isinstance(value, str):
             numbers = [int(part) for part in value.split(",")]
             value = numbers[0] if len(numbers) == 1 else numbers
-        seeds = tuple(range(value)) if isinstance(value, int) else tuple(dict.fromkeys(value))
+        seeds = tuple(range(min(value, MOST_SEEDS + 1)) if isinstance(value, int) else dict.fromkeys(value))
     except ValueError:
         seeds = ()
-    if not seeds or min(seeds) < 0 or len(seeds) > 100_000:
+    if not seeds or min(seeds) < 0 or len(seeds) > MOST_SEEDS:
         shown = text if text is not None else value
         raise UserError(f"seeds {shown!r}: a count above 0 such as 5, or a list of seeds from 0 up such as 0,3,7")
     return seeds
@@ -165,12 +167,12 @@ def _cells(grid: Grid, problem: Problem, seeds: Sequence[int]) -> list[Cell]:
         check_hyperparameters(grid.method, dict(zip(keys, values, strict=True)))
         for values in itertools.product(*grid.hyperparameters.values())
     ]
-    budgets = [Budget.parse(text) for text in grid.budget] or [None]
+    budgets: list[Budget | None] = [Budget.parse(text) for text in grid.budget]
     return [
         Cell(problem, grid.method, seed, schedule, sparsity, budget, setting)
         for seed in seeds
         for sparsity in grid.sparsity
-        for budget in budgets
+        for budget in budgets or [None]
         for setting in settings
         for schedule in grid.schedule or (None,)
     ]
@@ -241,7 +243,7 @@ def _read_yaml(path: Path) -> Any:
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise UserError(f"{path}{where}: not valid YAML: {error.problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def _validated(model: type[Model], values: Any, path: Path | None, within: str = "") -> Model:
@@ -251,7 +253,7 @@ def _validated(model: type[Model], values: Any, path: Path | None, within: str =
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in ([within] if within else []) + list(first["loc"]))
+        key = ": ".join(filter(None, [within, ".".join(str(part) for part in first["loc"])]))
         reason = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             reason = f"unknown key; accepted: {', '.join(model.model_fields)}"

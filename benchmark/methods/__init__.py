@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass, field
+from typing import Any
 
 from benchmark.cells import Hyperparameters, Scalar
 from benchmark.errors import UserError
@@ -45,11 +46,13 @@ def declaration(name: str) -> Declaration:
         return METHODS[name]
     if ":" not in name:
         raise UserError(f"method {name!r} is unknown: one of {', '.join(METHODS)}, or your own as 'module:Class'")
-    found = load(name).declaration
+    found = getattr(load(name), "declaration", None)
+    if not isinstance(found, Declaration):
+        raise UserError(f"method {name!r} has no class attribute `declaration` (a benchmark.methods.Declaration)")
     return found
 
 
-def load(name: str) -> type:
+def load(name: str) -> Any:
     """The class of a method. Raises UserError if it cannot be imported."""
     where = METHODS[name].where if name in METHODS else name
     module, _, attribute = where.partition(":")
@@ -68,7 +71,9 @@ def check_hyperparameters(method: str, given: dict[str, Scalar]) -> Hyperparamet
             raise UserError(f"method {method} has no hyperparameter {key!r} (it has: {accepted})")
         default = defaults[key]
         number = isinstance(default, int | float) and not isinstance(default, bool)
-        fits = isinstance(value, int | float) and not isinstance(value, bool) if number else type(value) is type(default)
+        fits = (
+            isinstance(value, int | float) and not isinstance(value, bool) if number else type(value) is type(default)
+        )
         if not fits or (isinstance(default, int) and isinstance(value, float) and not value.is_integer()):
             raise UserError(f"method {method}: hyperparameter {key} is {value!r}; it takes a value like {default!r}")
     return tuple(sorted((key, value) for key, value in given.items() if value != defaults[key]))

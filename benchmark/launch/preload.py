@@ -1,0 +1,11 @@
+"""What the fork server loads once, so that a worker forked from it starts in a fraction of a second.
+
+Importing torch takes over a second, and the first optimizer another one. Nothing here may touch a GPU or start
+threads: both do not survive a fork.
+"""
+
+import torch
+
+import benchmark.worker  # noqa: F401
+
+torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, fused=True)

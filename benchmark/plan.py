@@ -1,0 +1,116 @@
+"""From cells and a store to what is left to do: tasks, what they wait for, and what they will cost.
+
+Planning reads files and never imports torch.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from benchmark.cells import Cell
+from benchmark.errors import UserError
+from benchmark.grid import Execution
+from benchmark.methods import declaration
+from benchmark.store import Store
+
+SAMPLED_RECORDS = 50
+"""Records that an estimate of seconds per epoch is made of."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One cell to run, after the record `after` exists."""
+
+    cell: Cell
+    epochs: float
+    after: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """cells: the sweep's; done: ids of those with a record; tasks: what is left, dense runs first."""
+
+    cells: tuple[Cell, ...]
+    done: frozenset[str]
+    tasks: tuple[Task, ...]
+    seconds_per_epoch: float | None
+
+    @property
+    def dense_tasks(self) -> list[Task]:
+        return [task for task in self.tasks if task.cell.is_dense]
+
+    @property
+    def epochs(self) -> float:
+        return sum(task.epochs for task in self.tasks)
+
+    def seconds(self, workers: int) -> float | None:
+        """Estimated wall seconds; None where nothing is known of the problem's speed."""
+        return None if self.seconds_per_epoch is None else self.epochs * self.seconds_per_epoch / workers
+
+
+def make_plan(cells: Sequence[Cell], store: Store, execution: Execution) -> Plan:
+    present = store.ids()
+    left = [cell for cell in cells if cell.id not in present]
+    parents = {cell: parent(cell) for cell in left}
+    dense = dict.fromkeys(cell for cell in parents.values() if cell is not None and cell.id not in present)
+    tasks = [Task(cell, epochs_of(cell, execution)) for cell in dense]
+    for cell in left:
+        if cell not in dense:
+            start = parents[cell]
+            waits = None if start is None else start.id
+            tasks.append(Task(cell, epochs_of(cell, execution), waits))
+    return Plan(
+        cells=tuple(cells),
+        done=frozenset(cell.id for cell in cells if cell.id in present),
+        tasks=tuple(tasks),
+        seconds_per_epoch=_seconds_per_epoch(cells, store) or execution.seconds_per_epoch,
+    )
+
+
+def parent(cell: Cell) -> Cell | None:
+    """The run whose weights `cell` starts from."""
+    return Cell.dense(cell.problem, cell.seed) if declaration(cell.method).from_dense else None
+
+
+def epochs_of(cell: Cell, execution: Execution) -> float:
+    """Training epochs of a cell, for estimates."""
+    budget = cell.budget
+    if budget is None:
+        return cell.problem.epochs
+    if budget.unit == "%":
+        return budget.amount / 100 * cell.problem.epochs
+    if budget.unit == "ep":
+        return budget.amount
+    return budget.amount * cell.problem.batch_size / (execution.training_images or 50_000)
+
+
+def refuse_damaged(cells: Iterable[Cell], store: Store, repair: bool) -> list[str]:
+    """Check the records that the sweep would count as done.
+
+    Raises UserError for the first that cannot be used; with `repair`, sets them aside, so that their cells run again,
+    and returns a line for each.
+    """
+    present = store.ids()
+    wanted = dict.fromkeys([cell.id for cell in cells] + [p.id for cell in cells if (p := parent(cell))])
+    lines = []
+    for path, reason in store.damaged(name for name in wanted if name in present):
+        if not repair:
+            raise UserError(f"{path} {reason}; --repair sets it aside and trains the cell again")
+        lines.append(f"{path} {reason}; it is now {store.set_aside(path)}")
+    return lines
+
+
+def _seconds_per_epoch(cells: Sequence[Cell], store: Store) -> float | None:
+    """Median over finished cells of the sweep, evaluation and set-up included."""
+    present = store.ids()
+    finished = (cell for cell in cells if cell.id in present)
+    measured = []
+    for cell in islice(finished, SAMPLED_RECORDS):
+        record = store.read(cell.id)
+        if record is not None and record["iterations"]["total"]:
+            epochs = record["iterations"]["total"] / record["iterations"]["per_epoch"]
+            measured.append(record["seconds"]["total"] / epochs)
+    return statistics.median(measured) if measured else None

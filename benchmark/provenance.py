@@ -1,0 +1,67 @@
+"""Where a number comes from: commit, code, versions, machine. Imports no torch and reads no secrets."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import socket
+import subprocess
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+DECIDING = ("cells.py", "methods", "problems", "pruning", "training", "worker.py")
+"""What of benchmark/ decides results; launchers, tracking and analysis do not."""
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
+
+
+@lru_cache(maxsize=1)
+def commit() -> tuple[str | None, bool | None]:
+    """(commit of the checkout, whether tracked files differ from it); None without git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()  # noqa: S603
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+@lru_cache(maxsize=1)
+def code_hash() -> str:
+    """Hash of the source files that decide results."""
+    content = hashlib.sha256()
+    here = ROOT / "benchmark"
+    for name in DECIDING:
+        for path in sorted((here / name).rglob("*.py")) if (here / name).is_dir() else [here / name]:
+            content.update(str(path.relative_to(here)).encode())
+            content.update(path.read_bytes())
+    return content.hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def provenance() -> dict[str, Any]:
+    """What a record says of code and machine; the worker adds device, data and times."""
+    name, dirty = commit()
+    return {
+        "commit": name,
+        "dirty": dirty,
+        "code": code_hash(),
+        "versions": versions(),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+    }

@@ -1,0 +1,99 @@
+"""What training asks of a pruning method: a few named hooks, all with a default that does nothing.
+
+A run is a sequence of phases. `begin` opens a phase (it may prune) and gives its learning rates, one per iteration;
+then every iteration calls, in this order,
+
+    before_iteration(k)     k counts from 0 within the phase: prune here if it is time
+    enter_forward()         put the weights in place that the network should compute with
+      forward, loss, backward
+    exit_forward()          put the trained weights back
+    after_backward()        change the gradients
+      optimizer step
+    after_step()            keep pruned weights at zero
+
+and `finish` closes the run. Evaluation also happens between enter_forward and exit_forward. The loop knows no method
+by name; a method knows nothing of data, checkpoints or devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from benchmark.cells import Cell, Problem, Scalar
+from benchmark.pruning.masks import Masks, prunable
+from benchmark.training.schedules import LearningRates
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method may use.
+
+    dense_rates: learning rates of the dense run, one per iteration, shape (n,); dense_warmup: iterations of its own
+    warm-up. measure(name): evaluate now, under that name in the record ("pruned"); returns accuracies by split.
+    recalibrate(): re-estimate the batch-norm statistics on training data, if the recipe says so. note(values): add a
+    line to the record's `cycles`.
+    """
+
+    cell: Cell
+    network: nn.Module
+    hyperparameters: Mapping[str, Scalar]
+    iterations_per_epoch: int
+    dense_rates: LearningRates
+    dense_warmup: int
+    measure: Callable[[str], dict[str, float]]
+    recalibrate: Callable[[], None]
+    note: Callable[[dict[str, Any]], None]
+
+    @property
+    def problem(self) -> Problem:
+        return self.cell.problem
+
+
+class Method:
+    """Base of all methods; `masks` (all ones at first) are applied after every step and belong to checkpoints."""
+
+    phases: int = 1
+    keeps_optimizer: bool = False
+    """Whether momentum is carried from one phase to the next; else every phase starts a fresh optimizer."""
+
+    def __init__(self, context: Context):
+        self.context = context
+        self.weights: dict[str, nn.Parameter] = prunable(context.network)
+        self.masks = Masks(self.weights)
+        self.learned_sparsity: float | None = None
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups for the optimizer; thresholds and other parameters of a method's own go in here."""
+        return [{"params": list(self.context.network.parameters())}]
+
+    def begin(self, phase: int) -> LearningRates:
+        """Open phase 0 .. phases-1 and return its learning rates, shape (iterations,)."""
+        raise NotImplementedError
+
+    def before_iteration(self, k: int) -> None: ...
+
+    def enter_forward(self) -> None: ...
+
+    def exit_forward(self) -> None: ...
+
+    def after_backward(self) -> None: ...
+
+    def after_step(self) -> None: ...
+
+    def finish(self) -> None:
+        """After the last iteration, before the final evaluation: a final prune belongs here."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything beyond network and optimizer that decides how the run goes on: tensors, numbers, strings."""
+        return {"masks": self.masks.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.masks.load_state_dict(state["masks"])
+
+    def own_parameters(self) -> list[Tensor]:
+        """Trained tensors that are not the network's (thresholds, scores)."""
+        return []

@@ -1,0 +1,237 @@
+"""One cell on one machine: cell in, record out.
+
+Nothing here knows where it runs: a local pool, a SLURM task and a test all call `Worker.run`.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmark.cells import Cell, Problem, digest
+from benchmark.claims import Claims
+from benchmark.methods import declaration, load
+from benchmark.problems import models
+from benchmark.problems.data import Data
+from benchmark.provenance import provenance
+from benchmark.pruning import metrics
+from benchmark.records import Record
+from benchmark.store import Store
+from benchmark.training import checkpoint
+from benchmark.training.loop import Progress, Run
+
+SAMPLES = 100
+"""Points of the learning-rate curve that a record keeps; its hash covers all."""
+CHANCE_MARGIN = 1.5
+"""Up to this many times chance, a final accuracy counts as collapsed."""
+
+Outcome = Literal["done", "already done", "held by another", "parent missing"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run; nothing here changes a result."""
+
+    device: str = "auto"
+    threads: int | None = None
+    checkpoint_seconds: float = 60.0
+
+
+class ParentMissing(Exception):
+    """The dense network that a cell starts from is not there or cannot be used."""
+
+
+def pick_device(name: str) -> torch.device:
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+class Worker:
+    """Runs cells one after the other, keeping loaded what the next cell needs again."""
+
+    def __init__(self, store: Store, options: Options | None = None):
+        self.store = store
+        self.options = options or Options()
+        self.claims = Claims()
+        self.device = pick_device(self.options.device)
+        if self.options.threads:
+            torch.set_num_threads(self.options.threads)
+        self._data: tuple[Problem, Data] | None = None
+
+    def data(self, problem: Problem) -> Data:
+        """The problem's data, kept for the next cell."""
+        if self._data is None or self._data[0] != problem:
+            self._data = (problem, Data(problem, self.device))
+        return self._data[1]
+
+    def run(
+        self,
+        cell: Cell,
+        report: Callable[[int, dict[str, float]], None] = lambda done, values: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Outcome:
+        """Train `cell` unless its record is there or somebody else trains it. Raises what training raises."""
+        if self.store.has(cell.id):
+            return "already done"
+        claim = self.claims.take(self.store.file("claims", cell.id))
+        if claim is None:
+            return "held by another"
+        try:
+            if self.store.has(cell.id):
+                return "already done"
+            self._train(cell, report, should_stop)
+            return "done"
+        finally:
+            claim.release()
+
+    def _train(
+        self, cell: Cell, report: Callable[[int, dict[str, float]], None], should_stop: Callable[[], bool]
+    ) -> None:
+        started, start_time = time.perf_counter(), datetime.now(UTC)
+        data = self.data(cell.problem)
+        network = models.build(cell.problem, cell.seed).to(self.device)
+        parent = self._load_parent(cell, network) if declaration(cell.method).from_dense else None
+        checkpoints = checkpoint.Checkpoints(self.store.file("checkpoints", cell.id), cell.id)
+        run = Run(
+            cell,
+            network,
+            data,
+            load(cell.method),
+            {**declaration(cell.method).defaults, **dict(cell.hyperparameters)},
+            checkpoints=checkpoints,
+            checkpoint_seconds=self.options.checkpoint_seconds,
+            report=report,
+            should_stop=should_stop,
+            start_position=cell.problem.epochs * data.iterations_per_epoch if parent else 0,
+        )
+        progress = run.execute()
+        record = make_record(cell, run, parent)
+        if cell.is_dense:
+            if record["status"] == "collapsed":
+                raise ArithmeticError(f"the dense run collapsed ({'; '.join(record['remarks'])})")
+            record["weights_sha256"] = checkpoint.save(self.weights_path(cell), cell.id, network.state_dict())
+        record["seconds"] = {
+            "total": time.perf_counter() - started,
+            **progress.seconds,
+        }
+        record["images_per_second"] = progress.images / max(progress.seconds["training"], 1e-9)
+        record["provenance"] = {
+            **provenance(),
+            "data": data.fingerprint,
+            "device": self.device.type,
+            "device_name": _device_name(self.device),
+            "threads": torch.get_num_threads(),
+            "start": start_time.isoformat(timespec="milliseconds"),
+            "end": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "refused_checkpoints": checkpoints.refused,
+        }
+        self.store.commit(record)
+        checkpoints.clear()
+
+    def weights_path(self, cell: Cell) -> Any:
+        return self.store.file("weights", cell.id, ".pt")
+
+    def _load_parent(self, cell: Cell, network: nn.Module) -> Record:
+        """Load the dense weights of the cell's seed, checked against the dense record."""
+        dense = Cell.dense(cell.problem, cell.seed)
+        record = self.store.read(dense.id)
+        if record is None:
+            raise ParentMissing(f"no record of the dense run {dense.id}")
+        try:
+            weights, checksum = checkpoint.load(self.weights_path(dense), dense.id, self.device)
+        except (checkpoint.BadCheckpoint, FileNotFoundError) as error:
+            raise ParentMissing(f"the weights of the dense run {dense.id} cannot be used: {error}") from None
+        if checksum != record["weights_sha256"]:
+            raise ParentMissing(f"the weights of the dense run {dense.id} are not those that its record names")
+        network.load_state_dict(weights)
+        return record
+
+
+def make_record(cell: Cell, run: Run, parent: Record | None) -> Record:
+    """The record of a finished run, without its circumstances (seconds, images/s, provenance)."""
+    progress, method = run.progress, run.method
+    image = (cell.problem.channels, cell.problem.image_size, cell.problem.image_size)
+    measured = metrics.measure(run.network, image)
+    if parent is not None:
+        for kind, values in progress.measures.items():
+            values["dense"] = parent[kind]["final"]
+    status, remarks = judge(cell, progress, measured["sparsity"]["layers"])
+    return {
+        "schema": 1,
+        "id": cell.id,
+        "cell": cell.to_json(),
+        "parent": None if parent is None else {"id": parent["id"], "weights_sha256": parent["weights_sha256"]},
+        "status": status,
+        "remarks": remarks,
+        **_finite(progress.measures),
+        "sparsity": {"target": cell.sparsity, "learned": method.learned_sparsity, **measured["sparsity"]},
+        "macs": measured["macs"],
+        "learning_rate": _learning_rates(progress),
+        "cycles": progress.cycles,
+        "history": progress.history,
+        "iterations": {
+            "total": sum(map(len, progress.rates)),
+            "per_epoch": run.data.iterations_per_epoch,
+        },
+        "parameters_sha256": _parameters_hash(run.network),
+    }
+
+
+def judge(cell: Cell, progress: Progress, layers: dict[str, dict[str, Any]]) -> tuple[str, list[str]]:
+    """("ok" | "collapsed", reasons): a run that came to nothing is a result and says so."""
+    reasons = []
+    if progress.cut_short:
+        reasons.append(f"the loss was not finite after iteration {progress.iteration} of phase {progress.phase}")
+    empty = [name for name, layer in layers.items() if layer["zeros"] == layer["weights"]]
+    if empty:
+        reasons.append(f"all weights of {', '.join(empty)} are zero")
+    accuracy = progress.measures["accuracy"]["final"]["validation"]
+    if accuracy <= CHANCE_MARGIN / cell.problem.classes:
+        reasons.append(f"a final validation accuracy of {100 * accuracy:.1f} % is about chance")
+    return ("collapsed" if reasons else "ok"), reasons
+
+
+def _learning_rates(progress: Progress) -> dict[str, Any]:
+    rates = np.array([rate for phase in progress.rates for rate in phase])
+    chosen = np.unique(np.linspace(0, len(rates) - 1, SAMPLES).round().astype(int)) if len(rates) else np.array([], int)
+    return {
+        "iterations": len(rates),
+        "peak": float(rates.max(initial=0.0)),
+        "sha256": digest([rate.hex() for rate in rates.tolist()]),
+        "sampled": {"iteration": chosen.tolist(), "value": rates[chosen].tolist()},
+    }
+
+
+def _finite(values: Any) -> Any:
+    """JSON has no NaN and no infinity; a loss that is one of them is null."""
+    if isinstance(values, dict):
+        return {key: _finite(value) for key, value in values.items()}
+    return None if isinstance(values, float) and not math.isfinite(values) else values
+
+
+def _parameters_hash(network: nn.Module) -> str:
+    """Hash of every parameter and buffer, bit for bit: what 'the same weights' means in the tests."""
+    return digest(
+        {
+            name: digest(tensor.detach().cpu().contiguous().numpy().tobytes().hex())
+            for name, tensor in network.state_dict().items()
+        }
+    )
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()

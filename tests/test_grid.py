@@ -1,0 +1,154 @@
+"""From a sweep file and a command line to cells, and what a user reads after a mistake."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmark.errors import UserError
+from benchmark.grid import SWEEPS, load_sweep, parse_seeds
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copytree(SWEEPS, tmp_path / "sweeps")
+    return tmp_path / "sweeps"
+
+
+def refusal(folder: Path = SWEEPS, name: str = "table1", **changes) -> str:
+    with pytest.raises(UserError) as caught:
+        load_sweep(name, folder=folder, **changes)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_table1_is_the_papers_grid():
+    cells = load_sweep("table1").cells
+    assert len(cells) == 6 * 3 * 3 * 3
+    assert {cell.schedule for cell in cells} == {"FT", "LRW", "SLR", "CLR", "LLR", "ALLR"}
+    assert {cell.sparsity for cell in cells} == {0.7, 0.8, 0.9}
+    assert {str(cell.budget) for cell in cells} == {"2.22%", "5.55%", "11.11%"}
+    assert {cell.seed for cell in cells} == {0, 1, 2}
+
+
+def test_by_default_whole_columns_come_early():
+    """After the first six cells one column of the table compares all six schedules."""
+    first = load_sweep("table1").cells[:6]
+    assert len({(cell.seed, cell.sparsity, cell.budget) for cell in first}) == 1
+    assert len({cell.schedule for cell in first}) == 6
+
+
+def test_order_puts_the_named_axes_outermost():
+    cells = load_sweep("table1", order="sparsity,seed").cells
+    assert [cell.sparsity for cell in cells] == sorted(cell.sparsity for cell in cells)
+    assert {cell.seed for cell in cells[:18]} == {0}
+    assert set(cells) == set(load_sweep("table1").cells)
+
+
+def test_only_keeps_what_meets_all_parts_of_one_filter():
+    cells = load_sweep("table1", only=["schedule=ALLR,sparsity=0.90", "schedule=FT,budget=2.22%,seed=1"]).cells
+    assert len(cells) == 9 + 3
+    assert all(cell.schedule == "ALLR" or cell.seed == 1 for cell in cells)
+
+
+def test_seeds_are_a_count_or_a_list():
+    assert parse_seeds("5") == (0, 1, 2, 3, 4)
+    assert parse_seeds("0,3,7") == (0, 3, 7)
+
+
+@pytest.mark.parametrize("text", ["-1", "0", "a", "1,-2", "", "1.5", "1,,2", "99999999999"])
+def test_wrong_seeds_are_refused(text: str):
+    assert "a list of seeds from 0 up" in refusal(seeds=text)
+
+
+def test_settings_change_the_recipe():
+    assert load_sweep("table1", settings={"epochs": 30}).problem.epochs == 30
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": "table9"}, ["'table9'", "table1"]),
+        ({"name": "../table1"}, ["unknown"]),
+        ({"problem": "mnist"}, ["'mnist'", "digits"]),
+        ({"only": ["schedule=XYZ"]}, ["'XYZ'", "FT, LRW, SLR, CLR, LLR, ALLR"]),
+        ({"only": ["colour=red"]}, ["KEY=VALUE", "schedule"]),
+        ({"only": ["sparsity=abc"]}, ["a number such as 0.9"]),
+        ({"order": "size"}, ["--order", "sparsity"]),
+        ({"settings": {"epoch": 3}}, ["'epoch'", "epochs"]),
+        ({"settings": {"epochs": "many"}}, ["epochs", "'many'", "integer"]),
+        ({"settings": {"momentum": 1.5}}, ["momentum", "1.5", "less than 1"]),
+        ({"settings": {"model": "../x"}}, ["model", "letters, digits"]),
+    ],
+)
+def test_a_wrong_command_line_names_key_value_and_what_is_accepted(changes: dict, words: list[str]):
+    message = refusal(**changes)
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("sparsity", [0], ["0 is not a fraction"]),
+        ("sparsity", [1], ["1 is not a fraction"]),
+        ("sparsity", [0.9, 1.5], ["1.5 is not a fraction"]),
+        ("sparsity", ["abc"], ["'abc' is not a fraction"]),
+        ("sparsity", [], ["grids.0.sparsity", "at least 1"]),
+        ("budget", ["5 parsecs"], ["5 parsecs", "2.22%"]),
+        ("schedule", ["FT", "XYZ"], ["XYZ", "ALLR"]),
+        ("schedule", [], ["list of schedules"]),
+        ("method", "XYZ", ["XYZ", "IMP"]),
+        ("hyperparameters", {"cycels": [1]}, ["cycels", "cycles"]),
+        ("hyperparameters", {"cycles": ["many"]}, ["cycles", "'many'"]),
+        ("colour", "red", ["grids.0.colour", "unknown key"]),
+    ],
+)
+def test_a_wrong_sweep_file_names_file_key_and_value(folder: Path, key: str, value, words: list[str]):
+    path = folder / "table1.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["grids"][0][key] = value
+    path.write_text(yaml.safe_dump(content))
+    message = refusal(folder)
+    for word in ["table1.yaml", *words]:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    "text", ["a: [1", "\tx: 1", "- 1\n- 2", "", "&a [*a]", "!!python/object/apply:os.getcwd []", "\x00"]
+)
+def test_malformed_yaml_names_the_file(folder: Path, text: str):
+    (folder / "table1.yaml").write_text(text)
+    assert "table1.yaml" in refusal(folder)
+
+
+YAML_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    key=st.sampled_from(["title", "problem", "seeds", "recipe", "grids"]),
+    inner=st.sampled_from([None, "method", "schedule", "sparsity", "budget", "hyperparameters"]),
+    value=YAML_VALUES,
+)
+def test_any_value_anywhere_is_read_or_refused_in_one_line(tmp_path_factory, key: str, inner: str | None, value):
+    folder = tmp_path_factory.mktemp("fuzz")
+    shutil.copytree(SWEEPS, folder, dirs_exist_ok=True)
+    content = yaml.safe_load((SWEEPS / "table1.yaml").read_text())
+    if inner is None:
+        content[key] = value
+    else:
+        content["grids"][0][inner] = value
+    (folder / "table1.yaml").write_text(yaml.safe_dump(content))
+    with contextlib.suppress(UserError):
+        assert load_sweep("table1", folder=folder).cells

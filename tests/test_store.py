@@ -1,0 +1,158 @@
+"""Records on disk: whole or not there, first writer wins, and nothing unreadable passes for a result."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmark.cells import Cell
+from benchmark.claims import Claims
+from benchmark.errors import UserError
+from benchmark.grid import load_sweep
+from benchmark.records import BadRecord, decode, encode
+from benchmark.store import Store, read_compact, write_compact
+
+CELLS = load_sweep("table1").cells
+
+
+def a_record(cell: Cell = CELLS[0], accuracy: float = 0.5) -> dict:
+    return {"schema": 1, "id": cell.id, "cell": cell.to_json(), "accuracy": {"final": {"test": accuracy}}, "seconds": 1}
+
+
+def test_a_record_is_read_back_as_it_was_written(tmp_path: Path):
+    store = Store(tmp_path)
+    store.commit(a_record())
+    assert store.read(CELLS[0].id) == a_record()
+    assert store.has(CELLS[0].id)
+    assert not store.has(CELLS[1].id)
+    assert json.loads(store.record_path(CELLS[0].id).read_text())["record"] == a_record()
+
+
+def test_the_first_of_two_results_counts_and_the_second_is_kept_and_reported(tmp_path: Path):
+    store = Store(tmp_path)
+    store.commit(a_record(accuracy=0.5))
+    assert store.commit(a_record(accuracy=0.6)) == a_record(accuracy=0.5)
+    assert store.read(CELLS[0].id) == a_record(accuracy=0.5)
+    assert len(store.problems) == 1
+    assert len(list((tmp_path / "set-aside").iterdir())) == 1
+
+
+def test_the_same_result_twice_is_no_problem(tmp_path: Path):
+    store = Store(tmp_path)
+    store.commit(a_record())
+    store.commit({**a_record(), "seconds": 2})
+    assert store.problems == []
+
+
+@given(position=st.integers(0, 10**6), bit=st.integers(0, 7))
+def test_any_flipped_bit_is_noticed(position: int, bit: int):
+    content = bytearray(encode(a_record()))
+    content[position % len(content)] ^= 1 << bit
+    with contextlib.suppress(BadRecord):
+        assert decode(bytes(content)) == a_record()  # white space of the envelope, which carries nothing
+
+
+@given(length=st.integers(0, 10**6))
+def test_any_truncation_is_noticed(length: int):
+    content = encode(a_record())
+    with pytest.raises(BadRecord):
+        decode(content[: length % len(content)])
+
+
+def test_unreadable_and_foreign_files_are_reported_and_not_used(tmp_path: Path):
+    store = Store(tmp_path)
+    store.commit(a_record(CELLS[0]))
+    for cell, content in [
+        (CELLS[1], encode(a_record(CELLS[1]))[:-20]),
+        (CELLS[2], b"{}"),
+        (CELLS[3], encode(a_record(CELLS[4]))),
+        (CELLS[5], encode(a_record(CELLS[5])).replace(b'"schema": 1', b'"schema": 99')),
+    ]:
+        path = store.record_path(cell.id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    assert [record["id"] for record in store.records()] == [CELLS[0].id]
+    text = "\n".join(store.problems)
+    for words in ("truncated", "not a record", "another cell", "schema version 99"):
+        assert words in text
+
+
+def test_failures_are_kept_beside_and_the_latest_is_shown_until_the_cell_is_done(tmp_path: Path):
+    store = Store(tmp_path)
+    store.add_failure(CELLS[0].id, "exception", "first")
+    store.add_failure(CELLS[0].id, "exception", "second")
+    assert [(f["message"], f["attempt"]) for f in store.failures()] == [("second", 2)]
+    store.commit(a_record())
+    assert store.failures() == []
+
+
+def test_a_compact_file_holds_the_same_records(tmp_path: Path):
+    records = [a_record(cell) for cell in CELLS[:5]]
+    write_compact(tmp_path / "all.jsonl", reversed(records))
+    assert sorted(r["id"] for r in records) == [r["id"] for r in read_compact(tmp_path / "all.jsonl")]
+    path = tmp_path / "all.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"0.5", b"0.9", 1))
+    with pytest.raises(UserError, match=r"line 1.*checksum"):
+        list(read_compact(path))
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write there"):
+        Store.open_for_writing(tmp_path / "file")
+
+
+def _take(base: Path, gate, results) -> None:
+    claims = Claims(stale_seconds=0.0)
+    gate.wait()
+    claim = claims.take(base)
+    results.put(claim is not None)
+    time.sleep(0.5)
+
+
+def test_of_many_that_claim_a_cell_at_once_one_gets_it(tmp_path: Path):
+    context = multiprocessing.get_context("fork")
+    for race in range(5):
+        gate, results = context.Event(), context.Queue()
+        racers = [context.Process(target=_take, args=(tmp_path / f"cell{race}", gate, results)) for _ in range(6)]
+        for racer in racers:
+            racer.start()
+        gate.set()
+        assert sorted(results.get() for _ in racers) == [False] * 5 + [True]
+        for racer in racers:
+            racer.join()
+
+
+def test_a_claim_of_a_process_that_is_gone_is_taken_over_and_a_released_one_is_free(tmp_path: Path):
+    base = tmp_path / "cell"
+    context = multiprocessing.get_context("fork")
+    gone = context.Process(target=lambda: (Claims().take(base), os._exit(9)))
+    gone.start()
+    gone.join()
+    claim = Claims().take(base)
+    assert claim is not None
+    assert Claims().take(base) is None
+    claim.release()
+    assert Claims().take(base) is not None
+
+
+def test_a_claim_of_another_machine_expires_only_after_its_heartbeat_stood_still(tmp_path: Path):
+    base = tmp_path / "cell"
+    other = tmp_path / "cell.0"
+    other.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": "1"}))
+    os.utime(other, (10**9, 10**9))  # long ago by our clock, which says nothing about a machine with another clock
+    claims = Claims(stale_seconds=0.2)
+    assert claims.take(base) is None
+    time.sleep(0.3)
+    os.utime(other)
+    assert claims.take(base) is None
+    time.sleep(0.3)
+    assert claims.take(base) is not None
