@@ -23,7 +23,8 @@ def printable(text: object) -> str:
 def statistic(what: str, seeds: Sequence[int], expected: int, partial: int, missing: int, entries: int) -> str:
     """What an entry is, n, and how complete the table is."""
     n = f"n = {expected} seeds" if expected > 1 else "n = 1 seed"
-    sentence = f"{what}: mean ± sample standard deviation (ddof = 1) over {n} ({_list(sorted(seeds))})."
+    so_far = "so far " if len(seeds) < expected else ""
+    sentence = f"{what}: mean ± sample standard deviation (ddof = 1) over {n} ({so_far}{_list(sorted(seeds))})."
     if missing:
         sentence += f" {missing} of {entries} entries have no record (–)."
     if partial:

@@ -187,7 +187,7 @@ CLAIMS: tuple[Callable[[Evidence], Finding], ...] = (
 
 def _versus(first: str, second: str, sparsity: float, budget: str) -> Contrast:
     return Contrast(
-        f"{first} - {second}, {per_cent(sparsity)} at {budget}",
+        f"{first} - {second}, {_column(sparsity, budget)}",
         lambda at: at(first, sparsity, budget) - at(second, sparsity, budget),
     )
 
@@ -204,8 +204,7 @@ def _gap_change(larger: tuple[float, str], smaller: tuple[float, str]) -> Contra
     def gap(at: At, column: tuple[float, str]) -> Any:
         return sum(at(name, *column) for name in LARGE) / len(LARGE) - at("FT", *column)
 
-    names = [f"{per_cent(sparsity)} at {budget}" for sparsity, budget in (larger, smaller)]
-    return Contrast(f"gap, {names[0]} minus {names[1]}", lambda at: gap(at, larger) - gap(at, smaller))
+    return Contrast(f"gap, {_column(*larger)} minus {_column(*smaller)}", lambda at: gap(at, larger) - gap(at, smaller))
 
 
 def _per_seed(contrast: Contrast, evidence: Evidence) -> np.ndarray:
@@ -299,14 +298,14 @@ def _figures(comparisons: Sequence[Comparison], counts: str) -> list[str]:
     seeds = [comparison.difference.n for comparison in comparisons]
     means = [comparison.difference.mean for comparison in comparisons if comparison.difference.n]
     if not means:
-        return ["no records to compare"]
-    parts = [f"differences {_range(means)} points"]
+        return ["No records to compare"]
+    parts = [f"Differences {_range(means)} points"]
     published = [comparison.published for comparison in comparisons if not math.isnan(comparison.published)]
     if published:
         parts[0] += f" (published {_range(published)})"
     parts.append(f"n = {_count(seeds)}" + (": too few for a test" if max(seeds) < MIN_SEEDS else ""))
     if min(seeds) >= MIN_SEEDS:
-        parts.append(f"p at most {max(comparison.p for comparison in comparisons):.2g}")
+        parts.append(f"largest {p_words(max(comparison.p for comparison in comparisons))}")
     if max(seeds) >= MIN_SEEDS:
         parts.append(counts)
     return parts
@@ -320,6 +319,18 @@ def _range(values: Sequence[float]) -> str:
 def _count(seeds: Sequence[int]) -> str:
     low, high = min(seeds), max(seeds)
     return f"{high} seed{'' if high == 1 else 's'}" if low == high else f"{low} to {high} seeds"
+
+
+def _column(sparsity: float, budget: str) -> str:
+    return f"{per_cent(sparsity)} at {budget_words(budget)}"
+
+
+def p_words(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def budget_words(budget: str) -> str:
+    return budget.replace("%", " %")
 
 
 def per_cent(fraction: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,9 @@ from benchmark.errors import UserError
 
 TABLES = {table1.NAME: table1}
 """Modules that lay out the records of a sweep."""
+
+WARNINGS = 50
+"""How many unusable records are named one by one."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -69,8 +73,7 @@ def make_sheets(names: list[str], results: Path, problem: str | None = None) -> 
 def _sheets(name: str, place: Results, axes: Axes, problem: str | None) -> list[Sheet]:
     layout = TABLES[name]
     records = place.of_sweep(name, axes, problem)
-    for line in place.problems(name) if records is None else records.problems:
-        print(captions.printable(f"warning: {line}"), file=sys.stderr)
+    _warn(place.problems(name) if records is None else records.problems)
     sheets = []
     for group in layout.groups(records, axes, problem) if records else []:
         recipe = group.recipe
@@ -79,6 +82,12 @@ def _sheets(name: str, place: Results, axes: Axes, problem: str | None) -> list[
         tables = (ours, layout.published(ours, axes))
         sheets.append(Sheet(slug, name, recipe.name, recipe.identity, tables, claims.check(layout.evidence(group))))
     return sheets
+
+
+def _warn(lines: Sequence[str]) -> None:
+    shown = [*lines[:WARNINGS], *([f"{len(lines) - WARNINGS} more of the kind"] if len(lines) > WARNINGS else [])]
+    for line in shown:
+        print(captions.printable(f"warning: {line}"), file=sys.stderr)
 
 
 def _nothing(name: str, results: Path, problem: str | None) -> UserError:
@@ -96,15 +105,15 @@ def _parse_formats(text: str | None, default: list[str]) -> list[str]:
 
 
 def print_sheets(sheets: list[Sheet], formats: list[str], details: bool = False) -> None:
-    """To stdout. In a pipe nothing limits the width, and letters that it cannot hold become "?"."""
+    """To stdout. In a pipe there are no colours and nothing limits the width; what it cannot encode becomes "?"."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
-    width = None if sys.stdout.isatty() else terminal.PLAIN_WIDTH
-    console = Console(width=width, highlight=False)
     for name in formats:
         for number, sheet in enumerate(sheets):
-            if name == "terminal":
-                terminal.show(sheet, console, details)
+            if name == "terminal" and sys.stdout.isatty():
+                terminal.show(sheet, Console(highlight=False), details)
+            elif name == "terminal":
+                sys.stdout.write(terminal.plain(sheet, details))
             else:
                 sys.stdout.write(csv.write(sheet, header=number == 0) if name == "csv" else WRITERS[name](sheet))
 

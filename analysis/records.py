@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -128,18 +128,25 @@ class Results:
 
         None if there are no records of the sweep, or none on `problem`.
         """
-        for records in (self._live_records, self._reference(name)):
+        passed: tuple[str, ...] = ()
+        for records in self._candidates(name):
             cells = of_sweep(records.frame, axes)
             if problem is not None:
                 cells = cells[cells["problem"] == problem]
             if not cells.empty:
                 frame = records.frame[records.frame["identity"].isin(cells["identity"].unique())]
                 kept = frame[(frame["method"] == "dense") | frame.index.isin(cells.index)]
-                return Records(kept, records.recipes, records.problems, records.source)
+                return Records(kept, records.recipes, passed + records.problems, records.source)
+            passed += records.problems
         return None
 
     def problems(self, name: str) -> tuple[str, ...]:
-        return self._live_records.problems + self._reference(name).problems
+        """What could not be used of all that `of_sweep` looks at."""
+        return tuple(line for records in self._candidates(name) for line in records.problems)
+
+    def _candidates(self, name: str) -> Iterator[Records]:
+        yield self._live_records
+        yield self._reference(name)
 
     @cached_property
     def _live_records(self) -> Records:

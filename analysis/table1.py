@@ -11,7 +11,7 @@ from typing import cast
 import pandas as pd
 
 from analysis import captions
-from analysis.claims import Evidence, Key, per_cent
+from analysis.claims import Evidence, Key, budget_words, per_cent
 from analysis.records import Axes, Records, of_sweep
 from analysis.statistics import rank_correlation
 from analysis.tables import Column, Entry, Row, Table, TextRow, entry, ranked, winners
@@ -70,7 +70,7 @@ def measured(group: Group) -> Table:
     return ranked(
         Table(
             "measured",
-            f"Table 1: retraining schedules after one-shot magnitude pruning, {group.recipe.name}",
+            f"Retraining schedules after one-shot magnitude pruning (Table 1), {group.recipe.name}",
             "schedule",
             _columns(axes),
             rows,
@@ -99,7 +99,7 @@ def published(ours: Table, axes: Axes) -> Table:
             _columns(axes),
             rows,
             caption=(
-                "Zimmer, Spiegel, Pokutta, ICLR 2023 (arXiv 2111.00843): test accuracy in per cent, ± as printed there.",
+                "Zimmer, Spiegel, Pokutta, ICLR 2023 (arXiv 2111.00843): test accuracy in per cent, ± as printed.",
                 "Rank correlation: Spearman's, of our means with the published ones over the schedules of a column. "
                 "The winner agrees if the schedules on rank 1 here and there have one in common.",
             ),
@@ -137,7 +137,7 @@ def _by_cell(cells: pd.DataFrame) -> dict[Key, pd.DataFrame]:
 
 def _columns(axes: Axes) -> tuple[Column, ...]:
     return tuple(
-        Column(f"sparsity {per_cent(sparsity)}", f"budget {budget.replace('%', ' %')}")
+        Column(f"sparsity {per_cent(sparsity)}", f"budget {budget_words(budget)}")
         for sparsity in axes.sparsities
         for budget in axes.budgets
     )

@@ -24,16 +24,17 @@ STYLE = """
   --held: #1a7f37; --not-held: #b3261e; --undecided: #8a6100 }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --paper: #16181b; --faint: #a0a0a0; --rule: #555;
   --best: #1f4a2e; --held: #5ccf7f; --not-held: #ff8a80; --undecided: #e8b84a } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 76rem;
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 84rem;
   margin: 2rem auto; padding: 0 1rem }
 .wide { overflow-x: auto }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0 }
-th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .88em; margin: .5rem 0 }
+th, td { padding: .25rem .4rem; text-align: right; white-space: nowrap }
 th[scope=row], thead th:first-child { text-align: left }
 thead tr:last-child th, tbody tr:last-child > * { border-bottom: 1px solid var(--rule) }
 thead tr:first-child th { border-top: 2px solid var(--rule) }
+thead th { white-space: normal; vertical-align: bottom }
 thead th[colspan] { text-align: center }
-.first { padding-left: 1.4rem }
+th.first, td.first { padding-left: 1.2rem }
 .rank-1 { font-weight: 700; background: var(--best) }
 .rank-2 .number { text-decoration: underline }
 .rank-3 .number { font-style: italic }
@@ -41,7 +42,14 @@ thead th[colspan] { text-align: center }
 .caption p { margin: .15rem 0 }
 .verdict { font-weight: 700 }
 .held { color: var(--held) } .not-held { color: var(--not-held) } .undecided { color: var(--undecided) }
-@media print { body { max-width: none; margin: 0 } details { display: none } }
+@media print {
+  @page { size: landscape }
+  body { max-width: none; margin: 0 }
+  table { font-size: .7em }
+  section { break-inside: avoid-page }
+  #claims { break-inside: auto }
+  details { display: none }
+}
 """
 
 
@@ -58,11 +66,11 @@ def write(sheet: Sheet) -> str:
 def _table(table: Table) -> str:
     firsts = _first_columns(table)
     groups = "".join(
-        f'<th scope="colgroup" colspan="{span}">{escape(group)}</th>' if group else f'<td colspan="{span}"></td>'
+        f'<th scope="colgroup" colspan="{span}">{_unbroken(group)}</th>' if group else f'<td colspan="{span}"></td>'
         for group, span in table.groups
     )
     labels = "".join(
-        f'<th scope="col"{_class("first" * first)}>{escape(column.label)}</th>'
+        f'<th scope="col"{_class("first" * first)}>{_unbroken(column.label)}</th>'
         for column, first in zip(table.columns, firsts, strict=True)
     )
     rows = "".join(
@@ -86,6 +94,11 @@ def _words_row(label: str, cells: Sequence[str]) -> str:
 
 def _first_columns(table: Table) -> list[bool]:
     return [number == 0 or table.columns[number - 1].group != c.group for number, c in enumerate(table.columns)]
+
+
+def _unbroken(label: str) -> str:
+    """A number keeps its unit where a heading wraps."""
+    return escape(label).replace(" %", "&nbsp;%")
 
 
 def _class(*names: str) -> str:

@@ -24,16 +24,17 @@ SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",
     "±": r"$\pm$",
     MISSING: "--",
-    FLAG: r"\textdagger{}",
+    FLAG: r"$\dagger$",
 }
 HEAD = r"""\documentclass{article}
 \usepackage[a4paper,landscape,margin=15mm]{geometry}
-\usepackage[T1]{fontenc}
 \usepackage{booktabs,siunitx}
-\sisetup{mode=text, detect-weight=true, detect-shape=true, separate-uncertainty=true}
+\sisetup{mode=text, detect-weight=true, detect-shape=true, separate-uncertainty=true,
+  retain-zero-uncertainty=true}
+\setlength{\belowcaptionskip}{6pt}
 \begin{document}
 % From here to the end mark: for a paper of your own, which needs the packages and \sisetup above.
 """
@@ -69,7 +70,7 @@ def _table(table: Table, sheet: Sheet) -> str:
         body += ["\\midrule\n", *(_line([escape(cell) for cell in (row.label, *row.cells)]) for row in table.footer)]
     caption = " ".join(escape(sentence) for sentence in (f"{table.title}.", *table.caption, legend(LEGEND)))
     return (
-        "\\begin{table}[p]\n\\centering\\footnotesize\n"
+        "\\begin{table}[!htb]\n\\centering\\footnotesize\n"
         + f"\\caption{{{caption}}}\n\\label{{tab:{sheet.slug}-{table.key}}}\n"
         + f"\\begin{{tabular}}{{l{'c' * len(table.columns)}}}\n\\toprule\n"
         + _line(["", *spans])

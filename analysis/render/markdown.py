@@ -65,7 +65,7 @@ def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _finding(finding: Finding) -> str:
     rows = [[escape(cell) for cell in comparison_words(comparison)] for comparison in finding.comparisons]
     return (
-        f"**{finding.verdict}**: {escape(finding.statement)}.\n{escape(finding.figures)}. "
+        f"**{finding.verdict}**: {escape(finding.statement)}.<br>\n{escape(finding.figures)}. "
         f"Test: {escape(finding.method)}.\n\n<details><summary>{len(rows)} comparisons</summary>\n\n"
         f"{_grid(COMPARISON_HEADINGS, rows)}\n</details>\n\n"
     )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analysis.claims import Comparison, Finding
+from analysis.claims import Comparison, Finding, p_words
 from analysis.statistics import ALPHA, CONFIDENCE, MIN_SEEDS
 from analysis.tables import MARKED_RANKS, Column, Entry, Table
 
@@ -87,7 +87,7 @@ def comparison_words(comparison: Comparison) -> tuple[str, ...]:
         comparison.label,
         _signed(difference.mean),
         interval,
-        MISSING if math.isnan(comparison.p) else f"{comparison.p:.2g}",
+        MISSING if math.isnan(comparison.p) else p_words(comparison.p).removeprefix("p ").removeprefix("= "),
         str(difference.n),
         _signed(comparison.published),
     )

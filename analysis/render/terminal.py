@@ -6,6 +6,7 @@ import io
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -25,8 +26,8 @@ from analysis.tables import Column, Entry, Table
 
 STYLES = {1: "bold green", 2: "underline", 3: "italic"}
 VERDICTS = {"held": "green", "not held": "red", "undecided": "yellow"}
-PLAIN_WIDTH = 170
-"""Columns of a text that no terminal limits: enough for both tables of the paper."""
+TEXT_WIDTH = 110
+"""Columns of a sentence, at most: longer lines are hard to read."""
 
 
 def show(sheet: Sheet, console: Console, details: bool = False) -> None:
@@ -37,33 +38,45 @@ def show(sheet: Sheet, console: Console, details: bool = False) -> None:
         console.print(Text(CLAIMS_TITLE, style="bold"))
         for finding in sheet.findings:
             _show_finding(finding, console, details)
-        console.print(Padding(Text(CLAIMS_CAPTION, style="dim"), (1, 0, 1, 0)))
+        console.print()
+        console.print(_sentence(CLAIMS_CAPTION, console, 0, "dim"))
+        console.print()
 
 
-def plain(sheet: Sheet) -> str:
-    """The same without colours, for a file."""
-    console = Console(file=io.StringIO(), width=PLAIN_WIDTH, color_system=None, highlight=False)
-    show(sheet, console, details=True)
-    return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
+def plain(sheet: Sheet, details: bool = True) -> str:
+    """The same without colours and as wide as the tables need, for a file or a pipe."""
+    stream = io.StringIO()
+    console = Console(file=stream, color_system=None, highlight=False)
+    console.width = max([TEXT_WIDTH, *(_width(_drawn(table), console) for table in sheet.tables)])
+    show(sheet, console, details)
+    return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
 
 
 def _show_table(table: Table, console: Console) -> None:
     console.print(Text(table.title, style="bold"))
-    whole = _drawn(table)
-    if console.measure(whole).minimum <= console.width:
-        console.print(whole)
-    else:
-        start = 0
-        for _, span in table.groups:
-            console.print(_drawn(table.part(start, start + span)))
-            start += span
+    start = 0
+    whole = _width(_drawn(table), console) <= console.width
+    for span in [len(table.columns)] if whole else [span for _, span in table.groups]:
+        console.print(_drawn(table.part(start, start + span)))
+        start += span
     for sentence in (*notes(table), *table.caption, legend(["#1", "#2", "#3"])):
-        console.print(Text(sentence, style="dim"))
+        console.print(_sentence(sentence, console, 0, "dim"))
     console.print()
 
 
+def _width(table: RichTable, console: Console) -> int:
+    """Columns that the table takes where nothing limits it."""
+    return Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+
+
+def _sentence(text: str | Text, console: Console, indent: int, style: str = "") -> Padding:
+    """Wrapped at TEXT_WIDTH, later lines under the first."""
+    spare = max(0, console.width - TEXT_WIDTH)
+    return Padding(Text(text, style) if isinstance(text, str) else text, (0, spare, 0, indent))
+
+
 def _drawn(table: Table) -> RichTable:
-    drawn = RichTable(box=box.SIMPLE_HEAD, show_footer=False, pad_edge=False)
+    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     drawn.add_column(Text(f"\n{table.stub}"), no_wrap=True)
     for number, column in enumerate(table.columns):
         first = number == 0 or table.columns[number - 1].group != column.group
@@ -79,16 +92,15 @@ def _drawn(table: Table) -> RichTable:
 def _cell(entry: Entry, column: Column) -> Text:
     said = words(entry, column)
     number = said.mean + (f" ±{said.spread}" if said.spread else "")
-    text = Text(number, style=STYLES.get(said.mark or 0, ""))
-    if said.mark:
-        text.append(f" #{said.mark}")
-    return text.append(said.suffix)
+    text = Text().append(number, style=STYLES.get(said.mark or 0, ""))  # not on the whole, or the padding is styled too
+    return text.append(f" #{said.mark}" if said.mark else "").append(said.suffix)
 
 
 def _show_finding(finding: Finding, console: Console, details: bool) -> None:
-    line = Text(f"{finding.verdict:<10}", style=f"bold {VERDICTS[finding.verdict]}")
-    console.print(Padding(line.append(f" {finding.statement}", style="default not bold"), (1, 0, 0, 2)))
-    console.print(Padding(Text(f"{finding.figures}. Test: {finding.method}."), (0, 0, 0, 13)))
+    verdict = Text(f"{finding.verdict:<10}", style=f"bold {VERDICTS[finding.verdict]}")
+    console.print()
+    console.print(_sentence(verdict.append(f" {finding.statement}", style="default not bold"), console, 2))
+    console.print(_sentence(f"{finding.figures}. Test: {finding.method}.", console, 13))
     if details:
         drawn = RichTable(*COMPARISON_HEADINGS, box=box.SIMPLE_HEAD)
         for comparison in finding.comparisons:
