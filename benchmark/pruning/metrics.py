@@ -1,0 +1,74 @@
+"""What pruning saved: sparsity, and multiply-accumulates over convolutions and linear layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmark.pruning.masks import prunable
+
+COUNTED = (nn.Linear, nn.modules.conv._ConvNd)
+"""Layers whose operations count: the paper's speedup is over convolutions and linear layers."""
+
+
+def measure(network: nn.Module, image: Sequence[int]) -> dict[str, Any]:
+    """The record's "sparsity" and "macs", for one input of shape `image` (channels, height, width).
+
+    sparsity: the zeros among prunable weights, as a fraction of those ("prunable") and of all weights and biases, batch
+    norm's included ("all"); "layers": by prunable tensor its weights, zeros and dense MACs. macs: "dense"; "sparse",
+    the sum of density * MACs over the layers; "speedup" = dense / sparse, None where nothing is left.
+    """
+    dense = macs(network, image)
+    layers = {
+        name: {
+            "weights": weight.numel(),
+            "zeros": weight.numel() - int(torch.count_nonzero(weight.detach())),
+            "macs": dense[name],
+        }
+        for name, weight in prunable(network).items()
+    }
+    zeros, weights = (sum(layer[key] for layer in layers.values()) for key in ("zeros", "weights"))
+    everything = sum(parameter.numel() for parameter in network.parameters())
+    total = sum(dense.values())
+    sparse = sum(layer["macs"] * (1 - layer["zeros"] / max(layer["weights"], 1)) for layer in layers.values())
+    return {
+        "sparsity": {
+            "prunable": zeros / max(weights, 1),
+            "all": zeros / max(everything, 1),
+            "layers": layers,
+        },
+        "macs": {"dense": total, "sparse": sparse, "speedup": total / sparse if sparse else None},
+    }
+
+
+def macs(network: nn.Module, image: Sequence[int]) -> dict[str, int]:
+    """Dense MACs by prunable weight for one input of shape `image`, half of what torch's own flop counter counts.
+
+    0 for a weight that is not one of a convolution or linear layer; nor do the projections inside torch's
+    MultiheadAttention count, which is no such layer. The network runs once on the meta device, which computes shapes
+    and no numbers: no data is touched and batch statistics stay as they are.
+    """
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    dtype = next((p.dtype for p in network.parameters()), torch.float32)
+    training = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            functional_call(network, shapes, (torch.empty(1, *image, dtype=dtype, device="meta"),))
+    finally:
+        for module, was_training in training.items():
+            module.training = was_training
+    counted = counter.get_flop_counts()
+    root = type(network).__name__
+    flops = {
+        name: sum(counted.get(f"{root}.{name}" if name else root, {}).values())
+        for name, module in network.named_modules()
+        if isinstance(module, COUNTED)
+    }
+    return {name: flops.get(name.rpartition(".")[0], 0) // 2 for name in prunable(network)}
