@@ -104,7 +104,7 @@ def load_sweep(
     """The cells of sweeps/NAME.yaml, with the command line's changes.
 
     seeds: a count ("5" is 0..4) or a list ("0,3,7"). only: filters such as "schedule=ALLR,sparsity=0.9"; a cell
-    stays if it meets every part of any of them. settings: recipe fields to override. order: axes, outermost first.
+    stays if it meets every part of any of them. A name that ends in .yaml is the path of a file of your own. settings: recipe fields to override. order: axes, outermost first.
     Raises UserError.
     """
     path = _find(folder, name, "sweep")
@@ -118,7 +118,7 @@ def load_sweep(
         except UserError as error:
             raise UserError(f"{path}: grids.{number}: {error}") from None
     cells = _filtered(list(dict.fromkeys(cells)), only)
-    return Sweep(name, file.title, chosen, execution, seed_list, tuple(_ordered(cells, order)))
+    return Sweep(path.stem, file.title, chosen, execution, seed_list, tuple(_ordered(cells, order)))
 
 
 def load_problem(
@@ -131,6 +131,7 @@ def load_problem(
         if key not in Problem.model_fields or key == "name":
             accepted = ", ".join(key for key in Problem.model_fields if key != "name")
             raise UserError(f"{key!r} is not a setting of a recipe: one of {accepted}")
+    name = path.stem
     base = _validated(Problem, {"name": name, **file.recipe}, path, "recipe")
     if not settings:
         return base, file.execution
@@ -228,6 +229,10 @@ def _ordered(cells: list[Cell], order: str | Sequence[str] | None) -> list[Cell]
 
 
 def _find(folder: Path, name: str, kind: str) -> Path:
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise UserError(f"{kind} {name}: there is no such file")
+        return Path(name)
     if not SLUG.fullmatch(name) or not (folder / f"{name}.yaml").is_file():
         known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
         raise UserError(f"{kind} {name!r} is unknown: there is {known} in {folder.name}/")

@@ -34,8 +34,8 @@ RESULTS = Path("results/runs")
 
 @app.command()
 def sweep(
-    name: Annotated[str, typer.Argument(help="A file of sweeps/, without .yaml: table1")],
-    problem: Annotated[str | None, typer.Option(help="A file of sweeps/problems/; digits needs no download")] = None,
+    name: Annotated[str, typer.Argument(help="A sweep of sweeps/ (table1) or a file of your own (mine.yaml)")],
+    problem: Annotated[str | None, typer.Option(help="A problem of sweeps/problems/, or a file of your own")] = None,
     seeds: Annotated[str | None, typer.Option(help="How many (5) or which (0,3,7)")] = None,
     only: Annotated[
         list[str] | None, typer.Option(help="Cells to keep: schedule=ALLR,sparsity=0.9; again for others as well")
@@ -71,7 +71,7 @@ def sweep(
         print(line, file=sys.stderr)
     plan = make_plan(wanted.cells, store, wanted.execution)
     console.print(_counts(wanted, plan), soft_wrap=True, highlight=False)
-    return _run(wanted, plan, store, options, tracking)
+    return _run(name, wanted, plan, store, options, tracking)
 
 
 def parse_settings(texts: list[str]) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def _describe(wanted: Sweep, plan: Plan, options: PoolOptions, cells: bool) -> N
             say(f"{f'{todo[cell.id].epochs:8.2f} epochs' if cell.id in todo else '           done'}  {cell.id}")
 
 
-def _run(wanted: Sweep, plan: Plan, store: Store, options: PoolOptions, tracking: str) -> int:
+def _run(name: str, wanted: Sweep, plan: Plan, store: Store, options: PoolOptions, tracking: str) -> int:
     started = time.monotonic()
     failures: list[Failed] = []
     pool = LocalPool(store, options)
@@ -143,11 +143,13 @@ def _run(wanted: Sweep, plan: Plan, store: Store, options: PoolOptions, tracking
         except KeyboardInterrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             console.print("stopping: running cells save a checkpoint")
+            pool.stop()
+            console.print("stopped; the same command goes on where this one was", soft_wrap=True)
             return cli.INTERRUPTED
         finally:
             pool.stop()
     wall = time.monotonic() - started
-    code = _table(wanted, store)
+    code = _table(name, wanted, store)
     _summary(wanted, plan, store, display, options, wall, failures)
     missing = sum(not store.has(cell.id) for cell in wanted.cells)
     return 1 if missing or failures else code
@@ -157,9 +159,9 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _table(wanted: Sweep, store: Store) -> int:
+def _table(name: str, wanted: Sweep, store: Store) -> int:
     """Print the table with the command that anybody can repeat, so that there is one way from records to it."""
-    command = [sys.executable, "-m", "analysis.make_tables", wanted.name, "--results", str(store.path)]
+    command = [sys.executable, "-m", "analysis.make_tables", name, "--results", str(store.path)]
     return subprocess.run([*command, "--problem", wanted.problem.name], check=False).returncode  # noqa: S603
 
 

@@ -193,7 +193,9 @@ def judge(cell: Cell, progress: Progress, layers: dict[str, dict[str, Any]]) -> 
     """("ok" | "collapsed", reasons): a run that came to nothing is a result and says so."""
     reasons = []
     if progress.cut_short:
-        reasons.append(f"the loss was not finite after iteration {progress.iteration} of phase {progress.phase}")
+        reasons.append(
+            f"loss or weights were not finite after iteration {progress.iteration} of phase {progress.phase}"
+        )
     empty = [name for name, layer in layers.items() if layer["zeros"] == layer["weights"]]
     if empty:
         reasons.append(f"all weights of {', '.join(empty)} are zero")

@@ -49,7 +49,19 @@ def _digits(problem: Problem) -> tuple[Split, Split]:
     return Split(images[~test], labels[~test]), Split(images[test], labels[test])
 
 
-DATASETS: dict[str, Callable[[Problem], tuple[Split, Split]]] = {"digits": _digits}
+def _noise(problem: Problem) -> tuple[Split, Split]:
+    """Random images of the problem's shape, to measure speed with: nothing can be learned from them."""
+    stream = generator(0, "noise")
+
+    def make(count: int) -> Split:
+        shape = (count, problem.channels, problem.image_size, problem.image_size)
+        images = torch.randint(256, shape, dtype=torch.uint8, generator=stream)
+        return Split(images, torch.randint(problem.classes, (count,), generator=stream))
+
+    return make(4096), make(512)
+
+
+DATASETS: dict[str, Callable[[Problem], tuple[Split, Split]]] = {"digits": _digits, "noise": _noise}
 
 
 class Data:

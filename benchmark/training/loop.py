@@ -40,7 +40,7 @@ class Progress:
     """Where a run stands: everything of a checkpoint that is not tensors of network, optimizer or method.
 
     phase, iteration: the position in the phases; position: iterations since the start of the data order, which
-    decides the next batch; cut_short: training stopped because the loss was no longer finite.
+    decides the next batch; cut_short: training stopped because loss or weights were no longer finite.
     """
 
     position: int
@@ -191,6 +191,8 @@ class Run:
         self.network.train()
         while self.progress.iteration < len(rates) and not self.progress.cut_short:
             self._train_epoch(rates)
+        if not all(bool(weight.isfinite().all()) for weight in self.network.parameters()):
+            self.progress.cut_short = True  # the last step broke them: nothing that follows would be a number
 
     def _train_epoch(self, rates: list[float]) -> None:
         """The rest of the current epoch of the data order, or of the phase if that ends sooner."""
@@ -199,15 +201,16 @@ class Run:
         last = min(per_epoch, first + len(rates) - progress.iteration)
         started = time.perf_counter()
         for images, labels in self.data.training_batches(self.cell.seed, epoch, first, last):
+            stop = self.should_stop()
+            if stop or self._checkpoint_due():
+                progress.seconds["training"] += time.perf_counter() - started
+                self._save()
+                if stop:
+                    raise Interrupted(f"stopped before iteration {progress.iteration} of phase {progress.phase}")
+                started = time.perf_counter()
             self.step(progress.iteration, rates[progress.iteration], images, labels)
             progress.iteration += 1
             progress.position += 1
-            if self.should_stop() or self._checkpoint_due():
-                progress.seconds["training"] += time.perf_counter() - started
-                self._save()
-                if self.should_stop():
-                    raise Interrupted(f"stopped at iteration {progress.iteration} of phase {progress.phase}")
-                started = time.perf_counter()
         self._end_epoch(rates[progress.iteration - 1], started)
 
     def _end_epoch(self, rate: float, started: float) -> None:

@@ -1,0 +1,259 @@
+"""The command that people use, as they use it: real training of small digits sweeps in real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmark.records import result
+from benchmark.store import Store
+from tests.conftest import ROOT, assert_one_line_refusal
+
+SMALL = ("--set", "epochs=9", "--set", "milestones=[3,6,8]", "--set", "warmup_epochs=1", "--tracking", "off")
+FEW = ("--only", "sparsity=0.9,budget=11.11%", "--seeds", "2")
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory) -> Store:
+    """The records of a small sweep that nothing disturbed, by one worker."""
+    folder = tmp_path_factory.mktemp("untouched")
+    sweep(folder, "--workers", "1", check=True)
+    return Store(folder)
+
+
+def sweep(folder: Path, *arguments: str, check: bool = False, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmark.sweep", "table1", *SMALL, *FEW, "--results", str(folder), *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=check,
+        env={**os.environ, **variables},
+    )
+
+
+def results(store: Store) -> dict[str, dict]:
+    found = {record["id"]: result(record) for record in store.records()}
+    assert store.problems == []
+    return found
+
+
+def test_a_sweep_trains_every_cell_and_prints_its_table(untouched: Store):
+    records = results(untouched)
+    assert len(records) == 6 * 2 + 2
+    for record in records.values():
+        assert 0 < record["accuracy"]["final"]["test"] <= 1
+        assert record["status"] == "ok"
+        if record["cell"]["method"] != "dense":
+            assert set(record["accuracy"]) == {"dense", "pruned", "final"}
+            assert record["sparsity"]["prunable"] == pytest.approx(0.9, abs=1e-4)
+            assert record["macs"]["speedup"] > 1
+            assert len(record["history"]["epoch"]) == 1
+
+
+def test_the_same_command_again_trains_nothing_and_prints_the_same_table(untouched: Store):
+    before = {path: path.stat().st_mtime_ns for path in untouched.path.glob("records/*/*")}
+    again = sweep(untouched.path)
+    assert again.returncode == 0
+    assert "12 done, 0 to train" in again.stdout
+    assert "sparsity 90 %" in again.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in untouched.path.glob("records/*/*")}
+
+
+def test_worker_count_and_order_change_no_bit(untouched: Store, tmp_path: Path):
+    sweep(tmp_path, "--workers", "3", "--order", "schedule", check=True)
+    assert results(Store(tmp_path)) == results(untouched)
+
+
+def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_loses_nothing(untouched: Store, tmp_path: Path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmark.sweep", "table1", *SMALL, *FEW, "--results", str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(lambda: Store(tmp_path).ids(), process)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "the same command" in output
+    assert "Traceback" not in output
+    assert 0 < len(Store(tmp_path).ids()) < 14
+    assert not list(tmp_path.glob("claims/*/*"))
+    sweep(tmp_path, check=True)
+    assert results(Store(tmp_path)) == results(untouched)
+
+
+def test_a_killed_worker_loses_nothing(untouched: Store, tmp_path: Path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmark.sweep", "table1", *SMALL, *FEW, "--results", str(tmp_path)]
+        + ["--checkpoint-seconds", "0"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    claims = wait_for(lambda: list(tmp_path.glob("claims/*/*")), process)
+    os.kill(json.loads(claims[0].read_text())["pid"], signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert "SIGKILL" in output
+    assert results(Store(tmp_path)) == results(untouched)
+
+
+def test_two_sweeps_at_once_share_the_work(untouched: Store, tmp_path: Path):
+    command = [sys.executable, "-m", "benchmark.sweep", "table1", *SMALL, *FEW, "--results", str(tmp_path)]
+    both = [subprocess.Popen([*command, "--workers", "1"], cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in "ab"]
+    outputs = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert results(Store(tmp_path)) == results(untouched)
+    trained = [int(re.search(r"(\d+) cells trained", output)[1]) for output in outputs]
+    assert sum(trained) == 14, "a cell was trained twice"
+    assert not (tmp_path / "set-aside").exists()
+
+
+SCHEDULE = '''
+import os
+import numpy as np
+
+def constant(retraining):
+    """A schedule of somebody's own, from outside the package."""
+    if os.environ.get("FAIL"):
+        raise RuntimeError("<b>not today</b>")
+    return np.full(retraining.iterations, retraining.eta_max / 2)
+'''
+
+
+@pytest.fixture
+def own_schedule(tmp_path: Path) -> dict[str, str]:
+    """A sweeps folder whose table1 has one more schedule, which stands outside the package."""
+    (tmp_path / "mine.py").write_text(SCHEDULE)
+    text = (ROOT / "sweeps/table1.yaml").read_text().replace("ALLR]", 'ALLR, "mine:constant"]')
+    (tmp_path / "own.yaml").write_text(text)
+    return {"PYTHONPATH": str(tmp_path)}
+
+
+def own_sweep(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmark.sweep", str(tmp_path / "own.yaml"), *SMALL, *arguments]
+        + ["--seeds", "1", "--results", str(tmp_path / "results")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, **variables},
+    )
+
+
+def test_a_schedule_from_outside_is_a_function_and_a_line(own_schedule: dict[str, str], tmp_path: Path):
+    finished = own_sweep(tmp_path, "--only", "schedule=mine:constant,sparsity=0.9", **own_schedule)
+    assert finished.returncode == 0, finished.stderr
+    records = [r for r in Store(tmp_path / "results").records() if r["cell"]["schedule"] == "mine:constant"]
+    assert len(records) == 3
+    assert {tuple(set(record["learning_rate"]["sampled"]["value"])) for record in records} == {(0.05,)}
+
+
+def test_a_failed_cell_is_reported_kept_and_tried_again(own_schedule: dict[str, str], tmp_path: Path):
+    only = ("--only", "sparsity=0.9,budget=2.22%")
+    finished = own_sweep(tmp_path, *only, FAIL="1", **own_schedule)
+    assert finished.returncode == 1
+    assert "FAILED" in finished.stdout
+    assert "not today" in finished.stdout
+    store = Store(tmp_path / "results")
+    assert len(store.ids()) == 7, "the neighbours of a failed cell must go on"
+    (failure,) = store.failures()
+    assert failure["cause"] == "exception"
+    assert "RuntimeError" in failure["traceback"]
+    finished = own_sweep(tmp_path, *only, **own_schedule)
+    assert finished.returncode == 0, finished.stdout
+    assert store.failures() == []
+    assert len(store.ids()) == 8
+
+
+def wait_for(condition, process: subprocess.Popen, seconds: float = 60):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def test_dry_run_says_what_would_run_and_writes_nothing(command, tmp_path: Path):
+    finished = command("benchmark.sweep", "table1", "--dry-run", "--cells", "--results", str(tmp_path / "none"))
+    assert finished.returncode == 0
+    assert "162 cells, 0 done, 162 to train, after 3 dense runs; 1188 epochs" in finished.stdout
+    assert len(re.findall(r"^ +[\d.]+ epochs +digits-", finished.stdout, re.M)) == 165
+    assert "time: about" in finished.stdout
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["table1", "--dry-run"]])
+def test_help_and_planning_do_not_import_torch(arguments: list[str], tmp_path: Path):
+    program = "import sys; from benchmark import sweep, cli; cli.main(sweep.app); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["table9"], ["table9", "table1"]),
+        (["table1", "--problem", "mnist"], ["mnist", "digits"]),
+        (["table1", "--only", "schedule=XYZ"], ["XYZ", "ALLR"]),
+        (["table1", "--only", "sparsity=1.5"], ["1.5", "0.9"]),
+        (["table1", "--only", "budget=5 parsecs"], ["5 parsecs", "2.22%"]),
+        (["table1", "--seeds", "-3"], ["-3"]),
+        (["table1", "--workers", "0"], ["--workers"]),
+        (["table1", "--workers", "many"], ["--workers"]),
+        (["table1", "--set", "epochs"], ["KEY=VALUE"]),
+        (["table1", "--set", "epochs=0"], ["epochs", "greater than 0"]),
+        (["table1", "--set", "colour=red"], ["colour", "batch_size"]),
+        (["table1", "--tracking", "maybe"], ["--tracking", "offline"]),
+        (["table1", "--device", "abacus"], ["--device", "cpu"]),
+        (["table1", "--colour"], ["--colour"]),
+        ([], ["name"]),
+    ],
+)
+def test_a_mistake_costs_one_line_and_nothing_else(command, tmp_path: Path, arguments: list[str], words: list[str]):
+    finished = command("benchmark.sweep", *arguments, "--results", str(tmp_path / "results"))
+    assert_one_line_refusal(finished, *words)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_results_folder_that_cannot_be_written_is_named(command, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    finished = command("benchmark.sweep", "table1", "--results", str(tmp_path / "file"))
+    assert_one_line_refusal(finished, "--results", str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda content: content[: len(content) // 2], ["truncated"]),
+        (lambda content: content.replace(b'"schema": 1', b'"schema": 2', 1), ["schema version 2"]),
+        (lambda content: content.replace(b'"final"', b'"finaL"', 1), ["checksum"]),
+        (lambda content: b"", ["truncated"]),
+    ],
+)
+def test_a_damaged_record_stops_the_sweep_and_repair_trains_the_cell_again(untouched, tmp_path, damage, words):
+    store = Store(tmp_path / "copy")
+    subprocess.run(["cp", "-r", str(untouched.path), str(store.path)], check=True)
+    path = sorted(store.path.glob("records/*/*ALLR*"))[0]
+    path.write_bytes(damage(path.read_bytes()))
+    assert_one_line_refusal(sweep(store.path), path.name, "--repair", *words)
+    repaired = sweep(store.path, "--repair", "--workers", "1")
+    assert repaired.returncode == 0, repaired.stderr
+    assert results(store) == results(untouched)
+    assert len(list((store.path / "set-aside").iterdir())) == 1
