@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Scores = NDArray[np.float32] | NDArray[np.float64]
+NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 
 CHUNK = 1 << 17
 """Elements a pass looks at together: with their scratch space they stay in a second-level cache of 1 MB."""
@@ -111,12 +112,17 @@ def keep_masks(
     `out`: masks of an earlier call to write into. The scores must be those that the threshold was found for.
     """
     masks = [torch.empty_like(tensor) for tensor in scores] if out is None else list(out)
+    scores = [tensor.detach() for tensor in scores]
+    if scores and scores[0].device.type == "cpu" and scores[0].dtype in NUMPY_DTYPES:
+        _write_masks(scores, threshold.value, magnitude, masks)
+    else:
+        for tensor, mask in zip(scores, masks, strict=True):
+            _write_mask(tensor, threshold.value, magnitude, mask)
+    if threshold.ties == threshold.tied:
+        return masks
     remaining = threshold.ties
     for tensor, mask in zip(scores, masks, strict=True):
-        _write_mask(tensor.detach(), threshold, magnitude, mask)
-        if threshold.ties == threshold.tied:
-            continue
-        values = tensor.detach().abs() if magnitude else tensor.detach()
+        values = tensor.abs() if magnitude else tensor
         tied = (values == threshold.value).reshape(-1).nonzero().squeeze(1)  # row-major, whatever the memory format
         kept = torch.zeros(tensor.numel(), dtype=torch.bool, device=tensor.device)
         kept[tied[remaining:]] = True
@@ -213,53 +219,61 @@ def _sampled_bracket(
 
 
 def _chunks(parts: list[Scores], magnitude: bool) -> Iterator[Scores]:
-    """All scores, at most CHUNK at a time; a chunk of magnitudes is overwritten by the next."""
+    """All scores in some order, at most CHUNK at a time; a chunk may be overwritten by the next.
+
+    Small parts share a chunk: a network has many, and a pass over each would cost more in calls than in work.
+    """
     scratch = np.empty(CHUNK, parts[0].dtype)
+    filled = 0
     for part in parts:
         for start in range(0, part.size, CHUNK):
-            chunk = part[start : start + CHUNK]
-            yield np.abs(chunk, out=scratch[: chunk.size]) if magnitude else chunk
+            piece = part[start : start + CHUNK]
+            if piece.size == CHUNK and not magnitude:
+                yield piece
+                continue
+            if filled + piece.size > CHUNK:
+                yield scratch[:filled]
+                filled = 0
+            target = scratch[filled : filled + piece.size]
+            filled += piece.size
+            if magnitude:
+                np.abs(piece, out=target)
+            else:
+                np.copyto(target, piece)
+    if filled:
+        yield scratch[:filled]
 
 
 def _memory_order(tensor: Tensor) -> Scores:
-    """The elements as a vector in some order, without a copy where they lie densely in memory."""
+    """The elements as a vector in the order of memory: a view if they lie densely there, channels_last included."""
     tensor = tensor.detach()
-    if tensor.dtype not in (torch.float32, torch.float64):
-        tensor = tensor.float()  # exact for the 16-bit dtypes, which numpy knows only in part
-    if not tensor.is_contiguous():
-        # Dimensions from the widest stride to the narrowest: a view for every dense layout, channels_last included.
-        strides = tensor.stride()
-        tensor = tensor.permute(sorted(range(tensor.dim()), key=lambda d: -strides[d]))
-    values: Scores = tensor.reshape(-1).numpy()
+    if tensor.dtype not in NUMPY_DTYPES:
+        tensor = tensor.float()  # exact for the 16-bit dtypes
+    values: Scores = tensor.numpy().ravel(order="K")
     return values
 
 
-def _write_mask(tensor: Tensor, threshold: Threshold, magnitude: bool, mask: Tensor) -> None:
-    """1 where the score exceeds the threshold's value, else 0."""
-    fast = tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
-    if not (fast and tensor.stride() == mask.stride() and _is_dense(tensor)):
-        torch.gt(tensor.abs() if magnitude else tensor, threshold.value, out=mask)
-        return
-    # numpy compares an order of magnitude faster than torch does with a scalar on the CPU.
-    values, target = _memory_order(tensor), _memory_order(mask)
-    larger = np.empty(CHUNK, np.bool_)
-    value = values.dtype.type(threshold.value)
-    start = 0
-    for chunk in _chunks([values], magnitude):
-        stop = start + chunk.size
-        np.copyto(target[start:stop], np.greater(chunk, value, out=larger[: chunk.size]))
-        start = stop
+def _write_masks(tensors: Sequence[Tensor], value: float, magnitude: bool, masks: Sequence[Tensor]) -> None:
+    """1 where the score exceeds `value`, else 0. numpy compares an order of magnitude faster than torch does here."""
+    size = min(CHUNK, max((tensor.numel() for tensor in tensors), default=0))
+    scratch, larger = np.empty(size, NUMPY_DTYPES[tensors[0].dtype]), np.empty(size, np.bool_)
+    limit = scratch.dtype.type(value)
+    for tensor, mask in zip(tensors, masks, strict=True):
+        scores, target = _memory_order(tensor), _memory_order(mask)
+        in_place = tensor.dtype == mask.dtype and np.may_share_memory(target, mask.numpy())
+        if not (in_place and tensor.stride() == mask.stride()):
+            _write_mask(tensor, value, magnitude, mask)
+            continue
+        for start in range(0, scores.size, CHUNK):
+            piece = scores[start : start + CHUNK]
+            if magnitude:
+                piece = np.abs(piece, out=scratch[: piece.size])
+            np.copyto(target[start : start + CHUNK], np.greater(piece, limit, out=larger[: piece.size]))
 
 
-def _is_dense(tensor: Tensor) -> bool:
-    """Whether the elements fill one stretch of memory without gaps or overlaps, in any order of dimensions."""
-    expected = 1
-    for size, stride in sorted(zip(tensor.shape, tensor.stride(), strict=True), key=lambda pair: pair[1]):
-        if size != 1:
-            if stride != expected:
-                return False
-            expected *= size
-    return True
+def _write_mask(tensor: Tensor, value: float, magnitude: bool, mask: Tensor) -> None:
+    """The same on any device and for any pair of layouts."""
+    torch.gt(tensor.abs() if magnitude else tensor, value, out=mask)
 
 
 # --- on an accelerator ---------------------------------------------------------------------------------------------
