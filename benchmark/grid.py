@@ -101,10 +101,10 @@ def load_sweep(
     order: str | Sequence[str] | None = None,
     folder: Path = SWEEPS,
 ) -> Sweep:
-    """The cells of sweeps/NAME.yaml, with the command line's changes.
+    """The cells of sweeps/NAME.yaml, or of a file of your own if `name` ends in .yaml, with the command line's changes.
 
     seeds: a count ("5" is 0..4) or a list ("0,3,7"). only: filters such as "schedule=ALLR,sparsity=0.9"; a cell
-    stays if it meets every part of any of them. A name that ends in .yaml is the path of a file of your own. settings: recipe fields to override. order: axes, outermost first.
+    stays if it meets every part of any of them. settings: recipe fields to override. order: axes, outermost first.
     Raises UserError.
     """
     path = _find(folder, name, "sweep")

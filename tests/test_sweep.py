@@ -18,6 +18,7 @@ from benchmark.store import Store
 from tests.conftest import ROOT, assert_one_line_refusal
 
 SMALL = ("--set", "epochs=9", "--set", "milestones=[3,6,8]", "--set", "warmup_epochs=1", "--tracking", "off")
+EAGER = ("--checkpoint-seconds", "0")
 FEW = ("--only", "sparsity=0.9,budget=11.11%", "--seeds", "2")
 
 
@@ -97,8 +98,7 @@ def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_loses_nothing(untouched: Sto
 
 def test_a_killed_worker_loses_nothing(untouched: Store, tmp_path: Path):
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmark.sweep", "table1", *SMALL, *FEW, "--results", str(tmp_path)]
-        + ["--checkpoint-seconds", "0"],
+        [sys.executable, "-m", "benchmark.sweep", "table1", *SMALL, *FEW, "--results", str(tmp_path), *EAGER],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -146,8 +146,10 @@ def own_schedule(tmp_path: Path) -> dict[str, str]:
 
 def own_sweep(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "benchmark.sweep", str(tmp_path / "own.yaml"), *SMALL, *arguments]
-        + ["--seeds", "1", "--results", str(tmp_path / "results")],
+        [
+            *(sys.executable, "-m", "benchmark.sweep", str(tmp_path / "own.yaml"), *SMALL, *arguments),
+            *("--seeds", "1", "--results", str(tmp_path / "results")),
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
