@@ -32,6 +32,10 @@ DEVIATIONS = 6.0
 """Half-width of the sampled bracket, in standard deviations of the rank in an independent sample."""
 
 
+class NotANumber(ValueError):
+    """A score is NaN. The training loop ends a run at this: its weights or gradients have diverged."""
+
+
 @dataclass(frozen=True)
 class Threshold:
     """The k-th smallest score and what becomes of its equals.
@@ -181,7 +185,7 @@ def _within(
         inside.append(chunk[np.equal(is_small, is_large, out=is_large)])  # neither: within, or a NaN
     gathered = np.concatenate(inside)
     if np.isnan(gathered).any():
-        raise ValueError("a score is NaN: there is no smallest")
+        raise NotANumber("a score is NaN: there is no smallest")
     if not below <= rank < below + gathered.size:
         return None
     gathered.partition(rank - below)
@@ -295,5 +299,5 @@ def _threshold_by_topk(scores: Sequence[Tensor], k: int, magnitude: bool) -> Thr
     below, tied = torch.count_nonzero(flat < value), torch.count_nonzero(flat == value)
     numbers = torch.stack([value.double(), below.double(), tied.double(), torch.isnan(flat).any().double()]).tolist()
     if numbers[3]:
-        raise ValueError("a score is NaN: there is no smallest")
+        raise NotANumber("a score is NaN: there is no smallest")
     return Threshold(numbers[0], k - int(numbers[1]), int(numbers[2]))

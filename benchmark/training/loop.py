@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.nn import functional
 
 from benchmark.cells import Cell, Problem, Scalar
 from benchmark.problems.data import Data
+from benchmark.pruning.selection import NotANumber
 from benchmark.training.checkpoint import Checkpoints
 from benchmark.training.evaluation import autocast, evaluate, recalibrate
 from benchmark.training.method import Context, Method
@@ -136,15 +138,25 @@ class Run:
                 note=self.note,
             )
         )
-        self.optimizer = make_optimizer(self.method, problem)
         self.progress = Progress(position=start_position)
         self.rates: LearningRates | None = None
-        self.step = Step(network, self.method, self.optimizer, data)
+        self.step = Step(network, self.method, make_optimizer(self.method, problem), data)
+        self.method.optimizer = self.step.optimizer
         self._saved_at = time.monotonic()
 
     def execute(self) -> Progress:
         """Train to the end and measure "final". Raises Interrupted after saving when it is asked to stop."""
         self._restore()
+        try:
+            self._train()
+            if not self.progress.cut_short:
+                self.method.finish()
+        except NotANumber:
+            self.progress.cut_short = True
+        self.measure("final")
+        return self.progress
+
+    def _train(self) -> None:
         while self.progress.phase < self.method.phases and not self.progress.cut_short:
             if self.rates is None:
                 self._begin_phase()
@@ -152,28 +164,31 @@ class Run:
             self.progress.phase += 1
             self.progress.iteration = 0
             self.rates = None
-        self.method.finish()
-        self.measure("final")
-        return self.progress
 
     def measure(self, name: str) -> dict[str, float]:
         """Evaluate on the validation and test images, kept under `name`; returns the accuracies by split."""
-        started = time.perf_counter()
         accuracy, loss = {}, {}
-        self.method.enter_forward()
-        for split in ("validation", "test"):
-            accuracy[split], loss[split] = evaluate(self.network, self.data, split)
-        self.method.exit_forward()
+        with self._evaluating():
+            for split in ("validation", "test"):
+                accuracy[split], loss[split] = evaluate(self.network, self.data, split)
         self.progress.measures["accuracy"][name] = accuracy
         self.progress.measures["loss"][name] = loss
-        self.progress.seconds["evaluation"] += time.perf_counter() - started
         return accuracy
 
     def recalibrate(self) -> None:
+        with self._evaluating():
+            recalibrate(self.network, self.data, self.cell.seed)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """With the weights in place that the network computes with. They do not exist where training broke down."""
         started = time.perf_counter()
-        self.method.enter_forward()
-        recalibrate(self.network, self.data, self.cell.seed)
-        self.method.exit_forward()
+        defined = not self.progress.cut_short
+        if defined:
+            self.method.enter_forward()
+        yield
+        if defined:
+            self.method.exit_forward()
         self.progress.seconds["evaluation"] += time.perf_counter() - started
 
     def note(self, values: dict[str, Any]) -> None:
@@ -181,9 +196,12 @@ class Run:
 
     def _begin_phase(self) -> None:
         if self.progress.phase and not self.method.keeps_optimizer:
-            self.optimizer = self.step.optimizer = make_optimizer(self.method, self.cell.problem)
+            self._start_optimizer()
         self.rates = self.method.begin(self.progress.phase)
         self.progress.rates.append(self.rates.tolist())
+
+    def _start_optimizer(self) -> None:
+        self.step.optimizer = self.method.optimizer = make_optimizer(self.method, self.cell.problem)
 
     def _train_phase(self) -> None:
         assert self.rates is not None
@@ -221,11 +239,8 @@ class Run:
         if not math.isfinite(train_loss):
             progress.cut_short = True
             return
-        started = time.perf_counter()
-        self.method.enter_forward()
-        accuracy, loss = evaluate(self.network, self.data, "validation")
-        self.method.exit_forward()
-        progress.seconds["evaluation"] += time.perf_counter() - started
+        with self._evaluating():
+            accuracy, loss = evaluate(self.network, self.data, "validation")
         values = {
             "epoch": progress.position / self.data.iterations_per_epoch,
             "iteration": progress.position,
@@ -254,7 +269,7 @@ class Run:
         self.checkpoints.save(
             {
                 "network": self.network.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizer": self.step.optimizer.state_dict(),
                 "method": self.method.state_dict(),
                 "progress": vars(self.progress),
                 "rates": torch.from_numpy(self.rates),
@@ -275,8 +290,8 @@ class Run:
             return
         self.network.load_state_dict(state["network"])
         self.method.load_state_dict(state["method"])
-        self.optimizer = self.step.optimizer = make_optimizer(self.method, self.cell.problem)
-        self.optimizer.load_state_dict(state["optimizer"])
+        self._start_optimizer()
+        self.step.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
         self.rates = np.asarray(state["rates"].numpy())
         so_far = state["epoch so far"]

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from benchmark.cells import Cell, Problem, Scalar
@@ -52,10 +53,18 @@ class Context:
     def problem(self) -> Problem:
         return self.cell.problem
 
+    def number(self, hyperparameter: str) -> float:
+        return float(self.hyperparameters[hyperparameter])
+
 
 class Method:
-    """Base of all methods; `masks` (all ones at first) are applied after every step and belong to checkpoints."""
+    """Base of all methods; `masks` (all ones at first) say what is pruned and belong to checkpoints.
 
+    optimizer: the one in use, set by the loop before the first phase and at every phase that starts a fresh one, for
+    methods that change its momentum.
+    """
+
+    optimizer: torch.optim.Optimizer
     phases: int = 1
     keeps_optimizer: bool = False
     """Whether momentum is carried from one phase to the next; else every phase starts a fresh optimizer."""
@@ -89,11 +98,14 @@ class Method:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything beyond network and optimizer that decides how the run goes on: tensors, numbers, strings."""
-        return {"masks": self.masks.state_dict()}
+        return {"masks": self.masks.state_dict(), "own": [tensor.detach() for tensor in self.own_parameters()]}
 
+    @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.masks.load_state_dict(state["masks"])
+        for tensor, saved in zip(self.own_parameters(), state["own"], strict=True):
+            tensor.copy_(saved)
 
     def own_parameters(self) -> list[Tensor]:
-        """Trained tensors that are not the network's (thresholds, scores)."""
+        """Trained tensors that are not the network's (thresholds, scores); checkpoints keep them."""
         return []
