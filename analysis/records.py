@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from benchmark.cells import Budget, Problem
 from benchmark.errors import UserError
@@ -111,17 +112,17 @@ class Results:
 
     def __init__(self, path: Path):
         self.path = path
-        self.live = path if (path / "records").is_dir() else path / "runs"
+        self.live: Path | None = path if (path / "records").is_dir() else path / "runs"
         self.files: list[Path] = []
         if path.is_file():
-            self.files = [path]
+            self.live, self.files = None, [path]
         elif path.is_dir():
             self.files = sorted(path.glob("*.jsonl")) or sorted((path / "reference").glob("*.jsonl"))
-        if path.exists() and not self.files and not self.live.is_dir() and any(path.iterdir()):
-            raise UserError(
-                f"--results {path}: nothing to read there: give a results folder (with runs/ or reference/ in it), "
-                "a store (with records/ in it), a folder of .jsonl files or one such file"
-            )
+            if not self.files and not self.live.is_dir() and any(path.iterdir()):
+                raise UserError(
+                    f"--results {path}: nothing to read there: give a results folder (with runs/ or reference/ in it), "
+                    "a store (with records/ in it), a folder of .jsonl files or one such file"
+                )
 
     def of_sweep(self, name: str, axes: Axes, problem: str | None = None) -> Records | None:
         """The sweep's records with the dense runs of their problems: live ones if there are any, else reference runs.
@@ -150,6 +151,8 @@ class Results:
 
     @cached_property
     def _live_records(self) -> Records:
+        if self.live is None:
+            return read([])
         store = Store(self.live)
         return _collect(store.records(), store.problems, f"live store {self.live}")
 
@@ -175,16 +178,22 @@ def _collect(records: Iterable[dict[str, Any]], problems: list[str], source: str
             try:
                 rows.append(reader.row(record))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                problems.append(
-                    f"{source}: record {record.get('id')!r} cannot be used: {type(error).__name__}: {reason}"
-                )
+                problems.append(f"{source}: record {record.get('id')!r} cannot be used: {_reason(error)}")
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror or error})") from None
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     again = frame.duplicated(["identity", *CELL, "seed"])
     problems += [f"{source}: cell {cell} has more than one record; the first one counts" for cell in frame["id"][again]]
     return Records(frame[~again].reset_index(drop=True), reader.recipes, tuple(problems), source)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)
 
 
 class _Reader:

@@ -1,0 +1,119 @@
+"""Paired comparisons: what they say with many seeds, and that they say nothing with few."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from analysis.statistics import (
+    beyond_p,
+    equivalence_p,
+    holm,
+    paired_difference,
+    probability_of_improvement,
+    rank_correlation,
+)
+
+p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12)
+
+
+def test_a_paired_difference_is_the_paired_t_test():
+    allr, ft = [91.2, 90.4, 92.0, 91.1], [65.0, 61.2, 66.9, 63.3]
+    found = paired_difference([a - b for a, b in zip(allr, ft, strict=True)])
+    expected = stats.ttest_rel(allr, ft)
+    assert found.n == 4
+    assert found.mean == pytest.approx(27.075)
+    assert found.p == pytest.approx(expected.pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+
+
+def test_two_seeds_are_not_tested():
+    found = paired_difference([3.0, 3.1])
+    assert (found.n, found.mean, found.tested) == (2, pytest.approx(3.05), False)
+    assert math.isnan(equivalence_p([0.0, 0.0], 0.05))
+    assert math.isnan(beyond_p([9.0, 9.0], 0.05))
+
+
+def test_seeds_without_a_number_are_left_out():
+    assert paired_difference([1.0, math.nan, 2.0]).n == 2
+    assert paired_difference([math.nan]).n == 0
+
+
+def test_equal_differences_of_three_seeds_are_no_proof():
+    """On a small test set three seeds may differ by the same number of images; a t-test would call that certain."""
+    found = paired_difference([0.37, 0.37, 0.37])
+    assert found.p == pytest.approx(0.25)
+    assert paired_difference([0.0, 0.0, 0.0]).p == 1.0
+
+
+def test_equivalence_needs_differences_inside_the_margin():
+    assert equivalence_p([0.0, 0.0, 0.0], 0.05) < 0.05
+    assert equivalence_p([0.001, -0.001, 0.0, 0.002], 0.05) < 0.05
+    assert equivalence_p([0.04, -0.3, 0.2, 0.1], 0.05) > 0.05
+    assert equivalence_p([0.2, 0.2, 0.2], 0.05) == 1.0
+    assert equivalence_p([1.0, 1.1, 0.9], 0.05) > 0.9
+    assert equivalence_p([-1.0, -1.1, -0.9], 0.05) > 0.9
+
+
+def test_beyond_needs_differences_outside_the_margin_on_one_side():
+    assert beyond_p([1.0, 1.1, 0.9], 0.05) < 0.05
+    assert beyond_p([-1.0, -1.1, -0.9], 0.05) < 0.05
+    assert beyond_p([0.01, 0.02, 0.01], 0.05) > 0.05
+    assert beyond_p([0.04, 0.04, 0.04], 0.05) == 1.0
+
+
+def test_holm_on_a_worked_example():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_holm_counts_comparisons_that_could_not_be_made():
+    adjusted = holm([0.01, math.nan])
+    assert adjusted[0] == pytest.approx(0.02)
+    assert math.isnan(adjusted[1])
+
+
+@given(p_values, st.randoms())
+def test_holm_does_not_depend_on_the_order(values, random):
+    order = list(range(len(values)))
+    random.shuffle(order)
+    shuffled = holm([values[index] for index in order])
+    assert shuffled == pytest.approx([holm(values)[index] for index in order])
+
+
+@given(p_values)
+def test_holm_lies_between_no_correction_and_bonferroni(values):
+    for raw, adjusted in zip(values, holm(values), strict=True):
+        assert raw <= adjusted <= min(1.0, raw * len(values)) + 1e-12
+
+
+def test_rank_correlation():
+    assert rank_correlation([1.0, 2.0, 3.0], [10.0, 20.0, 90.0]) == (pytest.approx(1.0), 3)
+    assert rank_correlation([1.0, 2.0, 3.0], [3.0, 2.0, 1.0]) == (pytest.approx(-1.0), 3)
+    assert rank_correlation([1.0, None, 2.0, 3.0], [1.0, 0.0, 2.0, 3.0]) == (pytest.approx(1.0), 3)
+
+
+def test_rank_correlation_of_ties_or_two_rows_says_nothing():
+    assert math.isnan(rank_correlation([5.0, 5.0, 5.0], [1.0, 2.0, 3.0])[0])
+    assert math.isnan(rank_correlation([1.0, 2.0], [1.0, 2.0])[0])
+
+
+def test_probability_of_improvement_averages_columns():
+    better, worse, same = ([2.0, 3.0], [0.0, 1.0]), ([0.0], [1.0]), ([1.0], [1.0])
+    assert probability_of_improvement([better]) == 1.0
+    assert probability_of_improvement([better, worse]) == 0.5
+    assert probability_of_improvement([same]) == 0.5
+    assert probability_of_improvement([better, ([], [1.0])]) == 1.0
+    assert math.isnan(probability_of_improvement([([], [1.0])]))
+
+
+runs = st.lists(st.integers(0, 5).map(float), min_size=1, max_size=6)
+
+
+@given(st.lists(st.tuples(runs, runs), min_size=1, max_size=4))
+def test_improvement_and_its_opposite_add_up_to_one(columns):
+    opposite = [(b, a) for a, b in columns]
+    assert probability_of_improvement(columns) + probability_of_improvement(opposite) == pytest.approx(1.0)
