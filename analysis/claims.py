@@ -24,6 +24,7 @@ EQUIVALENCE_MARGIN = 0.05
 """Accuracy points within which LRW and FT count as equal; the published rows agree to 0.01."""
 
 GAP = f"; the gap is the mean of {', '.join(LARGE)} minus FT, within a seed"
+OTHER_SPARSITIES = "; at 70 and 80 % the gaps of the paper's own means do not all shrink with budget"
 
 Verdict = Literal["held", "not held", "undecided"]
 At = Callable[[str, float, str], Any]
@@ -151,7 +152,7 @@ def linear_on_top(evidence: Evidence) -> Finding:
 
 
 def gap_shrinks_with_budget(evidence: Evidence) -> Finding:
-    """At the highest sparsity: at 70 and 80 % the published gaps themselves do not shrink from budget to budget."""
+    """At the highest sparsity, since the published table does not show it at the others."""
     sparsity = max(evidence.sparsities)
     contrasts = [
         _gap_change((sparsity, short), (sparsity, long))
@@ -160,7 +161,7 @@ def gap_shrinks_with_budget(evidence: Evidence) -> Finding:
     statement = (
         f"At {per_cent(sparsity)} sparsity the gap of the large-learning-rate schedules to FT shrinks with budget"
     )
-    return _directional("gap-shrinks-with-budget", statement, contrasts, evidence, GAP)
+    return _directional("gap-shrinks-with-budget", statement, contrasts, evidence, GAP + OTHER_SPARSITIES)
 
 
 def gap_grows_with_sparsity(evidence: Evidence) -> Finding:

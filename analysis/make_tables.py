@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +12,11 @@ import typer
 from rich.console import Console
 
 from analysis import captions, claims, table1
-from analysis.records import Axes, Results, sweep_axes
+from analysis.records import Axes, Records, Results, sweep_axes
 from analysis.render import SUFFIXES, WRITERS, Sheet, csv, terminal
 from benchmark.cli import main
 from benchmark.errors import UserError
-
-TABLES = {table1.NAME: table1}
-"""Modules that lay out the records of a sweep."""
+from benchmark.grid import SWEEPS
 
 WARNINGS = 50
 """How many unusable records are named one by one."""
@@ -28,12 +27,16 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 @app.command()
 def make_tables(
     names: Annotated[
-        list[str] | None, typer.Argument(help=f"Any of {', '.join(TABLES)}. Default: all with records.")
+        list[str] | None,
+        typer.Argument(help="Sweeps, such as table1, or files of your own. Default: all with records."),
     ] = None,
     results: Annotated[
         Path, typer.Option(help="Results folder, store, folder of .jsonl files, or one of them.")
     ] = Path("results"),
     problem: Annotated[str | None, typer.Option(help="Only this problem. Default: all with records.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Only these, as in the sweep: a count (5) or a list (0,3,7). Default: all.")
+    ] = None,
     formats: Annotated[
         str | None, typer.Option("--format", help=f"Any of {','.join(WRITERS)}. Default: terminal; all with --output.")
     ] = None,
@@ -45,42 +48,51 @@ def make_tables(
     Live records (RESULTS/runs) come first; a sweep without any is read from RESULTS/reference.
     """
     chosen = _parse_formats(formats, list(WRITERS) if output else ["terminal"])
-    sheets = make_sheets(names or [], results, problem)
+    sheets = make_sheets(names or [], results, problem, seeds)
     if output:
         write_files(sheets, chosen, output)
-    else:
+        return
+    try:
         print_sheets(sheets, chosen, details)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def make_sheets(names: list[str], results: Path, problem: str | None = None) -> list[Sheet]:
+def make_sheets(
+    names: Sequence[str], results: Path, problem: str | None = None, seeds: str | None = None
+) -> list[Sheet]:
     """The sheets of the named sweeps, or of all that have records; warnings go to stderr. Raises UserError."""
-    for name in names:
-        if name not in TABLES:
-            raise UserError(f"table {name!r} is unknown: there is {', '.join(TABLES)}")
+    wanted = [sweep_axes(name, seeds) for name in names]
+    for axes in wanted:
+        if not table1.fits(axes):
+            raise UserError(f"{axes.name}: there is no table for a sweep of several methods or without schedules yet")
     place = Results(results)
-    sheets = []
-    for name in names or TABLES:
-        axes = sweep_axes(name)
-        found = _sheets(name, place, axes, problem)
-        if not found and name in names:
-            raise _nothing(name, results, problem)
-        sheets += found
+    sheets: list[Sheet] = []
+    warnings: dict[str, None] = {}
+    for axes in wanted or filter(table1.fits, (sweep_axes(path.stem, seeds) for path in sorted(SWEEPS.glob("*.yaml")))):
+        records = place.of_sweep(axes, problem)
+        warnings |= dict.fromkeys(place.problems(axes) if records is None else records.problems)
+        if records is None and names:
+            _warn(list(warnings))
+            raise _nothing(axes.name, results, problem)
+        sheets += _sheets(records, axes, problem) if records else []
+    _warn(list(warnings))
     if not sheets:
-        raise _nothing(next(iter(TABLES)), results, problem)
+        raise _nothing("table1", results, problem)
     return sheets
 
 
-def _sheets(name: str, place: Results, axes: Axes, problem: str | None) -> list[Sheet]:
-    layout = TABLES[name]
-    records = place.of_sweep(name, axes, problem)
-    _warn(place.problems(name) if records is None else records.problems)
+def _sheets(records: Records, axes: Axes, problem: str | None) -> list[Sheet]:
     sheets = []
-    for group in layout.groups(records, axes, problem) if records else []:
+    for group in table1.groups(records, axes, problem):
         recipe = group.recipe
-        slug = f"{name}-{recipe.name}" + ("" if captions.is_plain(recipe) else f"-{recipe.identity}")
-        ours = layout.measured(group)
-        tables = (ours, layout.published(ours, axes))
-        sheets.append(Sheet(slug, name, recipe.name, recipe.identity, tables, claims.check(layout.evidence(group))))
+        slug = f"{axes.name}-{recipe.name}" + ("" if captions.is_plain(recipe) else f"-{recipe.identity}")
+        tables = [table1.measured(group)]
+        if table1.has_published(axes):
+            tables.append(table1.published(tables[0], axes))
+        findings = claims.check(table1.evidence(group)) if table1.has_claims(axes) else ()
+        sheets.append(Sheet(slug, axes.name, recipe.name, recipe.identity, tuple(tables), findings))
     return sheets
 
 

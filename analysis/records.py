@@ -60,21 +60,25 @@ class Records:
 
 @dataclass(frozen=True)
 class Axes:
-    """What a sweep varies, in its own order, and the seeds that it asks for."""
+    """A sweep's name and title, what it varies, in its own order, and the seeds that it asks for."""
 
+    name: str
+    title: str
     methods: tuple[str, ...]
     schedules: tuple[str, ...]
     sparsities: tuple[float, ...]
     budgets: tuple[str, ...]
     hyperparameters: tuple[str, ...]
     seeds: tuple[int, ...]
+    other_seeds: bool
+    """Whether records with other seeds count too."""
     cells: frozenset[tuple[str, str, float, str, str]]
     """Values of CELL, as in the DataFrame; sparsity -1 where a cell has none."""
 
 
-def sweep_axes(name: str) -> Axes:
-    """The grid of sweeps/NAME.yaml. Raises UserError for an unknown sweep."""
-    sweep = load_sweep(name)
+def sweep_axes(name: str, seeds: str | None = None) -> Axes:
+    """The grid of sweeps/NAME.yaml or of a file of your own; `seeds` as the sweep takes them. Raises UserError."""
+    sweep = load_sweep(name, seeds=seeds)
     rows = [
         (
             cell.method,
@@ -89,22 +93,30 @@ def sweep_axes(name: str) -> Axes:
         tuple(dict.fromkeys(column)) for column in zip(*rows, strict=True)
     )
     return Axes(
+        sweep.name,
+        sweep.title,
         methods,
         schedules,
         tuple(sorted(sparsities)),
         tuple(sorted(budgets, key=_budget_order)),
         settings,
         sweep.seeds,
+        seeds is None,
         frozenset(rows),
     )
 
 
 def of_sweep(frame: pd.DataFrame, axes: Axes) -> pd.DataFrame:
-    """The records that are cells of the sweep, on any problem and with any seed."""
+    """The records that are cells of the sweep, on any problem."""
+    frame = of_seeds(frame, axes)
     if frame.empty:
         return frame
     keys = frame[list(CELL)].fillna({"sparsity": -1.0}).itertuples(index=False, name=None)
     return frame[[key in axes.cells for key in keys]]
+
+
+def of_seeds(frame: pd.DataFrame, axes: Axes) -> pd.DataFrame:
+    return frame if axes.other_seeds else frame[frame["seed"].isin(axes.seeds)]
 
 
 class Results:
@@ -124,13 +136,13 @@ class Results:
                     "a store (with records/ in it), a folder of .jsonl files or one such file"
                 )
 
-    def of_sweep(self, name: str, axes: Axes, problem: str | None = None) -> Records | None:
+    def of_sweep(self, axes: Axes, problem: str | None = None) -> Records | None:
         """The sweep's records with the dense runs of their problems: live ones if there are any, else reference runs.
 
         None if there are no records of the sweep, or none on `problem`.
         """
         passed: tuple[str, ...] = ()
-        for records in self._candidates(name):
+        for records in self._candidates(axes.name):
             cells = of_sweep(records.frame, axes)
             if problem is not None:
                 cells = cells[cells["problem"] == problem]
@@ -141,9 +153,9 @@ class Results:
             passed += records.problems
         return None
 
-    def problems(self, name: str) -> tuple[str, ...]:
+    def problems(self, axes: Axes) -> tuple[str, ...]:
         """What could not be used of all that `of_sweep` looks at."""
-        return tuple(line for records in self._candidates(name) for line in records.problems)
+        return tuple(line for records in self._candidates(axes.name) for line in records.problems)
 
     def _candidates(self, name: str) -> Iterator[Records]:
         yield self._live_records

@@ -1,4 +1,7 @@
-"""Table 1 of the paper: retraining schedules after one-shot IMP, and how it compares with what was published."""
+"""Table 1 of the paper, retraining schedules after one-shot IMP, and how it compares with what was published.
+
+Sweeps of your own that vary schedules, sparsities and budgets of one method are laid out in the same way.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ import pandas as pd
 
 from analysis import captions
 from analysis.claims import Evidence, Key, budget_words, per_cent
-from analysis.records import Axes, Records, of_sweep
+from analysis.records import Axes, Records, of_seeds, of_sweep
 from analysis.statistics import rank_correlation
 from analysis.tables import Column, Entry, Row, Table, TextRow, entry, ranked, winners
 from benchmark.cells import Problem
 
-NAME = "table1"
+PUBLISHED_SCHEDULES = ("FT", "LRW", "SLR", "CLR", "LLR", "ALLR")
 REMARKS = {"collapsed": "collapsed", "missed_target": "missed the target sparsity"}
 """Statuses of a record, other than "ok", in words."""
 
@@ -37,13 +40,19 @@ class Group:
     @property
     def expected(self) -> int:
         """Seeds of a complete entry: those of the sweep's file, or as many as were run."""
-        return max(len(self.axes.seeds), self.cells["seed"].nunique())
+        own = self.cells["seed"].nunique() if self.axes.other_seeds else 0
+        return max(len(self.axes.seeds), own)
+
+
+def fits(axes: Axes) -> bool:
+    """Whether the sweep varies what this table shows: one method that retrains, with one setting."""
+    return len(axes.methods) == 1 and len(axes.hyperparameters) == 1 and "" not in axes.schedules + axes.budgets
 
 
 def groups(records: Records, axes: Axes, problem: str | None = None) -> list[Group]:
     """One group a recipe, in the order of their names."""
     cells = of_sweep(records.frame, axes)
-    dense = records.frame[records.frame["method"] == "dense"]
+    dense = of_seeds(records.frame[records.frame["method"] == "dense"], axes)
     found = []
     for identity, own in cells.groupby("identity", sort=False):
         recipe = records.recipes[str(identity)]
@@ -70,7 +79,7 @@ def measured(group: Group) -> Table:
     return ranked(
         Table(
             "measured",
-            f"Retraining schedules after one-shot magnitude pruning (Table 1), {group.recipe.name}",
+            f"{axes.title}, {group.recipe.name}",
             "schedule",
             _columns(axes),
             rows,
@@ -88,9 +97,8 @@ def published(ours: Table, axes: Axes) -> Table:
     """The paper's Table 1 over the columns of `ours`, and under each column how far the two agree."""
     numbers = published_numbers()
     keys = [(sparsity, budget) for sparsity in axes.sparsities for budget in axes.budgets]
-    rows = tuple(
-        Row(name, tuple(_published_entry(numbers.get((name, *key))) for key in keys)) for name in axes.schedules
-    )
+    names = [name for name in axes.schedules if name in PUBLISHED_SCHEDULES]
+    rows = tuple(Row(name, tuple(_published_entry(numbers.get((name, *key))) for key in keys)) for name in names)
     table = ranked(
         Table(
             "published",
@@ -108,13 +116,24 @@ def published(ours: Table, axes: Axes) -> Table:
     return replace(table, footer=_agreement(ours, table))
 
 
+def has_published(axes: Axes) -> bool:
+    """Whether the paper's table has any of the sweep's cells."""
+    cells = {(schedule, sparsity, budget) for _, schedule, sparsity, budget, _ in axes.cells}
+    return not cells.isdisjoint(published_numbers())
+
+
+def has_claims(axes: Axes) -> bool:
+    """Whether the sweep has all schedules that the paper's claims are about."""
+    return set(PUBLISHED_SCHEDULES) <= set(axes.schedules)
+
+
 def evidence(group: Group) -> Evidence:
     """Final test accuracies in per cent, for the claims."""
     usable = group.cells.dropna(subset="final_test")
     by_cell = {key: part.set_index("seed") for key, part in _by_cell(usable).items()}
     return Evidence(
         {key: part["final_test"] * 100 for key, part in by_cell.items()},
-        group.axes.schedules,
+        PUBLISHED_SCHEDULES,
         group.axes.sparsities,
         group.axes.budgets,
         {key: mean for key, (mean, _) in published_numbers().items()},
@@ -165,8 +184,10 @@ def _published_entry(numbers: tuple[float, float] | None) -> Entry:
 def _agreement(ours: Table, theirs: Table) -> tuple[TextRow, ...]:
     correlations, here, agrees = [], [], []
     for index in range(len(theirs.columns)):
-        means = [[entry.mean for entry in table.entries_of(index)] for table in (ours, theirs)]
-        value, _ = rank_correlation(*means)
+        own_means = {row.label: row.entries[index].mean for row in ours.rows}
+        value, _ = rank_correlation(
+            [own_means[row.label] for row in theirs.rows], [row.entries[index].mean for row in theirs.rows]
+        )
         correlations.append("–" if math.isnan(value) else f"{value:+.2f}")
         own, other = winners(ours, index), winners(theirs, index)
         here.append(_names(own))

@@ -18,7 +18,7 @@ from analysis.tables import Column, Entry, Row, Table, TextRow, entry, ranked, r
 from benchmark.cells import Cell, Problem
 from benchmark.cli import main
 from benchmark.errors import UserError
-from benchmark.grid import load_problem
+from benchmark.grid import load_problem, load_sweep
 from benchmark.store import Store, write_compact
 from tests.conftest import assert_one_line_refusal
 from tests.table1_records import MADE_UP, SCHEDULES, by_rank, fill, record_of, table1_cells, table1_records
@@ -295,11 +295,11 @@ def test_agreement_shows_another_winner_and_missing_columns():
 def test_live_records_come_before_the_committed_ones(tmp_path: Path):
     (tmp_path / "reference").mkdir()
     write_compact(tmp_path / "reference" / "table1-madeup.jsonl", table1_records(by_rank))
-    found = records.Results(tmp_path).of_sweep("table1", AXES)
+    found = records.Results(tmp_path).of_sweep(AXES)
     assert found is not None
     assert found.source == f"reference runs {tmp_path}/reference/table1-madeup.jsonl"
     fill(tmp_path / "runs", table1_records(by_rank, seeds=(0,)))
-    found = records.Results(tmp_path).of_sweep("table1", AXES)
+    found = records.Results(tmp_path).of_sweep(AXES)
     assert found is not None
     assert found.source == f"live store {tmp_path}/runs"
     assert set(found.frame["seed"]) == {0}
@@ -309,7 +309,7 @@ def test_a_live_store_of_another_sweep_does_not_hide_the_committed_records(tmp_p
     (tmp_path / "reference").mkdir()
     write_compact(tmp_path / "reference" / "table1-madeup.jsonl", table1_records(by_rank))
     fill(tmp_path / "runs", [record_of(Cell(MADE_UP, "GMP", 0, None, 0.9), 0.5)])
-    found = records.Results(tmp_path).of_sweep("table1", AXES)
+    found = records.Results(tmp_path).of_sweep(AXES)
     assert found is not None
     assert "reference" in found.source
 
@@ -319,7 +319,7 @@ def test_a_store_a_folder_of_files_or_one_file_can_be_named(tmp_path: Path, plac
     (tmp_path / "reference").mkdir()
     write_compact(tmp_path / "reference" / "table1-madeup.jsonl", table1_records(by_rank))
     fill(tmp_path / "runs", table1_records(by_rank))
-    found = records.Results(tmp_path / place).of_sweep("table1", AXES)
+    found = records.Results(tmp_path / place).of_sweep(AXES)
     assert found is not None
     assert len(found.frame) == 165
 
@@ -393,9 +393,55 @@ def test_two_problems_make_two_tables_and_one_csv(tmp_path: Path, make_tables):
     fill(tmp_path / "runs", [*table1_records(by_rank), *table1_records(by_rank, other)])
     assert make_tables("--format", "csv").stdout.count("sweep,problem,recipe") == 1
     shown = make_tables().stdout
-    assert "(Table 1), madeup" in shown
-    assert "(Table 1), other" in shown
-    assert "(Table 1), madeup" not in make_tables("--problem", "other").stdout
+    assert "pruning, madeup" in shown
+    assert "pruning, other" in shown
+    assert "pruning, madeup" not in make_tables("--problem", "other").stdout
+
+
+OWN_SWEEP = """
+title: "A comparison of my own"
+seeds: 2
+grids:
+  - method: IMP
+    schedule: [{schedule}]
+    sparsity: [0.9, 0.5]
+    budget: ["3ep", "2.22%"]
+"""
+
+
+def test_a_sweep_of_your_own_is_laid_out_alike_with_what_the_paper_has_of_it(tmp_path: Path, make_tables):
+    sweep = tmp_path / "mine.yaml"
+    sweep.write_text(OWN_SWEEP.format(schedule="ALLR, FT"))
+    cells = load_sweep(str(sweep)).cells
+    fill(tmp_path / "runs", [record_of(cell, 0.9) for cell in cells if cell.seed == 0])
+    shown = make_tables(str(sweep)).stdout
+    assert shown.startswith("A comparison of my own, digits")
+    assert re.search(r"schedule +budget 2.22 % +budget 3ep +budget 2.22 % +budget 3ep", shown)
+    assert re.search(r"^ ALLR +90.00 #1 1/2 ", shown, re.MULTILINE)
+    assert re.search(r"^ FT +– +– +56.75 ±0.01 #2 +–", shown, re.MULTILINE)
+    assert "The paper's claims" not in shown
+
+
+def test_a_sweep_that_the_paper_has_nothing_of_gets_its_table_alone(tmp_path: Path, make_tables):
+    sweep = tmp_path / "mine.yaml"
+    sweep.write_text(OWN_SWEEP.format(schedule="ALLR").replace("2.22%", "7it"))
+    fill(tmp_path / "runs", [record_of(cell, 0.9) for cell in load_sweep(str(sweep)).cells])
+    assert "As published" not in make_tables(str(sweep)).stdout
+
+
+def test_a_sweep_without_a_layout_gets_one_line(tmp_path: Path, make_tables):
+    sweep = tmp_path / "mine.yaml"
+    sweep.write_text(OWN_SWEEP.format(schedule="ALLR") + "    hyperparameters: {cycles: [1, 2]}\n")
+    assert_one_line_refusal(make_tables(str(sweep)), "mine", "no table")
+
+
+def test_seeds_can_be_chosen(tmp_path: Path, make_tables):
+    fill(tmp_path / "runs", table1_records(by_rank, seeds=(0, 1, 2, 7)))
+    shown = " ".join(make_tables("--seeds", "0,7").stdout.split())
+    assert "n = 2 seeds (0, 7)" in shown
+    assert "Dense accuracy 95.00 ± 0.00 (n = 2)" in shown
+    assert "2/3" not in shown
+    assert_one_line_refusal(make_tables("--seeds", "none"), "seeds 'none'")
 
 
 @pytest.mark.parametrize(

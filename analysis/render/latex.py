@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from analysis.claims import Finding
@@ -68,7 +69,10 @@ def _table(table: Table, sheet: Sheet) -> str:
     body = [_line([escape(row.label), *map(_cell, row.entries, table.columns)]) for row in table.rows]
     if table.footer:
         body += ["\\midrule\n", *(_line([escape(cell) for cell in (row.label, *row.cells)]) for row in table.footer)]
-    caption = " ".join(escape(sentence) for sentence in (f"{table.title}.", *table.caption, legend(LEGEND)))
+    title = re.sub(r"^Table \d+: ", "", table.title)  # LaTeX numbers them itself
+    caption = " ".join(
+        escape(sentence) for sentence in (f"{title[:1].upper()}{title[1:]}.", *table.caption, legend(LEGEND))
+    )
     return (
         "\\begin{table}[!htb]\n\\centering\\footnotesize\n"
         + f"\\caption{{{caption}}}\n\\label{{tab:{sheet.slug}-{table.key}}}\n"
