@@ -103,7 +103,7 @@ def load_sweep(
 ) -> Sweep:
     """The cells of sweeps/NAME.yaml, or of a file of your own if `name` ends in .yaml, with the command line's changes.
 
-    seeds: a count ("5" is 0..4) or a list ("0,3,7"). only: filters such as "schedule=ALLR,sparsity=0.9"; a cell
+    seeds: a count ("5" is 0..4) or a list ("0,3,7"; "7," is the list of one). only: filters such as "schedule=ALLR,sparsity=0.9"; a cell
     stays if it meets every part of any of them. settings: recipe fields to override. order: axes, outermost first.
     Raises UserError.
     """
@@ -144,8 +144,8 @@ def parse_seeds(value: str | int | Sequence[int]) -> tuple[int, ...]:
     text = value if isinstance(value, str) else None
     try:
         if isinstance(value, str):
-            numbers = [int(part) for part in value.split(",")]
-            value = numbers[0] if len(numbers) == 1 else numbers
+            numbers = [int(part) for part in value.removesuffix(",").split(",")]
+            value = numbers if "," in value else numbers[0]
         seeds = tuple(range(min(value, MOST_SEEDS + 1)) if isinstance(value, int) else dict.fromkeys(value))
     except ValueError:
         seeds = ()

@@ -162,7 +162,9 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
 def _table(name: str, wanted: Sweep, store: Store) -> int:
     """Print the table with the command that anybody can repeat, so that there is one way from records to it."""
     command = [sys.executable, "-m", "analysis.make_tables", name, "--results", str(store.path)]
-    return subprocess.run([*command, "--problem", wanted.problem.name], check=False).returncode  # noqa: S603
+    seeds = ",".join(str(seed) for seed in wanted.seeds) + ("," if len(wanted.seeds) == 1 else "")
+    command += ["--problem", wanted.problem.name, "--seeds", seeds]
+    return subprocess.run(command, check=False).returncode  # noqa: S603
 
 
 def _summary(

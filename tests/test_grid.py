@@ -60,6 +60,7 @@ def test_only_keeps_what_meets_all_parts_of_one_filter():
 def test_seeds_are_a_count_or_a_list():
     assert parse_seeds("5") == (0, 1, 2, 3, 4)
     assert parse_seeds("0,3,7") == (0, 3, 7)
+    assert parse_seeds("7,") == (7,)
 
 
 @pytest.mark.parametrize("text", ["-1", "0", "a", "1,-2", "", "1.5", "1,,2", "99999999999"])
