@@ -1,0 +1,46 @@
+"""How a machine is shared among workers, and what a worker that cannot start costs."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmark.errors import UserError
+from benchmark.grid import load_sweep
+from benchmark.launch import local
+from benchmark.launch.local import LocalPool, PoolOptions
+from benchmark.plan import make_plan
+from benchmark.store import Store
+from benchmark.sweep import _pool
+
+SWEEP = load_sweep("table1")
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"), [("0,1,3", ("0", "1", "3")), ("", ()), ("-1", ()), ("GPU-4f,GPU-5a", ("GPU-4f", "GPU-5a"))]
+)
+def test_gpus_are_those_that_the_process_may_see(monkeypatch, visible: str, found: tuple[str, ...]):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert local.gpus() == found
+
+
+@pytest.mark.parametrize(("cores", "workers", "expected"), [(8, None, (8, 1)), (8, 2, (2, 1)), (1, 4, (4, 1))])
+def test_digits_train_with_one_thread_whatever_the_machine(monkeypatch, cores: int, workers, expected):
+    """More threads would change the order of sums, and records with them."""
+    monkeypatch.setattr("benchmark.sweep.cores", lambda: cores)
+    options = _pool(SWEEP, workers, "cpu", 60, 1800)
+    assert (options.workers, options.threads) == expected
+
+
+def test_one_worker_a_gpu_by_default(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    options = _pool(SWEEP, None, "auto", 60, 1800)
+    assert (options.workers, options.gpus) == (2, ("2", "5"))
+
+
+def test_workers_that_cannot_start_stop_the_sweep_with_one_message(tmp_path):
+    store = Store(tmp_path)
+    tasks = make_plan(SWEEP.cells[:2], store, SWEEP.execution).tasks
+    pool = LocalPool(store, PoolOptions(workers=2, threads=1, device="no such device"))
+    with pytest.raises(UserError, match="workers cannot start"):
+        list(pool.run(tasks))
+    pool.stop()
