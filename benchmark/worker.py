@@ -33,6 +33,8 @@ SAMPLES = 100
 """Points of the learning-rate curve that a record keeps; its hash covers all."""
 CHANCE_MARGIN = 1.5
 """Up to this many times chance, a final accuracy counts as collapsed."""
+TARGET_MARGIN = 0.001
+"""A sparsity within this of the target has reached it: a weight that training happened to leave at zero is no miss."""
 
 Outcome = Literal["done", "already done", "held by another", "parent missing"]
 
@@ -167,7 +169,7 @@ def make_record(cell: Cell, run: Run, parent: Record | None) -> Record:
     if parent is not None:
         for kind, values in progress.measures.items():
             values["dense"] = parent[kind]["final"]
-    status, remarks = judge(cell, progress, measured["sparsity"]["layers"])
+    status, remarks = judge(cell, progress, measured["sparsity"])
     return {
         "schema": 1,
         "id": cell.id,
@@ -180,7 +182,7 @@ def make_record(cell: Cell, run: Run, parent: Record | None) -> Record:
         "macs": measured["macs"],
         "learning_rate": _learning_rates(progress),
         "cycles": progress.cycles,
-        "history": progress.history,
+        "history": _finite(progress.history),
         "iterations": {
             "total": sum(map(len, progress.rates)),
             "per_epoch": run.data.iterations_per_epoch,
@@ -189,9 +191,12 @@ def make_record(cell: Cell, run: Run, parent: Record | None) -> Record:
     }
 
 
-def judge(cell: Cell, progress: Progress, layers: dict[str, dict[str, Any]]) -> tuple[str, list[str]]:
-    """("ok" | "collapsed", reasons): a run that came to nothing is a result and says so."""
-    reasons = []
+def judge(cell: Cell, progress: Progress, sparsity: dict[str, Any]) -> tuple[str, list[str]]:
+    """("ok" | "collapsed" | "missed_target", reasons): a run that came to nothing is a result and says so.
+
+    sparsity: as `metrics.measure` gives it.
+    """
+    reasons, layers = [], sparsity["layers"]
     if progress.cut_short:
         reasons.append(
             f"loss or weights were not finite after iteration {progress.iteration} of phase {progress.phase}"
@@ -202,7 +207,12 @@ def judge(cell: Cell, progress: Progress, layers: dict[str, dict[str, Any]]) -> 
     accuracy = progress.measures["accuracy"]["final"]["validation"]
     if accuracy <= CHANCE_MARGIN / cell.problem.classes:
         reasons.append(f"a final validation accuracy of {100 * accuracy:.1f} % is about chance")
-    return ("collapsed" if reasons else "ok"), reasons
+    if reasons:
+        return "collapsed", reasons
+    reached = sparsity["prunable"]
+    if cell.sparsity is not None and abs(reached - cell.sparsity) > TARGET_MARGIN:
+        return "missed_target", [f"it ended at a sparsity of {100 * reached:.2f} %, not {100 * cell.sparsity:g} %"]
+    return "ok", []
 
 
 def _learning_rates(progress: Progress) -> dict[str, Any]:
@@ -220,6 +230,8 @@ def _finite(values: Any) -> Any:
     """JSON has no NaN and no infinity; a loss that is one of them is null."""
     if isinstance(values, dict):
         return {key: _finite(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_finite(value) for value in values]
     return None if isinstance(values, float) and not math.isfinite(values) else values
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from benchmark.errors import UserError
 from benchmark.pruning.masks import norm, norm_of_difference
@@ -33,12 +34,70 @@ def ladder(kind: str, sparsity: float, cycles: int) -> list[float]:
     raise UserError(f"method IMP: hyperparameter ladder is {kind!r}; it takes 'even' or 'renda'")
 
 
+@dataclass(frozen=True, eq=False)
+class Cycle:
+    """One cycle of prune and retrain.
+
+    sparsity: after its pruning; dense: learning rates of the dense phase, shape (n,); span: the iterations that ALLR's
+    d2 compares this cycle's `iterations` with.
+    """
+
+    number: int
+    sparsity: float
+    iterations: int
+    schedule: str
+    dense: LearningRates
+    dense_warmup: int
+    span: int
+
+
+def split(total: int, cycles: int) -> list[int]:
+    """Iterations of each cycle: the same for all, and the last one takes the remainder."""
+    each = total // cycles
+    return [each] * (cycles - 1) + [total - each * (cycles - 1)]
+
+
+def prune(method: Method, cycle: Cycle) -> LearningRates:
+    """Prune to the cycle's sparsity, measure "pruned", note the cycle; returns the learning rates of its retraining.
+
+    The schedule sees d1, the relative distance that this cycle's pruning moved the weights, and d2 = iterations / span
+    (Zimmer et al. 2023, ALLR).
+    """
+    context, masks = method.context, method.masks
+    before = norm(context.network, context.hyperparameters["norm"] == "all")
+    alive = masks.alive
+    removed = masks.prune_to(cycle.sparsity)
+    moved = norm_of_difference(removed)
+    context.recalibrate()
+    accuracy = context.measure("pruned")
+    retraining = Retraining(
+        dense=cycle.dense,
+        dense_warmup=cycle.dense_warmup,
+        iterations=cycle.iterations,
+        relative_distance=relative_distance(before, moved, 1 - masks.alive / alive),
+        budget_share=min(cycle.iterations / cycle.span, 1.0),
+    )
+    rates = learning_rates(cycle.schedule, retraining)
+    context.note(
+        {
+            "cycle": cycle.number,
+            "sparsity": masks.sparsity,
+            "iterations": cycle.iterations,
+            "d1": retraining.relative_distance,
+            "d2": retraining.budget_share,
+            "d": peak_fraction(retraining),
+            "peak": float(rates.max(initial=0.0)),
+            "pruned_validation_accuracy": accuracy["validation"],
+            "pruned_test_accuracy": accuracy["test"],
+        }
+    )
+    return rates
+
+
 class IMP(Method):
     """Prune the smallest weights of the whole network, retrain, repeat.
 
-    The budget is the total over the cycles, split evenly in iterations, the last cycle takes the remainder. In each
-    cycle the schedule sees d1, the relative distance that this cycle's pruning moved the weights, and d2, this cycle's
-    epochs over T (Zimmer et al. 2023, ALLR).
+    The budget is the total over the cycles; ALLR's d2 is a cycle's epochs over T.
     """
 
     def __init__(self, context: Context):
@@ -52,41 +111,25 @@ class IMP(Method):
         self.ladder = ladder(str(chosen["ladder"]), cell.sparsity, cycles)
         self.phases = len(self.ladder)
         self.keeps_optimizer = chosen["momentum"] == "kept"
-        self.total = cell.budget.iterations(context.problem.epochs, context.iterations_per_epoch)
+        self.lengths = split(
+            cell.budget.iterations(context.problem.epochs, context.iterations_per_epoch), len(self.ladder)
+        )
 
     def begin(self, phase: int) -> LearningRates:
-        context, cell = self.context, self.context.cell
-        assert cell.schedule is not None
-        before = norm(context.network, self.context.hyperparameters["norm"] == "all")
-        alive = self.masks.alive
-        removed = self.masks.prune_to(self.ladder[phase])
-        moved = norm_of_difference(removed)
-        context.recalibrate()
-        accuracy = context.measure("pruned")
-        each = self.total // self.phases
-        iterations = each if phase < self.phases - 1 else self.total - each * (self.phases - 1)
-        retraining = Retraining(
-            dense=context.dense_rates,
-            dense_warmup=context.dense_warmup,
-            iterations=iterations,
-            relative_distance=relative_distance(before, moved, 1 - self.masks.alive / alive),
-            budget_share=min(iterations / len(context.dense_rates), 1.0),
+        context = self.context
+        assert context.cell.schedule is not None
+        return prune(
+            self,
+            Cycle(
+                number=phase,
+                sparsity=self.ladder[phase],
+                iterations=self.lengths[phase],
+                schedule=context.cell.schedule,
+                dense=context.dense_rates,
+                dense_warmup=context.dense_warmup,
+                span=len(context.dense_rates),
+            ),
         )
-        rates = learning_rates(cell.schedule, retraining)
-        context.note(
-            {
-                "cycle": phase,
-                "sparsity": self.masks.sparsity,
-                "iterations": iterations,
-                "d1": retraining.relative_distance,
-                "d2": retraining.budget_share,
-                "d": peak_fraction(retraining),
-                "peak": float(rates.max(initial=0.0)),
-                "pruned_validation_accuracy": accuracy["validation"],
-                "pruned_test_accuracy": accuracy["test"],
-            }
-        )
-        return rates
 
     def after_step(self) -> None:
         self.masks.apply_()

@@ -103,6 +103,13 @@ class Masks:
         keep_masks(candidates, threshold, magnitude=scores is None, out=self.tensors)
         self.alive = self.total - count
 
+    @torch.no_grad()
+    def adopt_zeros(self) -> None:
+        """Count as pruned exactly what is zero now, by whatever way it became so."""
+        for weight, mask in zip(self.weights, self.tensors, strict=True):
+            torch.ne(weight, 0, out=mask)
+        self.alive = sum(int(torch.count_nonzero(mask)) for mask in self.tensors)
+
     def _candidates(self, scores: Sequence[Tensor] | None) -> list[Tensor]:
         if scores is None:
             return self.weights

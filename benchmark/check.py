@@ -1,0 +1,241 @@
+"""`python -m benchmark.check METHOD`: does a pruning method keep what the suite promises of every method?
+
+METHOD is a name of the table or "module:Class". A small network is trained on the embedded digits a few times, and one
+line a promise says whether it was kept. The exit code is 1 if one was not.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from benchmark import cli
+from benchmark.cells import Budget, Cell, Problem, Scalar
+from benchmark.errors import UserError
+from benchmark.grid import load_problem
+from benchmark.methods import check_hyperparameters, declaration, load
+from benchmark.problems import models
+from benchmark.problems.data import Data
+from benchmark.records import Record
+from benchmark.sweep import parse_settings
+from benchmark.training.checkpoint import Checkpoints
+from benchmark.training.loop import Interrupted, Run
+from benchmark.worker import make_record
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+TINY: dict[str, Any] = {"epochs": 6, "milestones": [3, 5], "warmup_epochs": 1}
+RETRAINING = ("ALLR", Budget(50, "%"))
+"""What methods that retrain are checked with."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    promise: str
+    kept: bool
+    detail: str
+
+
+@dataclass
+class Trial:
+    """Runs of one cell that share data and, for methods that start from it, the dense network."""
+
+    cell: Cell
+    data: Data
+    dense: Run
+    dense_weights: dict[str, torch.Tensor]
+    dense_record: Record
+
+    @classmethod
+    def prepare(cls, cell: Cell) -> Trial:
+        data = Data(cell.problem, torch.device("cpu"))
+        dense = Cell.dense(cell.problem, cell.seed)
+        run = Run(dense, models.build(cell.problem, cell.seed), data, load("dense"), {})
+        run.execute()
+        weights = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
+        record = {**make_record(dense, run, None), "weights_sha256": ""}
+        return cls(cell, data, run, weights, record)
+
+    def run(self, should_stop: Callable[[], bool] = lambda: False, checkpoints: Checkpoints | None = None) -> Run:
+        """A run that is ready to execute, made as the worker makes it."""
+        declared = declaration(self.cell.method)
+        network = models.build(self.cell.problem, self.cell.seed)
+        if declared.from_dense:
+            network.load_state_dict(self.dense_weights)
+        return Run(
+            self.cell,
+            network,
+            self.data,
+            load(self.cell.method),
+            {**declared.defaults, **dict(self.cell.hyperparameters)},
+            checkpoints=checkpoints,
+            should_stop=should_stop,
+            start_position=self.dense_iterations if declared.from_dense else 0,
+        )
+
+    def record(self, run: Run) -> Record:
+        return make_record(self.cell, run, self.dense_record if declaration(self.cell.method).from_dense else None)
+
+    @property
+    def dense_iterations(self) -> int:
+        return self.cell.problem.epochs * self.data.iterations_per_epoch
+
+    @property
+    def iterations(self) -> int:
+        """As many as the cell should train."""
+        if self.cell.budget is None:
+            return self.dense_iterations
+        return self.cell.budget.iterations(self.cell.problem.epochs, self.data.iterations_per_epoch)
+
+
+@dataclass
+class Watch:
+    """Looks at the weights before every iteration; notes the first time that something was wrong with them."""
+
+    run: Run | None = None
+    revived: str = ""
+    changed: str = ""
+    looked: int = field(default=0)
+
+    def __call__(self) -> bool:
+        assert self.run is not None
+        method, masks = self.run.method, self.run.method.masks
+        before = [weight.detach().clone() for weight in masks.weights]
+        method.enter_forward()
+        for name, weight, mask in zip(masks.names, masks.weights, masks.tensors, strict=True):
+            count = int(torch.count_nonzero(weight.detach()[mask == 0]))
+            if count and not self.revived:
+                self.revived = f"{count} pruned weights of {name} are not zero before iteration {self.looked}"
+        method.exit_forward()
+        for name, weight, earlier in zip(masks.names, masks.weights, before, strict=True):
+            if not torch.equal(weight, earlier) and not self.changed:
+                self.changed = f"{name} has changed in an evaluation before iteration {self.looked}"
+        self.looked += 1
+        return False
+
+
+def make_cell(method: str, problem: Problem, sparsity: float, hyperparameters: dict[str, Scalar] | None = None) -> Cell:
+    """The cell that a method is checked with. Raises UserError."""
+    if method == "dense":
+        raise UserError("method dense prunes nothing: there is nothing to check")
+    schedule, budget = RETRAINING if declaration(method).retrains else (None, None)
+    if not 0 < sparsity < 1:
+        raise UserError(f"--sparsity {sparsity:g}: a fraction pruned, a number above 0 and below 1")
+    return Cell(problem, method, 0, schedule, sparsity, budget, check_hyperparameters(method, hyperparameters or {}))
+
+
+def check(cell: Cell, interruptions: Sequence[int] | None = None) -> Iterator[Finding]:
+    """One finding a promise. interruptions: the iterations to stop before, drawn at random if not given."""
+    trial = Trial.prepare(cell)
+    plain = trial.run()
+    plain.execute()
+    record = trial.record(plain)
+    accuracy = record["accuracy"]["final"]["validation"]
+    remarks = "".join(f"; {remark}" for remark in record["remarks"])
+    yield Finding(
+        "trains", record["status"] != "collapsed", f"{100 * accuracy:.1f} % right on validation images{remarks}"
+    )
+    length = record["iterations"]["total"]
+    yield Finding(
+        "keeps to its length", length == trial.iterations, f"{length} iterations of {trial.iterations} that it has"
+    )
+    yield _sparsity(cell, plain, record)
+    watch = Watch()
+    watched = watch.run = trial.run(should_stop=watch)
+    watched.execute()
+    yield Finding("keeps pruned weights at zero", not watch.revived, watch.revived or f"in {watch.looked} iterations")
+    yield Finding("leaves trained weights alone", not watch.changed, watch.changed or "in every forward pass")
+    different = _difference(record, trial.record(watched))
+    yield Finding("is deterministic", not different, different or "a second run ended bit for bit as the first")
+    yield _resumption(trial, record, interruptions)
+    speed, dense = _speed(plain), _speed(trial.dense)
+    yield Finding("cost", True, f"{speed:.0f} images/s, about {speed / dense:.2f} of dense training on so small a network")
+
+
+def _sparsity(cell: Cell, run: Run, record: Record) -> Finding:
+    assert cell.sparsity is not None
+    masks = run.method.masks
+    zeros = sum(layer["zeros"] for layer in record["sparsity"]["layers"].values())
+    missing = round(cell.sparsity * masks.total) - zeros
+    detail = f"{zeros} of {masks.total} weights are zero, {100 * record['sparsity']['prunable']:.2f} %"
+    learned = record["sparsity"]["learned"]
+    if learned is not None:
+        detail += f"; {100 * learned:.2f} % before the final prune"
+    return Finding("reaches its sparsity", missing <= 0, detail + (f"; {missing} too few" if missing > 0 else ""))
+
+
+def _resumption(trial: Trial, expected: Record, interruptions: Sequence[int] | None) -> Finding:
+    stops = sorted(set(_draw(trial) if interruptions is None else interruptions))
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = Checkpoints(Path(folder) / "checkpoints", trial.cell.id)
+        done = 0
+        for stop in stops:
+            run = trial.run(_stop_after(stop - done), checkpoints)
+            try:
+                run.execute()
+            except Interrupted:
+                done = stop
+            else:
+                return Finding("resumes exactly", False, f"it cannot be stopped before iteration {stop}")
+        run = trial.run(checkpoints=checkpoints)
+        run.execute()
+    where = f"stopped before iterations {', '.join(map(str, stops))}"
+    different = _difference(expected, trial.record(run))
+    return Finding("resumes exactly", not different, f"{where}: {different or 'it ended as the run that was not'}")
+
+
+def _draw(trial: Trial) -> list[int]:
+    """Two iterations anywhere, and one where an epoch ends."""
+    per_epoch, last = trial.data.iterations_per_epoch, trial.iterations - 1
+    return [random.randint(1, last), random.randint(1, last), per_epoch * random.randint(1, max(last // per_epoch, 1))]  # noqa: S311
+
+
+def _stop_after(iterations: int) -> Callable[[], bool]:
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > iterations
+
+    return stop
+
+
+def _difference(first: Record, second: Record) -> str:
+    """The parts of two records that differ, "" if none does."""
+    parts = [key for key in first if first[key] != second[key]]
+    return f"these differ: {', '.join(parts)}" if parts else ""
+
+
+def _speed(run: Run) -> float:
+    return run.progress.images / max(run.progress.seconds["training"], 1e-9)
+
+
+@app.command()
+def main(
+    method: Annotated[str, typer.Argument(help="A method of the table, or your own as module:Class")],
+    sparsity: Annotated[float, typer.Option(help="The target")] = 0.5,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A hyperparameter: interval=2")] = None,
+) -> int:
+    """Check a method on a small network, in some seconds."""
+    torch.set_num_threads(1)
+    problem, _ = load_problem("digits", TINY)
+    cell = make_cell(method, problem, sparsity, parse_settings(set_ or []))
+    broken = 0
+    for finding in check(cell):
+        mark = "    " if finding.promise == "cost" else "ok  " if finding.kept else "FAIL"
+        print(f"{mark} {finding.promise}: {finding.detail}", flush=True)
+        broken += not finding.kept
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(app))

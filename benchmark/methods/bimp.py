@@ -1,0 +1,59 @@
+"""Budgeted IMP (Zimmer, Spiegel & Pokutta, ICLR 2023): dense training and retraining within one budget."""
+
+from __future__ import annotations
+
+from benchmark.errors import UserError
+from benchmark.methods.imp import Cycle, ladder, prune, split
+from benchmark.methods.scratch import FromScratch
+from benchmark.training.method import Context
+from benchmark.training.schedules import LearningRates, dense_learning_rates, dense_warmup_iterations
+
+SPANS = ("T0", "T")
+
+
+class BIMP(FromScratch):
+    """Train for T0 < T epochs with a linear schedule, then IMP over the remaining T - T0.
+
+    `dense_share` is T0 / T. The remaining epochs are split over `cycles`, the last one takes the remainder; each prunes
+    1 - (1 - S)^(1/n) of the alive weights and retrains by `schedule`. `span` is what ALLR's d2 divides a cycle's epochs
+    by: "T0", as the authors' code does, or "T", as their poster can be read. Every phase starts a fresh optimizer.
+    """
+
+    def __init__(self, context: Context):
+        super().__init__(context)
+        problem, per_epoch = context.problem, context.iterations_per_epoch
+        share, cycles = context.number("dense_share"), int(context.number("cycles"))
+        total = len(context.dense_rates)
+        dense = round(share * total)
+        if not 0 < dense < total:
+            raise UserError(f"method BIMP: hyperparameter dense_share is {share:g}; it takes a number between 0 and 1")
+        if cycles < 1:
+            raise UserError(f"method BIMP: hyperparameter cycles is {cycles}; it takes a count from 1 up")
+        self.span = str(context.hyperparameters["span"])
+        if self.span not in SPANS:
+            raise UserError(f"method BIMP: hyperparameter span is {self.span!r}; it takes {' or '.join(SPANS)}")
+        linear = problem.model_copy(update={"decay": "linear"})
+        self.first = dense_learning_rates(linear, per_epoch, dense / per_epoch)
+        self.first_warmup = dense_warmup_iterations(linear, per_epoch, dense)
+        self.ladder = ladder("even", self.target, cycles)
+        self.lengths = split(total - dense, cycles)
+        self.phases = 1 + cycles
+
+    def begin(self, phase: int) -> LearningRates:
+        if phase == 0:
+            return self.first
+        return prune(
+            self,
+            Cycle(
+                number=phase - 1,
+                sparsity=self.ladder[phase - 1],
+                iterations=self.lengths[phase - 1],
+                schedule=str(self.context.hyperparameters["schedule"]),
+                dense=self.first,
+                dense_warmup=self.first_warmup,
+                span=len(self.first) if self.span == "T0" else len(self.context.dense_rates),
+            ),
+        )
+
+    def after_step(self) -> None:
+        self.masks.apply_()

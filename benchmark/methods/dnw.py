@@ -1,0 +1,23 @@
+"""Discovering neural wirings (Wortsman, Farhadi & Rastegari, NeurIPS 2019)."""
+
+from __future__ import annotations
+
+from benchmark.methods.scratch import Transformed
+from benchmark.pruning.selection import Bracket
+from benchmark.training.method import Context
+
+
+class DNW(Transformed):
+    """Every forward pass uses exactly the (1 - S) n weights of largest |w|, one threshold for the whole network.
+
+    The gradient goes straight through to all weights: a weight that is left out moves as if it had been in. Weight
+    decay acts on all of them.
+    """
+
+    def __init__(self, context: Context):
+        super().__init__(context)
+        self.bracket = Bracket()
+
+    def transform(self) -> None:
+        self.masks.select(self.target, bracket=self.bracket)
+        self.masks.apply_()

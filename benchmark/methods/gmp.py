@@ -1,0 +1,74 @@
+"""Gradual magnitude pruning (Zhu & Gupta 2017)."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmark.errors import UserError
+from benchmark.methods.scratch import Transformed
+from benchmark.training.method import Context
+
+
+def pruning_steps(method: str, context: Context) -> dict[int, float]:
+    """Iteration -> sparsity from there on: s_t = S - S (1 - t/m)^3 at epoch t * interval, t = 1 .. m.
+
+    m = floor(T / interval) - 1, so that the last step leaves one more interval to train. UserError if m < 1.
+    """
+    interval, epochs, target = int(context.number("interval")), context.problem.epochs, context.cell.sparsity
+    assert target is not None
+    if not 1 <= interval <= epochs // 2:
+        raise UserError(
+            f"method {method}: hyperparameter interval is {interval} epochs; "
+            f"with {epochs} epochs it takes a count from 1 to {epochs // 2}"
+        )
+    steps = epochs // interval - 1
+    return {
+        t * interval * context.iterations_per_epoch: target - target * (1 - t / steps) ** 3 for t in range(1, steps + 1)
+    }
+
+
+class GMP(Transformed):
+    """Every `interval` epochs prune the smallest weights, more of them early than late (`pruning_steps`).
+
+    Pruned weights stay zero and their momentum is cleared. With `returning` they are kept aside instead: the network
+    computes without them and their loss gradient is zero, but every step selects among all weights anew, so that one
+    may return where others have become smaller (the authors' `allow_recovering`).
+    """
+
+    def __init__(self, context: Context):
+        super().__init__(context)
+        self.steps = pruning_steps("GMP", context)
+        self.returning = bool(context.hyperparameters["returning"])
+
+    @torch.no_grad()
+    def before_iteration(self, k: int) -> None:
+        if k not in self.steps:
+            return
+        if self.returning:
+            self.masks.select(self.steps[k])
+        else:
+            self.masks.prune_to(self.steps[k])
+        for weight, mask in zip(self.weights.values(), self.masks.tensors, strict=True):
+            momentum = self.optimizer.state[weight].get("momentum_buffer")
+            if momentum is not None:
+                momentum.mul_(mask)
+
+    def enter_forward(self) -> None:
+        if self.returning:
+            super().enter_forward()
+
+    def exit_forward(self) -> None:
+        if self.returning:
+            super().exit_forward()
+
+    def transform(self) -> None:
+        self.masks.apply_()
+
+    @torch.no_grad()
+    def after_backward(self) -> None:
+        if self.returning:
+            torch._foreach_mul_(self.gradients, self.masks.tensors)
+
+    def after_step(self) -> None:
+        if not self.returning:
+            self.masks.apply_()

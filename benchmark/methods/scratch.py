@@ -1,0 +1,103 @@
+"""What the methods of Table 2 share: they train from the initial weights and end at the target sparsity."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark.pruning.flat import Flat, Vector
+from benchmark.training.method import Context, Method
+from benchmark.training.schedules import LearningRates
+
+
+class FromScratch(Method):
+    """Trains for the dense run's epochs with its learning rates, then prunes by magnitude what is missing.
+
+    `learned_sparsity` is the fraction of zeros that training left. Where that is less than the target, the smallest
+    weights go too; where it is more, nothing returns. The batch-norm pass that follows is the same for every method
+    (`recalibration_batches` of the recipe; 0 turns it off).
+    """
+
+    def __init__(self, context: Context):
+        super().__init__(context)
+        assert context.cell.sparsity is not None
+        self.target = context.cell.sparsity
+
+    def begin(self, phase: int) -> LearningRates:
+        return self.context.dense_rates
+
+    def settle(self) -> None:
+        """Make the weights what the network computes with; called once, after the last iteration."""
+
+    def finish(self) -> None:
+        self.settle()
+        self.masks.adopt_zeros()
+        self.learned_sparsity = self.masks.sparsity
+        self.masks.prune_to(self.target)
+        self.context.recalibrate()
+
+    def grouped(self, momentum: float | None = None, decay: float = 1.0) -> list[dict[str, Any]]:
+        """Parameter groups that give the prunable weights their own momentum and a multiple of the recipe's weight
+        decay. Batch norm and biases keep the recipe's, as in every method."""
+        problem, prunable = self.context.problem, set(self.weights)
+        rest = [tensor for name, tensor in self.context.network.named_parameters() if name not in prunable]
+        return [
+            {
+                "params": list(self.weights.values()),
+                "momentum": problem.momentum if momentum is None else momentum,
+                "weight_decay": decay * problem.weight_decay,
+            },
+            {"params": rest},
+        ]
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        """The gradients of the prunable weights, to change in place after the backward pass."""
+        found = []
+        for weight in self.weights.values():
+            if weight.grad is None:  # a weight that this forward pass did not use
+                weight.grad = torch.zeros_like(weight)
+            found.append(weight.grad)
+        return found
+
+
+class Transformed(FromScratch):
+    """Base of methods whose network computes with other weights than those that are trained.
+
+    `transform` puts them in place before every forward pass; afterwards the trained ones return, bit for bit. The
+    gradients of the loss are those with respect to the transformed weights: `after_backward` turns them into what the
+    method's definition asks for.
+    """
+
+    settled = False
+
+    @cached_property
+    def flat(self) -> Flat:
+        return Flat(list(self.weights.values()))
+
+    @cached_property
+    def trained(self) -> Vector:
+        """The trained weights while others are in place."""
+        return self.flat.vector()
+
+    def transform(self) -> None:
+        """Write the weights to compute with over `masks.weights`; `trained` holds the trained ones."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def enter_forward(self) -> None:
+        if not self.settled:
+            self.trained.take(self.masks.weights)
+            self.transform()
+
+    @torch.no_grad()
+    def exit_forward(self) -> None:
+        if not self.settled:
+            self.trained.give(self.masks.weights)
+
+    def settle(self) -> None:
+        self.enter_forward()
+        self.settled = True

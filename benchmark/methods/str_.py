@@ -1,0 +1,60 @@
+"""Soft threshold weight reparameterization, STR (Kusupati, Ramanujan, Somani et al., ICML 2020)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.methods.scratch import Transformed
+from benchmark.pruning.flat import Segments
+from benchmark.training.method import Context
+
+
+class STR(Transformed):
+    """The network computes with w' = sign(w) relu(|w| - sigmoid(s_l)); one s_l per weight tensor is learned with w.
+
+    With G = dL/dw':
+        dL/dw = G where w' is not zero, else 0,   dL/ds_l = -sigmoid'(s_l) sum over the layer of sign(w') G.
+    Nothing asks for a sparsity: it follows from where s starts (`s_init`) and from the weight decay, which acts on
+    weights and on s alike; `decay` multiplies the recipe's.
+    """
+
+    def __init__(self, context: Context):
+        super().__init__(context)
+        self.layers = Segments(self.flat, by_unit=False)
+        start = torch.full((self.layers.count,), context.number("s_init"), device=self.flat.device)
+        self.s = nn.Parameter(start)
+        self.used = self.flat.vector()
+        self.gradient = self.flat.vector()
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        decay = self.context.number("decay")
+        own = {"params": [self.s], "weight_decay": decay * self.context.problem.weight_decay}
+        return [*self.grouped(decay=decay), own]
+
+    def own_parameters(self) -> list[Tensor]:
+        return [self.s]
+
+    def transform(self) -> None:
+        thresholds = self.s.detach().sigmoid()
+        for chunk in self.flat.chunks:
+            weight = self.trained.values[chunk]
+            excess = weight.abs().sub_(self.layers.spread(thresholds, chunk)).relu_()
+            torch.mul(excess, weight.sign(), out=self.used.values[chunk])
+        self.used.give(self.masks.weights)
+
+    @torch.no_grad()
+    def after_backward(self) -> None:
+        gradients = self.gradients
+        self.gradient.take(gradients)
+        for chunk in self.flat.chunks:
+            gradient = self.gradient.values[chunk]
+            sign = self.used.values[chunk].sign_()  # from here on `used` is sign(w') G
+            alive = sign.abs()
+            sign.mul_(gradient)
+            gradient.mul_(alive)
+        self.gradient.give(gradients)
+        threshold = self.s.detach().sigmoid()
+        self.s.grad = -threshold * (1 - threshold) * self.layers.sums(self.used.values)
