@@ -1,0 +1,81 @@
+"""Networks as published: their sizes, shapes, and initial weights that depend on the seed alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmark.cells import Problem
+from benchmark.errors import UserError
+from benchmark.problems import models
+
+PUBLISHED = {
+    # (model, classes, image size): trainable parameters
+    ("resnet20", 10, 32): 269_722,  # He et al. 2016, table 6: 0.27 M
+    ("resnet56", 10, 32): 853_018,  # 0.85 M
+    ("resnet18", 10, 32): 11_173_962,  # 11.17 M with the 3x3 stem
+    ("vgg16", 10, 32): 14_728_266,  # 14.7 M with batch norm and one linear layer
+    ("wideresnet28-10", 10, 32): 36_479_194,  # Zagoruyko and Komodakis 2016, table 4: 36.5 M
+    ("wideresnet28-10", 100, 32): 36_536_884,
+    ("resnet50", 1000, 224): 25_557_032,  # torchvision's documentation
+}
+
+
+def problem(model: str, classes: int = 10, size: int = 32, **fields) -> Problem:
+    return Problem(name="p", dataset="noise", model=model, classes=classes, image_size=size, epochs=1, **fields)
+
+
+@pytest.mark.parametrize("case", PUBLISHED)
+def test_models_have_as_many_parameters_as_published(case: tuple[str, int, int]):
+    with torch.device("meta"):
+        network = models.MODELS[case[0]](problem(*case))
+    assert sum(parameter.numel() for parameter in network.parameters()) == PUBLISHED[case]
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet18", "vgg16", "wideresnet28-10", "resnet50"])
+def test_models_give_one_logit_a_class_for_other_sizes_too(name: str):
+    narrow = {} if name == "resnet50" else {"width": 4}
+    network = models.build(problem(name, 7, 64, **narrow), 0).eval()
+    assert network(torch.randn(2, 3, 64, 64)).shape == (2, 7)
+
+
+def test_resnets_halve_the_image_twice_and_wide_ones_too():
+    for name, stages in (("resnet20", 3), ("wideresnet28-10", 3), ("resnet18", 4)):
+        network = models.build(problem(name, width=4), 0)
+        sizes = []
+        network.blocks.register_forward_hook(lambda module, inputs, output, s=sizes: s.append(output.shape[-1]))
+        network(torch.randn(2, 3, 32, 32))
+        assert sizes == [32 >> (stages - 1)]
+
+
+def test_layers_as_the_name_says():
+    """Convolutions on the main path plus the classifier; shortcuts (1x1) do not count."""
+    for name, layers in (("resnet20", 20), ("resnet56", 56), ("resnet18", 18), ("vgg16", 14), ("wideresnet28-10", 26)):
+        network = models.build(problem(name, width=4), 0)
+        threes = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)]
+        # The original VGG-16 has two linear layers more; a wide ResNet's name counts its two changing shortcuts.
+        assert len(threes) + 1 == layers
+
+
+def test_large_images_lie_channels_last_and_digits_do_not():
+    large = models.build(problem("resnet20", width=4), 0).blocks[0].conv1.weight
+    small = models.build(problem("resnet8", size=8, width=4), 0).blocks[0].conv1.weight
+    assert large.is_contiguous(memory_format=torch.channels_last)
+    assert small.is_contiguous()
+
+
+def test_initial_weights_are_the_seed_s_and_not_the_recipe_s():
+    one = models.build(problem("resnet18", width=4), 0)
+    same = models.build(problem("resnet18", width=4, learning_rate=0.3, batch_size=7), 0)
+    other = models.build(problem("resnet18", width=4), 1)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
+    assert not torch.equal(one.conv1.weight, other.conv1.weight)
+
+
+def test_what_a_model_cannot_do_is_refused_in_one_line():
+    with pytest.raises(UserError, match=r"model 'resnet21' is unknown: one of resnet8, resnet20"):
+        models.build(problem("resnet21"), 0)
+    with pytest.raises(UserError, match=r"resnet50 takes 3 channels, not 1"):
+        models.build(problem("resnet50", channels=1), 0)
+    with pytest.raises(UserError, match=r"image_size must be 32"):
+        models.build(problem("vgg16", size=16), 0)
