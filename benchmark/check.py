@@ -157,7 +157,9 @@ def check(cell: Cell, interruptions: Sequence[int] | None = None) -> Iterator[Fi
     yield Finding("is deterministic", not different, different or "a second run ended bit for bit as the first")
     yield _resumption(trial, record, interruptions)
     speed, dense = _speed(plain), _speed(trial.dense)
-    yield Finding("cost", True, f"{speed:.0f} images/s, about {speed / dense:.2f} of dense training on so small a network")
+    yield Finding(
+        "cost", True, f"{speed:.0f} images/s, about {speed / dense:.2f} of dense training on so small a network"
+    )
 
 
 def _sparsity(cell: Cell, run: Run, record: Record) -> Finding:
