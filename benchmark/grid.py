@@ -108,7 +108,7 @@ def load_sweep(
     Raises UserError.
     """
     path = _find(folder, name, "sweep")
-    file = _validated(SweepFile, _read_yaml(path), path)
+    file = validated(SweepFile, read_yaml(path), path)
     chosen, execution = load_problem(problem or file.problem, {**file.recipe, **(settings or {})}, folder)
     seed_list = parse_seeds(file.seeds if seeds is None else seeds)
     cells: list[Cell] = []
@@ -126,17 +126,17 @@ def load_problem(
 ) -> tuple[Problem, Execution]:
     """A problem of sweeps/problems/ with recipe fields overridden. Raises UserError."""
     path = _find(folder / "problems", name, "problem")
-    file = _validated(ProblemFile, _read_yaml(path), path)
+    file = validated(ProblemFile, read_yaml(path), path)
     for key in settings or {}:
         if key not in Problem.model_fields or key == "name":
             accepted = ", ".join(key for key in Problem.model_fields if key != "name")
             raise UserError(f"{key!r} is not a setting of a recipe: one of {accepted}")
     name = path.stem
-    base = _validated(Problem, {"name": name, **file.recipe}, path, "recipe")
+    base = validated(Problem, {"name": name, **file.recipe}, path, "recipe")
     if not settings:
         return base, file.execution
     changed = {**base.model_dump(exclude_unset=True), **settings}
-    return _validated(Problem, changed, None, f"recipe of {name} with the settings given"), file.execution
+    return validated(Problem, changed, None, f"recipe of {name} with the settings given"), file.execution
 
 
 def parse_seeds(value: str | int | Sequence[int]) -> tuple[int, ...]:
@@ -239,7 +239,8 @@ def _find(folder: Path, name: str, kind: str) -> Path:
     return folder / f"{name}.yaml"
 
 
-def _read_yaml(path: Path) -> Any:
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds. Raises UserError that names line and column."""
     try:
         with open(path, encoding="utf-8") as file:
             return yaml.safe_load(file)
@@ -251,7 +252,8 @@ def _read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def _validated(model: type[Model], values: Any, path: Path | None, within: str = "") -> Model:
+def validated(model: type[Model], values: Any, path: Path | None, within: str = "") -> Model:
+    """`values` as a `model`. Raises UserError that names the file, the key, the value and what is accepted."""
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected keys and values, found {type(values).__name__}")
     try:
