@@ -1,0 +1,177 @@
+"""Cluster profiles: what a SLURM job of a sweep asks for, from slurm/*.yaml and `--set slurm.KEY=VALUE`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from benchmark.errors import UserError
+from benchmark.grid import read_yaml, validated
+
+PROFILES = Path(__file__).resolve().parent.parent.parent / "slurm"
+UNITS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
+OURS = {
+    "array", "chdir", "dependency", "error", "job-name", "kill-on-invalid-dep", "open-mode", "output", "requeue",
+    "signal", "wckey",
+}  # fmt: skip
+"""sbatch options that decide whether a sweep survives; a profile's `extra` may not touch them."""
+
+
+def parse_seconds(value: Any) -> int:
+    """Seconds of "4h", "90min", "2d", "1-12:00:00" or "04:00:00"; a bare number is minutes, as in sbatch."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+        return round(value * 60)
+    text = str(value).strip()
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|sec|min|m|h|d)?", text):
+        seconds = round(float(match[1]) * UNITS[match[2] or "min"])
+    elif match := re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", text):
+        days, hours, minutes, rest = (int(part or 0) for part in match.groups())
+        seconds = ((days * 24 + hours) * 60 + minutes) * 60 + rest
+    else:
+        seconds = 0
+    if seconds <= 0:
+        raise ValueError(f"{value!r} is not a time: write 30min, 4h, 2d or 1-12:00:00")
+    return seconds
+
+
+Seconds = Annotated[int, BeforeValidator(parse_seconds)]
+
+
+class Retries(BaseModel):
+    """How often a task starts again by itself, by what ended it. Beyond that its cells count as failed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    warned: int = Field(default=100, ge=0, description="time limit, preemption: SLURM warned, a checkpoint was saved")
+    terminated: int = Field(default=100, ge=0, description="scontrol requeue, preemption without warning")
+    lost: int = Field(default=3, ge=0, description="ended without a word: kill -9, memory, a node that went away")
+    idle: int = Field(default=3, ge=1, description="attempts in a row that finished no iteration, whatever ended them")
+
+
+class Profile(BaseModel):
+    """What each job asks for. Empty fields are left to the cluster's defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = Field(default=None, description="features that a node must have, such as a100")
+    exclude: str | None = Field(default=None, description="nodes to keep away from")
+    nodes: int = Field(default=1, ge=1)
+    tasks: int = Field(default=1, ge=1, description="processes a node that train one cell together (DDP)")
+    gpus: int = Field(default=1, ge=0, description="GPUs a node")
+    cpus: int = Field(default=4, ge=1, description="processors of each process")
+    memory: str | None = Field(default="16G", pattern=r"^\d+[KMGT]?$", description="of a node, such as 16G")
+    time: Seconds = Field(default=4 * 3600, description="limit of one job; longer cells go on in the next")
+    array_parallelism: int = Field(default=100, ge=1, description="jobs of one sweep at the same time")
+    workers: int = Field(default=1, ge=1, description="cells that one job trains side by side")
+    chunk: Seconds = Field(default=1800, description="length of a job that short cells are packed into")
+    max_jobs: int = Field(default=400, ge=1, description="jobs of one submission at most; chunks grow to fit")
+    setup: tuple[str, ...] = Field(default=(), description="shell commands before the job, such as module load cuda")
+    extra: dict[str, str | int | bool] = Field(default_factory=dict, description="other sbatch options: mail-user: me")
+    logs: Path | None = Field(default=None, description="folder of the jobs' logs; default beside the records")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto is cuda where gpus > 0, else cpu")
+    warning: Seconds = Field(default=120, description="ask to be told so long before the time limit")
+    checkpoint: Seconds = Field(default=300, description="between checkpoints, for what gives no warning")
+    hang: Seconds = Field(default=1800, description="a cell without a finished iteration for so long fails")
+    code_changed: Literal["refuse", "warn"] = "refuse"
+    retries: Retries = Retries()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Profile:
+        if self.warning >= self.time:
+            raise ValueError(f"warning {self.warning} s must be shorter than time, {self.time} s")
+        ours = {key for key in self.extra if key.replace("_", "-") in OURS}
+        if ours:
+            raise ValueError(f"extra.{min(ours)} is set by the suite and cannot be changed")
+        if self.tasks > 1 and self.gpus % self.tasks:
+            raise ValueError(f"gpus {self.gpus} does not divide into tasks {self.tasks}")
+        return self
+
+    @property
+    def minutes(self) -> int:
+        """The time limit as SLURM counts it."""
+        return -(-self.time // 60)
+
+    @property
+    def device_name(self) -> str:
+        if self.device != "auto":
+            return self.device
+        return "cuda" if self.gpus else "cpu"
+
+    @property
+    def chunk_seconds(self) -> float:
+        """Work of a chunk: what was asked for, or what fits into the time limit if that is less."""
+        return min(self.chunk, max(self.time - self.warning, self.time / 2))
+
+    def gpu_hours(self, job_seconds: float) -> float:
+        return self.gpus * self.nodes * job_seconds / 3600
+
+
+def load_profile(name: str | None, settings: Mapping[str, Any] | None = None) -> Profile:
+    """slurm/NAME.yaml, or the file of that path, with settings over it; the defaults without a name.
+
+    settings: keys without "slurm.", "retries.lost" for one of the retries. Raises UserError.
+    """
+    path = None if name is None else _find(name)
+    values = {} if path is None else read_yaml(path) or {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected keys and values, found {type(values).__name__}")
+    base = validated(Profile, values, path)
+    if not settings:
+        return base
+    changed = dict(values)
+    for key, value in settings.items():
+        first, _, second = key.partition(".")
+        nested = changed.get(first)
+        changed[first] = {**(nested if isinstance(nested, dict) else {}), second: value} if second else value
+    return validated(Profile, changed, None, "--set slurm")
+
+
+def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(those of the recipe, those that start with "slurm." without it)."""
+    slurm = {key.removeprefix("slurm."): value for key, value in settings.items() if key.startswith("slurm.")}
+    return {key: value for key, value in settings.items() if not key.startswith("slurm.")}, slurm
+
+
+def sbatch_parameters(profile: Profile, job_name: str, parallelism: int, dependency: str | None) -> dict[str, Any]:
+    """The parameters of submitit.SlurmExecutor for one array of jobs."""
+    extra: dict[str, Any] = {**profile.extra, "requeue": True}
+    if profile.memory:
+        extra["mem"] = profile.memory
+    if dependency:
+        extra["kill-on-invalid-dep"] = "yes"  # or a job whose dense run failed stays pending for ever
+    parameters = {
+        "job_name": job_name,
+        "partition": profile.partition,
+        "account": profile.account,
+        "qos": profile.qos,
+        "constraint": profile.constraint,
+        "exclude": profile.exclude,
+        "time": profile.minutes,  # an integer: a string raises inside submitit's signal handler
+        "nodes": profile.nodes,
+        "ntasks_per_node": profile.tasks,
+        "cpus_per_task": profile.cpus,
+        "gpus_per_node": profile.gpus or None,
+        "signal_delay_s": profile.warning,
+        "array_parallelism": parallelism,
+        "setup": list(profile.setup) or None,
+        "dependency": dependency,
+        "additional_parameters": extra,
+        # since SLURM 22.05 a step no longer takes over the job's count of processors
+        "srun_args": [f"--cpus-per-task={profile.cpus}"],
+    }
+    return {key: value for key, value in parameters.items() if value is not None}
+
+
+def _find(name: str) -> Path:
+    for path in (Path(name), PROFILES / f"{name}.yaml"):
+        if path.is_file() and path.suffix in (".yaml", ".yml"):
+            return path
+    known = ", ".join(sorted(path.stem for path in PROFILES.glob("*.yaml"))) or "none"
+    raise UserError(f"--cluster {name}: there is no such file, nor a profile of that name in slurm/ (there: {known})")

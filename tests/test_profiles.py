@@ -1,0 +1,95 @@
+"""Cluster profiles: what a user may write, and what SLURM is then asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark.errors import UserError
+from benchmark.launch.profile import load_profile, parse_seconds, sbatch_parameters, split_settings
+from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("4h", 14400),
+        ("90min", 5400),
+        ("2d", 172800),
+        ("1-12:00:00", 129600),
+        ("00:10:30", 630),
+        (30, 1800),
+        ("45", 2700),
+    ],
+)
+def test_times_are_written_as_people_and_as_sbatch_write_them(text: object, seconds: int):
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "slurm").glob("*.yaml")))
+def test_every_profile_of_the_suite_is_valid(name: str):
+    assert load_profile(str(ROOT / "slurm" / name)) == load_profile(Path(name).stem)
+
+
+def test_a_profile_becomes_sbatch_options(tmp_path: Path):
+    submitit = pytest.importorskip("submitit.slurm.slurm")
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "partition: long\naccount: chem\nqos: low\nconstraint: a100\nexclude: 'n[1-2]'\ngpus: 2\ncpus: 3\n"
+        "memory: 7G\ntime: 90min\nwarning: 3min\nsetup: [module load cuda]\nextra: {mail-user: me}\n"
+    )
+    text = submitit._make_sbatch_string(
+        command="x", folder="f", **sbatch_parameters(load_profile(str(path)), "table1.x", 5, "afterok:12"), map_count=9
+    )
+    for line in (
+        "--partition=long", "--account=chem", "--qos=low", "--constraint=a100", "--exclude='n[1-2]'", "--mem=7G",
+        "--gpus-per-node=2", "--cpus-per-task=3", "--time=90", "--signal=USR2@180", "--mail-user=me",
+        "--array=0-8%5", "--dependency=afterok:12", "--kill-on-invalid-dep=yes", "--requeue",
+    ):  # fmt: skip
+        assert f"#SBATCH {line}\n" in text
+    assert "module load cuda\n" in text
+    assert "srun --unbuffered" in text
+    assert "--cpus-per-task=3" in text.split("srun")[1]
+
+
+def test_the_command_line_changes_single_fields():
+    recipe, slurm = split_settings({"epochs": 9, "slurm.time": "2h", "slurm.retries.lost": 7})
+    assert recipe == {"epochs": 9}
+    profile = load_profile("one-gpu", slurm)
+    assert profile.minutes == 120
+    assert profile.retries.lost == 7
+    assert profile.retries.warned == load_profile("one-gpu").retries.warned
+    assert profile.cpus == load_profile("one-gpu").cpus
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("partitoin: gpu", ["mine.yaml", "partitoin", "partition"]),
+        ("time: soon", ["mine.yaml", "time", "soon", "4h"]),
+        ("gpus: -1", ["mine.yaml", "gpus", "-1"]),
+        ("memory: lots", ["mine.yaml", "memory", "lots"]),
+        ("time: 1min\nwarning: 2min", ["mine.yaml", "warning"]),
+        ("extra: {signal: USR1@9}", ["mine.yaml", "extra.signal"]),
+        ("extra: {kill_on_invalid_dep: 'no'}", ["mine.yaml", "kill_on_invalid_dep"]),
+        ("gpus: 3\ntasks: 2", ["mine.yaml", "tasks 2"]),
+        ("retries: {lots: 3}", ["mine.yaml", "retries.lots"]),
+        ("- gpu", ["mine.yaml"]),
+        ("gpus: [", ["mine.yaml", "line 2"]),
+    ],
+)
+def test_a_mistake_in_a_profile_is_named(tmp_path: Path, text: str, words: list[str]):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text + "\n")
+    with pytest.raises(UserError) as refusal:
+        load_profile(str(path))
+    for word in words:
+        assert word in str(refusal.value)
+
+
+def test_an_unknown_profile_or_setting_is_named():
+    with pytest.raises(UserError, match=r"--cluster nowhere: .*one-gpu"):
+        load_profile("nowhere")
+    with pytest.raises(UserError, match="--set slurm: tiem: unknown key"):
+        load_profile(None, {"tiem": "4h"})
