@@ -59,6 +59,16 @@ class Problem(BaseModel):
     crop_padding: int = Field(default=0, ge=0, description="random crops after padding by so many pixels")
     flip: bool = False
     rotation: float = Field(default=0, ge=0, le=180, description="random rotations by up to so many degrees")
+    resized_crop: bool = Field(
+        default=False, description="large images: random crops of 8 to 100 % of the area, resized to image_size"
+    )
+    evaluation_size: int = Field(
+        default=0, ge=0, description="pixels of the shorter side before the centre crop of evaluation; 0 is image_size"
+    )
+    mean: tuple[float, ...] = Field(default=(), description="of pixels from 0 to 1, by channel; empty is measured")
+    std: tuple[float, ...] = Field(default=(), description="of pixels from 0 to 1, by channel; empty is measured")
+    unreadable_images: Literal["stop", "skip"] = "stop"
+    training_share: float = Field(default=1, gt=0, le=1, description="share of the training images, class by class")
     validation_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of the training images held out")
     precision: Literal["fp32", "bf16"] = "fp32"
     recalibration_batches: int = Field(
@@ -76,6 +86,15 @@ class Problem(BaseModel):
     def _schedule_fits(self) -> Problem:
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError("milestones must increase")
+        for key, values in (("mean", self.mean), ("std", self.std)):
+            if values and len(values) != self.channels:
+                raise ValueError(f"{key} has {len(values)} numbers for {self.channels} channels")
+        if any(value <= 0 for value in self.std):
+            raise ValueError("std must be above 0")
+        if bool(self.mean) != bool(self.std):
+            raise ValueError("mean and std are given together or not at all")
+        if self.evaluation_size and self.evaluation_size < self.image_size:
+            raise ValueError(f"evaluation_size {self.evaluation_size} is below image_size {self.image_size}")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0")
         if self.warmup_epochs > self.epochs:

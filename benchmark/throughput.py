@@ -107,7 +107,7 @@ def throughput(
     time_loop(run, iterations)
     time_bare(run, iterations)
     ratios, speeds = [], []
-    images = iterations / data.iterations_per_epoch * len(data.training)
+    images = iterations / data.iterations_per_epoch * data.training_images
     for _turn in range(repeats):
         bare = time_bare(run, iterations)
         ours = time_loop(run, iterations)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,9 +20,11 @@ from torch import nn
 
 from benchmark.cells import Cell, Problem, digest
 from benchmark.claims import Claims
+from benchmark.errors import UserError
 from benchmark.methods import declaration, load
 from benchmark.problems import models
-from benchmark.problems.data import Data
+from benchmark.problems.batches import Batches
+from benchmark.problems.data import open_data
 from benchmark.provenance import provenance
 from benchmark.pruning import metrics
 from benchmark.records import Record
@@ -46,6 +49,7 @@ class Options:
     device: str = "auto"
     threads: int | None = None
     checkpoint_seconds: float = 60.0
+    data: Path | None = None
 
 
 class ParentMissing(Exception):
@@ -70,12 +74,12 @@ class Worker:
         self.device = pick_device(self.options.device)
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
-        self._data: tuple[Problem, Data] | None = None
+        self._data: tuple[Problem, Batches] | None = None
 
-    def data(self, problem: Problem) -> Data:
+    def data(self, problem: Problem) -> Batches:
         """The problem's data, kept for the next cell."""
         if self._data is None or self._data[0] != problem:
-            self._data = (problem, Data(problem, self.device))
+            self._data = (problem, open_data(problem, self.device, self.options.data))
         return self._data[1]
 
     def run(
@@ -132,6 +136,7 @@ class Worker:
         record["provenance"] = {
             **provenance(),
             "data": data.fingerprint,
+            "data_remarks": list(data.remarks),
             "device": self.device.type,
             "device_name": _device_name(self.device),
             "threads": torch.get_num_threads(),
@@ -157,6 +162,12 @@ class Worker:
             raise ParentMissing(f"the weights of the dense run {dense.id} cannot be used: {error}") from None
         if checksum != record["weights_sha256"]:
             raise ParentMissing(f"the weights of the dense run {dense.id} are not those that its record names")
+        trained_on, present = record["provenance"]["data"], self.data(cell.problem).fingerprint
+        if trained_on != present:
+            raise UserError(
+                f"the dense run {dense.id} was trained on other data (fingerprint {trained_on}, here {present}): "
+                "use its --data, or another --results folder"
+            )
         network.load_state_dict(weights)
         return record
 

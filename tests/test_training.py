@@ -106,7 +106,7 @@ def test_seeds_and_epochs_differ():
 
 def test_an_epoch_shows_every_training_image_once():
     labels = torch.cat([labels for _, labels in DATA.training_batches(0, 0)])
-    assert torch.equal(labels.sort().values, DATA.training.labels.sort().values)
+    assert torch.equal(labels.sort().values, DATA.labels.sort().values)
 
 
 def test_building_a_network_leaves_the_global_generator_alone():

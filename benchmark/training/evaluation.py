@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmark.problems.data import Data
+from benchmark.problems.batches import Batches
 
 RECALIBRATION_EPOCH = -1
 """The epoch of the data order that the batch-norm pass reads; training starts at 0, so it is nobody else's."""
@@ -20,7 +20,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Non
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, data: Data, split: str) -> tuple[float, float]:
+def evaluate(network: nn.Module, data: Batches, split: str) -> tuple[float, float]:
     """(accuracy as a fraction, mean cross-entropy) on the "validation" or "test" split."""
     network.eval()
     correct = torch.zeros((), dtype=torch.int64, device=data.device)
@@ -37,7 +37,7 @@ def evaluate(network: nn.Module, data: Data, split: str) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def recalibrate(network: nn.Module, data: Data, seed: int) -> None:
+def recalibrate(network: nn.Module, data: Batches, seed: int) -> None:
     """Re-estimate all batch-norm statistics as plain averages over `recalibration_batches` training batches.
 
     The authors' code does this after pruning, before it measures accuracy; here it is a field of the recipe, the same

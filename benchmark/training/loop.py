@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmark.cells import Cell, Problem, Scalar
-from benchmark.problems.data import Data
+from benchmark.problems.batches import Batches
 from benchmark.pruning.selection import NotANumber
 from benchmark.training.checkpoint import Checkpoints
 from benchmark.training.evaluation import autocast, evaluate, recalibrate
@@ -72,7 +72,7 @@ def make_optimizer(method: Method, problem: Problem) -> torch.optim.SGD:
 class Step:
     """One training iteration. Loss and correct predictions accumulate on the device, read once an epoch."""
 
-    def __init__(self, network: nn.Module, method: Method, optimizer: torch.optim.Optimizer, data: Data):
+    def __init__(self, network: nn.Module, method: Method, optimizer: torch.optim.Optimizer, data: Batches):
         self.network = network
         self.method = method
         self.optimizer = optimizer
@@ -111,7 +111,7 @@ class Run:
         self,
         cell: Cell,
         network: nn.Module,
-        data: Data,
+        data: Batches,
         make_method: Callable[[Context], Method],
         hyperparameters: dict[str, Scalar],
         checkpoints: Checkpoints | None = None,

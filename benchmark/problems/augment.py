@@ -1,0 +1,89 @@
+"""Normalisation and augmentation of whole batches, images as (b, height, width, channels)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from benchmark.cells import Problem
+from benchmark.problems.cache import Images
+
+MOMENTS_PIXELS = 1 << 24
+
+
+class Normalisation:
+    """(pixels / 255 - mean) / std, by channel. mean, std: float32 (channels,), of pixels from 0 to 1."""
+
+    def __init__(self, problem: Problem, device: torch.device, measure: Callable[[], tuple[Tensor, Tensor]]):
+        if problem.mean:
+            self.mean, self.std = torch.tensor(problem.mean), torch.tensor(problem.std)
+        else:
+            self.mean, self.std = measure()
+        # As large as an image: a long inner dimension, which a CPU works through several times faster.
+        shape = (problem.image_size, problem.image_size, problem.channels)
+        self._mean, self._std = (value.expand(shape).contiguous().to(device) for value in (self.mean, self.std))
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """float32 from 0 to 255, changed in place."""
+        return pixels.div_(255).sub_(self._mean).div_(self._std)
+
+
+def moments(images: Images, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """(mean, standard deviation) by channel, float32, over images[chosen] / 255; a part of them in memory at a time."""
+    count = max(1, MOMENTS_PIXELS // math.prod(images.shape[1:]))
+    n = 0
+    mean = torch.zeros(images.shape[3], dtype=torch.float64)
+    squares = torch.zeros_like(mean)
+    for part in chosen.split(count):
+        pixels = torch.from_numpy(images[part.numpy()]).float() / 255
+        m = pixels.numel() // pixels.shape[3]
+        part_mean = pixels.mean((0, 1, 2)).double()
+        part_squares = pixels.std((0, 1, 2)).double() ** 2 * (m - 1)
+        delta = part_mean - mean  # Chan, Golub and LeVeque 1983
+        mean += delta * m / (n + m)
+        squares += part_squares + delta**2 * n * m / (n + m)
+        n += m
+    return mean.float(), (squares / (n - 1)).sqrt().float()
+
+
+def rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
+    """Each image turned counter-clockwise about its centre by its own angle, shape (b,); the nearest pixel, black
+    outside: what torchvision's RandomRotation does by default."""
+    angles = torch.deg2rad(degrees)
+    cos, sin, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
+    matrices = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
+    planes = pixels.permute(0, 3, 1, 2)
+    grid = functional.affine_grid(matrices, list(planes.shape), align_corners=False)
+    turned = functional.grid_sample(planes, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    return turned.permute(0, 2, 3, 1)
+
+
+class Windows:
+    """Crops of padded uint8 images (n, height, width, channels), gathered a batch at a time."""
+
+    def __init__(self, images: Images, size: int, device: torch.device):
+        self.channels = images.shape[3]
+        if device.type == "cpu":  # numpy copies whole rows where torch copies bytes: 4 times faster
+            views = np.lib.stride_tricks.sliding_window_view(np.asarray(images), (size, size), axis=(1, 2))
+            self._views: np.ndarray | Tensor = views.transpose(0, 1, 2, 4, 5, 3)
+        else:
+            there = torch.from_numpy(np.asarray(images)).to(device)
+            self._views = there.unfold(1, size, 1).unfold(2, size, 1).permute(0, 1, 2, 4, 5, 3)
+
+    def __call__(self, index: Tensor, crops: Tensor, flips: Tensor | None) -> Tensor:
+        """uint8 (b, size, size, channels). index: (b,); crops: offsets of rows and columns (2, b); flips: bool (b,)."""
+        if isinstance(self._views, Tensor):
+            images = self._views[index, crops[0], crops[1]]
+            return images if flips is None else torch.where(flips[:, None, None, None], images.flip(2), images)
+        rows, columns = crops.numpy()
+        array = np.ascontiguousarray(self._views[index.numpy(), rows, columns])
+        if flips is not None:
+            pixels = array.view(f"V{self.channels}")[..., 0]  # a pixel moves as one
+            chosen = np.flatnonzero(flips.numpy())
+            pixels[chosen] = pixels[chosen][:, :, ::-1]
+        return torch.from_numpy(array)

@@ -1,0 +1,133 @@
+"""The data sets by name, as arrays: embedded ones, torchvision's archives, and class folders decoded once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.cells import Problem
+from benchmark.errors import UserError
+from benchmark.problems.cache import Images, Labels, Progress, Raw, Source, Split, cached, key_of, lock
+from benchmark.problems.decode import decoded
+from benchmark.problems.folder import ARCHIVES, EMBEDDED, Found, check_classes, find, list_images
+
+DEFAULT_FOLDER = Path("data")
+
+
+def open_source(problem: Problem, folder: Path | None = None, progress: Progress = lambda done, total: None) -> Source:
+    """The problem's images, from `folder` (--data) unless they are embedded. Raises UserError."""
+    if problem.dataset in EMBEDDED:
+        return BUILT_IN[problem.dataset](problem)
+    found = find(problem, folder or DEFAULT_FOLDER)
+    source = _archive(problem, found) if found.kind == "archive" else _folder(problem, found, progress)
+    check_classes(problem, int(source.training.labels.max()) + 1, found.root)
+    return source
+
+
+def _folder(problem: Problem, found: Found, progress: Progress) -> Source:
+    listing = list_images(found.root)
+    check_classes(problem, len(listing.classes), found.root)
+    total = len(listing.training) + len(listing.test)
+    remarks: list[str] = []
+
+    def training() -> Raw:
+        told = lambda done, _: progress(done, total)  # noqa: E731
+        return Raw(len(listing.training), decoded(problem, listing.training, remarks, told))
+
+    def test() -> Raw:
+        told = lambda done, _: progress(len(listing.training) + done, total)  # noqa: E731
+        return Raw(len(listing.test), decoded(problem, listing.test, remarks, told))
+
+    files = [path for path, _ in (*listing.training, *listing.test)]
+    return cached(problem, key_of(problem, "folder", files, found.root), "folder", training, test, remarks)
+
+
+def _archive(problem: Problem, found: Found) -> Source:
+    """CIFAR in torchvision's layout; torchvision checks the files' checksums. It is loaded only to fill the cache."""
+
+    def raw(train: bool) -> Raw:
+        from torchvision import datasets
+
+        kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[problem.dataset]
+        try:
+            arrays = kind(str(found.root), train=train)
+        except (RuntimeError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{found.root / ARCHIVES[problem.dataset]}: {reason}; --download fetches it again"
+            ) from None
+        return Raw(len(arrays.data), [(arrays.data, np.asarray(arrays.targets, dtype=np.int64))])
+
+    if (problem.image_size, problem.channels) != (32, 3):
+        raise UserError(f"problem {problem.name}: images of {problem.dataset} have image_size 32 and 3 channels")
+    files = sorted(path for path in (found.root / ARCHIVES[problem.dataset]).iterdir() if path.is_file())
+    key = key_of(problem, "archive", files, found.root)
+    return cached(problem, key, "archive", lambda: raw(True), lambda: raw(False), [])
+
+
+def download(problem: Problem, folder: Path) -> None:
+    """Fetch the data set into `folder` with a progress bar, checked against its published checksum; one process
+    fetches, others wait for it. Raises UserError."""
+    from torchvision import datasets
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    def tiny_imagenet() -> None:
+        url = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+        download_and_extract_archive(url, str(folder), md5="90528d7ca1a48142e341f4ef8d21d0de")
+
+    fetch: dict[str, Callable[[], object]] = {
+        "cifar10": lambda: datasets.CIFAR10(str(folder), download=True),
+        "cifar100": lambda: datasets.CIFAR100(str(folder), download=True),
+        "tinyimagenet": tiny_imagenet,
+    }
+    if problem.dataset not in fetch:
+        raise UserError(f"--download: {problem.dataset} cannot be downloaded; {', '.join(fetch)} can")
+    try:
+        with lock(folder / f".{problem.dataset}.lock"):
+            try:
+                find(problem, folder)
+            except UserError:
+                fetch[problem.dataset]()
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"--download: {problem.dataset} cannot be fetched into {folder}: {reason}") from None
+
+
+def _digits(problem: Problem) -> Source:
+    """scikit-learn's digits; every class gives its last 30 % to the test set."""
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    images = (raw.images * (255 / 16)).round().astype(np.uint8)[..., None]
+    labels = raw.target.astype(np.int64)
+    test = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        test[members[round(0.7 * len(members)) :]] = True
+    return _embedded(images[~test], labels[~test], images[test], labels[test])
+
+
+def _noise(problem: Problem) -> Source:
+    """Random images of the problem's shape, to measure speed with: nothing can be learned from them."""
+    stream = np.random.default_rng(0)
+
+    def make(count: int) -> tuple[Images, Labels]:
+        shape = (count, problem.image_size, problem.image_size, problem.channels)
+        return stream.integers(256, size=shape, dtype=np.uint8), stream.integers(problem.classes, size=count)
+
+    return _embedded(*make(4096), *make(512))
+
+
+def _embedded(images: Images, labels: Labels, test_images: Images, test_labels: Labels) -> Source:
+    content = hashlib.sha256()
+    for pixels, numbers in ((images, labels), (test_images, test_labels)):
+        content.update(str((len(pixels), pixels.shape[3], *pixels.shape[1:3])).encode())
+        content.update(np.ascontiguousarray(pixels).data)
+        content.update(numbers.astype("<i8").data)
+    return Source(Split(images, labels), Split(test_images, test_labels), content.hexdigest()[:16])
+
+
+BUILT_IN: dict[str, Callable[[Problem], Source]] = {"digits": _digits, "noise": _noise}
