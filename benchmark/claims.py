@@ -1,29 +1,36 @@
 """Who trains a cell now: numbered claim files, so that two sweeps on one results folder share its work.
 
 A claim only saves compute. That no result is lost or doubled comes from `Store.commit` (the first writer wins), since
-a machine that looked dead may still finish. Claims use nothing but exclusive creation, which also NFS keeps:
-taking over a stale claim creates generation n + 1, so that of many that see the same stale claim exactly one
+a machine that looked dead may still finish. Claims use nothing but exclusive creation (a hard link), which also NFS
+keeps: taking over a stale claim creates generation n + 1, so that of many that see the same stale claim exactly one
 wins. A heartbeat is judged by change seen on the reader's own clock; times of different hosts are never compared.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import socket
 import threading
 import time
+import uuid
 from pathlib import Path
+from typing import Any
+
+from benchmark import atomic
 
 HEARTBEAT_SECONDS = 2.0
 STALE_SECONDS = 30.0
 
 
 class Claim:
-    """A held claim; beats until released."""
+    """A held claim; beats until released. content: what its file holds, unlike that of any other claim."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, content: str):
         self.path = path
+        self.content = content
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="claim heartbeat", daemon=True)
         self._thread.start()
@@ -32,13 +39,18 @@ class Claim:
         while not self._stop.wait(HEARTBEAT_SECONDS):
             try:
                 os.utime(self.path)
+            except FileNotFoundError:
+                return  # taken over: the commit stays safe without a claim
             except OSError:
-                return  # set aside or on a file system that went away: the commit stays safe without a claim
+                continue  # a file server that is away for a moment
 
     def release(self) -> None:
+        """Give the claim back. Somebody else's, who took it over while this process seemed dead, stays."""
         self._stop.set()
         self._thread.join()
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a folder gone read-only it will be found abandoned
+            if self.path.read_text() == self.content:
+                self.path.unlink()
 
 
 class Claims:
@@ -46,45 +58,87 @@ class Claims:
 
     def __init__(self, stale_seconds: float = STALE_SECONDS):
         self.stale_seconds = stale_seconds
-        self._seen: dict[Path, tuple[int, float]] = {}
+        self._seen: dict[Path, tuple[tuple[int, int], float]] = {}
 
     def take(self, base: Path) -> Claim | None:
-        """Claim what `base` names (files base.0, base.1, ...), or None while somebody else holds it."""
-        base.parent.mkdir(parents=True, exist_ok=True)
-        generations = sorted(int(path.suffix[1:]) for path in base.parent.glob(base.name + ".*"))
-        generation = 0
-        if generations:
-            latest = base.with_name(f"{base.name}.{generations[-1]}")
-            if not self._abandoned(latest):
-                return None
-            generation = generations[-1] + 1
-        path = base.with_name(f"{base.name}.{generation}")
-        holder = {"host": socket.gethostname(), "pid": os.getpid(), "started": _start_time(os.getpid())}
-        try:
-            with open(path, "x") as file:
-                json.dump(holder, file)
-        except FileExistsError:
-            return None
-        for old in generations:
-            base.with_name(f"{base.name}.{old}").unlink(missing_ok=True)
-        return Claim(path)
+        """Claim what `base` names (files base.0, base.1, ...), or None while somebody else holds it.
 
-    def _abandoned(self, path: Path) -> bool:
+        Raises CannotWrite if the folder cannot be written.
+        """
+        known = _generations(base)
+        generation, judged = 0, None
+        if known:
+            latest = _numbered(base, known[-1])
+            judged = _mark(latest)
+            if judged is None or not self._abandoned(latest, judged):
+                return None
+            generation = known[-1] + 1
+        path = _numbered(base, generation)
+        content = json.dumps({**_holder(), "token": uuid.uuid4().hex})
+        if not atomic.create_file(path, content.encode(), durable=False):
+            return None
+        if _generations(base)[-1:] != [generation] or (known and _mark(_numbered(base, known[-1])) != judged):
+            # Between the look and the creation somebody took the claim, and perhaps gave it back: look again later.
+            path.unlink(missing_ok=True)
+            return None
+        for old in known:
+            _numbered(base, old).unlink(missing_ok=True)
+            self._seen.pop(_numbered(base, old), None)
+        return Claim(path, content)
+
+    def _abandoned(self, path: Path, mark: tuple[int, int]) -> bool:
         try:
-            beat = path.stat().st_mtime_ns
             holder = json.loads(path.read_text())
-            if holder["host"] == socket.gethostname() and _start_time(holder["pid"]) != holder["started"]:
+            if holder["machine"] == _machine() and _start_time(holder["pid"]) != holder["started"]:
                 return True
         except FileNotFoundError:
             return False  # released this moment: the next try will get it
         except (ValueError, KeyError, TypeError, OSError):
-            pass  # half-written: its heartbeat will tell
+            pass  # not a claim that we can judge: its heartbeat will tell
         now = time.monotonic()
-        last_beat, since = self._seen.get(path, (None, now))
-        if beat != last_beat:
-            self._seen[path] = (beat, now)
+        last_mark, since = self._seen.get(path, (None, now))
+        if mark != last_mark:
+            self._seen[path] = (mark, now)
             return False
         return now - since > self.stale_seconds
+
+
+def _generations(base: Path) -> list[int]:
+    pattern = re.compile(re.escape(base.name) + r"\.(\d+)")
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(int(match[1]) for name in os.listdir(base.parent) if (match := pattern.fullmatch(name)))
+    return []
+
+
+def _numbered(base: Path, generation: int) -> Path:
+    return base.with_name(f"{base.name}.{generation}")
+
+
+def _mark(path: Path) -> tuple[int, int] | None:
+    """What changes with every heartbeat and with every new file of that name; None without a file."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _holder() -> dict[str, Any]:
+    return {
+        "host": socket.gethostname(),
+        "machine": _machine(),
+        "pid": os.getpid(),
+        "started": _start_time(os.getpid()),
+    }
+
+
+def _machine() -> str:
+    """Where a process number means the same process: a host's name alone is not it, as containers may share one."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(parts)
 
 
 def _start_time(pid: int) -> str | None:
