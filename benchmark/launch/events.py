@@ -29,7 +29,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """cause: "exception", "killed", "hang", "dense run failed" or "disk"; message: one line."""
+    """cause: "exception", "out of memory", "device error", "killed", "hang", "refused" or "dense run failed"."""
 
     cell: Cell
     cause: str

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -31,8 +31,10 @@ from benchmark.store import Store
 ALIVE_SECONDS = 1.0
 STOP_SECONDS = 30.0
 START_FAILURES = 3
-DEATHS = 3
-"""Times a cell's worker may die under it before that is the cell's failure."""
+TRIES = {"killed": 3, "out of memory": 2, "device error": 2}
+"""Times that a cell is tried in one run of a pool, by what ended it; for all other causes once."""
+BROKEN = ("out of memory", "device error")
+"""Causes after which a process is not to be trusted with another cell."""
 BUSY_SECONDS = 1.0
 """How long to leave alone a cell that another sweep trains."""
 LOG_TAIL = 4000
@@ -89,11 +91,20 @@ class LocalPool:
         self._context.set_forkserver_preload(["benchmark.launch.preload"])
         self._slots: list[_Slot] = []
         self._start_failures = 0
-        self._deaths: dict[str, int] = {}
+        self._tried: dict[str, int] = {}
         self._later: dict[str, float] = {}
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
-        """Run all tasks, each after the one that it waits for. Raises UserError if workers cannot start."""
+    def run(
+        self,
+        tasks: Sequence[Task],
+        admit: Callable[[Task], bool] = lambda task: True,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Event]:
+        """Run all tasks, each after the one that it waits for. Raises UserError if workers cannot start.
+
+        A task that `admit` refuses is left out for good. Once `should_stop` says so no event follows, and it is for the
+        caller to `stop`.
+        """
         waiting = list(tasks)
         known = {task.cell.id for task in tasks}
         finished: set[str] = set()
@@ -101,8 +112,10 @@ class LocalPool:
         for number in range(min(self.options.workers, len(tasks))):
             self._slots.append(self._start(number))
         while waiting or any(slot.task for slot in self._slots):
+            if should_stop():
+                return
             yield from self._fail_orphans(waiting, failed)
-            yield from self._assign(waiting, finished, known)
+            yield from self._assign(waiting, finished, known, admit)
             for event in self._collect(waiting):
                 if isinstance(event, Finished):
                     finished.add(event.cell.id)
@@ -149,12 +162,17 @@ class LocalPool:
             waiting.remove(task)
             yield Failed(task.cell, "dense run failed", f"the dense run {task.after} failed")
 
-    def _assign(self, waiting: list[Task], finished: set[str], known: set[str]) -> Iterator[Event]:
+    def _assign(
+        self, waiting: list[Task], finished: set[str], known: set[str], admit: Callable[[Task], bool]
+    ) -> Iterator[Event]:
         now = time.monotonic()
         for slot in self._slots:
             if slot.task or not slot.ready:
                 continue
-            for task in waiting:
+            for task in list(waiting):
+                if not admit(task):
+                    waiting.remove(task)
+                    continue
                 ready = task.after is None or task.after in finished or task.after not in known
                 if ready and self._later.get(task.cell.id, 0.0) <= now:
                     waiting.remove(task)
@@ -200,8 +218,7 @@ class LocalPool:
             return
         slot.task = None
         if kind == "failed":
-            cause, line, trace = values
-            yield self._fail(slot, task.cell, cause, line, trace)
+            yield self._again_or_fail(slot, task, waiting, *values)
         elif values[0] == "held by another":
             self._later[task.cell.id] = time.monotonic() + BUSY_SECONDS
             waiting.append(task)
@@ -221,12 +238,16 @@ class LocalPool:
         self._slots[self._slots.index(slot)] = self._start(slot.number)
         if task is None:
             return
-        deaths = self._deaths[task.cell.id] = self._deaths.get(task.cell.id, 0) + 1
-        if cause == "hang" or deaths >= DEATHS:
-            yield self._fail(slot, task.cell, cause, message, "")
-        else:
+        yield self._again_or_fail(slot, task, waiting, cause, message, "")
+
+    def _again_or_fail(
+        self, slot: _Slot, task: Task, waiting: list[Task], cause: str, message: str, trace: str
+    ) -> Retried | Failed:
+        tried = self._tried[task.cell.id] = self._tried.get(task.cell.id, 0) + 1
+        if tried < TRIES.get(cause, 1):
             waiting.insert(0, task)
-            yield Retried(task.cell, message)
+            return Retried(task.cell, message)
+        return self._fail(slot, task.cell, cause, message, trace)
 
     def _fail(self, slot: _Slot, cell: Cell, cause: str, message: str, trace: str) -> Failed:
         self.store.add_failure(cell.id, cause, message, trace, _tail(self._log(slot.number)))
@@ -287,7 +308,10 @@ def _serve(connection: Connection, settings: dict[str, Any]) -> None:
     try:
         connection.send(("ready",))
         while not stop and (cell := connection.recv()) is not None:
-            connection.send(_attempt(worker, cell, report, should_stop))
+            outcome = _attempt(worker, cell, report, should_stop)
+            connection.send(outcome)
+            if outcome[0] == "failed" and outcome[1] in BROKEN:
+                break  # the pool starts a fresh process
     except (Interrupted, EOFError, OSError):
         pass
 
@@ -306,7 +330,17 @@ def _attempt(worker: Any, cell: Cell, report: Any, should_stop: Any) -> tuple[An
         return ("failed", "out of memory", f"MemoryError: {error}", traceback.format_exc())
     except Exception as error:
         line = " ".join(f"{type(error).__name__}: {error}".split())
-        return ("failed", "exception", line, traceback.format_exc())
+        return ("failed", _cause(error), line, traceback.format_exc())
+
+
+def _cause(error: Exception) -> str:
+    """torch names what a GPU reports in the class or only in the message, depending on its version."""
+    if type(error).__name__ == "OutOfMemoryError":
+        return "out of memory"
+    device = isinstance(error, RuntimeError) and any(
+        word in str(error) for word in ("CUDA", "CUBLAS", "CUDNN", "cuDNN")
+    )
+    return "device error" if device else "exception"
 
 
 def _write_output_to(log: Path) -> None:
