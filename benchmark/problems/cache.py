@@ -74,16 +74,16 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pruning-benchmark"
 
 
-def key_of(problem: Problem, kind: str, files: Iterable[Path], root: Path) -> str:
+def key_of(problem: Problem, kind: str, files: Iterable[str], root: Path) -> str:
     """Names the cached arrays of these files, as this recipe wants them."""
     recipe = (problem.image_size, problem.channels, problem.crop_padding, problem.unreadable_images)
     content = hashlib.sha256(repr((FORMAT, kind, str(root.resolve()), recipe)).encode())
     for path in files:
         try:
-            about = path.stat()
+            about = os.stat(path)
         except OSError as error:
             raise UserError(f"{path}: {error.strerror or error}") from None
-        content.update(f"{path.relative_to(root)}/{about.st_size}/{about.st_mtime_ns}\n".encode())
+        content.update(f"{path.removeprefix(str(root))}/{about.st_size}/{about.st_mtime_ns}\n".encode())
     return content.hexdigest()[:24]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -12,12 +11,13 @@ from PIL import Image
 from benchmark.cells import Problem
 from benchmark.errors import UserError
 from benchmark.problems.cache import Images, Labels, Progress
+from benchmark.problems.folder import Labelled
 
 BATCH = 512
 THREADS = 4
 
 
-def decode(path: Path, size: int, channels: int) -> Images:
+def decode(path: str, size: int, channels: int) -> Images:
     """uint8 (size, size, channels): the shorter side resized to `size`, then the centre. OSError if it is no image."""
     with Image.open(path) as file:
         image = file.convert("RGB" if channels == 3 else "L")
@@ -38,7 +38,7 @@ def centre(image: Image.Image, shorter: int, size: int) -> Image.Image:
 
 def decoded(
     problem: Problem,
-    files: Sequence[tuple[Path, int]],
+    files: Sequence[Labelled],
     remarks: list[str],
     progress: Progress = lambda done, total: None,
 ) -> Iterator[tuple[Images, Labels]]:
@@ -49,7 +49,7 @@ def decoded(
     """
     bad: list[str] = []
 
-    def attempt(item: tuple[Path, int]) -> Images | None:
+    def attempt(item: Labelled) -> Images | None:
         try:
             return decode(item[0], problem.image_size, problem.channels)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

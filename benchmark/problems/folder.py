@@ -3,6 +3,7 @@ look before it starts any worker."""
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -37,13 +38,17 @@ UNPACKED = {"tinyimagenet": "tiny-imagenet-200"}
 """The folder inside an archive of class folders."""
 
 
+Labelled = tuple[str, int]
+"""Path and label of an image file."""
+
+
 @dataclass(frozen=True)
 class Listing:
     """Image files and their labels, in one fixed order: by class, then by name."""
 
     classes: tuple[str, ...]
-    training: tuple[tuple[Path, int], ...]
-    test: tuple[tuple[Path, int], ...]
+    training: tuple[Labelled, ...]
+    test: tuple[Labelled, ...]
 
 
 @dataclass(frozen=True)
@@ -147,18 +152,27 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."))
 
 
-def _images(folder: Path, classes: tuple[str, ...]) -> Iterator[tuple[Path, int]]:
+def _images(folder: Path, classes: tuple[str, ...]) -> Iterator[Labelled]:
     for label, name in enumerate(classes):
-        files = (path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)
-        for path in sorted(files, key=lambda path: path.as_posix()):
+        for path in sorted(_files(os.path.join(folder, name))):
             yield path, label
 
 
-def _annotated(annotations: Path, classes: tuple[str, ...]) -> Iterator[tuple[Path, int]]:
+def _files(folder: str) -> Iterator[str]:
+    """Image files in `folder` and below; as strings, since there may be a million."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _files(entry.path)
+            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                yield entry.path
+
+
+def _annotated(annotations: Path, classes: tuple[str, ...]) -> Iterator[Labelled]:
     labels = {name: label for label, name in enumerate(classes)}
     for number, line in enumerate(annotations.read_text(encoding="utf-8").splitlines(), 1):
         name, _, rest = line.partition("\t")
         label = rest.partition("\t")[0]
         if label not in labels:
             raise UserError(f"{annotations} line {number}: {label!r} is not a class folder of train/")
-        yield annotations.parent / "images" / name, labels[label]
+        yield os.path.join(annotations.parent, "images", name), labels[label]

@@ -63,7 +63,7 @@ def _archive(problem: Problem, found: Found) -> Source:
 
     if (problem.image_size, problem.channels) != (32, 3):
         raise UserError(f"problem {problem.name}: images of {problem.dataset} have image_size 32 and 3 channels")
-    files = sorted(path for path in (found.root / ARCHIVES[problem.dataset]).iterdir() if path.is_file())
+    files = sorted(str(path) for path in (found.root / ARCHIVES[problem.dataset]).iterdir() if path.is_file())
     key = key_of(problem, "archive", files, found.root)
     return cached(problem, key, "archive", lambda: raw(True), lambda: raw(False), [])
 
