@@ -9,7 +9,7 @@ Errors are UserErrors that name the file, the key, the value and what is accepte
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -100,16 +100,21 @@ def load_sweep(
     settings: Mapping[str, Any] | None = None,
     order: str | Sequence[str] | None = None,
     folder: Path = SWEEPS,
+    complete: Callable[[Problem], Mapping[str, Any]] = lambda problem: {},
 ) -> Sweep:
     """The cells of sweeps/NAME.yaml, or of a file of your own if `name` ends in .yaml, with the command line's changes.
 
     seeds: a count ("5" is 0..4) or a list ("0,3,7"; "7," is the list of one). only: filters such as "schedule=ALLR,sparsity=0.9"; a cell
     stays if it meets every part of any of them. settings: recipe fields to override. order: axes, outermost first.
+    complete: further settings for what the recipe leaves open, such as the classes that an image folder has.
     Raises UserError.
     """
     path = _find(folder, name, "sweep")
     file = validated(SweepFile, read_yaml(path), path)
-    chosen, execution = load_problem(problem or file.problem, {**file.recipe, **(settings or {})}, folder)
+    given = {**file.recipe, **(settings or {})}
+    chosen, execution = load_problem(problem or file.problem, given, folder)
+    if found := complete(chosen):
+        chosen, execution = load_problem(problem or file.problem, {**found, **given}, folder)
     seed_list = parse_seeds(file.seeds if seeds is None else seeds)
     cells: list[Cell] = []
     for number, grid in enumerate(file.grids):

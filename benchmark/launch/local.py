@@ -50,6 +50,7 @@ class PoolOptions:
     gpus: tuple[str, ...] = ()
     hang_seconds: float = 1800.0
     checkpoint_seconds: float = 60.0
+    data: Path | None = None
 
 
 def cores() -> int:
@@ -147,6 +148,7 @@ class LocalPool:
             "threads": self.options.threads,
             "device": self.options.device,
             "checkpoint_seconds": self.options.checkpoint_seconds,
+            "data": self.options.data,
             "gpu": self.options.gpus[number % len(self.options.gpus)] if self.options.gpus else None,
         }
         process = self._context.Process(target=_serve, args=(theirs, settings), name=f"worker {number}")
@@ -288,7 +290,7 @@ def _serve(connection: Connection, settings: dict[str, Any]) -> None:
     from benchmark.training.loop import Interrupted
     from benchmark.worker import Options, Worker
 
-    options = Options(settings["device"], settings["threads"], settings["checkpoint_seconds"])
+    options = Options(settings["device"], settings["threads"], settings["checkpoint_seconds"], settings["data"])
     worker = Worker(Store(settings["store"]), options)
     said = time.monotonic()
 
