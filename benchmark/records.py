@@ -67,5 +67,9 @@ def decode(content: bytes) -> Record:
 
 
 def result(record: Record) -> Record:
-    """The part of a record that repeats exactly."""
-    return {key: value for key, value in record.items() if key not in CIRCUMSTANCES}
+    """The part of a record that repeats exactly.
+
+    The cell is left out, since the id stands for it, and a recipe written by a later version may spell out more
+    defaults.
+    """
+    return {key: value for key, value in record.items() if key not in (*CIRCUMSTANCES, "cell")}

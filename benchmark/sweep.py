@@ -5,12 +5,8 @@ The same command again skips what is done, tries again what failed, and goes on 
 
 from __future__ import annotations
 
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -18,13 +14,15 @@ import yaml
 from rich.console import Console
 
 from benchmark import cli
-from benchmark.display import Display, duration
+from benchmark.describe import counts, describe
 from benchmark.errors import UserError
 from benchmark.grid import Sweep, load_sweep
-from benchmark.launch.events import Failed
-from benchmark.launch.local import LocalPool, PoolOptions, cores, gpus
-from benchmark.plan import Plan, make_plan, refuse_damaged
+from benchmark.launch.local import PoolOptions, cores, gpus
+from benchmark.plan import make_plan, refuse_damaged
+from benchmark.publisher import Publisher
+from benchmark.running import run_here
 from benchmark.store import Store
+from benchmark.tracking import Settings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 console = Console()
@@ -64,14 +62,15 @@ def sweep(
     wanted = load_sweep(name, problem, seeds, only or (), parse_settings(set_ or []), order)
     options = _pool(wanted, workers, device, checkpoint_seconds, hang_seconds)
     if dry_run:
-        _describe(wanted, make_plan(wanted.cells, Store(results), wanted.execution), options, cells)
+        describe(wanted, make_plan(wanted.cells, Store(results), wanted.execution), options, cells, console)
         return 0
     store = Store.open_for_writing(results)
     for line in refuse_damaged(wanted.cells, store, repair):
         print(line, file=sys.stderr)
     plan = make_plan(wanted.cells, store, wanted.execution)
-    console.print(_counts(wanted, plan), soft_wrap=True, highlight=False)
-    return _run(name, wanted, plan, store, options, tracking)
+    console.print(counts(wanted, plan), soft_wrap=True, highlight=False)
+    publisher = Publisher(Settings(store.path, mode=tracking))  # type: ignore[arg-type]
+    return run_here(name, wanted, plan, store, options, publisher, console)
 
 
 def parse_settings(texts: list[str]) -> dict[str, Any]:
@@ -98,90 +97,6 @@ def _pool(
     return PoolOptions(
         count, min(threads, limit) if limit else threads, device, cards, hang_seconds, checkpoint_seconds
     )
-
-
-def _counts(wanted: Sweep, plan: Plan) -> str:
-    dense = len(plan.dense_tasks)
-    return (
-        f"{wanted.name} on {wanted.problem.name}: {len(plan.cells)} cells, {len(plan.done)} done, "
-        f"{len(plan.tasks) - dense} to train, after {dense} dense run{'' if dense == 1 else 's'}; "
-        f"{plan.epochs:.0f} epochs"
-    )
-
-
-def _describe(wanted: Sweep, plan: Plan, options: PoolOptions, cells: bool) -> None:
-    say = lambda text: console.print(text, soft_wrap=True, highlight=False, markup=False)  # noqa: E731
-    say(_counts(wanted, plan))
-    for task in plan.dense_tasks:
-        say(f"dense run needed: {task.cell.id} ({task.epochs:g} epochs)")
-    seconds = plan.seconds(options.workers)
-    how = f"{options.workers} workers of {options.threads} thread{'' if options.threads == 1 else 's'}"
-    if options.gpus:
-        how += f" on {len(options.gpus)} GPUs"
-    if seconds is None:
-        say(f"time: unknown until a first cell has run; {how}")
-    else:
-        hours = f", {seconds * len(options.gpus) / 3600:.1f} GPU-hours" if options.gpus else ""
-        say(f"time: about {duration(seconds)} with {how}{hours}")
-    if cells:
-        todo = {task.cell.id: task for task in plan.tasks}
-        for cell in [*(task.cell for task in plan.dense_tasks), *plan.cells]:
-            say(f"{f'{todo[cell.id].epochs:8.2f} epochs' if cell.id in todo else '           done'}  {cell.id}")
-
-
-def _run(name: str, wanted: Sweep, plan: Plan, store: Store, options: PoolOptions, tracking: str) -> int:
-    started = time.monotonic()
-    failures: list[Failed] = []
-    pool = LocalPool(store, options)
-    signal.signal(signal.SIGTERM, _as_interrupt)
-    with Display(plan, store, console, options.workers) as display:
-        try:
-            for event in pool.run(plan.tasks):
-                display.show(event)
-                if isinstance(event, Failed):
-                    failures.append(event)
-        except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            console.print("stopping: running cells save a checkpoint")
-            pool.stop()
-            console.print("stopped; the same command goes on where this one was", soft_wrap=True)
-            return cli.INTERRUPTED
-        finally:
-            pool.stop()
-    wall = time.monotonic() - started
-    code = _table(name, wanted, store)
-    _summary(wanted, plan, store, display, options, wall, failures)
-    missing = sum(not store.has(cell.id) for cell in wanted.cells)
-    return 1 if missing or failures else code
-
-
-def _as_interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _table(name: str, wanted: Sweep, store: Store) -> int:
-    """Print the table with the command that anybody can repeat, so that there is one way from records to it."""
-    command = [sys.executable, "-m", "analysis.make_tables", name, "--results", str(store.path)]
-    seeds = ",".join(str(seed) for seed in wanted.seeds) + ("," if len(wanted.seeds) == 1 else "")
-    command += ["--problem", wanted.problem.name, "--seeds", seeds]
-    return subprocess.run(command, check=False).returncode  # noqa: S603
-
-
-def _summary(
-    wanted: Sweep, plan: Plan, store: Store, display: Display, options: PoolOptions, wall: float, failures: list[Failed]
-) -> None:
-    training = sum(record["seconds"]["training"] for record in display.trained)
-    share = f", {100 * training / (options.workers * wall):.0f} % of it training" if display.trained else ""
-    console.print(
-        f"{len(display.trained)} cells trained in {duration(wall)} by {options.workers} workers{share}", highlight=False
-    )
-    for failure in failures[:20]:
-        text = f"FAILED {failure.cell.id}: {failure.cause}: {failure.message}"
-        console.print(text, soft_wrap=True, highlight=False, markup=False)
-    if failures:
-        where = store.path / "failures"
-        console.print(f"{len(failures)} failed, see {where}; the same command again tries them again", soft_wrap=True)
-    console.print(f"records: {store.path}/records", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

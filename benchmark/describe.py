@@ -1,0 +1,44 @@
+"""What a plan says to a person before anything runs."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from benchmark.display import duration
+from benchmark.grid import Sweep
+from benchmark.launch.local import PoolOptions
+from benchmark.plan import Plan
+
+
+def counts(wanted: Sweep, plan: Plan) -> str:
+    """The plan in one line."""
+    dense = len(plan.dense_tasks)
+    return (
+        f"{wanted.name} on {wanted.problem.name}: {len(plan.cells)} cells, {len(plan.done)} done, "
+        f"{len(plan.tasks) - dense} to train, after {dense} dense run{'' if dense == 1 else 's'}; "
+        f"{plan.epochs:.0f} epochs"
+    )
+
+
+def describe(wanted: Sweep, plan: Plan, options: PoolOptions, cells: bool, console: Console) -> None:
+    """Cells, dense runs, epochs, time and GPU-hours; with `cells` a line for each of them."""
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    say(counts(wanted, plan))
+    for task in plan.dense_tasks:
+        say(f"dense run needed: {task.cell.id} ({task.epochs:g} epochs)")
+    seconds = plan.seconds(options.workers)
+    how = f"{options.workers} workers of {options.threads} thread{'' if options.threads == 1 else 's'}"
+    if options.gpus:
+        how += f" on {len(options.gpus)} GPUs"
+    if seconds is None:
+        say(f"time: unknown until a first cell has run; {how}")
+    else:
+        hours = f", {seconds * len(options.gpus) / 3600:.1f} GPU-hours" if options.gpus else ""
+        say(f"time: about {duration(seconds)} with {how}{hours}")
+    if cells:
+        todo = {task.cell.id: task for task in plan.tasks}
+        for cell in [*(task.cell for task in plan.dense_tasks), *plan.cells]:
+            say(f"{f'{todo[cell.id].epochs:8.2f} epochs' if cell.id in todo else '           done'}  {cell.id}")

@@ -1,0 +1,194 @@
+"""`python -m benchmark.publish [NAME]`: publish to W&B what has not been published yet.
+
+For results that a cluster without internet or a lost server left behind. It sends one run after the other, and the
+same command again goes on with what is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from benchmark import cli
+from benchmark.cells import Budget, Cell, Problem
+from benchmark.errors import UserError
+from benchmark.grid import SWEEPS, load_sweep
+from benchmark.publisher import Publisher, Summary
+from benchmark.records import SCHEMA, Record
+from benchmark.store import Store
+from benchmark.tracking import Settings, check_mode, resolve_mode, unpublished
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+console = Console()
+RESULTS = Path("results/runs")
+EPOCHS = 30
+
+
+@app.command()
+def publish(
+    name: Annotated[str | None, typer.Argument(help="Only the cells of this sweep: table1; default all")] = None,
+    results: Annotated[Path, typer.Option(help="The results folder")] = RESULTS,
+    project: Annotated[str | None, typer.Option(help="W&B project; default WANDB_PROJECT or ours")] = None,
+    entity: Annotated[str | None, typer.Option(help="W&B user or team; default the account's own")] = None,
+    mode: Annotated[str, typer.Option(help="online or offline; default online if a key is configured")] = "auto",
+    again: Annotated[bool, typer.Option("--again", help="Also what is published: replaces the runs")] = False,
+    per_minute: Annotated[float, typer.Option(help="Runs sent in a minute at most")] = 120.0,
+    patience: Annotated[float, typer.Option(help="Seconds to wait for the server, to start and to end a run")] = 30.0,
+    measure: Annotated[int, typer.Option(help="Publish so many made-up records offline and say what one costs")] = 0,
+) -> int:
+    """Publish every record that is not published yet; exit code 0 if none is left."""
+    if measure:
+        return _measure(measure)
+    if per_minute <= 0 or patience <= 0:
+        raise UserError("--per-minute and --patience: a number above 0")
+    if check_mode(mode, "--mode") == "off":
+        raise UserError("--mode off: one of online, offline, auto")
+    if not results.is_dir():
+        raise UserError(f"--results {results}: no such folder")
+    resolved, why = resolve_mode(check_mode(mode, "--mode"))
+    if mode == "online" and resolved != "online":
+        raise UserError(f"--mode online: {why}; run `wandb login` or set WANDB_API_KEY")
+    store = Store.open_for_writing(results)
+    found = unpublished(store, "again" if again else resolved)
+    todo = _grouped(found, store, name)
+    settings = Settings(
+        results, resolved, project, entity, resolved == "offline", patience, patience, interval=60 / per_minute
+    )
+    publisher = Publisher(settings, again)
+    summary = _send(publisher, todo)
+    left = summary.left if again else len(set(unpublished(store, resolved)).intersection(todo))
+    print(summary.message or f"W&B: nothing to do: all {len(store.ids())} records of {results} are published")
+    for problem in store.problems:
+        print(f"not published: {problem}", file=sys.stderr)
+    return 1 if left else 0
+
+
+def _grouped(cell_ids: Sequence[str], store: Store, name: str | None) -> dict[str, str]:
+    """The cells to publish with their group, SWEEP/PROBLEM: those of all sweeps, or of sweep `name` and the dense runs.
+
+    What cannot be read stays, for the publisher to report.
+    """
+    sweeps = _sweeps([name] if name else sorted(path.stem for path in SWEEPS.glob("*.yaml")))
+    groups: dict[str, str] = {}
+    dense: dict[str, str] = {}
+    of_dense: dict[str, str] = {}
+    for cell_id in cell_ids:
+        record = store.read(cell_id)
+        if record is None:
+            groups[cell_id] = ""
+            continue
+        problem, sweep = record["cell"]["problem"]["name"], sweeps.get(_coordinates(record["cell"]))
+        if record["cell"]["method"] == "dense":
+            dense[cell_id] = problem
+        elif sweep or not name:
+            groups[cell_id] = f"{sweep or 'other'}/{problem}"
+            if record["parent"]:
+                of_dense[record["parent"]["id"]] = groups[cell_id]
+    for cell_id, problem in dense.items():
+        groups[cell_id] = of_dense.get(cell_id, f"{name or 'dense'}/{problem}")
+    return groups
+
+
+def _sweeps(names: Sequence[str]) -> dict[tuple[Any, ...], str]:
+    """Which sweep a cell belongs to, on any problem and with any seed: the first that has it."""
+    found: dict[tuple[Any, ...], str] = {}
+    for name in names:
+        for cell in load_sweep(name).cells:
+            found.setdefault(_coordinates(cell.to_json()), name)
+    return found
+
+
+def _coordinates(cell: Mapping[str, Any]) -> tuple[Any, ...]:
+    settings = tuple(sorted(cell["hyperparameters"].items()))
+    return (cell["method"], cell["schedule"], cell["sparsity"], cell["budget"], settings)
+
+
+def _send(publisher: Publisher, todo: Mapping[str, str]) -> Summary:
+    """Publish, with a count on a terminal; Ctrl-C leaves the rest."""
+    for cell_id, group in todo.items():
+        publisher.add(cell_id, group)
+    try:
+        with console.status("") if console.is_terminal else contextlib.nullcontext() as status:
+            while publisher.pending:
+                if status:
+                    status.update(f"W&B: {len(todo) - publisher.pending} of {len(todo)}")
+                time.sleep(0.05)
+    except KeyboardInterrupt:
+        return publisher.close(0)
+    return publisher.close()
+
+
+def _measure(count: int) -> int:
+    """Publish `count` made-up records of EPOCHS epochs offline, in a folder that is deleted, after one to warm up."""
+    os.environ.pop("WANDB_DIR", None)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.open_for_writing(folder)
+        ids = [store.commit(made_up_record(seed))["id"] for seed in range(count + 1)]
+        publisher = Publisher(Settings(store.path, "offline"))
+        started = time.perf_counter()
+        _send_and_wait(publisher, ids[:1])
+        ready = time.perf_counter()
+        _send_and_wait(publisher, ids[1:])
+        seconds = (time.perf_counter() - ready) / count
+        summary = publisher.close()
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(
+        f"{seconds:.4f} s per cell offline ({count} cells of {EPOCHS} epochs, {summary.left} left); once for all cells "
+        f"{ready - started:.2f} s to start; processor time of both {usage.ru_utime + usage.ru_stime:.2f} s"
+    )
+    return 1 if summary.left else 0
+
+
+def _send_and_wait(publisher: Publisher, cell_ids: Sequence[str]) -> None:
+    for cell_id in cell_ids:
+        publisher.add(cell_id, "measure/made-up")
+    while publisher.pending:
+        time.sleep(0.001)
+
+
+def made_up_record(seed: int, epochs: int = EPOCHS) -> Record:
+    """A record of the usual size without any training, for measuring and for tests."""
+    problem = Problem(name="made-up", dataset="none", model="none", epochs=1000)
+    cell = Cell(problem, "IMP", seed, "ALLR", 0.9, Budget.parse("2.22%"))
+    curve = [1 / (epoch + 2 + seed) for epoch in range(epochs)]
+    both = {"test": 1 - curve[-1], "validation": 1 - curve[-1] / 2}
+    stages = {"dense": both, "pruned": {"test": 0.1, "validation": 0.12}, "final": both}
+    layers = {f"layer{number}.weight": {"weights": 1000, "zeros": 900, "macs": 10**6} for number in range(20)}
+    columns = ("learning_rate", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+    return {
+        "schema": SCHEMA,
+        "id": cell.id,
+        "cell": cell.to_json(),
+        "parent": {"id": Cell.dense(problem, seed).id, "weights_sha256": f"{seed:064x}"},
+        "status": "ok",
+        "remarks": [],
+        "accuracy": stages,
+        "loss": stages,
+        "sparsity": {"target": 0.9, "learned": None, "prunable": 0.9, "all": 0.89, "layers": layers},
+        "macs": {"dense": 20 * 10**6, "sparse": 2 * 10**6, "speedup": 10.0},
+        "images_per_second": 12345.6,
+        "learning_rate": {"iterations": 34, "peak": 0.1, "sha256": "0" * 64, "sampled": {"iteration": [], "value": []}},
+        "cycles": [{"cycle": 0, "sparsity": 0.9, "d1": 0.3, "d2": 0.02, "d": 0.3, "iterations": 17 * epochs}],
+        "history": {
+            "epoch": list(range(1, epochs + 1)),
+            "iteration": [17 * (epoch + 1) for epoch in range(epochs)],
+            **{column: curve for column in columns},
+        },
+        "iterations": {"total": 17 * epochs, "per_epoch": 17},
+        "seconds": {"total": 0.9, "training": 0.7, "evaluation": 0.1},
+        "provenance": {"commit": "0" * 40, "dirty": False, "versions": {"python": "3.11"}, "device": "cpu"},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(app))
