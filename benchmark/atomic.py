@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmark.errors import UserError
+from benchmark.errors import CannotGoOn
 
 
-class CannotWrite(UserError):
+class CannotWrite(CannotGoOn):
     """The results folder refuses: disk full, read-only, no permission, gone. gone: the folder of the file vanished."""
 
     def __init__(self, path: Path, error: OSError):

@@ -9,3 +9,7 @@ class UserError(Exception):
     The message is one line that names the file or option, the key, the value and what is accepted. Command-line
     programs print it after "error: " and exit with code 2.
     """
+
+
+class CannotGoOn(UserError):
+    """What would stop every further cell as well: a results folder that refuses, data that are gone or not the same."""

@@ -5,14 +5,18 @@
     weights/<ab>/<cell id>.pt            final weights of runs that others start from
     checkpoints/<ab>/<cell id>/          where an unfinished run goes on
     claims/<ab>/<cell id>.<generation>   who is training it now
+    pins/<ab>/<name>                     what must not change while the folder is used, such as the data's fingerprint
     set-aside/                           unreadable files, kept for a look
 <ab> are the first two characters of the cell's hash, so that no folder grows long. Imports no torch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
+import uuid
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +24,12 @@ from typing import Any
 
 from benchmark import atomic
 from benchmark.cells import HASH_LENGTH
-from benchmark.errors import UserError
+from benchmark.errors import CannotGoOn, UserError
 from benchmark.records import BadRecord, Record, body_of, decode, encode, encode_line, result
+from benchmark.redaction import redact
+
+TEMPORARY_SECONDS = 24 * 3600.0
+"""Age from which a temporary file is taken for one of a process that was killed."""
 
 
 class Store:
@@ -37,9 +45,10 @@ class Store:
         store = cls(path)
         try:
             store.path.mkdir(parents=True, exist_ok=True)
-            atomic.replace_file(store.path / ".writable", b"")
-        except OSError as error:
-            raise UserError(f"--results {path}: cannot write there ({error.strerror or error})") from None
+            atomic.replace_file(store.path / ".writable", b"yes\n")
+        except (OSError, atomic.CannotWrite) as error:
+            cause = error.__cause__ if isinstance(error, atomic.CannotWrite) else error
+            raise UserError(f"--results {path}: cannot write there ({getattr(cause, 'strerror', cause)})") from None
         return store
 
     def file(self, kind: str, cell_id: str, suffix: str = "") -> Path:
@@ -51,7 +60,11 @@ class Store:
         return self.file("records", cell_id, ".json")
 
     def has(self, cell_id: str) -> bool:
-        return self.record_path(cell_id).exists()
+        path = self.record_path(cell_id)
+        try:
+            return path.exists()
+        except OSError as error:
+            raise CannotGoOn(f"{path} cannot be read ({error.strerror})") from None
 
     def read(self, cell_id: str) -> Record | None:
         """The record, or None if there is none or it cannot be used (then `problems` says why)."""
@@ -64,14 +77,15 @@ class Store:
         equal results.
         """
         path = self.record_path(record["id"])
-        if atomic.create_file(path, encode(record)):
+        content = encode(_without_secrets(record))
+        if atomic.create_file(path, content):
             return record
         first = self.read(record["id"])
         if first is None:
             raise UserError(f"{path} exists and cannot be used; run the sweep with --repair to set it aside")
-        if result(first) != result(record):
-            other = self.path / "set-aside" / f"{record['id']}.{os.getpid()}.second-result.json"
-            atomic.replace_file(other, encode(record))
+        if result(first) != result(decode(content)):
+            other = self.path / "set-aside" / f"{record['id']}.{uuid.uuid4().hex}.second-result.json"
+            atomic.replace_file(other, content)
             self.problems.append(f"{other} differs from the record that was stored first; the first one counts")
         return first
 
@@ -93,17 +107,51 @@ class Store:
             path = self.record_path(cell_id)
             try:
                 body_of(path.read_bytes())
-            except BadRecord as error:
+            except FileNotFoundError:
+                continue
+            except (BadRecord, OSError) as error:
                 found.append((path, str(error)))
         return found
 
     def set_aside(self, path: Path) -> Path:
         """Move a file that cannot be used out of the way, keeping it."""
-        folder = self.path / "set-aside"
-        folder.mkdir(parents=True, exist_ok=True)
-        target = folder / f"{path.name}.{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
-        path.rename(target)
+        target = self.path / "set-aside" / f"{path.name}.{datetime.now(UTC):%Y%m%dT%H%M%S}.{uuid.uuid4().hex[:8]}"
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+        except OSError as error:
+            raise atomic.CannotWrite(target, error) from error
         return target
+
+    def second_results(self) -> list[Path]:
+        """Results that differ from the record that was there first. Equal cells should have equal results."""
+        return sorted((self.path / "set-aside").glob("*.second-result.json"))
+
+    def pin(self, name: str, value: str) -> str:
+        """Keep `value` under `name` unless one is kept; returns the one that is kept."""
+        path = self.file("pins", name)
+        if not atomic.create_file(path, value.encode()):
+            return path.read_text()
+        return value
+
+    def tidy(self) -> None:
+        """Clear away what killed processes left: claims and checkpoints of finished cells, old temporary files.
+
+        Ages are judged by the clock that stamps this folder's files, not by this machine's.
+        """
+        done = self.ids()
+        for claim in self._list("claims", ""):
+            if claim.stem in done:
+                claim.unlink(missing_ok=True)
+        for checkpoints in self._list("checkpoints", ""):
+            if checkpoints.name in done:
+                shutil.rmtree(checkpoints, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            now = (self.path / ".writable").stat().st_mtime
+            for kind in ("records", "failures", "weights", "claims", "pins"):
+                for temporary in (self.path / kind).glob("*/.*.tmp"):
+                    if now - temporary.stat().st_mtime > TEMPORARY_SECONDS:
+                        temporary.unlink(missing_ok=True)
 
     # Failures
 
@@ -112,9 +160,9 @@ class Store:
         failure = {
             "id": cell_id,
             "cause": cause,
-            "message": message,
-            "traceback": traceback,
-            "log": log,
+            "message": redact(message),
+            "traceback": redact(traceback),
+            "log": redact(log),
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         attempt = 1
@@ -133,7 +181,7 @@ class Store:
                 failure = json.loads(path.read_bytes())
                 if failure["id"] not in done and failure["attempt"] >= latest.get(failure["id"], failure)["attempt"]:
                     latest[failure["id"]] = failure
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, OSError):
                 self.problems.append(f"{path} is not a failure report of this suite")
         return sorted(latest.values(), key=lambda failure: failure["id"])
 
@@ -142,8 +190,10 @@ class Store:
             shards = [entry.path for entry in os.scandir(self.path / kind) if entry.is_dir()]
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise CannotGoOn(f"{self.path / kind} cannot be read ({error.strerror})") from None
         for shard in shards:
-            for entry in os.scandir(shard):
+            for entry in _entries(shard):
                 if entry.name.endswith(suffix) and not entry.name.startswith("."):
                     yield Path(entry.path)
 
@@ -158,6 +208,21 @@ class Store:
         except (BadRecord, OSError) as error:
             self.problems.append(f"{path} {error}")
             return None
+
+
+def _entries(shard: str) -> list[os.DirEntry[str]]:
+    try:
+        return list(os.scandir(shard))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CannotGoOn(f"{shard} cannot be read ({error.strerror})") from None
+
+
+def _without_secrets(record: Record) -> Record:
+    """The texts that code from outside can have written, redacted; numbers and names are never touched."""
+    remarks = [redact(text) for text in record.get("remarks", [])]
+    return {**record, "remarks": remarks} if remarks else record
 
 
 def read_compact(path: Path, problems: list[str] | None = None) -> Iterator[Record]:
