@@ -104,8 +104,9 @@ def load_sweep(
 ) -> Sweep:
     """The cells of sweeps/NAME.yaml, or of a file of your own if `name` ends in .yaml, with the command line's changes.
 
-    seeds: a count ("5" is 0..4) or a list ("0,3,7"; "7," is the list of one). only: filters such as "schedule=ALLR,sparsity=0.9"; a cell
-    stays if it meets every part of any of them. settings: recipe fields to override. order: axes, outermost first.
+    seeds: a count ("5" is 0..4) or a list ("0,3,7"; "7," is the list of one). only: filters such as
+    "schedule=ALLR,sparsity=0.9"; a cell stays if it meets every part of any of them. settings: recipe fields to
+    override. order: axes, outermost first.
     complete: further settings for what the recipe leaves open, such as the classes that an image folder has.
     Raises UserError.
     """

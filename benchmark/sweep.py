@@ -19,6 +19,7 @@ from benchmark.errors import UserError
 from benchmark.grid import Sweep, load_sweep
 from benchmark.launch.local import PoolOptions, cores, gpus
 from benchmark.plan import make_plan, refuse_damaged
+from benchmark.problems.folder import complete
 from benchmark.publisher import Publisher
 from benchmark.running import run_here
 from benchmark.store import Store
@@ -44,6 +45,9 @@ def sweep(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; default one a core, or one a GPU")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
+    cells_per_gpu: Annotated[int, typer.Option(min=1, help="Cells that share a GPU; small networks fill none")] = 1,
+    data: Annotated[Path | None, typer.Option(help="The folder of the images; default data/")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch the images if they are not there")] = False,
     results: Annotated[Path, typer.Option(help="The results folder")] = RESULTS,
     tracking: Annotated[str, typer.Option(help="Weights & Biases: auto, online, offline or off")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and what it costs")] = False,
@@ -59,8 +63,8 @@ def sweep(
         raise UserError(f"--device {device}: one of auto, cpu, cuda, mps")
     if tracking not in ("auto", "online", "offline", "off"):
         raise UserError(f"--tracking {tracking}: one of auto, online, offline, off")
-    wanted = load_sweep(name, problem, seeds, only or (), parse_settings(set_ or []), order)
-    options = _pool(wanted, workers, device, checkpoint_seconds, hang_seconds)
+    wanted = load_sweep(name, problem, seeds, only or (), parse_settings(set_ or []), order, complete=complete(data))
+    options = _pool(wanted, workers, device, cells_per_gpu, checkpoint_seconds, hang_seconds, data)
     if dry_run:
         describe(wanted, make_plan(wanted.cells, Store(results), wanted.execution), options, cells, console)
         return 0
@@ -69,6 +73,10 @@ def sweep(
         print(line, file=sys.stderr)
     plan = make_plan(wanted.cells, store, wanted.execution)
     console.print(counts(wanted, plan), soft_wrap=True, highlight=False)
+    if plan.tasks:
+        from benchmark.problems.prepare import prepare  # later than the plan, which should come at once
+
+        prepare(wanted.problem, data, download, console)
     publisher = Publisher(Settings(store.path, mode=tracking))  # type: ignore[arg-type]
     return run_here(name, wanted, plan, store, options, publisher, console)
 
@@ -88,14 +96,26 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
 
 
 def _pool(
-    wanted: Sweep, workers: int | None, device: str, checkpoint_seconds: float, hang_seconds: float
+    wanted: Sweep,
+    workers: int | None,
+    device: str,
+    cells_per_gpu: int,
+    checkpoint_seconds: float,
+    hang_seconds: float,
+    data: Path | None,
 ) -> PoolOptions:
     cards = () if device in ("cpu", "mps") else gpus()
     limit = wanted.execution.threads
-    count = workers or len(cards) or max(1, cores() // (limit or 1))
+    count = workers or len(cards) * cells_per_gpu or max(1, cores() // (limit or 1))
     threads = max(1, cores() // count)
     return PoolOptions(
-        count, min(threads, limit) if limit else threads, device, cards, hang_seconds, checkpoint_seconds
+        workers=count,
+        threads=min(threads, limit) if limit else threads,
+        device=device,
+        gpus=cards,
+        hang_seconds=hang_seconds,
+        checkpoint_seconds=checkpoint_seconds,
+        data=data,
     )
 
 

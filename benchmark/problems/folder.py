@@ -21,6 +21,7 @@ SAMPLED = 64
 LARGE = 96
 """Image size, in pixels a side, above which images are streamed and cropped at random as ImageNet's are."""
 
+DEFAULT_FOLDER = Path("data")
 EMBEDDED = ("digits", "noise")
 """Data sets that need no folder."""
 
@@ -132,13 +133,13 @@ def describe(root: Path) -> dict[str, Any]:
     return {**found, "image_size": 224, "evaluation_size": 256, "resized_crop": True}
 
 
-def complete(folder: Path) -> Callable[[Problem], dict[str, Any]]:
+def complete(folder: Path | None) -> Callable[[Problem], dict[str, Any]]:
     """For `load_sweep`: the recipe fields that an image folder tells and the recipe leaves open."""
 
     def fields_of(problem: Problem) -> dict[str, Any]:
         if problem.dataset != "imagefolder" or {"classes", "channels", "image_size"} <= problem.model_fields_set:
             return {}
-        found = describe(find(problem, folder).root)
+        found = describe(find(problem, folder or DEFAULT_FOLDER).root)
         return {key: value for key, value in found.items() if key not in problem.model_fields_set}
 
     return fields_of

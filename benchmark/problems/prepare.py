@@ -1,4 +1,4 @@
-"""Before a sweep starts: are the data there, can they be read, and are they decoded? Imports no torch where they are."""
+"""Before a sweep starts: are the data there, and can they be read? Imports no torch unless it has to fetch them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmark.cells import Problem
-from benchmark.problems.folder import EMBEDDED, check_classes, find, list_images
-from benchmark.problems.sources import DEFAULT_FOLDER, download, open_source
+from benchmark.problems.folder import DEFAULT_FOLDER, EMBEDDED, check_classes, find, list_images
+from benchmark.problems.sources import download, open_source
 
 
 def prepare(problem: Problem, folder: Path | None, fetch: bool, console: Console) -> None:

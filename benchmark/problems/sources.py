@@ -12,9 +12,7 @@ from benchmark.cells import Problem
 from benchmark.errors import UserError
 from benchmark.problems.cache import Images, Labels, Progress, Raw, Source, Split, cached, key_of, lock
 from benchmark.problems.decode import decoded
-from benchmark.problems.folder import ARCHIVES, EMBEDDED, Found, check_classes, find, list_images
-
-DEFAULT_FOLDER = Path("data")
+from benchmark.problems.folder import ARCHIVES, DEFAULT_FOLDER, EMBEDDED, Found, check_classes, find, list_images
 
 
 def open_source(problem: Problem, folder: Path | None = None, progress: Progress = lambda done, total: None) -> Source:
