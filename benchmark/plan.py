@@ -6,6 +6,7 @@ Planning reads files and never imports torch.
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +15,7 @@ from benchmark.cells import Cell
 from benchmark.errors import UserError
 from benchmark.grid import Execution
 from benchmark.methods import declaration
+from benchmark.provenance import code_hash
 from benchmark.store import Store
 
 SAMPLED_RECORDS = 50
@@ -88,18 +90,65 @@ def epochs_of(cell: Cell, execution: Execution) -> float:
 
 
 def refuse_damaged(cells: Iterable[Cell], store: Store, repair: bool) -> list[str]:
-    """Check the records that the sweep would count as done.
+    """Check the records that the sweep would count as done, and the weights that it would start from.
 
     Raises UserError for the first that cannot be used; with `repair`, sets them aside, so that their cells run again,
     and returns a line for each.
     """
+    cells = list(cells)
     present = store.ids()
-    wanted = dict.fromkeys([cell.id for cell in cells] + [p.id for cell in cells if (p := parent(cell))])
+    parents = {cell: start.id for cell in cells if (start := parent(cell))}
+    wanted = dict.fromkeys([*(cell.id for cell in cells), *parents.values()])
     lines = []
     for path, reason in store.damaged(name for name in wanted if name in present):
         if not repair:
             raise UserError(f"{path} {reason}; --repair sets it aside and trains the cell again")
         lines.append(f"{path} {reason}; it is now {store.set_aside(path)}")
+    for name in dict.fromkeys(start for cell, start in parents.items() if cell.id not in present and start in present):
+        record = store.read(name)
+        problem = None if record is None else store.weights_problem(record)
+        if problem is not None:
+            if not repair:
+                raise UserError(f"{problem}; --repair trains the dense run again")
+            lines.append(f"{problem}; its record is now {store.set_aside(store.record_path(name))}")
+    return lines
+
+
+def mixtures(cells: Iterable[Cell], store: Store) -> list[str]:
+    """A line for everything that should be one and the same for all finished cells of a sweep, and is not."""
+    codes: Counter[str | None] = Counter()
+    data: Counter[str | None] = Counter()
+    parents: dict[str, str | None] = {}
+    strangers = []
+    present = store.ids()
+    for cell in cells:
+        record = store.read(cell.id) if cell.id in present else None
+        if record is None:
+            continue
+        provenance, start = record.get("provenance", {}), record.get("parent")
+        codes[provenance.get("code")] += 1
+        data[provenance.get("data")] += 1
+        if start is not None:
+            if start["id"] not in parents:
+                parents[start["id"]] = (store.read(start["id"]) or {}).get("weights_sha256")
+            if parents[start["id"]] not in (None, start["weights_sha256"]):
+                strangers.append(cell.id)
+    lines = []
+    if others := codes.total() - codes[code_hash()]:
+        lines.append(
+            f"{others} of {codes.total()} finished cells were trained by other code than this; they count as done "
+            "(to train them again, give another --results folder)"
+        )
+    if len(data) > 1:
+        found = ", ".join(f"{fingerprint}: {count} cells" for fingerprint, count in data.most_common())
+        lines.append(f"the finished cells were trained on different data (by fingerprint, {found})")
+    if strangers:
+        lines.append(
+            f"{len(strangers)} of {codes.total()} finished cells started from other dense weights than those that are "
+            f"kept now, such as {strangers[0]}"
+        )
+    if second := store.second_results():
+        lines.append(f"{len(second)} cells gave another result when they were trained again, see {second[0].parent}")
     return lines
 
 

@@ -54,6 +54,12 @@ def versions() -> dict[str, str]:
     return found
 
 
+def made_by() -> str:
+    """Code and versions in a word: what has to be the same for a run to go on exactly."""
+    words = [code_hash(), *(f"{name}={version}" for name, version in sorted(versions().items()))]
+    return " ".join(words)
+
+
 def provenance() -> dict[str, Any]:
     """What a record says of code and machine; the worker adds device, data and times."""
     name, dirty = commit()

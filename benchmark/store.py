@@ -2,7 +2,7 @@
 
     records/<ab>/<cell id>.json          done: the first writer wins, never overwritten
     failures/<ab>/<cell id>.<n>.json     attempt n failed: cause, message, traceback, end of the log
-    weights/<ab>/<cell id>.pt            final weights of runs that others start from
+    weights/<ab>/<cell id>.<hash>.pt     final weights of runs that others start from
     checkpoints/<ab>/<cell id>/          where an unfinished run goes on
     claims/<ab>/<cell id>.<generation>   who is training it now
     pins/<ab>/<name>                     what must not change while the folder is used, such as the data's fingerprint
@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -152,6 +153,22 @@ class Store:
                 for temporary in (self.path / kind).glob("*/.*.tmp"):
                     if now - temporary.stat().st_mtime > TEMPORARY_SECONDS:
                         temporary.unlink(missing_ok=True)
+
+    def weights_path(self, cell_id: str, checksum: str) -> Path:
+        """Named after its content: of two runs that finish a cell at once, each keeps the weights of its own record."""
+        return self.file("weights", cell_id, f".{checksum[:HASH_LENGTH]}.pt")
+
+    def weights_problem(self, record: Record) -> str | None:
+        """What is wrong with the weights that a dense record names, None if nothing is."""
+        checksum = record.get("weights_sha256", "")
+        path = self.weights_path(record["id"], checksum)
+        try:
+            tensors = path.read_bytes().partition(b"\n")[2]
+        except OSError as error:
+            return f"{path} cannot be read ({error.strerror})"
+        if hashlib.sha256(tensors).hexdigest() != checksum:
+            return f"{path} does not match its checksum: it was truncated or changed after it was written"
+        return None
 
     # Failures
 

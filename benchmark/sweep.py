@@ -18,7 +18,7 @@ from benchmark.describe import counts, describe
 from benchmark.errors import UserError
 from benchmark.grid import Sweep, load_sweep
 from benchmark.launch.local import PoolOptions, cores, gpus
-from benchmark.plan import make_plan, refuse_damaged
+from benchmark.plan import make_plan, mixtures, refuse_damaged
 from benchmark.problems.folder import complete
 from benchmark.publisher import Publisher
 from benchmark.running import run_here
@@ -69,7 +69,8 @@ def sweep(
         describe(wanted, make_plan(wanted.cells, Store(results), wanted.execution), options, cells, console)
         return 0
     store = Store.open_for_writing(results)
-    for line in refuse_damaged(wanted.cells, store, repair):
+    store.tidy()
+    for line in [*refuse_damaged(wanted.cells, store, repair), *mixtures(wanted.cells, store)]:
         print(line, file=sys.stderr)
     plan = make_plan(wanted.cells, store, wanted.execution)
     console.print(counts(wanted, plan), soft_wrap=True, highlight=False)

@@ -18,14 +18,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmark import atomic
 from benchmark.cells import Cell, Problem, digest
 from benchmark.claims import Claims
-from benchmark.errors import UserError
+from benchmark.errors import CannotGoOn, UserError
 from benchmark.methods import declaration, load
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
 from benchmark.problems.data import open_data
-from benchmark.provenance import provenance
+from benchmark.provenance import made_by, provenance
 from benchmark.pruning import metrics
 from benchmark.records import Record
 from benchmark.store import Store
@@ -79,8 +80,21 @@ class Worker:
     def data(self, problem: Problem) -> Batches:
         """The problem's data, kept for the next cell."""
         if self._data is None or self._data[0] != problem:
-            self._data = (problem, open_data(problem, self.device, self.options.data))
+            self._data = (problem, self._open_data(problem))
         return self._data[1]
+
+    def _open_data(self, problem: Problem) -> Batches:
+        try:
+            data = open_data(problem, self.device, self.options.data)
+        except UserError as error:
+            raise CannotGoOn(str(error)) from None
+        first = self.store.pin(f"data-{problem.identity}", data.fingerprint)
+        if first != data.fingerprint:
+            raise CannotGoOn(
+                f"problem {problem.name}: the data changed since {self.store.path} was begun (fingerprint {first}, now "
+                f"{data.fingerprint}): use the data it was begun with, or another --results folder"
+            )
+        return data
 
     def run(
         self,
@@ -97,19 +111,23 @@ class Worker:
         try:
             if self.store.has(cell.id):
                 return "already done"
-            self._train(cell, report, should_stop)
-            return "done"
+            return "done" if self._train(cell, report, should_stop) else "already done"
+        except Exception:
+            if self.store.has(cell.id):  # somebody who took us for dead finished the cell and cleared it away under us
+                return "already done"
+            raise
         finally:
             claim.release()
 
     def _train(
         self, cell: Cell, report: Callable[[int, dict[str, float]], None], should_stop: Callable[[], bool]
-    ) -> None:
+    ) -> bool:
+        """True if the record is ours, False if somebody else's was there first."""
         started, start_time = time.perf_counter(), datetime.now(UTC)
         data = self.data(cell.problem)
         network = models.build(cell.problem, cell.seed).to(self.device)
         parent = self._load_parent(cell, network) if declaration(cell.method).from_dense else None
-        checkpoints = checkpoint.Checkpoints(self.store.file("checkpoints", cell.id), cell.id)
+        checkpoints = checkpoint.Checkpoints(self.store.file("checkpoints", cell.id), cell.id, made_by())
         run = Run(
             cell,
             network,
@@ -127,7 +145,8 @@ class Worker:
         if cell.is_dense:
             if record["status"] == "collapsed":
                 raise ArithmeticError(f"the dense run collapsed ({'; '.join(record['remarks'])})")
-            record["weights_sha256"] = checkpoint.save(self.weights_path(cell), cell.id, network.state_dict())
+            content, record["weights_sha256"] = checkpoint.encode(cell.id, network.state_dict())
+            atomic.replace_file(self.store.weights_path(cell.id, record["weights_sha256"]), content)
         record["seconds"] = {
             "total": time.perf_counter() - started,
             **progress.seconds,
@@ -144,11 +163,9 @@ class Worker:
             "end": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "refused_checkpoints": checkpoints.refused,
         }
-        self.store.commit(record)
+        ours = self.store.commit(record) is record
         checkpoints.clear()
-
-    def weights_path(self, cell: Cell) -> Any:
-        return self.store.file("weights", cell.id, ".pt")
+        return ours
 
     def _load_parent(self, cell: Cell, network: nn.Module) -> Record:
         """Load the dense weights of the cell's seed, checked against the dense record."""
@@ -157,8 +174,9 @@ class Worker:
         if record is None:
             raise ParentMissing(f"no record of the dense run {dense.id}")
         try:
-            weights, checksum = checkpoint.load(self.weights_path(dense), dense.id, self.device)
-        except (checkpoint.BadCheckpoint, FileNotFoundError) as error:
+            path = self.store.weights_path(dense.id, record["weights_sha256"])
+            weights, checksum = checkpoint.load(path, dense.id, self.device)
+        except (checkpoint.BadCheckpoint, OSError) as error:
             raise ParentMissing(f"the weights of the dense run {dense.id} cannot be used: {error}") from None
         if checksum != record["weights_sha256"]:
             raise ParentMissing(f"the weights of the dense run {dense.id} are not those that its record names")

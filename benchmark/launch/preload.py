@@ -7,5 +7,8 @@ threads: both do not survive a fork.
 import torch
 
 import benchmark.worker  # noqa: F401
+from benchmark import provenance
+
+provenance.provenance()  # the code that was loaded here is what workers run, whatever is edited afterwards
 
 torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, fused=True)

@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import pickle
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +27,23 @@ class BadCheckpoint(Exception):
     """A checkpoint that cannot be used; the message is one line that names the file and the reason."""
 
 
-def save(path: Path, owner: str, content: dict[str, Any]) -> str:
-    """Write `content` (tensors, numbers, strings, lists, dicts) for cell id `owner`; returns its SHA-256."""
+def encode(owner: str, content: dict[str, Any], made_by: str = "") -> tuple[bytes, str]:
+    """(bytes of a file, SHA-256 of its tensors) for `content`: tensors, numbers, strings, lists, dicts.
+
+    owner: the cell's id. made_by: the code and versions that wrote it, for content that no other may go on with.
+    """
     buffer = io.BytesIO()
     torch.save(content, buffer)
     payload = buffer.getvalue()
     checksum = hashlib.sha256(payload).hexdigest()
-    head = json.dumps({"schema": SCHEMA, "owner": owner, "sha256": checksum}).encode()
-    atomic.replace_file(path, head + b"\n" + payload)
-    return checksum
+    head = json.dumps({"schema": SCHEMA, "owner": owner, "made_by": made_by, "sha256": checksum}).encode()
+    return head + b"\n" + payload, checksum
 
 
-def load(path: Path, owner: str, device: torch.device | str = "cpu") -> tuple[dict[str, Any], str]:
-    """(content, SHA-256). Raises BadCheckpoint, or FileNotFoundError."""
+def load(
+    path: Path, owner: str, device: torch.device | str = "cpu", made_by: str | None = None
+) -> tuple[dict[str, Any], str]:
+    """(content, SHA-256). made_by: refuse what others wrote. Raises BadCheckpoint, or OSError."""
     head, _, payload = path.read_bytes().partition(b"\n")
     try:
         values = json.loads(head)
@@ -49,42 +56,57 @@ def load(path: Path, owner: str, device: torch.device | str = "cpu") -> tuple[di
         raise BadCheckpoint(f"{path} belongs to another cell, {stored_owner}")
     if hashlib.sha256(payload).hexdigest() != checksum:
         raise BadCheckpoint(f"{path} does not match its checksum: it was truncated or changed")
-    return torch.load(io.BytesIO(payload), map_location=device, weights_only=True), checksum
+    if made_by is not None and values.get("made_by") != made_by:
+        raise BadCheckpoint(f"{path} was written by other code or library versions, which may train differently")
+    try:
+        return torch.load(io.BytesIO(payload), map_location=device, weights_only=True), checksum
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadCheckpoint(f"{path} holds something else than tensors and numbers: {reason}") from None
 
 
 class Checkpoints:
-    """The checkpoints of one unfinished run: numbered, the last good one kept until the next is whole."""
+    """The checkpoints of one unfinished run: numbered, the last good one kept until the next is whole.
 
-    def __init__(self, folder: Path, owner: str):
+    Whoever finishes the run clears the folder, perhaps under one who lost the run's claim and trains it still; that one
+    does without.
+    """
+
+    def __init__(self, folder: Path, owner: str, made_by: str = ""):
         self.folder = folder
         self.owner = owner
+        self.made_by = made_by
         self.refused: list[str] = []
 
     def _numbers(self) -> list[int]:
-        if not self.folder.is_dir():
+        try:
+            names = os.listdir(self.folder)
+        except FileNotFoundError:
             return []
-        return sorted(int(m[1]) for p in self.folder.iterdir() if (m := re.fullmatch(r"(\d+)\.pt", p.name)))
+        return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"(\d+)\.pt", name)))
 
     def save(self, content: dict[str, Any]) -> None:
+        """Raises CannotWrite."""
         numbers = self._numbers()
         new = numbers[-1] + 1 if numbers else 0
-        save(self.folder / f"{new}.pt", self.owner, content)
+        try:
+            atomic.replace_file(self.folder / f"{new}.pt", encode(self.owner, content, self.made_by)[0])
+        except atomic.CannotWrite as error:
+            if not error.gone:
+                raise
         for old in numbers[:-1]:
             (self.folder / f"{old}.pt").unlink(missing_ok=True)
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
         """The newest usable checkpoint, None without one; `refused` says in a line each which were not usable."""
+        for leftover in self.folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+            leftover.unlink(missing_ok=True)
         for number in reversed(self._numbers()):
             try:
-                return load(self.folder / f"{number}.pt", self.owner, device)[0]
+                return load(self.folder / f"{number}.pt", self.owner, device, self.made_by)[0]
             except (BadCheckpoint, OSError) as error:
                 self.refused.append(str(error))
         return None
 
     def clear(self) -> None:
-        for number in self._numbers():
-            (self.folder / f"{number}.pt").unlink(missing_ok=True)
-        if self.folder.is_dir():
-            for leftover in self.folder.iterdir():
-                leftover.unlink(missing_ok=True)
-            self.folder.rmdir()
+        shutil.rmtree(self.folder, ignore_errors=True)
