@@ -17,6 +17,7 @@ from torch.nn import functional
 from benchmark.cells import Cell, Problem, Scalar
 from benchmark.problems.batches import Batches
 from benchmark.pruning.selection import NotANumber
+from benchmark.training import generators
 from benchmark.training.checkpoint import Checkpoints
 from benchmark.training.evaluation import autocast, evaluate, recalibrate
 from benchmark.training.method import Context, Method
@@ -121,6 +122,7 @@ class Run:
         start_position: int = 0,
     ):
         problem = cell.problem
+        generators.seed_all(cell.seed)
         self.cell, self.network, self.data = cell, network, data
         self.checkpoints, self.checkpoint_seconds = checkpoints, checkpoint_seconds
         self.report, self.should_stop = report, should_stop
@@ -275,6 +277,7 @@ class Run:
                 "rates": torch.from_numpy(self.rates),
                 "epoch so far": {"loss": self.step.loss, "correct": self.step.correct, "count": self.step.count},
                 "data": self.data.fingerprint,
+                "generators": generators.states(),
             }
         )
         self._saved_at = time.monotonic()
@@ -298,3 +301,4 @@ class Run:
         self.step.loss.copy_(so_far["loss"])
         self.step.correct.copy_(so_far["correct"])
         self.step.count = so_far["count"]
+        generators.restore(state["generators"])
