@@ -202,6 +202,19 @@ class Store:
                 self.problems.append(f"{path} is not a failure report of this suite")
         return sorted(latest.values(), key=lambda failure: failure["id"])
 
+    def failure(self, cell_id: str) -> dict[str, Any] | None:
+        """The latest failure of one cell, whether or not it has a record by now."""
+        latest: dict[str, Any] | None = None
+        folder = self.file("failures", cell_id).parent
+        for path in folder.glob(f"{cell_id}.*.json") if folder.is_dir() else ():
+            try:
+                failure = json.loads(path.read_bytes())
+                if latest is None or failure["attempt"] > latest["attempt"]:
+                    latest = failure
+            except (ValueError, KeyError, TypeError):
+                self.problems.append(f"{path} is not a failure report of this suite")
+        return latest
+
     def _list(self, kind: str, suffix: str) -> Iterator[Path]:
         try:
             shards = [entry.path for entry in os.scandir(self.path / kind) if entry.is_dir()]
