@@ -17,6 +17,8 @@ from benchmark import cli
 from benchmark.describe import counts, describe
 from benchmark.errors import UserError
 from benchmark.grid import Sweep, load_sweep
+from benchmark.launch import handover
+from benchmark.launch.handover import choose_executor
 from benchmark.launch.local import PoolOptions, cores, gpus
 from benchmark.plan import make_plan, mixtures, refuse_damaged
 from benchmark.problems.folder import complete
@@ -39,7 +41,10 @@ def sweep(
     only: Annotated[
         list[str] | None, typer.Option(help="Cells to keep: schedule=ALLR,sparsity=0.9; again for others as well")
     ] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe: epochs=30")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A field of the recipe: epochs=30; or of the cluster: slurm.time=4h"),
+    ] = None,
     order: Annotated[
         str | None, typer.Option(help="Axes, outermost first: seed,sparsity,budget,method,hyperparameters,schedule")
     ] = None,
@@ -52,6 +57,9 @@ def sweep(
     tracking: Annotated[str, typer.Option(help="Weights & Biases: auto, online, offline or off")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and what it costs")] = False,
     cells: Annotated[bool, typer.Option("--cells", help="With --dry-run: one line a cell")] = False,
+    executor: Annotated[str, typer.Option(help="local, or slurm to hand the cells to a cluster")] = "local",
+    cluster: Annotated[str | None, typer.Option(help="With slurm: a profile of slurm/, or a file of your own")] = None,
+    cancel: Annotated[bool, typer.Option("--cancel", help="With slurm: end this sweep's jobs")] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Set records that cannot be read aside")] = False,
     checkpoint_seconds: Annotated[float, typer.Option(help="Between checkpoints of a running cell")] = 60.0,
     hang_seconds: Annotated[float, typer.Option(help="A cell without a finished iteration for so long fails")] = 1800.0,
@@ -63,7 +71,11 @@ def sweep(
         raise UserError(f"--device {device}: one of auto, cpu, cuda, mps")
     if tracking not in ("auto", "online", "offline", "off"):
         raise UserError(f"--tracking {tracking}: one of auto, online, offline, off")
-    wanted = load_sweep(name, problem, seeds, only or (), parse_settings(set_ or []), order, complete=complete(data))
+    recipe, profile = choose_executor(executor, cluster, cancel, parse_settings(set_ or []), workers, device)
+    wanted = load_sweep(name, problem, seeds, only or (), recipe, order, complete=complete(data))
+    if profile is not None and (cancel or dry_run):
+        act = handover.cancel if cancel else handover.describe
+        return act(wanted, Store(results), profile, console)
     options = _pool(wanted, workers, device, cells_per_gpu, checkpoint_seconds, hang_seconds, data)
     if dry_run:
         describe(wanted, make_plan(wanted.cells, Store(results), wanted.execution), options, cells, console)
@@ -72,6 +84,8 @@ def sweep(
     store.tidy()
     for line in [*refuse_damaged(wanted.cells, store, repair), *mixtures(wanted.cells, store)]:
         print(line, file=sys.stderr)
+    if profile is not None:
+        return handover.submit(wanted, store, profile, data, console)
     plan = make_plan(wanted.cells, store, wanted.execution)
     console.print(counts(wanted, plan), soft_wrap=True, highlight=False)
     if plan.tasks:

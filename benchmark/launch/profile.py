@@ -139,6 +139,16 @@ def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
     return {key: value for key, value in settings.items() if not key.startswith("slurm.")}, slurm
 
 
+AGAIN_AFTER_A_KILL = (
+    "code=$?",
+    "# Killed (-9: memory, an operator) is not cancelled: start again; the job itself counts how often.",
+    "# After a scancel that had to kill, this script is gone before the pause ends.",
+    'if [ "$code" -eq 137 ]; then sleep 5; scontrol requeue "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}'
+    '${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"; fi',
+    'exit "$code"',
+)
+
+
 def sbatch_parameters(profile: Profile, job_name: str, parallelism: int, dependency: str | None) -> dict[str, Any]:
     """The parameters of submitit.SlurmExecutor for one array of jobs."""
     extra: dict[str, Any] = {**profile.extra, "requeue": True}
@@ -161,6 +171,7 @@ def sbatch_parameters(profile: Profile, job_name: str, parallelism: int, depende
         "signal_delay_s": profile.warning,
         "array_parallelism": parallelism,
         "setup": list(profile.setup) or None,
+        "teardown": list(AGAIN_AFTER_A_KILL),
         "dependency": dependency,
         "additional_parameters": extra,
         # since SLURM 22.05 a step no longer takes over the job's count of processors

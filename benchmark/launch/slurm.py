@@ -1,0 +1,250 @@
+"""Hands a sweep to SLURM through submitit: dense runs first, chunks of cells after them.
+
+Safe to repeat and to do twice at once: a lock in the results folder, an intent on disk before sbatch, job ids after
+it, and squeue for what became of earlier ones. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmark.claims import Claims
+from benchmark.errors import UserError
+from benchmark.grid import Sweep
+from benchmark.launch.chunks import Costs, Layout, lay_out, learn_costs
+from benchmark.launch.profile import Profile, sbatch_parameters
+from benchmark.launch.queue import Live, Unknown, live, read_queue
+from benchmark.launch.submissions import Submission, submissions, write_intent
+from benchmark.plan import Plan, Task
+from benchmark.store import Store
+
+ARRAY_SIZE = 1001
+"""SLURM's default MaxArraySize, where the cluster does not say."""
+LOCK_SECONDS = 600.0
+ENDLESS = 1_000_000
+"""submitit's own count of timeouts: ours is by cause (profile.retries)."""
+COMMAND_SECONDS = 60
+
+
+@dataclass
+class Submitted:
+    """jobs: ids by array; refusal: what sbatch said when it took no more."""
+
+    submission: Submission | None = None
+    layout: Layout = field(default_factory=lambda: Layout((), ()))
+    queued_cells: int = 0
+    jobs: list[list[str]] = field(default_factory=list)
+    refusal: str | None = None
+
+
+def refuse_unsupported(profile: Profile) -> None:
+    if profile.tasks * profile.nodes > 1:
+        raise UserError(
+            f"slurm: tasks {profile.tasks} on nodes {profile.nodes}: several processes for one cell (DDP) are not "
+            "supported yet; set tasks: 1 and nodes: 1"
+        )
+
+
+def log_folder(submission: Submission, profile: Profile) -> Path:
+    return submission.folder / "log" if profile.logs is None else profile.logs.absolute() / submission.id
+
+
+def array_size() -> int:
+    """Tasks that the cluster allows in one array."""
+    if shutil.which("scontrol") is None:
+        return ARRAY_SIZE
+    command = ["scontrol", "show", "config"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS)  # noqa: S603
+    match = re.search(r"MaxArraySize\s*=\s*(\d+)", done.stdout)
+    return max(1, int(match[1])) if match else ARRAY_SIZE
+
+
+def plan_jobs(
+    wanted: Sweep, plan: Plan, store: Store, profile: Profile, queued: dict[str, str], size: int
+) -> tuple[Layout, Costs]:
+    """What is left, less what is queued, as jobs. queued: job id by cell id."""
+    tasks = [task for task in plan.tasks if not task.cell.is_dense and task.cell.id not in queued]
+    own = {cell.id for cell in wanted.cells if cell.is_dense}
+    needed = {task.after for task in tasks} | own
+    dense = [task for task in plan.dense_tasks if task.cell.id in needed and task.cell.id not in queued]
+    costs = learn_costs(wanted.cells, plan.done, store, wanted.execution, profile.device_name)
+    done: list[Task] = [*dense, *tasks]
+    return lay_out(done, costs, profile, size, queued), costs
+
+
+def submit(
+    wanted: Sweep,
+    plan: Callable[[], Plan],
+    store: Store,
+    profile: Profile,
+    data: Path | None,
+    say: Callable[[str], None],
+) -> Submitted:
+    """Submit what is neither done nor queued. plan: made after squeue was read, so that no job ends unseen between."""
+    refuse_unsupported(profile)
+    if shutil.which("sbatch") is None:
+        raise UserError("--executor slurm: there is no sbatch here; submit from a login node of the cluster")
+    if (store.path / "STOP").exists():
+        raise UserError(f"{store.path / 'STOP'} asks all jobs to stop; remove it to submit again")
+    with _lock(store, say), outside_of_any_job():
+        queued = {name: job.id for one in reconcile(store) for name, job in one.job_of_cell().items()}
+        made = plan()
+        layout, costs = plan_jobs(wanted, made, store, profile, queued, array_size())
+        wanted_ids = {cell.id for cell in wanted.cells}
+        result = Submitted(layout=layout, queued_cells=sum(name in wanted_ids for name in queued))
+        if not layout.chunks:
+            return result
+        result.submission = write_intent(store, wanted, layout, costs, profile, data)
+        _submit_arrays(result, profile)
+    return result
+
+
+def reconcile(store: Store) -> list[Live]:
+    """Open submissions and what of them is in the queue; those with nothing left there are closed.
+
+    Raises UserError if SLURM does not say what is queued: submitting blindly could double the work.
+    """
+    open_ones = [one for one in submissions(store) if not one.closed]
+    try:
+        queue = read_queue(one.about["uid"] for one in open_ones)
+    except Unknown as error:
+        raise UserError(f"cannot tell what is queued ({error}); nothing was submitted, try again") from None
+    found = [live(one, queue) for one in open_ones]
+    for one in found:
+        if not one.jobs:
+            one.submission.close()
+    return [one for one in found if one.jobs]
+
+
+def cancel(store: Store, sweep: str) -> tuple[list[str], list[str]]:
+    """End this user's jobs of the sweep: (ids cancelled, lines about jobs of others, which go on).
+
+    Running cells save a checkpoint. The STOP file also ends a job that was requeued at the wrong moment.
+    """
+    cancelled, others = [], []
+    for one in reconcile(store):
+        if one.submission.about["sweep"] != sweep:
+            continue
+        jobs = [job.id for job in one.jobs.values()]
+        if one.submission.about["uid"] != os.getuid():
+            owner = one.submission.about["user"]
+            others.append(f"{len(jobs)} jobs of {owner} go on; a file {one.submission.stop_file} ends them as well")
+            continue
+        one.submission.stop_file.touch()
+        _scancel(jobs)
+        cancelled += jobs
+    return cancelled, others
+
+
+def _scancel(jobs: list[str]) -> None:
+    for start in range(0, len(jobs), 500):
+        command = ["scancel", *jobs[start : start + 500]]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS)  # noqa: S603
+        if done.returncode and "Invalid job id" not in done.stderr:
+            raise UserError(f"scancel says: {' '.join(done.stderr.split())}; the STOP file still ends the jobs")
+
+
+def _submit_arrays(result: Submitted, profile: Profile) -> None:
+    submission, layout = result.submission, result.layout
+    assert submission is not None
+    parallel = _shares(profile.array_parallelism, [array.kind for array in layout.arrays])
+    job_of_chunk: dict[int, str] = {}
+    for number, array in enumerate(layout.arrays):
+        after = [*(job_of_chunk[chunk] for chunk in array.after_chunks), *array.after_jobs]
+        dependency = "afterok:" + ":".join(after) if after else None
+        parameters = sbatch_parameters(profile, submission.job_name(number), parallel[number], dependency)
+        try:
+            jobs = _sbatch(submission, profile, parameters, array.chunks)
+        except _Refused as refusal:
+            for rest in range(number, len(layout.arrays)):
+                submission.add_refusal(rest, str(refusal))
+            result.refusal = str(refusal)
+            return
+        job_of_chunk.update(jobs)
+        submission.add_jobs(number, jobs)
+        result.jobs.append(list(jobs.values()))
+
+
+def _shares(parallelism: int, kinds: list[str]) -> list[int]:
+    """SLURM limits each array by itself: divide what the profile allows among those that run at the same time."""
+    shares = []
+    for position, kind in enumerate(kinds):
+        peers = kinds.count(kind)
+        extra = 1 if kinds[:position].count(kind) < parallelism % peers else 0
+        shares.append(max(1, parallelism // peers + extra))
+    return shares
+
+
+class _Refused(Exception):
+    pass
+
+
+def _sbatch(
+    submission: Submission, profile: Profile, parameters: dict[str, Any], chunks: tuple[int, ...]
+) -> dict[int, str]:
+    """Submit one array; job id by chunk. Raises _Refused with what sbatch said."""
+    import submitit  # half a second, which only a submission pays
+
+    from benchmark.launch.task import ChunkTask
+
+    logs = log_folder(submission, profile)
+    logs.mkdir(parents=True, exist_ok=True)
+    before = set(logs.iterdir())
+    executor = submitit.SlurmExecutor(folder=logs, max_num_timeout=ENDLESS)
+    executor.update_parameters(**parameters)
+    try:
+        with executor.batch():
+            jobs = [executor.submit(ChunkTask(str(submission.folder), chunk)) for chunk in chunks]
+    except submitit.core.utils.FailedJobError as error:
+        for orphan in set(logs.iterdir()) - before:
+            orphan.unlink()
+        text = str(error).partition("stderr:")[2] or str(error)
+        raise _Refused(" ".join(text.split())) from None
+    return {chunk: job.job_id for chunk, job in zip(chunks, jobs, strict=True)}
+
+
+@contextmanager
+def _lock(store: Store, say: Callable[[str], None]) -> Iterator[None]:
+    """One submission at a time to a results folder, whoever makes it."""
+    claims, started, said = Claims(), time.monotonic(), False
+    while (claim := claims.take(store.path / "submissions" / "lock")) is None:
+        if not said and time.monotonic() - started > 1:
+            say("waiting for another submission to this results folder")
+            said = True
+        if time.monotonic() - started > LOCK_SECONDS:
+            raise UserError(
+                f"{store.path / 'submissions'}: another submission has held its lock for {LOCK_SECONDS:g} s"
+            )
+        time.sleep(0.2)
+    try:
+        yield
+    finally:
+        claim.release()
+
+
+@contextmanager
+def outside_of_any_job() -> Iterator[None]:
+    """Inside a job, its SLURM_* and SBATCH_* variables would become those of the new jobs."""
+    if "SLURM_JOB_ID" not in os.environ:
+        yield
+        return
+    hidden = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_")) and name != "SLURM_CONF"
+    }
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)

@@ -1,0 +1,194 @@
+"""What was handed to SLURM, as files in the results folder, so that any later command knows it. Imports no submitit.
+
+submissions/<id>/submission.json    the intent, written before sbatch: sweep, who, commit, profile, arrays
+                 cells.txt          one line a cell of the sweep: kind, chunk (-1: not in here), seconds, id
+                 chunks/<n>.json    the cells of job n
+                 jobs/<array>.json  ids of the jobs, written after sbatch; or why it refused
+                 attempts/<n>.jsonl every start and end of job n
+                 log/               submitit's files and the jobs' output
+                 STOP               ends its jobs, with checkpoints saved
+                 closed             nothing of it is queued or running any more
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import secrets
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from benchmark import atomic
+from benchmark.cells import Cell
+from benchmark.grid import Sweep
+from benchmark.launch.chunks import Array, Chunk, Costs, Layout
+from benchmark.launch.profile import Profile
+from benchmark.plan import Task
+from benchmark.provenance import code_hash, commit
+from benchmark.store import Store
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Line:
+    """One cell as status needs it. chunk: the job of this submission that trains it, -1 for none."""
+
+    dense: bool
+    chunk: int
+    seconds: float | None
+    id: str
+
+
+class Submission:
+    """One submission on disk."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        values: dict[str, Any] = json.loads((self.folder / "submission.json").read_bytes())
+        return values
+
+    @cached_property
+    def profile(self) -> Profile:
+        # as Profile dumps them, times are seconds, which its validators would take for minutes
+        values = dict(self.about["profile"])
+        for key in ("time", "chunk", "warning", "checkpoint", "hang"):
+            values[key] = f"{values[key]} s"
+        return Profile.model_validate(values)
+
+    @property
+    def arrays(self) -> list[Array]:
+        return [
+            Array(a["kind"], tuple(a["chunks"]), tuple(a["after_chunks"]), tuple(a["after_jobs"]))
+            for a in self.about["arrays"]
+        ]
+
+    def job_name(self, array: int) -> str:
+        return f"{self.about['sweep']}.{self.id}.{array}"
+
+    @property
+    def stop_file(self) -> Path:
+        return self.folder / "STOP"
+
+    @property
+    def closed(self) -> bool:
+        return (self.folder / "closed").exists()
+
+    def close(self) -> None:
+        (self.folder / "closed").touch()
+
+    def lines(self) -> Iterator[Line]:
+        for text in (self.folder / "cells.txt").read_text().splitlines():
+            kind, chunk, seconds, name = text.split("\t")
+            yield Line(kind == "d", int(chunk), float(seconds) if seconds else None, name)
+
+    def add_jobs(self, array: int, jobs: Mapping[int, str]) -> None:
+        content = json.dumps({"jobs": {str(chunk): job for chunk, job in jobs.items()}})
+        atomic.replace_file(self.folder / "jobs" / f"{array}.json", content.encode())
+
+    def add_refusal(self, array: int, message: str) -> None:
+        content = json.dumps({"jobs": {}, "refused": message})
+        atomic.replace_file(self.folder / "jobs" / f"{array}.json", content.encode())
+
+    def jobs(self, array: int) -> dict[int, str] | None:
+        """Job ids of an array by chunk; None if nobody knows whether sbatch was reached."""
+        try:
+            values = json.loads((self.folder / "jobs" / f"{array}.json").read_bytes())
+        except FileNotFoundError:
+            return None
+        return {int(chunk): job for chunk, job in values["jobs"].items()}
+
+    def tasks(self, chunk: int) -> list[tuple[Task, float | None]]:
+        """The cells of one job, each with its estimated seconds."""
+        values = json.loads((self.folder / "chunks" / f"{chunk}.json").read_bytes())
+        return [
+            (Task(Cell.from_json({**task["cell"], "problem": values["problem"]}), task["epochs"], task["after"]),
+             task["seconds"])
+            for task in values["tasks"]
+        ]  # fmt: skip
+
+
+def write_intent(
+    store: Store, wanted: Sweep, layout: Layout, costs: Costs, profile: Profile, data: Path | None
+) -> Submission:
+    """Put everything about a submission on disk before sbatch is called."""
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{re.sub(r'[^A-Za-z0-9]', '', getpass.getuser())}-{secrets.token_hex(3)}"
+    submission = Submission((store.path / "submissions" / name).absolute())
+    for part in ("chunks", "jobs", "attempts", "log"):
+        (submission.folder / part).mkdir(parents=True)
+    for number, chunk in enumerate(layout.chunks):
+        content = _chunk_json(chunk, wanted.problem.model_dump(mode="json"), costs)
+        (submission.folder / "chunks" / f"{number}.json").write_text(content)
+    (submission.folder / "cells.txt").write_text("".join(_cell_lines(wanted, layout, costs)))
+    head, dirty = commit()
+    about = {
+        "schema": SCHEMA,
+        "sweep": wanted.name,
+        "problem": wanted.problem.name,
+        "user": getpass.getuser(),
+        "uid": os.getuid(),
+        "host": socket.gethostname(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": head,
+        "dirty": dirty,
+        "code": code_hash(),
+        "results": str(store.path.absolute()),
+        "data": None if data is None else str(data.absolute()),
+        "threads": wanted.execution.threads,
+        "profile": profile.model_dump(mode="json"),
+        "arrays": [asdict(array) for array in layout.arrays],
+    }
+    atomic.replace_file(submission.folder / "submission.json", json.dumps(about, indent=1).encode())
+    return submission
+
+
+def submissions(store: Store, sweep: str | None = None) -> list[Submission]:
+    """Those of a results folder, oldest first, of one sweep or all."""
+    folder = store.path / "submissions"
+    if not folder.is_dir():
+        return []
+    found = [Submission(path) for path in sorted(folder.iterdir()) if (path / "submission.json").exists()]
+    return [one for one in found if sweep is None or one.about["sweep"] == sweep]
+
+
+def _chunk_json(chunk: Chunk, problem: dict[str, Any], costs: Costs) -> str:
+    tasks = [
+        {"cell": _compact(task.cell), "epochs": task.epochs, "after": task.after, "seconds": costs.seconds(task)}
+        for task in chunk.tasks
+    ]
+    return json.dumps({"problem": problem, "tasks": tasks})
+
+
+def _compact(cell: Cell) -> dict[str, Any]:
+    """`Cell.to_json` without the problem, which all cells of a sweep share."""
+    values = {field.name: getattr(cell, field.name) for field in fields(cell) if field.name != "problem"}
+    values["budget"] = None if cell.budget is None else str(cell.budget)
+    values["hyperparameters"] = dict(cell.hyperparameters)
+    return values
+
+
+def _cell_lines(wanted: Sweep, layout: Layout, costs: Costs) -> Iterator[str]:
+    inside = set()
+    for number, chunk in enumerate(layout.chunks):
+        for task in chunk.tasks:
+            inside.add(task.cell.id)
+            seconds = costs.seconds(task)
+            shown = "" if seconds is None else f"{seconds:.4g}"
+            yield f"{'d' if task.cell.is_dense else 'c'}\t{number}\t{shown}\t{task.cell.id}\n"
+    for cell in wanted.cells:
+        if cell.id not in inside:
+            yield f"{'d' if cell.is_dense else 'c'}\t-1\t\t{cell.id}\n"

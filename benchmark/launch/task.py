@@ -1,0 +1,257 @@
+"""What runs inside a SLURM job: the cells of one chunk, on a pool of worker processes of this node.
+
+submitit pickles a `ChunkTask`, which is two short values and refers to this module by name. Training state is in
+checkpoints, never in the pickle, so that a job that SLURM requeues by itself goes on as well as one that was warned.
+
+SIGUSR2 (time limit, preemption with a user signal) and SIGTERM (scancel, requeue, preemption without one) only set a
+flag here. The workers then stop at the next iteration and save; after that submitit's own handler requeues the job, or
+the process exits with 143, which leaves it to SLURM what follows.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from datetime import datetime
+from multiprocessing import forkserver
+from pathlib import Path
+from types import FrameType
+
+from benchmark.cells import digest
+from benchmark.launch.attempts import Attempts
+from benchmark.launch.events import Event, Failed, Finished, Retried
+from benchmark.launch.local import LocalPool, PoolOptions, gpus
+from benchmark.launch.profile import Profile
+from benchmark.launch.submissions import Submission
+from benchmark.plan import Task
+from benchmark.provenance import code_hash, commit
+from benchmark.store import Store
+
+TERMINATED = 143
+DENSE_SECONDS = 30.0
+"""How long the record of a dense run may take to appear on another node's view of a shared file system."""
+STOP_CHECK_SECONDS = 1.0
+
+
+class ChunkTask:
+    """The entry point of a job. folder: of the submission; chunk: number of the job in it."""
+
+    def __init__(self, folder: str, chunk: int):
+        self.folder = folder
+        self.chunk = chunk
+
+    def __call__(self) -> dict[str, int]:
+        return _Job(Submission(Path(self.folder)), self.chunk).run()
+
+    def checkpoint(self) -> object:
+        """What submitit should run after a requeue: the same."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+
+class _Signals:
+    """Flags instead of submitit's handlers, whose requeue must wait for a safe moment."""
+
+    def __init__(self) -> None:
+        self.warned = self.terminated = False
+        self._pid = os.getpid()
+        self._requeue = signal.getsignal(signal.SIGUSR2)
+
+    def install(self) -> None:
+        """Start what is forked from later without these handlers: it gets the same signals and must outlive them."""
+        for number in (signal.SIGUSR2, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        multiprocessing.get_context("forkserver").set_forkserver_preload(["benchmark.launch.preload"])
+        forkserver.ensure_running()
+        signal.signal(signal.SIGUSR2, self._note)
+        signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() == self._pid:
+            self.warned = self.warned or number == signal.SIGUSR2
+            self.terminated = self.terminated or number == signal.SIGTERM
+
+    def requeue(self) -> None:
+        """Have submitit requeue this job and exit. Returns only where there is no submitit around (a test)."""
+        if callable(self._requeue):
+            self._requeue(signal.SIGUSR2, None)
+
+
+class _Job:
+    def __init__(self, submission: Submission, chunk: int):
+        self.submission = submission
+        self.chunk = chunk
+        self.profile: Profile = submission.profile
+        self.store = Store(submission.about["results"])
+        self.attempts = Attempts(submission.folder / "attempts" / f"{chunk}.jsonl")
+        self.signals = _Signals()
+        self.seconds: dict[str, float] = {}
+        self.dense: dict[str, str | None] = {}
+        self.begun = 0
+        self.left_out: set[str] = set()
+        self.counts = {"finished": 0, "failed": 0}
+        self._deadline = _deadline(self.profile)
+        self._looked, self._stop = 0.0, False
+
+    def run(self) -> dict[str, int]:
+        self.signals.install()
+        tasks = self._remaining()
+        position = self._position(tasks)
+        refusal = self._code_changed() or self.attempts.exhausted(self.profile.retries, position)
+        if refusal:
+            self._give_up(tasks, refusal)
+            return self.counts
+        self.attempts.start(position)
+        try:
+            ready = [task for task in tasks if self._dense_is_there(task)]
+            self._train(ready)
+        except Exception as error:
+            self._give_up(self._remaining(), f"the job failed: {type(error).__name__}: {error}")
+            self.attempts.end("failed")
+            raise
+        return self.counts
+
+    def _remaining(self) -> list[Task]:
+        found = self.submission.tasks(self.chunk)
+        self.seconds = {task.cell.id: seconds for task, seconds in found if seconds is not None}
+        return [task for task, _ in found if not self.store.has(task.cell.id)]
+
+    def _train(self, tasks: list[Task]) -> None:
+        pool = LocalPool(self.store, self._pool_options())
+        _say(f"{len(tasks)} cells left of chunk {self.chunk}; a checkpoint every {self.profile.checkpoint} s")
+        try:
+            for event in pool.run(tasks, self._admit, self._should_stop):
+                self._show(event)
+        finally:
+            pool.stop()
+        if self.signals.terminated:
+            self._end("terminated")
+            os._exit(TERMINATED)  # a plain exit would wait for whatever else this process holds
+        if self._stop:
+            self._end("stopped")
+        elif self.signals.warned or self.left_out:
+            self._end("warned")
+            self._remove_leftovers()
+            self.signals.requeue()
+        else:
+            self._end("finished")
+
+    def _pool_options(self) -> PoolOptions:
+        profile, about = self.profile, self.submission.about
+        limit = about["threads"]
+        threads = max(1, profile.cpus // profile.workers)
+        return PoolOptions(
+            workers=profile.workers,
+            threads=min(threads, limit) if limit else threads,
+            device=profile.device_name,
+            gpus=gpus() if profile.device_name == "cuda" else (),
+            hang_seconds=profile.hang,
+            data=None if about["data"] is None else Path(about["data"]),
+            checkpoint_seconds=profile.checkpoint,
+        )
+
+    def _admit(self, task: Task) -> bool:
+        """Start no cell that would not end in time, if it would in a job of its own."""
+        seconds = self.seconds.get(task.cell.id, 0.0)
+        whole = self.profile.time - self.profile.warning
+        if self.begun and self._deadline - time.monotonic() < seconds < whole:
+            self.left_out.add(task.cell.id)
+            return False
+        return True
+
+    def _should_stop(self) -> bool:
+        now = time.monotonic()
+        if now - self._looked > STOP_CHECK_SECONDS:
+            self._looked = now
+            self._stop = self.submission.stop_file.exists() or (self.store.path / "STOP").exists()
+        return self._stop or self.signals.warned or self.signals.terminated
+
+    def _show(self, event: Event) -> None:
+        self.begun += 1
+        name = event.cell.id
+        if isinstance(event, Finished):
+            self.counts["finished"] += 1
+            _say(f"done {name}" if event.trained_here else f"already done {name}")
+        elif isinstance(event, Failed):
+            self.counts["failed"] += 1
+            _say(f"FAILED {name}: {event.cause}: {event.message}")
+        elif isinstance(event, Retried):
+            _say(f"again {name}: {event.message}")
+
+    def _end(self, cause: str) -> None:
+        _say(f"{cause}: {self.counts['finished']} cells finished and {self.counts['failed']} failed in this attempt")
+        self.attempts.end(cause)
+
+    def _dense_is_there(self, task: Task) -> bool:
+        """A dependency only orders jobs; whether the dense run is there, its record says. If not, the cell fails."""
+        dense = task.after
+        if dense is None:
+            return True
+        if dense not in self.dense:
+            self.dense[dense] = self._wait_for_dense(dense)
+        reason = self.dense[dense]
+        if reason is None:
+            return True
+        self.counts["failed"] += 1
+        self.store.add_failure(task.cell.id, "dense run failed", f"the dense run {dense} failed: {reason}")
+        _say(f"FAILED {task.cell.id}: the dense run {dense} failed: {reason}")
+        return False
+
+    def _wait_for_dense(self, dense: str) -> str | None:
+        """None once the dense run has a record, or why it has none."""
+        deadline = time.monotonic() + DENSE_SECONDS
+        while not self.store.has(dense):
+            failure = self.store.failure(dense)
+            if failure is not None and failure["time"] >= self.submission.about["time"]:
+                return f"{failure['cause']}: {failure['message']}"
+            if time.monotonic() > deadline or self._should_stop():
+                return "there is neither a record nor a failure of it"
+            time.sleep(0.5)
+        return None
+
+    def _give_up(self, tasks: list[Task], reason: str) -> None:
+        line = " ".join(reason.split())
+        _say(line)
+        for task in tasks:
+            self.counts["failed"] += 1
+            self.store.add_failure(task.cell.id, "job", line)
+
+    def _code_changed(self) -> str | None:
+        """The line to refuse with if the code that decides results is not the one that was submitted."""
+        submitted, here = self.submission.about["code"], code_hash()
+        if submitted == here:
+            return None
+        line = (
+            f"the code changed since the submission: {submitted} of commit {self.submission.about['commit']}, "
+            f"now {here} of commit {commit()[0]}; submit again, or --set slurm.code_changed=warn"
+        )
+        if self.profile.code_changed == "refuse":
+            return line
+        _say(f"warning: {line}")
+        return None
+
+    def _position(self, tasks: list[Task]) -> str:
+        """Changes with every record and every checkpoint of this chunk."""
+        folders = [self.store.file("checkpoints", task.cell.id) for task in tasks]
+        files = sorted(path.name for folder in folders if folder.is_dir() for path in folder.iterdir())
+        return digest([len(tasks), files])
+
+    def _remove_leftovers(self) -> None:
+        """A pickle half written by an attempt that was killed makes submitit refuse to write the next."""
+        for path in Path(os.environ.get("SUBMITIT_FOLDER", self.submission.folder)).glob("*.save_tmp"):
+            if f"{os.environ.get('SLURM_ARRAY_JOB_ID') or os.environ.get('SLURM_JOB_ID')}_" in path.name:
+                path.unlink(missing_ok=True)
+
+
+def _deadline(profile: Profile) -> float:
+    """When the warning is due, on this process's clock."""
+    end = os.environ.get("SLURM_JOB_END_TIME")
+    left = float(end) - time.time() if end else float(profile.time)
+    return time.monotonic() + left - profile.warning
+
+
+def _say(text: str) -> None:
+    print(f"{datetime.now():%H:%M:%S} {text}", flush=True)
