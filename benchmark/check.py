@@ -23,7 +23,8 @@ from benchmark.errors import UserError
 from benchmark.grid import load_problem
 from benchmark.methods import check_hyperparameters, declaration, load
 from benchmark.problems import models
-from benchmark.problems.data import Data
+from benchmark.problems.batches import Batches
+from benchmark.problems.data import open_data
 from benchmark.records import Record
 from benchmark.sweep import parse_settings
 from benchmark.training.checkpoint import Checkpoints
@@ -49,14 +50,14 @@ class Trial:
     """Runs of one cell that share data and, for methods that start from it, the dense network."""
 
     cell: Cell
-    data: Data
+    data: Batches
     dense: Run
     dense_weights: dict[str, torch.Tensor]
     dense_record: Record
 
     @classmethod
     def prepare(cls, cell: Cell) -> Trial:
-        data = Data(cell.problem, torch.device("cpu"))
+        data = open_data(cell.problem, torch.device("cpu"))
         dense = Cell.dense(cell.problem, cell.seed)
         run = Run(dense, models.build(cell.problem, cell.seed), data, load("dense"), {})
         run.execute()

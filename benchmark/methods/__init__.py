@@ -41,26 +41,33 @@ METHODS: dict[str, Declaration] = {
         "benchmark.methods.bimp:BIMP",
         from_dense=False,
         retrains=False,
-        defaults={"dense_share": 0.75, "cycles": 1, "schedule": "ALLR", "span": "T0", "norm": "all"},
+        defaults={"dense_share": 0.75, "cycles": 1, "schedule": "ALLR", "span": "T0", "norm": "all", "decay": 1.0},
     ),
     "GMP": Declaration(
-        "benchmark.methods.gmp:GMP", from_dense=False, retrains=False, defaults={"interval": 1, "returning": False}
+        "benchmark.methods.gmp:GMP",
+        from_dense=False,
+        retrains=False,
+        defaults={"interval": 1, "returning": False, "decay": 1.0},
     ),
     "GSM": Declaration(
         "benchmark.methods.gsm:GSM", from_dense=False, retrains=False, defaults={"momentum": 0.98, "decay": 1.0}
     ),
-    "DPF": Declaration("benchmark.methods.dpf:DPF", from_dense=False, retrains=False, defaults={"interval": 1}),
-    "DNW": Declaration("benchmark.methods.dnw:DNW", from_dense=False, retrains=False),
-    "LC": Declaration("benchmark.methods.lc:LC", from_dense=False, retrains=False, defaults={"decay": 30.0}),
+    "DPF": Declaration(
+        "benchmark.methods.dpf:DPF", from_dense=False, retrains=False, defaults={"interval": 1, "decay": 1.0}
+    ),
+    "DNW": Declaration("benchmark.methods.dnw:DNW", from_dense=False, retrains=False, defaults={"decay": 1.0}),
+    "LC": Declaration("benchmark.methods.lc:LC", from_dense=False, retrains=False, defaults={"decay": 1.0}),
     "STR": Declaration(
         "benchmark.methods.str_:STR", from_dense=False, retrains=False, defaults={"s_init": -4.0, "decay": 1.0}
     ),
-    "DST": Declaration("benchmark.methods.dst:DST", from_dense=False, retrains=False, defaults={"alpha": 1e-4}),
+    "DST": Declaration(
+        "benchmark.methods.dst:DST", from_dense=False, retrains=False, defaults={"alpha": 1e-4, "decay": 1.0}
+    ),
     "CS": Declaration(
         "benchmark.methods.cs:CS",
         from_dense=False,
         retrains=False,
-        defaults={"s_init": 0.0, "beta_final": 200.0, "penalty": 1e-5},
+        defaults={"s_init": 0.0, "beta_final": 200.0, "penalty": 1e-5, "decay": 1.0},
     ),
 }
 

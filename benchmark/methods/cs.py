@@ -36,7 +36,7 @@ class CS(Transformed):
         self.work = self.flat.vector()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        return [*self.grouped(), {"params": [self.scores], "weight_decay": 0.0}]
+        return [*super().parameter_groups(), {"params": [self.scores], "weight_decay": 0.0}]
 
     def own_parameters(self) -> list[Tensor]:
         return [self.scores]

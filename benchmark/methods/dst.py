@@ -43,7 +43,7 @@ class DST(Transformed):
         self.gradient = self.flat.vector()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        return [*self.grouped(), {"params": [self.thresholds], "weight_decay": 0.0}]
+        return [*super().parameter_groups(), {"params": [self.thresholds], "weight_decay": 0.0}]
 
     def own_parameters(self) -> list[Tensor]:
         return [self.thresholds]

@@ -15,8 +15,7 @@ class GSM(FromScratch):
     """Each iteration keeps the loss gradient of only the Q = (1 - S) n weights with the largest |w * dL/dw|.
 
     The others move by weight decay and momentum alone, so that they shrink towards zero before the final prune takes
-    them. `momentum` is that of the prunable weights (Ding et al. use 0.98, the recipe's is kept for batch norm and
-    biases); `decay` multiplies the recipe's weight decay for them.
+    them. `momentum` is that of the prunable weights (Ding et al. use 0.98); batch norm and biases keep the recipe's.
     """
 
     def __init__(self, context: Context):
@@ -26,7 +25,8 @@ class GSM(FromScratch):
         self.bracket = Bracket()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        return self.grouped(momentum=self.context.number("momentum"), decay=self.context.number("decay"))
+        prunable, rest = super().parameter_groups()
+        return [{**prunable, "momentum": self.context.number("momentum")}, rest]
 
     @torch.no_grad()
     def after_backward(self) -> None:

@@ -15,24 +15,24 @@ class LC(FromScratch):
     """Weight decay acts only on the weights outside the current (1 - S) n of largest |w|.
 
     Those shrink towards zero while the others are free, until the final prune. The selection is new in each iteration.
-    `decay` multiplies the recipe's weight decay for the prunable weights; batch norm and biases keep the recipe's.
+    How far they get follows from `decay`.
     """
 
     def __init__(self, context: Context):
         super().__init__(context)
         self.outside = round(self.target * self.masks.total)
-        self.decay = context.problem.weight_decay * context.number("decay")
         self.strength = [torch.empty_like(weight) for weight in self.masks.weights]
         self.bracket = Bracket()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        return self.grouped(decay=0.0)
+        prunable, rest = super().parameter_groups()
+        return [{**prunable, "weight_decay": 0.0}, rest]
 
     @torch.no_grad()
     def after_backward(self) -> None:
         weights = self.masks.weights
         threshold = find_threshold(weights, self.outside, magnitude=True, bracket=self.bracket)
         keep_masks(weights, threshold, magnitude=True, out=self.strength)
-        torch._foreach_mul_(self.strength, -self.decay)  # 1 where a weight is among the largest, so 0 there ...
-        torch._foreach_add_(self.strength, self.decay)  # ... and the decay elsewhere, both exactly
+        torch._foreach_mul_(self.strength, -self.weight_decay)  # 1 where a weight is among the largest, so 0 there ...
+        torch._foreach_add_(self.strength, self.weight_decay)  # ... and the decay elsewhere, both exactly
         torch._foreach_addcmul_(self.gradients, weights, self.strength)

@@ -18,7 +18,8 @@ class FromScratch(Method):
 
     `learned_sparsity` is the fraction of zeros that training left. Where that is less than the target, the smallest
     weights go too; where it is more, nothing returns. The batch-norm pass that follows is the same for every method
-    (`recalibration_batches` of the recipe; 0 turns it off).
+    (`recalibration_batches` of the recipe; 0 turns it off). Every method has a hyperparameter `decay`, which multiplies
+    the recipe's weight decay for the prunable weights.
     """
 
     def __init__(self, context: Context):
@@ -39,19 +40,16 @@ class FromScratch(Method):
         self.masks.prune_to(self.target)
         self.context.recalibrate()
 
-    def grouped(self, momentum: float | None = None, decay: float = 1.0) -> list[dict[str, Any]]:
-        """Parameter groups that give the prunable weights their own momentum and a multiple of the recipe's weight
-        decay. Batch norm and biases keep the recipe's, as in every method."""
-        problem, prunable = self.context.problem, set(self.weights)
+    @property
+    def weight_decay(self) -> float:
+        """Of the prunable weights: the recipe's, times the hyperparameter `decay`."""
+        return self.context.problem.weight_decay * self.context.number("decay")
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Prunable weights first, with their own weight decay. Batch norm and biases follow as in the dense run."""
+        prunable = set(self.weights)
         rest = [tensor for name, tensor in self.context.network.named_parameters() if name not in prunable]
-        return [
-            {
-                "params": list(self.weights.values()),
-                "momentum": problem.momentum if momentum is None else momentum,
-                "weight_decay": decay * problem.weight_decay,
-            },
-            {"params": rest},
-        ]
+        return [{"params": list(self.weights.values()), "weight_decay": self.weight_decay}, {"params": rest}]
 
     @property
     def gradients(self) -> list[Tensor]:

@@ -17,8 +17,8 @@ class STR(Transformed):
 
     With G = dL/dw':
         dL/dw = G where w' is not zero, else 0,   dL/ds_l = -sigmoid'(s_l) sum over the layer of sign(w') G.
-    Nothing asks for a sparsity: it follows from where s starts (`s_init`) and from the weight decay, which acts on
-    weights and on s alike; `decay` multiplies the recipe's.
+    Nothing asks for a sparsity: it follows from where s starts (`s_init`) and from the weight decay (`decay`), which
+    acts on s as it does on the weights.
     """
 
     def __init__(self, context: Context):
@@ -30,9 +30,7 @@ class STR(Transformed):
         self.gradient = self.flat.vector()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        decay = self.context.number("decay")
-        own = {"params": [self.s], "weight_decay": decay * self.context.problem.weight_decay}
-        return [*self.grouped(decay=decay), own]
+        return [*super().parameter_groups(), {"params": [self.s], "weight_decay": self.weight_decay}]
 
     def own_parameters(self) -> list[Tensor]:
         return [self.s]

@@ -81,7 +81,11 @@ class Segments:
 
     def sums(self, vector: Tensor) -> Tensor:
         """Sums of a vector (n,) over each segment, shape (count,), the same at every call."""
-        if self.flat.device.type != "cpu":  # one operation for all layers; on a CPU it is slower than one for each
-            return torch.segment_reduce(vector, "sum", lengths=self.lengths, axis=0, unsafe=True)
+        if self.flat.device.type != "cpu":
+            return self.reduced(vector)
         parts = vector.split(self.flat.sizes)
         return torch.cat([part.view(shape).sum(1) for part, shape in zip(parts, self.shapes, strict=True)])
+
+    def reduced(self, vector: Tensor) -> Tensor:
+        """`sums` as one operation for all layers, which is what counts on an accelerator."""
+        return torch.segment_reduce(vector, "sum", lengths=self.lengths, axis=0, unsafe=True)
