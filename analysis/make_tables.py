@@ -1,4 +1,4 @@
-"""Tables out of records: python -m analysis.make_tables [table1] [--format terminal,markdown,latex,html,csv]."""
+"""Tables out of records: python -m analysis.make_tables [table1] [table2] [--format markdown,latex,csv,...]."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from analysis import captions, claims, table1
-from analysis.records import Axes, Records, Results, sweep_axes
-from analysis.render import SUFFIXES, WRITERS, Sheet, csv, terminal
+from analysis import captions
+from analysis.layouts import layout_of, sheets_of
+from analysis.records import Results, Source, sweep_axes
+from analysis.render import BINARY_WRITERS, SUFFIXES, WRITERS, Sheet, terminal
+from analysis.wandb_runs import open_source
 from benchmark.cli import main
 from benchmark.errors import UserError
 from benchmark.grid import SWEEPS
 
+ONE_HEADER = ("csv", "records")
+"""Formats of which several sheets make one file with the header of the first."""
 WARNINGS = 50
 """How many unusable records are named one by one."""
 
@@ -38,7 +42,14 @@ def make_tables(
         str | None, typer.Option(help="Only these, as in the sweep: a count (5) or a list (0,3,7). Default: all.")
     ] = None,
     formats: Annotated[
-        str | None, typer.Option("--format", help=f"Any of {','.join(WRITERS)}. Default: terminal; all with --output.")
+        str | None,
+        typer.Option(
+            "--format",
+            help=f"Any of {','.join((*WRITERS, *BINARY_WRITERS))}. Default: terminal; with --output all but parquet.",
+        ),
+    ] = None,
+    from_wandb: Annotated[
+        str | None, typer.Option(help="Read Weights & Biases: a folder of offline runs, or ENTITY/PROJECT.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Write files into this folder rather than print.")] = None,
     details: Annotated[bool, typer.Option("--details", help="Print every comparison behind the claims.")] = False,
@@ -47,8 +58,8 @@ def make_tables(
 
     Live records (RESULTS/runs) come first; a sweep without any is read from RESULTS/reference.
     """
-    chosen = _parse_formats(formats, list(WRITERS) if output else ["terminal"])
-    sheets = make_sheets(names or [], results, problem, seeds)
+    chosen = _parse_formats(formats, list(WRITERS) if output else ["terminal"], output is not None)
+    sheets = make_sheets(names or [], open_source(results, from_wandb), problem, seeds)
     if output:
         write_files(sheets, chosen, output)
         return
@@ -60,59 +71,50 @@ def make_tables(
 
 
 def make_sheets(
-    names: Sequence[str], results: Path, problem: str | None = None, seeds: str | None = None
+    names: Sequence[str], source: Path | Source, problem: str | None = None, seeds: str | None = None
 ) -> list[Sheet]:
     """The sheets of the named sweeps, or of all that have records; warnings go to stderr. Raises UserError."""
+    place = Results(source) if isinstance(source, Path) else source
     wanted = [sweep_axes(name, seeds) for name in names]
     for axes in wanted:
-        if not table1.fits(axes):
-            raise UserError(f"{axes.name}: there is no table for a sweep of several methods or without schedules yet")
-    place = Results(results)
+        if layout_of(axes) is None:
+            raise UserError(f"{axes.name}: there is no table for what this sweep varies; make_figures may draw it")
     sheets: list[Sheet] = []
     warnings: dict[str, None] = {}
-    for axes in wanted or filter(table1.fits, (sweep_axes(path.stem, seeds) for path in sorted(SWEEPS.glob("*.yaml")))):
+    for axes in wanted or (sweep_axes(path.stem, seeds) for path in sorted(SWEEPS.glob("*.yaml"))):
+        if layout_of(axes) is None:
+            continue
         records = place.of_sweep(axes, problem)
         warnings |= dict.fromkeys(place.problems(axes) if records is None else records.problems)
         if records is None and names:
-            _warn(list(warnings))
-            raise _nothing(axes.name, results, problem)
-        sheets += _sheets(records, axes, problem) if records else []
-    _warn(list(warnings))
+            warn(list(warnings))
+            raise nothing(axes.name, place, problem)
+        sheets += sheets_of(records, axes, problem) if records else []
+    warn(list(warnings))
     if not sheets:
-        raise _nothing("table1", results, problem)
+        raise nothing("table1", place, problem)
     return sheets
 
 
-def _sheets(records: Records, axes: Axes, problem: str | None) -> list[Sheet]:
-    sheets = []
-    for group in table1.groups(records, axes, problem):
-        recipe = group.recipe
-        slug = f"{axes.name}-{recipe.name}" + ("" if captions.is_plain(recipe) else f"-{recipe.identity}")
-        tables = [table1.measured(group)]
-        if table1.has_published(axes):
-            tables.append(table1.published(tables[0], axes))
-        findings = claims.check(table1.evidence(group)) if table1.has_claims(axes) else ()
-        sheets.append(Sheet(slug, axes.name, recipe.name, recipe.identity, tuple(tables), findings))
-    return sheets
-
-
-def _warn(lines: Sequence[str]) -> None:
+def warn(lines: Sequence[str]) -> None:
     shown = [*lines[:WARNINGS], *([f"{len(lines) - WARNINGS} more of the kind"] if len(lines) > WARNINGS else [])]
     for line in shown:
         print(captions.printable(f"warning: {line}"), file=sys.stderr)
 
 
-def _nothing(name: str, results: Path, problem: str | None) -> UserError:
+def nothing(name: str, place: Source, problem: str | None) -> UserError:
     which = f"{name} on {problem}" if problem else name
     command = f"python -m benchmark.sweep {name}" + (f" --problem {problem}" if problem else "")
-    return UserError(f"no records of {which} in {results}: `{command}` makes them")
+    return UserError(f"no records of {which} in {place.label}: `{command}` makes them")
 
 
-def _parse_formats(text: str | None, default: list[str]) -> list[str]:
+def _parse_formats(text: str | None, default: list[str], to_files: bool) -> list[str]:
     chosen = default if text is None else [part.strip() for part in text.split(",")]
     for name in chosen:
-        if name not in WRITERS:
-            raise UserError(f"--format {name!r} is unknown: any of {','.join(WRITERS)}")
+        if name not in WRITERS and name not in BINARY_WRITERS:
+            raise UserError(f"--format {name!r} is unknown: any of {','.join((*WRITERS, *BINARY_WRITERS))}")
+        if name in BINARY_WRITERS and not to_files:
+            raise UserError(f"--format {name} is a file of bytes: say where with --output FOLDER")
     return list(dict.fromkeys(chosen))
 
 
@@ -127,7 +129,8 @@ def print_sheets(sheets: list[Sheet], formats: list[str], details: bool = False)
             elif name == "terminal":
                 sys.stdout.write(terminal.plain(sheet, details))
             else:
-                sys.stdout.write(csv.write(sheet, header=number == 0) if name == "csv" else WRITERS[name](sheet))
+                text = WRITERS[name](sheet)
+                sys.stdout.write(text if number == 0 or name not in ONE_HEADER else text.partition("\n")[2])
 
 
 def write_files(sheets: list[Sheet], formats: list[str], folder: Path) -> None:
@@ -137,7 +140,10 @@ def write_files(sheets: list[Sheet], formats: list[str], folder: Path) -> None:
         for sheet in sheets:
             for name in formats:
                 path = folder / (sheet.slug + SUFFIXES[name])
-                path.write_text(WRITERS[name](sheet), encoding="utf-8")
+                if name in BINARY_WRITERS:
+                    path.write_bytes(BINARY_WRITERS[name](sheet))
+                else:
+                    path.write_text(WRITERS[name](sheet), encoding="utf-8")
                 print(path)
     except OSError as error:
         raise UserError(f"--output {folder}: cannot write there ({error.strerror or error})") from None

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 from pydantic import ValidationError
@@ -56,6 +56,10 @@ class Records:
     problems: tuple[str, ...]
     source: str
     """Where they are from, as a caption says it."""
+    whole: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The records themselves by id, where they were asked for: with histories, cycles and layers."""
+    failures: tuple[dict[str, Any], ...] = ()
+    """Of a live store: the latest failure of every cell that failed and has no record."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +123,36 @@ def of_seeds(frame: pd.DataFrame, axes: Axes) -> pd.DataFrame:
     return frame if axes.other_seeds else frame[frame["seed"].isin(axes.seeds)]
 
 
+def with_dense(records: Records, axes: Axes, problem: str | None = None) -> Records | None:
+    """The sweep's records with the dense runs of their problems; None if there are none (on `problem`)."""
+    cells = of_sweep(records.frame, axes)
+    if problem is not None:
+        cells = cells[cells["problem"] == problem]
+    if cells.empty:
+        return None
+    frame = records.frame[records.frame["identity"].isin(cells["identity"].unique())]
+    return replace(records, frame=frame[(frame["method"] == "dense") | frame.index.isin(cells.index)])
+
+
+class Source(Protocol):
+    """Where records come from: a results folder, or Weights & Biases."""
+
+    @property
+    def label(self) -> str:
+        """What a message calls it."""
+
+    def of_sweep(self, axes: Axes, problem: str | None = None) -> Records | None: ...
+
+    def problems(self, axes: Axes) -> tuple[str, ...]: ...
+
+
 class Results:
     """A place with records: a results folder (runs/ and reference/ in it), a live store, or reference files."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, whole: bool = False):
+        """`whole`: keep the records themselves too, which takes some 10 kB each."""
         self.path = path
+        self.whole = whole
         self.live: Path | None = path if (path / "records").is_dir() else path / "runs"
         self.files: list[Path] = []
         if path.is_file():
@@ -136,6 +165,10 @@ class Results:
                     "a store (with records/ in it), a folder of .jsonl files or one such file"
                 )
 
+    @property
+    def label(self) -> str:
+        return str(self.path)
+
     def of_sweep(self, axes: Axes, problem: str | None = None) -> Records | None:
         """The sweep's records with the dense runs of their problems: live ones if there are any, else reference runs.
 
@@ -143,13 +176,9 @@ class Results:
         """
         passed: tuple[str, ...] = ()
         for records in self._candidates(axes.name):
-            cells = of_sweep(records.frame, axes)
-            if problem is not None:
-                cells = cells[cells["problem"] == problem]
-            if not cells.empty:
-                frame = records.frame[records.frame["identity"].isin(cells["identity"].unique())]
-                kept = frame[(frame["method"] == "dense") | frame.index.isin(cells.index)]
-                return Records(kept, records.recipes, passed + records.problems, records.source)
+            found = with_dense(records, axes, problem)
+            if found is not None:
+                return replace(found, problems=passed + records.problems)
             passed += records.problems
         return None
 
@@ -166,29 +195,35 @@ class Results:
         if self.live is None:
             return read([])
         store = Store(self.live)
-        return _collect(store.records(), store.problems, f"live store {self.live}")
+        found = _collect(store.records(), store.problems, f"live store {self.live}", self.whole)
+        return replace(found, failures=tuple(store.failures())) if self.whole else found
 
     def _reference(self, name: str) -> Records:
         files = [file for file in self.files if file.parent.name != "reference" or file.name.startswith(f"{name}-")]
         problems: list[str] = []
         records = (record for file in files for record in read_compact(file, problems))
         label = str(files[0]) if len(files) == 1 else f"{len(files)} files in {self.path}"
-        return _collect(records, problems, f"reference runs {label}")
+        return _collect(records, problems, f"reference runs {label}", self.whole)
 
 
-def read(records: Iterable[dict[str, Any]], source: str = "") -> Records:
-    """Records that are already at hand, such as those of a test."""
-    return _collect(records, [], source)
+def read(
+    records: Iterable[dict[str, Any]], source: str = "", whole: bool = False, problems: Sequence[str] = ()
+) -> Records:
+    """Records that are already at hand, such as those of a test, and what was not usable of where they are from."""
+    return _collect(records, list(problems), source, whole)
 
 
-def _collect(records: Iterable[dict[str, Any]], problems: list[str], source: str) -> Records:
+def _collect(records: Iterable[dict[str, Any]], problems: list[str], source: str, whole: bool) -> Records:
     """`problems` may grow while `records` is read. Of two records of one cell the first counts."""
     reader = _Reader()
     rows = []
+    kept: dict[str, dict[str, Any]] = {}
     try:
         for record in records:
             try:
                 rows.append(reader.row(record))
+                if whole:
+                    kept.setdefault(str(record["id"]), record)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 problems.append(f"{source}: record {record.get('id')!r} cannot be used: {_reason(error)}")
     except OSError as error:
@@ -196,7 +231,7 @@ def _collect(records: Iterable[dict[str, Any]], problems: list[str], source: str
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     again = frame.duplicated(["identity", *CELL, "seed"])
     problems += [f"{source}: cell {cell} has more than one record; the first one counts" for cell in frame["id"][again]]
-    return Records(frame[~again].reset_index(drop=True), reader.recipes, tuple(problems), source)
+    return Records(frame[~again].reset_index(drop=True), reader.recipes, tuple(problems), source, kept)
 
 
 def _reason(error: Exception) -> str:

@@ -88,6 +88,24 @@ def beyond_p(differences: ArrayLike, margin: float) -> float:
     return float(min(1.0, 2 * min(above, below)))
 
 
+def above_p(differences: ArrayLike, bound: float) -> float:
+    """One-sided p value of the paired t-test for a mean difference above `bound`; NaN below MIN_SEEDS.
+
+    Differences that are all equal are above (p = 0) or not (p = 1), as in `equivalence_p`.
+    """
+    values = _finite(differences)
+    if len(values) < MIN_SEEDS:
+        return math.nan
+    if _is_constant(values):
+        return 0.0 if values[0] > bound else 1.0
+    return float(stats.ttest_1samp(values, bound, alternative="greater").pvalue)
+
+
+def below_p(differences: ArrayLike, bound: float) -> float:
+    """As `above_p`, for a mean difference below `bound`."""
+    return above_p(-np.asarray(differences, dtype=float), -bound)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjusted p values, in the given order; NaN stays NaN and counts as a comparison.
 

@@ -5,9 +5,8 @@ Sweeps of your own that vary schedules, sparsities and budgets of one method are
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources import files
 from typing import cast
 
@@ -15,51 +14,15 @@ import pandas as pd
 
 from analysis import captions
 from analysis.claims import Evidence, Key, budget_words, per_cent
-from analysis.records import Axes, Records, of_seeds, of_sweep
-from analysis.statistics import rank_correlation
-from analysis.tables import Column, Entry, Row, Table, TextRow, entry, ranked, winners
-from benchmark.cells import Problem
-
-PUBLISHED_SCHEDULES = ("FT", "LRW", "SLR", "CLR", "LLR", "ALLR")
-REMARKS = {"collapsed": "collapsed", "missed_target": "missed the target sparsity"}
-"""Statuses of a record, other than "ok", in words."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """The records of the sweep on one recipe. Tables never mix recipes."""
-
-    recipe: Problem
-    axes: Axes
-    cells: pd.DataFrame
-    dense: pd.DataFrame
-    source: str
-    problems: int
-    """How many records of the source could not be used."""
-
-    @property
-    def expected(self) -> int:
-        """Seeds of a complete entry: those of the sweep's file, or as many as were run."""
-        own = self.cells["seed"].nunique() if self.axes.other_seeds else 0
-        return max(len(self.axes.seeds), own)
+from analysis.claims_table1 import SCHEDULES
+from analysis.groups import Group, accuracy_entry
+from analysis.records import Axes
+from analysis.tables import Column, Entry, Row, Table, agreement, ranked
 
 
 def fits(axes: Axes) -> bool:
     """Whether the sweep varies what this table shows: one method that retrains, with one setting."""
     return len(axes.methods) == 1 and len(axes.hyperparameters) == 1 and "" not in axes.schedules + axes.budgets
-
-
-def groups(records: Records, axes: Axes, problem: str | None = None) -> list[Group]:
-    """One group a recipe, in the order of their names."""
-    cells = of_sweep(records.frame, axes)
-    dense = of_seeds(records.frame[records.frame["method"] == "dense"], axes)
-    found = []
-    for identity, own in cells.groupby("identity", sort=False):
-        recipe = records.recipes[str(identity)]
-        if problem in (None, recipe.name):
-            of_recipe = dense[dense["identity"] == identity]
-            found.append(Group(recipe, axes, own, of_recipe, records.source, len(records.problems)))
-    return sorted(found, key=lambda group: (group.recipe.name, group.recipe.identity))
 
 
 def measured(group: Group) -> Table:
@@ -68,14 +31,14 @@ def measured(group: Group) -> Table:
     axes = group.axes
     keys = [(sparsity, budget) for sparsity in axes.sparsities for budget in axes.budgets]
     rows = tuple(
-        Row(name, tuple(_entry(by_cell.get((name, *key)), group.expected) for key in keys)) for name in axes.schedules
+        Row(name, tuple(accuracy_entry(by_cell.get((name, *key)), group.expected) for key in keys))
+        for name in axes.schedules
     )
     entries = [entry for row in rows for entry in row.entries]
     missing = sum(entry.n == 0 for entry in entries)
     partial = sum(entry.is_partial for entry in entries) - missing
     what = "Test accuracy of the final epoch in per cent"
     seeds = sorted(group.cells["seed"].unique())
-    every = pd.concat([group.dense, group.cells])
     return ranked(
         Table(
             "measured",
@@ -86,8 +49,8 @@ def measured(group: Group) -> Table:
             caption=(
                 captions.statistic(what, seeds, group.expected, partial, missing, len(entries)),
                 captions.problem(group.recipe),
-                captions.dense(every),
-                captions.provenance(every, group.source, group.problems),
+                captions.dense(group.every),
+                captions.provenance(group.every, group.source, group.problems),
             ),
         )
     )
@@ -97,7 +60,7 @@ def published(ours: Table, axes: Axes) -> Table:
     """The paper's Table 1 over the columns of `ours`, and under each column how far the two agree."""
     numbers = published_numbers()
     keys = [(sparsity, budget) for sparsity in axes.sparsities for budget in axes.budgets]
-    names = [name for name in axes.schedules if name in PUBLISHED_SCHEDULES]
+    names = [name for name in axes.schedules if name in SCHEDULES]
     rows = tuple(Row(name, tuple(_published_entry(numbers.get((name, *key))) for key in keys)) for name in names)
     table = ranked(
         Table(
@@ -113,7 +76,7 @@ def published(ours: Table, axes: Axes) -> Table:
             ),
         )
     )
-    return replace(table, footer=_agreement(ours, table))
+    return replace(table, footer=agreement(ours, table))
 
 
 def has_published(axes: Axes) -> bool:
@@ -124,7 +87,7 @@ def has_published(axes: Axes) -> bool:
 
 def has_claims(axes: Axes) -> bool:
     """Whether the sweep has all schedules that the paper's claims are about."""
-    return set(PUBLISHED_SCHEDULES) <= set(axes.schedules)
+    return set(SCHEDULES) <= set(axes.schedules)
 
 
 def evidence(group: Group) -> Evidence:
@@ -133,7 +96,7 @@ def evidence(group: Group) -> Evidence:
     by_cell = {key: part.set_index("seed") for key, part in _by_cell(usable).items()}
     return Evidence(
         {key: part["final_test"] * 100 for key, part in by_cell.items()},
-        PUBLISHED_SCHEDULES,
+        group.axes.schedules,
         group.axes.sparsities,
         group.axes.budgets,
         {key: mean for key, (mean, _) in published_numbers().items()},
@@ -162,42 +125,6 @@ def _columns(axes: Axes) -> tuple[Column, ...]:
     )
 
 
-def _entry(runs: pd.DataFrame | None, expected: int) -> Entry:
-    if runs is None:
-        return entry([], expected)
-    flags = [
-        f"{(runs['status'] == status).sum()} of {len(runs)} runs {words}"
-        for status, words in REMARKS.items()
-        if (runs["status"] == status).any()
-    ]
-    unusable = int(runs["final_test"].isna().sum())
-    if unusable:
-        flags.append(f"{unusable} of {len(runs)} runs recorded no test accuracy")
-    return entry(list(runs["final_test"].dropna() * 100), expected, tuple(flags))
-
-
 def _published_entry(numbers: tuple[float, float] | None) -> Entry:
     mean, std = numbers or (None, None)
     return Entry(mean, std, n=None)
-
-
-def _agreement(ours: Table, theirs: Table) -> tuple[TextRow, ...]:
-    correlations, here, agrees = [], [], []
-    for index in range(len(theirs.columns)):
-        own_means = {row.label: row.entries[index].mean for row in ours.rows}
-        value, _ = rank_correlation(
-            [own_means[row.label] for row in theirs.rows], [row.entries[index].mean for row in theirs.rows]
-        )
-        correlations.append("–" if math.isnan(value) else f"{value:+.2f}")
-        own, other = winners(ours, index), winners(theirs, index)
-        here.append(_names(own))
-        agrees.append("–" if not own or not other else "yes" if set(own) & set(other) else "no")
-    return (
-        TextRow("rank correlation", tuple(correlations)),
-        TextRow("winner here", tuple(here)),
-        TextRow("winner agrees", tuple(agrees)),
-    )
-
-
-def _names(labels: Sequence[str]) -> str:
-    return ", ".join(labels) if labels else "–"

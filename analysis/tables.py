@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
+from analysis.statistics import rank_correlation
+
 MARKED_RANKS = 3
 """How many of a column's best entries are marked."""
 
@@ -39,6 +41,8 @@ class Entry:
     rank: int | None = None
     flags: tuple[str, ...] = ()
     """What a reader must know about the runs behind it, such as "1 of 3 runs collapsed"."""
+    runs: tuple[str, ...] = ()
+    """Ids of the records behind it."""
 
     @property
     def is_partial(self) -> bool:
@@ -105,12 +109,14 @@ class Table:
         )
 
 
-def entry(values: Sequence[float], expected: int, flags: tuple[str, ...] = ()) -> Entry:
+def entry(
+    values: Sequence[float], expected: int | None, flags: tuple[str, ...] = (), runs: tuple[str, ...] = ()
+) -> Entry:
     """Mean and sample standard deviation (ddof = 1) of one value a seed; no deviation of fewer than two."""
     if not len(values):
-        return Entry(None, None, 0, expected, flags=flags)
+        return Entry(None, None, 0, expected, flags=flags, runs=runs)
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Entry(float(np.mean(values)), std, len(values), expected, flags=flags)
+    return Entry(float(np.mean(values)), std, len(values), expected, flags=flags, runs=runs)
 
 
 def ranks(means: Sequence[float | None], decimals: int) -> list[int | None]:
@@ -136,3 +142,28 @@ def ranked(table: Table) -> Table:
 def winners(table: Table, index: int) -> tuple[str, ...]:
     """Labels of the rows that share rank 1 in column `index`; none in a column without entries."""
     return tuple(row.label for row in table.rows if row.entries[index].rank == 1)
+
+
+def agreement(ours: Table, theirs: Table) -> tuple[TextRow, ...]:
+    """How far two tables of the same columns agree in each ranked one, over the rows of `theirs`: a footer for it."""
+    correlations: list[str] = []
+    here: list[str] = []
+    agrees: list[str] = []
+    for index, column in enumerate(theirs.columns):
+        if not column.ranked:
+            for words in (correlations, here, agrees):
+                words.append("")
+            continue
+        own_means = {row.label: row.entries[index].mean for row in ours.rows}
+        value, _ = rank_correlation(
+            [own_means[row.label] for row in theirs.rows], [row.entries[index].mean for row in theirs.rows]
+        )
+        correlations.append("–" if math.isnan(value) else f"{value:+.2f}")
+        own, other = winners(ours, index), winners(theirs, index)
+        here.append(", ".join(own) or "–")
+        agrees.append("–" if not own or not other else "yes" if set(own) & set(other) else "no")
+    return (
+        TextRow("rank correlation", tuple(correlations)),
+        TextRow("winner here", tuple(here)),
+        TextRow("winner agrees", tuple(agrees)),
+    )

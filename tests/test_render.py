@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,9 +17,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from analysis.claims import Comparison, Finding
-from analysis.render import WRITERS, Sheet, csv, html, latex, markdown, terminal
+from analysis.comparisons import Pair
+from analysis.make_tables import print_sheets
+from analysis.render import BINARY_WRITERS, WRITERS, Sheet, csv, html, latex, markdown, terminal
 from analysis.statistics import Difference
 from analysis.tables import Column, Entry, Row, Table, TextRow, ranked
+from benchmark.errors import UserError
 
 NASTY = r"""<script>alert("x")</script> & 50 % #1 _under_ ^ ~ {a} $b$ \input{c} | *d* `e` [f](g) ünï 漢"""
 
@@ -53,6 +57,8 @@ def on_terminal(width: int, **options) -> str:
 
 # In every format
 
+TABLE_FORMATS = [name for name in WRITERS if name != "records"]
+
 FIRST_THREE = {
     "terminal": ("97.41 ±0.33 #1", "96.50 ±0.33 #2", "95.25 ±0.33 #3", "94.00 ±0.33"),
     "markdown": ("**97.41 ± 0.33**", "<ins>96.50 ± 0.33</ins>", "*95.25 ± 0.33*", "94.00 ± 0.33"),
@@ -76,7 +82,7 @@ def test_the_best_three_of_a_column_are_marked_and_the_marks_explained(name):
     assert "the best three of a column" in written
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", TABLE_FORMATS)
 def test_missing_seeds_flags_captions_and_verdicts_are_in_every_format(name):
     written = WRITERS[name](sheet())
     if name == "csv":
@@ -98,11 +104,41 @@ def test_two_writings_are_the_same(name):
     assert WRITERS[name](sheet()) == WRITERS[name](sheet())
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", TABLE_FORMATS)
 def test_a_sheet_without_claims_has_no_heading_for_them(name):
     bare = Sheet("s", "table1", "fake", "0", (table(),))
     assert not re.search(r"paper.{1,6}s claims|,claims,", WRITERS[name](bare))
     assert re.search(r"paper.{1,6}s claims|,claims,", WRITERS[name](sheet()))
+
+
+@pytest.mark.parametrize("name", TABLE_FORMATS)
+def test_compared_rows_are_in_every_format_with_their_test_named(name):
+    pairs = (Pair("first", "FT", Difference(5, 1.25, 0.5, 2.0, 0.01), 0.02, 0.91),)
+    written = " ".join(WRITERS[name](replace(sheet(), pairs=pairs)).split())
+    if name == "csv":
+        assert "first - FT" in written
+        assert "0.91" in written
+    else:
+        assert "1 of 1 pairs differ clearly: first over FT" in written
+        assert "Holm-corrected" in written
+        assert ("0.91" in written) == (name != "latex")
+    assert "Rows compared" not in WRITERS[name](sheet())
+
+
+def test_pairs_of_few_seeds_are_undecided():
+    pairs = (Pair("first", "FT", Difference(4, 1.25, 0.5, 2.0, 0.01), float("nan"), 0.91),)
+    assert "All 1 pairs are undecided: at most 4 seeds" in terminal.plain(replace(sheet(), pairs=pairs))
+
+
+def test_records_are_one_row_each_in_csv_and_parquet():
+    given = replace(sheet(), records=pd.DataFrame({"id": ["a", "b"], "final_test": [0.5, float("nan")]}))
+    assert WRITERS["records"](given).splitlines() == ["id,final_test", "a,0.5", "b,"]
+    try:
+        written = BINARY_WRITERS["parquet"](given)
+    except UserError as error:
+        assert "pip install pyarrow" in str(error)  # noqa: PT017
+        pytest.skip("pyarrow is not installed: parquet was refused with a line that says so")
+    pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(written)), given.records)
 
 
 # Terminal
@@ -249,7 +285,8 @@ def test_csv_reads_back_with_unrounded_numbers_ranks_and_values_as_they_were():
     assert set(rows["recipe"]) == {"0123456789ab"}
 
 
-def test_csv_of_several_sheets_has_one_header():
-    both = csv.write(sheet()) + csv.write(sheet(), header=False)
+def test_csv_of_several_sheets_has_one_header(capsys):
+    print_sheets([sheet(), sheet()], ["csv"])
+    both = capsys.readouterr().out
     assert both.count("sweep,problem") == 1
     assert len(pd.read_csv(io.StringIO(both))) == 2 * len(pd.read_csv(io.StringIO(csv.write(sheet()))))

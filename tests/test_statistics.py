@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.statistics import (
+    above_p,
+    below_p,
     beyond_p,
     equivalence_p,
     holm,
@@ -117,3 +119,11 @@ runs = st.lists(st.integers(0, 5).map(float), min_size=1, max_size=6)
 def test_improvement_and_its_opposite_add_up_to_one(columns):
     opposite = [(b, a) for a, b in columns]
     assert probability_of_improvement(columns) + probability_of_improvement(opposite) == pytest.approx(1.0)
+
+
+def test_one_sided_tests_take_their_side():
+    inside = [0.4, 0.5, 0.6]
+    assert above_p(inside, 0.0) < 0.05 < above_p(inside, 0.5)
+    assert below_p(inside, 1.0) < 0.05 < below_p(inside, 0.5)
+    assert (above_p([0.0] * 3, -1.0), below_p([0.0] * 3, -1.0)) == (0.0, 1.0)
+    assert math.isnan(above_p(inside[:2], 0.0))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import records, table1
+from analysis import groups, records, table1
 from analysis.make_tables import app as make_tables_app
 from analysis.tables import Column, Entry, Row, Table, TextRow, entry, ranked, ranks, winners
 from benchmark.cells import Cell, Problem
@@ -27,7 +27,7 @@ AXES = records.sweep_axes("table1")
 
 
 def groups_of(given, problem=None):
-    return table1.groups(records.read(given, "tests"), AXES, problem)
+    return groups.groups(records.read(given, "tests"), AXES, problem)
 
 
 def measured(given) -> Table:
@@ -204,7 +204,7 @@ def test_a_record_without_what_the_table_needs_is_named(damage):
     assert len(found.frame) == len(given) - 1
     assert len(found.problems) == 1
     assert given[-1]["id"] in found.problems[0]
-    (group,) = table1.groups(found, AXES)
+    (group,) = groups.groups(found, AXES)
     assert "1 record there could not be used" in " ".join(table1.measured(group).caption)
 
 
@@ -378,7 +378,7 @@ def test_the_command_writes_every_format_into_a_folder(tmp_path: Path, make_tabl
     assert done.returncode == 0, done.stderr
     written = {path.suffix for path in (tmp_path / "made" / "here").iterdir()}
     assert written == {".txt", ".md", ".tex", ".html", ".csv"}
-    assert len(done.stdout.splitlines()) == 5
+    assert len(done.stdout.splitlines()) == 6
 
 
 def test_formats_can_be_chosen(tmp_path: Path, make_tables):
@@ -431,6 +431,7 @@ def test_a_sweep_that_the_paper_has_nothing_of_gets_its_table_alone(tmp_path: Pa
 
 def test_a_sweep_without_a_layout_gets_one_line(tmp_path: Path, make_tables):
     sweep = tmp_path / "mine.yaml"
+    fill(tmp_path / "runs", table1_records(by_rank, seeds=(0,)))
     sweep.write_text(OWN_SWEEP.format(schedule="ALLR") + "    hyperparameters: {cycles: [1, 2]}\n")
     assert_one_line_refusal(make_tables(str(sweep)), "mine", "no table")
 

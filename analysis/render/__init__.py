@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from analysis.render import csv, html, latex, markdown, terminal
+from analysis.render import csv, html, latex, markdown, records, terminal
 from analysis.render.sheet import Sheet
 
-SUFFIXES: dict[str, str] = {"terminal": ".txt", "markdown": ".md", "latex": ".tex", "html": ".html", "csv": ".csv"}
+SUFFIXES: dict[str, str] = {
+    "terminal": ".txt",
+    "markdown": ".md",
+    "latex": ".tex",
+    "html": ".html",
+    "csv": ".csv",
+    "records": ".records.csv",
+    "parquet": ".parquet",
+}
 
 WRITERS: dict[str, Callable[[Sheet], str]] = {
     "terminal": terminal.plain,
@@ -15,7 +23,10 @@ WRITERS: dict[str, Callable[[Sheet], str]] = {
     "latex": latex.write,
     "html": html.write,
     "csv": csv.write,
+    "records": records.write_csv,
 }
 """What goes into files; `terminal.show` prints to a terminal with its colours and width."""
 
-__all__ = ["SUFFIXES", "WRITERS", "Sheet", "csv", "terminal"]
+BINARY_WRITERS: dict[str, Callable[[Sheet], bytes]] = {"parquet": records.write_parquet}
+
+__all__ = ["BINARY_WRITERS", "SUFFIXES", "WRITERS", "Sheet", "csv", "terminal"]

@@ -1,7 +1,8 @@
 """One row per entry, row of words, comparison or sentence: for spreadsheets and scripts.
 
 Means and deviations are in the unit of their column, unrounded. In the table "claims" `mean` is a difference in
-accuracy points with its interval `low` to `high`, `p` is Holm-corrected and `text` the verdict of the claim.
+accuracy points with its interval `low` to `high`, `p` is Holm-corrected and `text` the verdict of the claim;
+so it is in "pairs", where `text` is the row that is clearly ahead.
 """
 
 from __future__ import annotations
@@ -19,13 +20,11 @@ FIELDS = (
 )
 
 
-def write(sheet: Sheet, header: bool = True) -> str:
-    """`header` False: to append to another sheet."""
+def write(sheet: Sheet) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
-    if header:
-        writer.writeheader()
-    for row in (*_tables(sheet), *_claims(sheet)):
+    writer.writeheader()
+    for row in (*_tables(sheet), *_claims(sheet), *_pairs(sheet)):
         writer.writerow({"sweep": sheet.sweep, "problem": sheet.problem, "recipe": sheet.recipe, **row})
     return stream.getvalue()
 
@@ -58,6 +57,20 @@ def _claims(sheet: Sheet) -> Iterator[dict[str, object]]:
                 **{"mean": _number(difference.mean), "low": _number(difference.low), "high": _number(difference.high)},
                 **{"p": _number(comparison.p), "n": difference.n},
             }
+
+
+def _pairs(sheet: Sheet) -> Iterator[dict[str, object]]:
+    for pair in sheet.pairs:
+        difference = pair.difference
+        yield {
+            **{"table": "pairs", "row": f"{pair.first} - {pair.second}", "column": "mean of the columns"},
+            **{"mean": _number(difference.mean), "low": _number(difference.low), "high": _number(difference.high)},
+            **{"p": _number(pair.p), "n": difference.n, "text": pair.ahead},
+        }
+        yield {
+            **{"table": "pairs", "row": f"{pair.first} - {pair.second}", "column": "probability of improvement"},
+            **{"mean": _number(pair.improvement)},
+        }
 
 
 def _number(value: float | None) -> str:

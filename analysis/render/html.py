@@ -10,10 +10,14 @@ from analysis.render.sheet import (
     CLAIMS_CAPTION,
     CLAIMS_TITLE,
     COMPARISON_HEADINGS,
+    PAIR_HEADINGS,
+    PAIRS_TITLE,
     Sheet,
     comparison_words,
     legend,
     notes,
+    pair_words,
+    pairs_caption,
     words,
 )
 from analysis.tables import Column, Entry, Table
@@ -47,7 +51,7 @@ th.first, td.first { padding-left: 1.2rem }
   body { max-width: none; margin: 0 }
   table { font-size: .7em }
   section { break-inside: avoid-page }
-  #claims { break-inside: auto }
+  section.long { break-inside: auto }
   details { display: none }
 }
 """
@@ -55,7 +59,7 @@ th.first, td.first { padding-left: 1.2rem }
 
 def write(sheet: Sheet) -> str:
     title = escape(f"{sheet.sweep}, {sheet.problem}")
-    body = "".join(_table(table) for table in sheet.tables) + _claims(sheet)
+    body = sections(sheet)
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{STYLE}</style>\n</head>\n'
@@ -63,7 +67,14 @@ def write(sheet: Sheet) -> str:
     )
 
 
-def _table(table: Table) -> str:
+def sections(sheet: Sheet, prefix: str = "") -> str:
+    """The sheet without the page around it. `prefix` keeps the anchors of several sheets on a page apart."""
+    return (
+        "".join(table_section(table, prefix) for table in sheet.tables) + _claims(sheet, prefix) + _pairs(sheet, prefix)
+    )
+
+
+def table_section(table: Table, prefix: str = "") -> str:
     firsts = _first_columns(table)
     groups = "".join(
         f'<th scope="colgroup" colspan="{span}">{_unbroken(group)}</th>' if group else f'<td colspan="{span}"></td>'
@@ -80,7 +91,7 @@ def _table(table: Table) -> str:
     footer = "".join(_words_row(row.label, row.cells) for row in table.footer)
     caption = "".join(f"<p>{escape(text)}</p>" for text in (*notes(table), *table.caption, legend(LEGEND)))
     return (
-        f'<section id="{escape(table.key)}">\n<h2>{escape(table.title)}</h2>\n<div class="wide"><table>\n'
+        f'<section id="{escape(prefix + table.key)}">\n<h2>{escape(table.title)}</h2>\n<div class="wide"><table>\n'
         f'<thead>\n<tr><td></td>{groups}</tr>\n<tr><th scope="col">{escape(table.stub)}</th>{labels}</tr>\n</thead>\n'
         f"<tbody>\n{rows}</tbody>\n{f'<tfoot>{footer}</tfoot>' if footer else ''}\n</table></div>\n"
         f'<div class="caption">{caption}</div>\n</section>\n'
@@ -114,30 +125,46 @@ def _cell(entry: Entry, column: Column, first: bool) -> str:
     hover += [f"n = {entry.n}"] if entry.n is not None else []
     title = f' title="{escape("; ".join([*hover, *entry.flags]))}"' if hover or entry.flags else ""
     suffix = f'<span class="count">{escape(said.suffix)}</span>' if said.suffix else ""
-    return f'<td{names}{title}><span class="number">{escape(number)}</span>{suffix}</td>'
+    runs = f' data-runs="{escape(" ".join(entry.runs))}"' if entry.runs else ""
+    return f'<td{names}{title}{runs}><span class="number">{escape(number)}</span>{suffix}</td>'
 
 
-def _claims(sheet: Sheet) -> str:
+def _claims(sheet: Sheet, prefix: str) -> str:
     if not sheet.findings:
         return ""
     items = "".join(map(_finding, sheet.findings))
     return (
-        f'<section id="claims">\n<h2>{escape(CLAIMS_TITLE)}</h2>\n{items}'
+        f'<section id="{escape(prefix)}claims" class="long">\n<h2>{escape(CLAIMS_TITLE)}</h2>\n{items}'
         f'<div class="caption"><p>{escape(CLAIMS_CAPTION)}</p></div>\n</section>\n'
     )
 
 
+def _pairs(sheet: Sheet, prefix: str) -> str:
+    if not sheet.pairs:
+        return ""
+    table = _folded(f"{len(sheet.pairs)} pairs", PAIR_HEADINGS, list(map(pair_words, sheet.pairs)))
+    return (
+        f'<section id="{escape(prefix)}pairs" class="long">\n<h2>{escape(PAIRS_TITLE)}</h2>\n'
+        f"<p>{escape(pairs_caption(sheet.pairs))}</p>\n{table}</section>\n"
+    )
+
+
 def _finding(finding: Finding) -> str:
-    headings = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in COMPARISON_HEADINGS)
-    rows = ""
-    for comparison in finding.comparisons:
-        label, *cells = comparison_words(comparison)
-        rows += (
-            f'<tr><th scope="row">{escape(label)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>\n'
-        )
+    rows = list(map(comparison_words, finding.comparisons))
     return (
         f'<p><span class="verdict {finding.verdict.replace(" ", "-")}">{escape(finding.verdict)}</span>: '
         f"{escape(finding.statement)}.<br>{escape(finding.figures)}. Test: {escape(finding.method)}.</p>\n"
-        f'<details><summary>{len(finding.comparisons)} comparisons</summary><div class="wide"><table>\n'
-        f"<thead><tr>{headings}</tr></thead>\n<tbody>\n{rows}</tbody></table></div></details>\n"
+        + _folded(f"{len(rows)} comparisons", COMPARISON_HEADINGS, rows)
+    )
+
+
+def _folded(summary: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    heads = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
+    body = "".join(
+        f'<tr><th scope="row">{escape(label)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>\n'
+        for label, *cells in rows
+    )
+    return (
+        f'<details><summary>{escape(summary)}</summary><div class="wide"><table>\n'
+        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}</tbody></table></div></details>\n"
     )

@@ -6,7 +6,18 @@ import re
 import unicodedata
 
 from analysis.claims import Finding
-from analysis.render.sheet import CLAIMS_CAPTION, CLAIMS_TITLE, FLAG, MISSING, Sheet, legend, notes, words
+from analysis.render.sheet import (
+    CLAIMS_CAPTION,
+    CLAIMS_TITLE,
+    FLAG,
+    MISSING,
+    PAIRS_TITLE,
+    Sheet,
+    legend,
+    notes,
+    pairs_caption,
+    words,
+)
 from analysis.tables import Column, Entry, Table
 
 MARKS = {1: r"\textbf{%s}", 2: r"\underline{%s}", 3: r"\textit{%s}"}
@@ -45,7 +56,11 @@ TAIL = r"""% End mark.
 
 
 def write(sheet: Sheet) -> str:
-    return HEAD + "\n".join(part for part in [*(_table(table, sheet) for table in sheet.tables), _claims(sheet)]) + TAIL
+    return (
+        HEAD
+        + "\n".join(part for part in [*(_table(table, sheet) for table in sheet.tables), _claims(sheet), _pairs(sheet)])
+        + TAIL
+    )
 
 
 def escape(text: str) -> str:
@@ -109,6 +124,11 @@ def _claims(sheet: Sheet) -> str:
         f"\\section*{{{escape(CLAIMS_TITLE)}}}\n\\begin{{description}}\n{items}\\end{{description}}\n"
         f"{escape(CLAIMS_CAPTION)}\n"
     )
+
+
+def _pairs(sheet: Sheet) -> str:
+    """The sentence alone: in a paper a list of all pairs helps nobody."""
+    return f"\\section*{{{escape(PAIRS_TITLE)}}}\n{escape(pairs_caption(sheet.pairs))}\n" if sheet.pairs else ""
 
 
 def _finding(finding: Finding) -> str:

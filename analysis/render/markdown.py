@@ -10,10 +10,14 @@ from analysis.render.sheet import (
     CLAIMS_CAPTION,
     CLAIMS_TITLE,
     COMPARISON_HEADINGS,
+    PAIR_HEADINGS,
+    PAIRS_TITLE,
     Sheet,
     comparison_words,
     legend,
     notes,
+    pair_words,
+    pairs_caption,
     words,
 )
 from analysis.tables import Column, Entry, Table
@@ -26,6 +30,10 @@ def write(sheet: Sheet) -> str:
     parts = [_table(table) for table in sheet.tables]
     if sheet.findings:
         parts.append(f"### {CLAIMS_TITLE}\n\n{''.join(map(_finding, sheet.findings))}\n{escape(CLAIMS_CAPTION)}\n")
+    if sheet.pairs:
+        rows = [[escape(cell) for cell in pair_words(pair)] for pair in sheet.pairs]
+        table = _folded(f"{len(rows)} pairs", PAIR_HEADINGS, rows)
+        parts.append(f"### {PAIRS_TITLE}\n\n{escape(pairs_caption(sheet.pairs))}\n\n{table}")
     return "\n".join(parts)
 
 
@@ -66,6 +74,9 @@ def _finding(finding: Finding) -> str:
     rows = [[escape(cell) for cell in comparison_words(comparison)] for comparison in finding.comparisons]
     return (
         f"**{finding.verdict}**: {escape(finding.statement)}.<br>\n{escape(finding.figures)}. "
-        f"Test: {escape(finding.method)}.\n\n<details><summary>{len(rows)} comparisons</summary>\n\n"
-        f"{_grid(COMPARISON_HEADINGS, rows)}\n</details>\n\n"
+        f"Test: {escape(finding.method)}.\n\n{_folded(f'{len(rows)} comparisons', COMPARISON_HEADINGS, rows)}\n"
     )
+
+
+def _folded(summary: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return f"<details><summary>{summary}</summary>\n\n{_grid(headings, rows)}\n</details>\n"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import pandas as pd
 
 from analysis.claims import Comparison, Finding, p_words
-from analysis.statistics import ALPHA, CONFIDENCE, MIN_SEEDS
+from analysis.comparisons import TESTED_SEEDS, Pair, summary
+from analysis.statistics import ALPHA, CONFIDENCE, MIN_SEEDS, Difference
 from analysis.tables import MARKED_RANKS, Column, Entry, Table
 
 MISSING = "–"
@@ -26,6 +29,10 @@ class Sheet:
     recipe: str
     tables: tuple[Table, ...]
     findings: tuple[Finding, ...] = ()
+    pairs: tuple[Pair, ...] = ()
+    """The rows of the first table compared."""
+    records: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
+    """What the sheet was made of, for exports: columns as in analysis.records."""
 
 
 @dataclass(frozen=True)
@@ -82,15 +89,44 @@ COMPARISON_HEADINGS = ("comparison", "difference", f"{CONFIDENCE:.0%} interval",
 def comparison_words(comparison: Comparison) -> tuple[str, ...]:
     """Cells under COMPARISON_HEADINGS."""
     difference = comparison.difference
-    interval = f"{difference.low:+.2f} to {difference.high:+.2f}" if difference.tested else MISSING
     return (
         comparison.label,
         _signed(difference.mean),
-        interval,
-        MISSING if math.isnan(comparison.p) else p_words(comparison.p).removeprefix("p ").removeprefix("= "),
+        *_interval_and_p(difference, comparison.p),
         str(difference.n),
         _signed(comparison.published),
     )
+
+
+PAIRS_TITLE = "Rows compared"
+PAIR_HEADINGS = ("rows", "difference", f"{CONFIDENCE:.0%} interval", "p (Holm)", "n", "P(improvement)", "clearly ahead")
+
+
+def pairs_caption(pairs: Sequence[Pair]) -> str:
+    return (
+        f"{summary(tuple(pairs))}. Differences are in accuracy points, averaged over the columns and paired "
+        f"over seeds, with {CONFIDENCE:.0%} intervals of their own from {MIN_SEEDS} seeds up; from {TESTED_SEEDS} up a "
+        f"paired t-test at the {ALPHA:.0%} level, Holm-corrected over all pairs. P(improvement): probability that a "
+        "run of the first row beats one of the second, averaged over the columns (Mann-Whitney, as in rliable)."
+    )
+
+
+def pair_words(pair: Pair) -> tuple[str, ...]:
+    """Cells under PAIR_HEADINGS."""
+    difference = pair.difference
+    return (
+        f"{pair.first} - {pair.second}",
+        _signed(difference.mean),
+        *_interval_and_p(difference, pair.p),
+        str(difference.n),
+        MISSING if math.isnan(pair.improvement) else f"{pair.improvement:.2f}",
+        pair.ahead,
+    )
+
+
+def _interval_and_p(difference: Difference, p: float) -> tuple[str, str]:
+    interval = f"{difference.low:+.2f} to {difference.high:+.2f}" if difference.tested else MISSING
+    return interval, MISSING if math.isnan(p) else p_words(p).removeprefix("p ").removeprefix("= ")
 
 
 def _signed(value: float) -> str:

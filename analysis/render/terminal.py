@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
@@ -16,10 +17,14 @@ from analysis.render.sheet import (
     CLAIMS_CAPTION,
     CLAIMS_TITLE,
     COMPARISON_HEADINGS,
+    PAIR_HEADINGS,
+    PAIRS_TITLE,
     Sheet,
     comparison_words,
     legend,
     notes,
+    pair_words,
+    pairs_caption,
     words,
 )
 from analysis.tables import Column, Entry, Table
@@ -40,6 +45,12 @@ def show(sheet: Sheet, console: Console, details: bool = False) -> None:
             _show_finding(finding, console, details)
         console.print()
         console.print(_sentence(CLAIMS_CAPTION, console, 0, "dim"))
+        console.print()
+    if sheet.pairs:
+        console.print(Text(PAIRS_TITLE, style="bold"))
+        if details:
+            _show_grid(PAIR_HEADINGS, [pair_words(pair) for pair in sheet.pairs], console, 0)
+        console.print(_sentence(pairs_caption(sheet.pairs), console, 0, "dim"))
         console.print()
 
 
@@ -102,7 +113,11 @@ def _show_finding(finding: Finding, console: Console, details: bool) -> None:
     console.print(_sentence(verdict.append(f" {finding.statement}", style="default not bold"), console, 2))
     console.print(_sentence(f"{finding.figures}. Test: {finding.method}.", console, 13))
     if details:
-        drawn = RichTable(*COMPARISON_HEADINGS, box=box.SIMPLE_HEAD)
-        for comparison in finding.comparisons:
-            drawn.add_row(*(Text(cell) for cell in comparison_words(comparison)))
-        console.print(Padding(drawn, (0, 0, 0, 12)))
+        _show_grid(COMPARISON_HEADINGS, list(map(comparison_words, finding.comparisons)), console, 12)
+
+
+def _show_grid(headings: Sequence[str], rows: Sequence[Sequence[str]], console: Console, indent: int) -> None:
+    drawn = RichTable(*headings, box=box.SIMPLE_HEAD)
+    for row in rows:
+        drawn.add_row(*map(Text, row))
+    console.print(Padding(drawn, (0, 0, 0, indent)))

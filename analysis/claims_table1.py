@@ -1,0 +1,169 @@
+"""The paper's claims about Table 1, retraining schedules, each a small function from evidence to a verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis import statistics
+from analysis.claims import (
+    At,
+    Contrast,
+    Evidence,
+    Finding,
+    Verdict,
+    column_words,
+    compared,
+    directional,
+    figures_of,
+    improvement,
+    is_above,
+    is_below,
+    per_cent,
+    per_seed,
+    signs,
+    versus,
+    versus_on_average,
+)
+from analysis.statistics import ALPHA
+
+SCHEDULES = ("FT", "LRW", "SLR", "CLR", "LLR", "ALLR")
+"""Rows of the published table, which the claims are about."""
+LARGE = ("SLR", "CLR", "LLR", "ALLR")
+"""Schedules that start retraining at a large learning rate."""
+EQUIVALENCE_MARGIN = 0.05
+"""Accuracy points within which LRW and FT count as equal; the published rows agree to 0.01."""
+
+GAP = f"; the gap is the mean of {', '.join(LARGE)} minus FT, within a seed"
+OTHER_SPARSITIES = "; at 70 and 80 % the gaps of the paper's own means do not all shrink with budget"
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """Every claim of CLAIMS, in the paper's order."""
+    return tuple(claim(evidence) for claim in CLAIMS)
+
+
+def lrw_equals_ft(evidence: Evidence) -> Finding:
+    """Both retrain at the last dense learning rate as long as the budget fits into the dense run's last plateau."""
+    contrasts = [versus("LRW", "FT", sparsity, budget) for sparsity, budget in evidence.columns]
+    values = [per_seed(contrast, evidence) for contrast in contrasts]
+    inside = statistics.holm([statistics.equivalence_p(value, EQUIVALENCE_MARGIN) for value in values])
+    outside = statistics.holm([statistics.beyond_p(value, EQUIVALENCE_MARGIN) for value in values])
+    comparisons = compared(contrasts, values, inside, evidence)
+    equal = sum(p < ALPHA for p in inside)
+    verdict: Verdict = "undecided"
+    if any(p < ALPHA for p in outside):
+        verdict = "not held"
+    elif equal == len(inside):
+        verdict = "held"
+    counts = f"{equal} of {len(inside)} within ±{EQUIVALENCE_MARGIN} points"
+    return Finding(
+        "lrw-equals-ft",
+        "LRW equals FT at these budgets",
+        verdict,
+        "; ".join(figures_of(comparisons, counts) + _same_rates(evidence)),
+        f"two one-sided paired t-tests per column, equivalence within ±{EQUIVALENCE_MARGIN} points, Holm-corrected",
+        comparisons,
+    )
+
+
+def large_rates_beat_ft(evidence: Evidence) -> Finding:
+    sparsity = max(evidence.sparsities)
+    contrasts = [versus(name, "FT", sparsity, budget) for name in LARGE for budget in evidence.budgets]
+    statement = f"At {per_cent(sparsity)} sparsity every large-learning-rate schedule ({', '.join(LARGE)}) beats FT"
+    return directional("large-rates-beat-ft", statement, contrasts, evidence)
+
+
+def linear_on_top(evidence: Evidence) -> Finding:
+    """Averaged over the columns: one by one they are decided by fractions of a point, in as many tests as entries."""
+    linear = ("ALLR", "LLR")
+    others = [name for name in SCHEDULES if name not in linear]
+    contrasts = [versus_on_average(name, other, evidence.columns) for name in linear for other in others]
+    values = [per_seed(contrast, evidence) for contrast in contrasts]
+    adjusted = statistics.holm([statistics.paired_difference(value).p for value in values])
+    comparisons = compared(contrasts, values, adjusted, evidence)
+    rows = [comparisons[: len(others)], comparisons[len(others) :]]
+    verdict: Verdict = "undecided"
+    if any(all(is_below(comparison) for comparison in rivals) for rivals in zip(*rows, strict=True)):
+        verdict = "not held"
+    elif others and any(all(is_above(comparison) for comparison in row) for row in rows):
+        verdict = "held"
+    figures = figures_of(comparisons, signs(comparisons))
+    figures += [_top_columns(evidence, linear), improvement(evidence, linear, others)]
+    return Finding(
+        "linear-on-top",
+        "ALLR or LLR is on top (averaged over the columns)",
+        verdict,
+        "; ".join(figures),
+        "paired t-tests of ALLR and of LLR against every other schedule, accuracies averaged over the columns within a "
+        "seed, Holm-corrected; held if one of the two beats all others, not held if another schedule beats both",
+        comparisons,
+    )
+
+
+def gap_shrinks_with_budget(evidence: Evidence) -> Finding:
+    """At the highest sparsity, since the published table does not show it at the others."""
+    sparsity = max(evidence.sparsities)
+    contrasts = [
+        _gap_change((sparsity, short), (sparsity, long))
+        for short, long in zip(evidence.budgets, evidence.budgets[1:], strict=False)
+    ]
+    statement = (
+        f"At {per_cent(sparsity)} sparsity the gap of the large-learning-rate schedules to FT shrinks with budget"
+    )
+    return directional("gap-shrinks-with-budget", statement, contrasts, evidence, GAP + OTHER_SPARSITIES)
+
+
+def gap_grows_with_sparsity(evidence: Evidence) -> Finding:
+    contrasts = [
+        _gap_change((high, budget), (low, budget))
+        for budget in evidence.budgets
+        for low, high in zip(evidence.sparsities, evidence.sparsities[1:], strict=False)
+    ]
+    statement = "The gap of the large-learning-rate schedules to FT grows with sparsity"
+    return directional("gap-grows-with-sparsity", statement, contrasts, evidence, GAP)
+
+
+CLAIMS: tuple[Callable[[Evidence], Finding], ...] = (
+    lrw_equals_ft,
+    large_rates_beat_ft,
+    linear_on_top,
+    gap_shrinks_with_budget,
+    gap_grows_with_sparsity,
+)
+
+
+def _gap_change(larger: tuple[float, str], smaller: tuple[float, str]) -> Contrast:
+    def gap(at: At, column: tuple[float, str]) -> Any:
+        return sum(at(name, *column) for name in LARGE) / len(LARGE) - at("FT", *column)
+
+    return Contrast(
+        f"gap, {column_words(*larger)} minus {column_words(*smaller)}", lambda at: gap(at, larger) - gap(at, smaller)
+    )
+
+
+def _same_rates(evidence: Evidence) -> list[str]:
+    """How many LRW runs used the very learning rates of their FT run, where records say it."""
+    same = pairs = 0
+    for sparsity, budget in evidence.columns:
+        both = [evidence.learning_rates.get((name, sparsity, budget)) for name in ("LRW", "FT")]
+        if both[0] is not None and both[1] is not None:
+            pair = pd.concat(both, axis=1, join="inner").dropna()
+            pairs += len(pair)
+            same += int((pair.iloc[:, 0] == pair.iloc[:, 1]).sum())
+    return [f"same learning rates in {same} of {pairs} pairs of runs"] if pairs else []
+
+
+def _top_columns(evidence: Evidence, names: Sequence[str]) -> str:
+    """In how many columns the highest mean, as printed, is one of `names`."""
+    top = filled = 0
+    for sparsity, budget in evidence.columns:
+        means = {name: evidence.ours(name, sparsity, budget).mean() for name in SCHEDULES}
+        means = {name: round(mean, 2) for name, mean in means.items() if not math.isnan(mean)}
+        if means:
+            filled += 1
+            top += any(means.get(name) == max(means.values()) for name in names)
+    return f"highest mean in {top} of {filled} columns"

@@ -1,0 +1,65 @@
+"""The records of a sweep on one recipe, which is what a table or a figure shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.records import Axes, Records, of_seeds, of_sweep
+from analysis.tables import Entry, entry
+from benchmark.cells import Problem
+
+REMARKS = {"collapsed": "collapsed", "missed_target": "missed the target sparsity"}
+"""Statuses of a record, other than "ok", in words."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The records of the sweep on one recipe. Tables never mix recipes."""
+
+    recipe: Problem
+    axes: Axes
+    cells: pd.DataFrame
+    dense: pd.DataFrame
+    source: str
+    problems: int
+    """How many records of the source could not be used."""
+
+    @property
+    def expected(self) -> int:
+        """Seeds of a complete entry: those of the sweep's file, or as many as were run."""
+        own = self.cells["seed"].nunique() if self.axes.other_seeds else 0
+        return max(len(self.axes.seeds), own)
+
+    @property
+    def every(self) -> pd.DataFrame:
+        return pd.concat([self.dense, self.cells])
+
+
+def groups(records: Records, axes: Axes, problem: str | None = None) -> list[Group]:
+    """One group a recipe, in the order of their names."""
+    cells = of_sweep(records.frame, axes)
+    dense = of_seeds(records.frame[records.frame["method"] == "dense"], axes)
+    found = []
+    for identity, own in cells.groupby("identity", sort=False):
+        recipe = records.recipes[str(identity)]
+        if problem in (None, recipe.name):
+            of_recipe = dense[dense["identity"] == identity]
+            found.append(Group(recipe, axes, own, of_recipe, records.source, len(records.problems)))
+    return sorted(found, key=lambda group: (group.recipe.name, group.recipe.identity))
+
+
+def accuracy_entry(runs: pd.DataFrame | None, expected: int) -> Entry:
+    """Final test accuracy in per cent over the runs of one cell, with what must be said of them."""
+    if runs is None:
+        return entry([], expected)
+    flags = [
+        f"{(runs['status'] == status).sum()} of {len(runs)} runs {words}"
+        for status, words in REMARKS.items()
+        if (runs["status"] == status).any()
+    ]
+    unusable = int(runs["final_test"].isna().sum())
+    if unusable:
+        flags.append(f"{unusable} of {len(runs)} runs recorded no test accuracy")
+    return entry(list(runs["final_test"].dropna() * 100), expected, tuple(flags), tuple(runs.sort_values("seed")["id"]))

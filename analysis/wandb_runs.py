@@ -1,0 +1,167 @@
+"""Records out of Weights & Biases, for whoever kept only that: a folder of offline runs, or a project on a server.
+
+A run that `benchmark.tracking` published holds the cell and its circumstances as config, the final numbers as summary
+and the history, which is all that tables need; the zeros of each layer and the cycles but the last are not there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from analysis.records import Axes, Records, Results, Source, read, with_dense
+from benchmark.errors import UserError
+from benchmark.tracking_reader import BadRunFile, read_run, run_files
+
+PROJECT = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+class Run(Protocol):
+    """What a run says, from whichever place; LoggedRun of benchmark.tracking_reader is one."""
+
+    @property
+    def config(self) -> Mapping[str, Any]: ...
+
+    @property
+    def summary(self) -> Mapping[str, Any]: ...
+
+    @property
+    def complete(self) -> bool: ...
+
+    def rows(self) -> list[dict[str, Any]]: ...
+
+
+Runs = Callable[[list[str]], Iterator[tuple[str, Run]]]
+"""Gives (name, run), the latest last, and appends what cannot be read to its argument."""
+
+
+def open_source(results: Path, from_wandb: str | None, whole: bool = False) -> Source:
+    """The source that a command's --results and --from-wandb name. Raises UserError."""
+    if from_wandb is None:
+        return Results(results, whole)
+    if Path(from_wandb).is_dir():
+        return WandbResults(
+            f"W&B runs in {from_wandb}", lambda problems: offline_runs(Path(from_wandb), problems), whole
+        )
+    if PROJECT.fullmatch(from_wandb):
+        return WandbResults(f"W&B project {from_wandb}", lambda problems: server_runs(from_wandb), whole)
+    raise UserError(f"--from-wandb {from_wandb}: a folder of offline runs, or ENTITY/PROJECT")
+
+
+def offline_runs(folder: Path, problems: list[str]) -> Iterator[tuple[str, Run]]:
+    """Every run below `folder`."""
+    for path in run_files(folder):
+        try:
+            yield str(path), read_run(path)
+        except (BadRunFile, OSError) as error:
+            problems.append(f"{path} {error}")
+
+
+class ServerRun:
+    """A run of wandb's public API in our terms."""
+
+    def __init__(self, run: Any):
+        self._run = run
+        self.config: Mapping[str, Any] = dict(run.config)
+        self.summary: Mapping[str, Any] = dict(run.summary)
+        self.complete = run.state == "finished"
+
+    def rows(self) -> list[dict[str, Any]]:
+        rows = self._run.scan_history()
+        return [{key: value for key, value in row.items() if not key.startswith("_")} for row in rows]
+
+
+def server_runs(project: str) -> Iterator[tuple[str, Run]]:
+    """Every run of ENTITY/PROJECT, oldest first. Raises UserError where the server cannot be asked."""
+    import wandb
+
+    try:
+        for run in wandb.Api().runs(project, order="+created_at"):
+            yield f"{project}/{run.id}", ServerRun(run)
+    except (wandb.Error, ValueError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"--from-wandb {project}: cannot be read ({reason})") from None
+
+
+class WandbResults:
+    """A Source: what W&B knows of a sweep."""
+
+    def __init__(self, label: str, runs: Runs, whole: bool = False):
+        self.label = label
+        self._runs = runs
+        self._whole = whole
+
+    def of_sweep(self, axes: Axes, problem: str | None = None) -> Records | None:
+        return with_dense(self._records, axes, problem)
+
+    def problems(self, axes: Axes) -> tuple[str, ...]:
+        return self._records.problems
+
+    @cached_property
+    def _records(self) -> Records:
+        problems: list[str] = []
+        latest: dict[str, dict[str, Any]] = {}
+        for name, run in self._runs(problems):
+            if not run.complete:
+                problems.append(f"{name}: the run was not finished")
+            elif "cell" not in run.config or "schema" not in run.config:
+                problems.append(f"{name}: is not a record of this suite")
+            else:
+                record = record_of(run, self._whole)
+                latest[record["id"]] = record  # a cell that was published twice has equal results
+        return read(_sorted(latest.values()), self.label, self._whole, problems)
+
+
+def _sorted(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As a store lists them: captions name what they meet in this order."""
+    return sorted(records, key=lambda record: str(record["id"]))
+
+
+def record_of(run: Run, whole: bool = False) -> dict[str, Any]:
+    """The record that the run was made from, as far as W&B has it; with its history if `whole`."""
+    config = dict(run.config)
+    numbers = _nested(run.summary)
+    cell = {key: config.get(key) for key in ("method", "seed", "schedule", "sparsity", "budget")}
+    record = {
+        "schema": config["schema"],
+        "id": config["cell"],
+        "cell": {
+            **cell,
+            "problem": {"name": config.get("problem"), **(config.get("recipe") or {})},
+            "hyperparameters": config.get("hyperparameters") or {},
+        },
+        "parent": config.get("parent"),
+        "provenance": config.get("provenance") or {},
+        "status": numbers.get("status", "ok"),
+        "remarks": [remark for remark in str(numbers.get("remarks") or "").split("; ") if remark],
+        **{key: numbers.get(key) or {} for key in ("accuracy", "loss", "sparsity", "macs", "learning_rate", "seconds")},
+        "iterations": numbers.get("iterations") or {},
+        "images_per_second": numbers.get("images_per_second"),
+        "cycles": [],
+        "history": {},
+    }
+    if whole:
+        rows = run.rows()
+        names = dict.fromkeys(key for row in rows for key in row)
+        record["history"] = {name: [row.get(name) for row in rows] for name in names}
+    return record
+
+
+def _nested(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """accuracy/final/test -> {"accuracy": {"final": {"test": ...}}}; W&B's own keys left out."""
+    nested: dict[str, Any] = {}
+    for key, value in summary.items():
+        if key.startswith("_"):
+            continue
+        *folders, last = key.split("/")
+        inner = nested
+        for folder in folders:
+            inner = inner.setdefault(folder, {})
+            if not isinstance(inner, dict):
+                break
+        if isinstance(inner, dict):
+            inner[last] = dict(value) if isinstance(value, Mapping) else value
+    return nested

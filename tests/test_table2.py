@@ -1,0 +1,250 @@
+"""Table 2 out of made-up records: its layout, the choice of settings, its flags, and the paper's claims about it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from random import Random
+
+import pandas as pd
+import pytest
+
+from analysis import claims_table2, comparisons, groups, layouts, records, table2
+from analysis.claims import Evidence, Finding
+from analysis.make_tables import app as make_tables_app
+from analysis.tables import Entry, Table
+from benchmark.cells import Cell
+from benchmark.cli import main
+from benchmark.grid import load_sweep
+from tests.table1_records import MADE_UP, fill, record_of
+
+METHODS = ("BIMP", "GMP", "GSM", "DPF", "DNW", "LC", "STR", "DST")
+SWEEP = """
+title: "Table 2: methods that prune while they train"
+seeds: 3
+grids:
+  - {method: GMP, sparsity: [0.7, 0.8, 0.9], hyperparameters: {interval: [1, 5]}}
+  - {method: BIMP, sparsity: [0.7, 0.8, 0.9], hyperparameters: {cycles: [1, 2], dense_share: [0.75, 0.9]}}
+  - {method: GSM, sparsity: [0.7, 0.8, 0.9]}
+  - {method: DPF, sparsity: [0.7, 0.8, 0.9]}
+  - {method: DNW, sparsity: [0.7, 0.8, 0.9]}
+  - {method: LC, sparsity: [0.7, 0.8, 0.9]}
+  - {method: STR, sparsity: [0.7, 0.8, 0.9]}
+  - {method: DST, sparsity: [0.7, 0.8, 0.9]}
+"""
+PUBLISHED = table2.published_numbers()
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    path = tmp_path / "mine2.yaml"
+    path.write_text(SWEEP)
+    return path
+
+
+def record(cell: Cell, test: float, validation: float | None = None, **changes) -> dict:
+    made = record_of(cell, test, **changes)
+    made["accuracy"]["final"] = {"test": test, "validation": test if validation is None else validation}
+    return made
+
+
+def as_published(cell: Cell) -> float:
+    return PUBLISHED[(cell.method, cell.sparsity)]["accuracy_mean"] / 100
+
+
+def made_up(sweep: Path, accuracy=as_published, validation=None, keep=lambda cell: True) -> list[dict]:
+    cells = [
+        Cell(MADE_UP, c.method, c.seed, None, c.sparsity, None, c.hyperparameters) for c in load_sweep(str(sweep)).cells
+    ]
+    return [
+        record(cell, accuracy(cell), None if validation is None else validation(cell)) for cell in cells if keep(cell)
+    ]
+
+
+def table_of(sweep: Path, given: list[dict]) -> Table:
+    return table2.measured(group_of(sweep, given))
+
+
+def group_of(sweep: Path, given: list[dict]) -> groups.Group:
+    (group,) = groups.groups(records.read(given, "tests"), records.sweep_axes(str(sweep)))
+    return group
+
+
+def at(table: Table, method: str, sparsity: str, label: str) -> Entry:
+    row = next(row for row in table.rows if row.label == method)
+    index = [(c.group, c.label) for c in table.columns].index((f"target {sparsity} %" if sparsity else "", label))
+    return row.entries[index]
+
+
+def test_the_layout_is_the_paper_s(sweep):
+    table = table_of(sweep, made_up(sweep))
+    assert [row.label for row in table.rows] == list(METHODS)
+    assert table.groups == (("", 1), ("target 70 %", 3), ("target 80 %", 3), ("target 90 %", 3))
+    assert [column.label for column in table.columns[:4]] == ["images/s", "accuracy", "speedup", "sparsity"]
+
+
+def test_only_accuracies_are_ranked(sweep):
+    table = table_of(sweep, made_up(sweep))
+    for row in table.rows:
+        assert [entry.rank is not None for entry in row.entries] == [False, *([True, False, False] * 3)]
+    assert at(table, "DNW", "90", "accuracy").rank == 1
+    assert at(table, "BIMP", "90", "accuracy").rank == 3
+
+
+def test_speedup_and_the_sparsity_reached_are_those_of_the_records(sweep):
+    given = made_up(sweep)
+    for made in given:
+        if made["cell"]["method"] == "STR" and made["cell"]["sparsity"] == 0.7:
+            made["sparsity"]["prunable"] = 0.7534
+            made["macs"]["speedup"] = 3.0 + made["cell"]["seed"]
+    table = table_of(sweep, given)
+    assert at(table, "STR", "70", "sparsity").mean == pytest.approx(75.34)
+    assert (at(table, "STR", "70", "speedup").mean, at(table, "STR", "70", "speedup").std) == (4.0, 1.0)
+
+
+def test_images_per_second_are_averaged_within_a_seed_first(sweep):
+    given = made_up(sweep)
+    for made in given:
+        made["images_per_second"] = 1000.0 * (1 + made["cell"]["seed"]) + made["cell"]["sparsity"]
+    speed = at(table_of(sweep, given), "GSM", "", "images/s")
+    assert (speed.mean, speed.std, speed.n) == (pytest.approx(2000.8), pytest.approx(1000.0), 3)
+
+
+def test_settings_are_chosen_on_validation_accuracy_and_never_on_test(sweep):
+    """The setting with the better validation accuracy has the worse test accuracy, and is the one that is shown."""
+    settings = {"interval": 5}
+    given = made_up(
+        sweep,
+        accuracy=lambda cell: 0.6 if dict(cell.hyperparameters) == settings else 0.9,
+        validation=lambda cell: 0.8 if dict(cell.hyperparameters) == settings else 0.7,
+    )
+    table = table_of(sweep, given)
+    assert at(table, "GMP", "70", "accuracy").mean == pytest.approx(60.0)
+    caption = " ".join(table.caption)
+    assert "GMP, chosen from 2 settings: 70 %: interval 5; 80 %: interval 5; 90 %: interval 5." in caption
+    assert "BIMP, chosen from 4 settings" in caption
+    assert "best mean validation accuracy over seeds 0, 1, 2, never test" in caption
+    assert "GSM, chosen" not in caption
+
+
+def test_settings_are_compared_over_the_seeds_that_all_of_them_have(sweep):
+    """Tuned on seed 0; the chosen one was then run with easier seeds, which do not count for the choice."""
+    better = {"interval": 5}
+    given = made_up(
+        sweep,
+        keep=lambda cell: cell.seed == 0 or cell.method != "GMP" or not cell.hyperparameters,
+        validation=lambda cell: 0.99 if cell.seed else 0.8 if dict(cell.hyperparameters) == better else 0.7,
+    )
+    table = table_of(sweep, given)
+    assert at(table, "GMP", "80", "accuracy").n == 1
+    assert json.loads(table2.chosen(group_of(sweep, given))[("GMP", 0.8)]["hyperparameters"].iloc[0]) == better
+
+
+def test_runs_that_collapsed_or_missed_are_flagged_and_explained(sweep):
+    given = made_up(sweep)
+    for made in given:
+        if made["cell"]["method"] == "LC" and made["cell"]["sparsity"] == 0.9 and made["cell"]["seed"] == 1:
+            made["status"] = "collapsed"
+    found = at(table_of(sweep, given), "LC", "90", "accuracy")
+    assert found.flags == ("1 of 3 runs collapsed",)
+    assert at(table_of(sweep, given), "LC", "80", "accuracy").flags == ()
+
+
+def test_methods_without_records_have_a_row_that_says_so(sweep):
+    table = table_of(sweep, made_up(sweep, keep=lambda cell: cell.method != "DST"))
+    assert all(entry.mean is None for entry in table.rows[-1].entries)
+    assert "3 of 24 entries have no record" in table.caption[0]
+
+
+def test_the_published_table_is_whole_and_agrees_with_itself(sweep):
+    group = group_of(sweep, made_up(sweep))
+    theirs = table2.published(table2.measured(group), group.axes)
+    assert [row.label for row in theirs.rows] == list(METHODS)
+    assert at(theirs, "DST", "90", "speedup").mean == 13
+    assert at(theirs, "STR", "70", "sparsity").mean == 75.34
+    assert at(theirs, "BIMP", "", "images/s").mean == 1454
+    correlation, winner, agrees = theirs.footer
+    assert [cell for cell in correlation.cells if cell] == ["+1.00"] * 3
+    assert [cell for cell in winner.cells if cell] == ["BIMP", "DPF", "DNW"]
+    assert [cell for cell in agrees.cells if cell] == ["yes"] * 3
+
+
+# Claims
+
+
+def evidence(seeds=(0, 1, 2), noise=0.02, chance=0, **shift) -> Evidence:
+    random = Random(chance)
+    accuracy = {
+        (method, sparsity, ""): pd.Series(
+            [numbers["accuracy_mean"] + shift.get(method, 0.0) + random.gauss(0, noise) for _ in seeds],
+            index=list(seeds),
+        )
+        for (method, sparsity), numbers in PUBLISHED.items()
+    }
+    published = {(*key, ""): numbers["accuracy_mean"] for key, numbers in PUBLISHED.items()}
+    return Evidence(accuracy, METHODS, (0.7, 0.8, 0.9), ("",), published)
+
+
+def finding(key: str, given: Evidence) -> Finding:
+    return next(found for found in claims_table2.check(given) if found.key == key)
+
+
+KEYS = [claim(evidence()).key for claim in claims_table2.CLAIMS]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_the_paper_s_own_numbers_hold(key):
+    assert finding(key, evidence()).verdict == "held"
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_two_seeds_none_or_much_noise_decide_nothing(key):
+    assert finding(key, evidence((0, 1))).verdict == "undecided"
+    assert finding(key, evidence(noise=40.0, chance=3)).verdict == "undecided"
+    assert finding(key, Evidence({}, METHODS, (0.7, 0.8, 0.9), ("",), {})).verdict == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("key", "shift"),
+    [
+        ("bimp-within-a-point", {"BIMP": -3.0}),
+        ("bimp-within-a-point", {"LC": 20.0}),
+        ("bimp-beats-most", {"GMP": 3.0}),
+        ("dpf-dnw-beat-bimp", {"BIMP": 2.0}),
+        ("bimp-level-at-low-sparsity", {"DNW": 3.0}),
+    ],
+)
+def test_a_contradicted_claim_is_not_held(key, shift):
+    assert finding(key, evidence(**shift)).verdict == "not held"
+
+
+def test_every_row_is_compared_with_every_other_and_few_seeds_are_undecided():
+    few = comparisons.pairs(evidence((0, 1, 2)))
+    assert len(few) == 28
+    assert {pair.ahead for pair in few} == {"undecided"}
+    many = {(pair.first, pair.second): pair for pair in comparisons.pairs(evidence(range(5)))}
+    assert many[("GMP", "GSM")].ahead == "GMP"
+    assert many[("GSM", "LC")].improvement == pytest.approx(1 / 3)  # ahead at 90 % alone
+    assert many[("BIMP", "GMP")].p > many[("BIMP", "GMP")].difference.p
+
+
+# The command
+
+
+def test_the_command_makes_the_table_of_a_sweep_of_methods(tmp_path: Path, sweep: Path, capsys):
+    fill(tmp_path / "runs", made_up(sweep))
+    assert main(make_tables_app, ["--results", str(tmp_path), str(sweep)]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^ DNW +12346 ±0 +75\.60 ±0\.00 #2 +10\.0 ±0\.0 +70\.00 ±0\.00", shown, re.MULTILINE)
+    assert "At 90 % sparsity BIMP is within one point of the best method" in shown
+    assert "the paper's reimplementation under one recipe" in shown
+
+
+def test_a_sweep_over_cycles_has_no_table(tmp_path: Path):
+    path = tmp_path / "cycles.yaml"
+    path.write_text(
+        "title: t\ngrids: [{method: IMP, schedule: [ALLR], sparsity: [0.9], "
+        'budget: ["10ep"], hyperparameters: {cycles: [1, 2]}}]'
+    )
+    assert layouts.layout_of(records.sweep_axes(str(path))) is None
