@@ -87,8 +87,8 @@ def describe(wanted: Sweep, store: Store, profile: Profile, console: Console) ->
     open_ones = [one for one in submissions(store) if not one.closed]
     try:
         queue = read_queue(one.about["uid"] for one in open_ones)
-        queued = {name: job.id for one in open_ones for name, job in live(one, queue).job_of_cell().items()}
-    except (Unknown, UserError) as error:
+        queued = {name: job.id for one in open_ones for name, job in live(one, queue, note=False).job_of_cell().items()}
+    except Unknown as error:
         say(f"what is queued already is unknown here ({error}) and counted as not submitted")
     layout, _ = slurm.plan_jobs(wanted, plan, store, profile, queued, slurm.array_size())
     say(f"{len(layout.chunks)} jobs in {len(layout.arrays)} arrays; {len(queued)} cells are queued already")

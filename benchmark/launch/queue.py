@@ -11,7 +11,6 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from benchmark.errors import UserError
 from benchmark.launch.submissions import Submission
 
 FORMAT = "%i|%T|%M|%L|%S|%r|%j"
@@ -52,19 +51,20 @@ class Queue:
 
 
 def read_queue(uids: Iterable[int]) -> Queue:
-    """The jobs of these users. Raises Unknown if SLURM does not answer, UserError without squeue."""
+    """The jobs of these users. Raises Unknown if there is no squeue or SLURM does not answer."""
     users = ",".join(str(uid) for uid in sorted(set(uids)))
     if not users:
         return Queue()
     if shutil.which("squeue") is None:
-        raise UserError("there is no squeue here: run this where SLURM is, such as a login node of the cluster")
+        raise Unknown("there is no squeue here")
     command = ["squeue", "--noheader", "--array", f"--format={FORMAT}", f"--user={users}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SQUEUE_SECONDS)  # noqa: S603
     except subprocess.TimeoutExpired:
         raise Unknown(f"squeue did not answer within {SQUEUE_SECONDS} s") from None
     if done.returncode:
-        raise Unknown(f"squeue says: {' '.join(done.stderr.split()) or f'exit code {done.returncode}'}")
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise Unknown(f"squeue says: {last.removeprefix('squeue: ')}")
     jobs = {}
     for line in done.stdout.splitlines():
         name, state, elapsed, left, _, reason, title = line.split("|", 6)
@@ -95,14 +95,14 @@ class Live:
         return {line.id: self.jobs[line.chunk] for line in self.submission.lines() if line.chunk in self.jobs}
 
 
-def live(submission: Submission, queue: Queue) -> Live:
-    """Match a submission with the queue; an array whose ids were never noted is found by its name."""
+def live(submission: Submission, queue: Queue, note: bool = True) -> Live:
+    """Match a submission with the queue; an array whose ids were never noted is found by its name, and noted."""
     found: dict[int, Job] = {}
     for number, array in enumerate(submission.arrays):
         noted = submission.jobs(number)
         if noted is None:
             noted = _by_name(array.chunks, queue.named(submission.job_name(number)))
-            if noted:
+            if noted and note:
                 submission.add_jobs(number, noted)
         found.update({chunk: queue.jobs[job] for chunk, job in noted.items() if job in queue.jobs})
     return Live(submission, found)

@@ -1,0 +1,122 @@
+"""`python -m benchmark.status [NAME]`: what is done, running, queued, failed and left. It reads and changes nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from benchmark import cli
+from benchmark.display import duration
+from benchmark.errors import UserError
+from benchmark.progress import STATES, Progress, look, progress
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+console = Console()
+
+RESULTS = Path("results/runs")
+COLOURS = {"done": "green", "running": "cyan", "queued": "blue", "failed": "red", "left": "yellow"}
+SHOWN_FAILURES = 10
+
+
+@app.command()
+def status(
+    name: Annotated[str | None, typer.Argument(help="A sweep; without one, all that were submitted")] = None,
+    problem: Annotated[str | None, typer.Option(help="Only what was submitted for this problem")] = None,
+    results: Annotated[Path, typer.Option(help="The results folder")] = RESULTS,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again until nothing runs or waits any more")] = False,
+    every: Annotated[float, typer.Option(help="With --watch: seconds between two looks")] = 10.0,
+) -> int:
+    """Say how far a sweep is."""
+    if every < 1:
+        raise UserError(f"--every {every:g}: a number of seconds from 1 up")
+    if not watch:
+        console.print(picture(collect(results, name, problem)))
+        return 0
+    if not console.is_terminal:
+        return _watch_plainly(results, name, problem, every)
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            found = collect(results, name, problem)
+            live.update(picture(found), refresh=True)
+            if not any(one.active for one in found):
+                return 0
+            time.sleep(every)
+
+
+def collect(results: Path, name: str | None, problem: str | None) -> list[Progress]:
+    """One look at the folder. Raises UserError if there is nothing to tell of."""
+    folder = look(results)
+    names = [name] if name else sorted({one.about["sweep"] for one in folder.submissions})
+    if not names:
+        raise UserError(f"--results {results}: no sweep was submitted from here; name one, such as table1")
+    return [progress(folder, one, problem) for one in names]
+
+
+def picture(found: list[Progress]) -> Group:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("sweep")
+    table.add_column("cells", justify="right")
+    for state in STATES:
+        table.add_column(state, justify="right", style=COLOURS[state])
+    for title in ("dense", "jobs", "time left"):
+        table.add_column(title)
+    for one in found:
+        counts = [str(one.counts[state]) for state in STATES]
+        table.add_row(one.name, str(one.cells), *counts, _dense(one), _jobs(one), _left(one))
+    return Group(table, *(Text(line) for one in found for line in _notes(one)))
+
+
+def _dense(one: Progress) -> str:
+    return f"{one.dense['done']}/{one.dense.total()}" if one.dense else ""
+
+
+def _jobs(one: Progress) -> str:
+    return ", ".join(f"{count} {state}" for state, count in sorted(one.jobs.items(), reverse=True))
+
+
+def _left(one: Progress) -> str:
+    if not one.active:
+        return ""
+    return "unknown" if one.seconds_left is None else f"about {duration(one.seconds_left)}"
+
+
+def _notes(one: Progress) -> list[str]:
+    lines = [f"{one.name}: {note}" for note in one.notes]
+    for failure in one.failures[:SHOWN_FAILURES]:
+        lines.append(f"FAILED {failure['id']}: {failure['cause']}: {failure['message']}")
+    if len(one.failures) > SHOWN_FAILURES:
+        lines.append(f"... and {len(one.failures) - SHOWN_FAILURES} more failed")
+    if not one.active and one.counts["left"] + one.counts["failed"]:
+        lines.append(f"{one.name}: nothing runs or waits; the same sweep command goes on with what is left")
+    return lines
+
+
+def _watch_plainly(results: Path, name: str | None, problem: str | None, every: float) -> int:
+    """A line whenever something changed, for logs."""
+    before = ""
+    while True:
+        found = collect(results, name, problem)
+        lines = []
+        for one in found:
+            states = ", ".join(f"{one.counts[state]} {state}" for state in STATES)
+            lines.append(f"{one.name}: {one.cells} cells, {states}")
+        if "\n".join(lines) != before:
+            before = "\n".join(lines)
+            print(before, flush=True)
+        if not any(one.active for one in found):
+            for line in (line for one in found for line in _notes(one)):
+                print(line)
+            return 0
+        time.sleep(every)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(app))
