@@ -11,10 +11,9 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
-import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -23,18 +22,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.cells import Cell
-from benchmark.errors import UserError
+from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch.events import Epoch, Event, Failed, Finished, Retried, Started
+from benchmark.launch.serving import serve
 from benchmark.plan import Task
+from benchmark.redaction import redact
 from benchmark.store import Store
 
-ALIVE_SECONDS = 1.0
 STOP_SECONDS = 30.0
+ABORT_SECONDS = 5.0
+"""How long a worker that hangs may take to write where it stands."""
 START_FAILURES = 3
 TRIES = {"killed": 3, "out of memory": 2, "device error": 2}
 """Times that a cell is tried in one run of a pool, by what ended it; for all other causes once."""
-BROKEN = ("out of memory", "device error")
-"""Causes after which a process is not to be trusted with another cell."""
 BUSY_SECONDS = 1.0
 """How long to leave alone a cell that another sweep trains."""
 LOG_TAIL = 4000
@@ -80,6 +80,16 @@ class _Slot:
         self.ready = False
         self.task: Task | None = None
         self.last_sign = time.monotonic()
+        self.log_start = 0
+        """Where the present cell's part of the log begins."""
+
+    def end(self, patience: float) -> None:
+        """Wait for the process, then make sure that it is gone; its connection is closed."""
+        self.process.join(patience)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.connection.close()
 
 
 class LocalPool:
@@ -134,10 +144,8 @@ class LocalPool:
                 slot.process.terminate()
         deadline = time.monotonic() + STOP_SECONDS
         for slot in self._slots:
-            slot.process.join(max(0.0, deadline - time.monotonic()))
-            if slot.process.is_alive():
-                slot.process.kill()
-                slot.process.join()
+            slot.end(max(0.0, deadline - time.monotonic()))
+            self._drop_empty(self._log(slot.number))
         self._slots.clear()
 
     def _start(self, number: int) -> _Slot:
@@ -151,13 +159,24 @@ class LocalPool:
             "data": self.options.data,
             "gpu": self.options.gpus[number % len(self.options.gpus)] if self.options.gpus else None,
         }
-        process = self._context.Process(target=_serve, args=(theirs, settings), name=f"worker {number}")
-        process.start()
-        theirs.close()
-        return _Slot(number, process, ours)
+        for _ in range(START_FAILURES):
+            process = self._context.Process(target=serve, args=(theirs, settings), name=f"worker {number}")
+            try:
+                process.start()
+            except (EOFError, OSError) as error:
+                failure = error  # the fork server was killed this moment: the next start makes another
+                continue
+            theirs.close()
+            return _Slot(number, process, ours)
+        raise UserError(f"workers cannot start ({type(failure).__name__}: {failure})")
 
     def _log(self, number: int) -> Path:
-        return self.store.path / "logs" / f"worker-{os.getpid()}-{number}.log"
+        return self.store.path / "logs" / f"worker-{socket.gethostname()}-{os.getpid()}-{number}.log"
+
+    def _drop_empty(self, log: Path) -> None:
+        with contextlib.suppress(OSError):
+            if log.stat().st_size == 0:
+                log.unlink()
 
     def _fail_orphans(self, waiting: list[Task], failed: set[str]) -> Iterator[Event]:
         for task in [task for task in waiting if task.after in failed]:
@@ -180,6 +199,7 @@ class LocalPool:
                     waiting.remove(task)
                     slot.task = task
                     slot.last_sign = now
+                    slot.log_start = _size(self._log(slot.number))
                     _send(slot.connection, task.cell)
                     yield Started(task.cell)
                     break
@@ -195,15 +215,17 @@ class LocalPool:
                 while slot.connection.poll():
                     yield from self._hear(slot, slot.connection.recv(), waiting)
             except (EOFError, OSError):
-                pass
+                slot.end(ABORT_SECONDS)
             if not slot.process.is_alive():
                 yield from self._bury(slot, waiting, "killed", _death(slot.process.exitcode))
-        for slot in self._slots:
-            if slot.task and time.monotonic() - slot.last_sign > self.options.hang_seconds:
-                slot.process.kill()
-                slot.process.join()
-                message = f"no iteration finished within {self.options.hang_seconds:g} s"
-                yield from self._bury(slot, waiting, "hang", message)
+        for slot in list(self._slots):
+            idle = slot.ready and not slot.task
+            if not idle and time.monotonic() - slot.last_sign > self.options.hang_seconds:
+                if slot.process.pid is not None:
+                    os.kill(slot.process.pid, signal.SIGABRT)  # makes it write where it stands into its log
+                slot.end(ABORT_SECONDS)
+                what = "no iteration finished" if slot.ready else "not ready"
+                yield from self._bury(slot, waiting, "hang", f"{what} within {self.options.hang_seconds:g} s")
 
     def _hear(self, slot: _Slot, message: tuple[Any, ...], waiting: list[Task]) -> Iterator[Event]:
         slot.last_sign = time.monotonic()
@@ -212,6 +234,9 @@ class LocalPool:
             slot.ready = True
             self._start_failures = 0
             return
+        if kind == "stop":
+            slot.task = None
+            raise CannotGoOn(values[0])
         task = slot.task
         if kind == "alive" or task is None:
             return
@@ -232,10 +257,11 @@ class LocalPool:
         if not slot.ready:
             self._start_failures += 1
             if self._start_failures >= START_FAILURES:
-                tail = _tail(self._log(slot.number)).strip().splitlines()
-                raise UserError(
+                tail = _tail(self._log(slot.number), 0).strip().splitlines()
+                raise CannotGoOn(
                     f"workers cannot start ({message}{': ' + tail[-1] if tail else ''}); see {self._log(slot.number)}"
                 )
+        slot.connection.close()
         task = slot.task
         self._slots[self._slots.index(slot)] = self._start(slot.number)
         if task is None:
@@ -252,8 +278,9 @@ class LocalPool:
         return self._fail(slot, task.cell, cause, message, trace)
 
     def _fail(self, slot: _Slot, cell: Cell, cause: str, message: str, trace: str) -> Failed:
-        self.store.add_failure(cell.id, cause, message, trace, _tail(self._log(slot.number)))
-        return Failed(cell, cause, message)
+        log = _tail(self._log(slot.number), slot.log_start)
+        self.store.add_failure(cell.id, cause, message, trace, log)
+        return Failed(cell, cause, redact(message))
 
 
 def _send(connection: Connection, message: object) -> None:
@@ -263,94 +290,23 @@ def _send(connection: Connection, message: object) -> None:
 
 def _death(code: int | None) -> str:
     if code is not None and code < 0:
-        return f"the worker was ended by {signal.Signals(-code).name}"
+        known = -code in set(signal.Signals)
+        return f"the worker was ended by {signal.Signals(-code).name if known else f'signal {-code}'}"
     return f"the worker ended with exit code {code}"
 
 
-def _tail(path: Path) -> str:
+def _size(path: Path) -> int:
     try:
-        return path.read_bytes()[-LOG_TAIL:].decode(errors="replace")
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _tail(path: Path, start: int) -> str:
+    """The end of a log, from byte `start` at the earliest."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(start, _size(path) - LOG_TAIL))
+            return file.read().decode(errors="replace")
     except OSError:
         return ""
-
-
-def _serve(connection: Connection, settings: dict[str, Any]) -> None:
-    """A worker process: cells in, messages out, until None or the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    stop = False
-
-    def ask_to_stop(number: int, frame: object) -> None:
-        nonlocal stop
-        stop = True
-
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    _write_output_to(settings["log"])
-    if settings["gpu"] is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = settings["gpu"]
-    from benchmark.training.loop import Interrupted
-    from benchmark.worker import Options, Worker
-
-    options = Options(settings["device"], settings["threads"], settings["checkpoint_seconds"], settings["data"])
-    worker = Worker(Store(settings["store"]), options)
-    said = time.monotonic()
-
-    def should_stop() -> bool:
-        nonlocal said, stop
-        if time.monotonic() - said > ALIVE_SECONDS:
-            said = time.monotonic()
-            try:
-                connection.send(("alive",))
-            except OSError:
-                stop = True  # the parent is gone
-        return stop
-
-    def report(iteration: int, values: dict[str, float]) -> None:
-        connection.send(("epoch", iteration, values))
-
-    try:
-        connection.send(("ready",))
-        while not stop and (cell := connection.recv()) is not None:
-            outcome = _attempt(worker, cell, report, should_stop)
-            connection.send(outcome)
-            if outcome[0] == "failed" and outcome[1] in BROKEN:
-                break  # the pool starts a fresh process
-    except (Interrupted, EOFError, OSError):
-        pass
-
-
-def _attempt(worker: Any, cell: Cell, report: Any, should_stop: Any) -> tuple[Any, ...]:
-    """Run one cell; ("done", outcome), or what went wrong as ("failed", cause, one line, traceback)."""
-    from benchmark.training.loop import Interrupted
-
-    try:
-        return ("done", worker.run(cell, report, should_stop))
-    except Interrupted:
-        raise
-    except UserError as error:
-        return ("failed", "refused", str(error), "")
-    except MemoryError as error:
-        return ("failed", "out of memory", f"MemoryError: {error}", traceback.format_exc())
-    except Exception as error:
-        line = " ".join(f"{type(error).__name__}: {error}".split())
-        return ("failed", _cause(error), line, traceback.format_exc())
-
-
-def _cause(error: Exception) -> str:
-    """torch names what a GPU reports in the class or only in the message, depending on its version."""
-    if type(error).__name__ == "OutOfMemoryError":
-        return "out of memory"
-    device = isinstance(error, RuntimeError) and any(
-        word in str(error) for word in ("CUDA", "CUBLAS", "CUDNN", "cuDNN")
-    )
-    return "device error" if device else "exception"
-
-
-def _write_output_to(log: Path) -> None:
-    """Send what the process prints, from Python or below it, to a file."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.close(file)

@@ -1,0 +1,145 @@
+"""The inside of a worker process: cells in, messages out, until it is told to stop or the pool is gone.
+
+Messages are ("ready",), ("alive",), ("epoch", iteration, values), ("done", outcome), ("failed", cause, one line,
+traceback), and ("stop", one line) for what would fail every further cell as well.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import resource
+import select
+import signal
+import sys
+import threading
+import time
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from benchmark.atomic import CannotWrite
+from benchmark.cells import Cell
+from benchmark.errors import CannotGoOn, UserError
+from benchmark.redaction import RedactedStream
+from benchmark.store import Store
+
+ALIVE_SECONDS = 1.0
+ORPHAN_SECONDS = 30.0
+"""How long a worker without a pool may take to save its checkpoint and leave."""
+BROKEN = ("out of memory", "device error")
+"""Causes after which a process is not to be trusted with another cell."""
+LINE = 1000
+"""Characters of an error's message that are shown; its traceback is kept whole."""
+
+
+def serve(connection: Connection, settings: dict[str, Any]) -> None:
+    """The main function of a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+    threading.Thread(target=_watch, args=(connection.fileno(), stop), name="orphan watch", daemon=True).start()
+    os.environ.pop("WANDB_API_KEY", None)  # for the process that publishes; nothing that trains has a use for it
+    try:
+        output = _write_output_to(settings["log"])
+    except CannotWrite as error:
+        connection.send(("stop", str(error)))
+        return
+    if settings["gpu"] is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = settings["gpu"]
+    from benchmark.training.loop import Interrupted
+    from benchmark.worker import Options, Worker
+
+    options = Options(settings["device"], settings["threads"], settings["checkpoint_seconds"], settings["data"])
+    worker = Worker(Store(settings["store"]), options)
+    said = time.monotonic()
+
+    def say(message: tuple[Any, ...]) -> None:
+        try:
+            connection.send(message)
+        except OSError:
+            stop.set()  # the pool is gone
+
+    def should_stop() -> bool:
+        nonlocal said
+        if time.monotonic() - said > ALIVE_SECONDS:
+            said = time.monotonic()
+            say(("alive",))
+        return stop.is_set()
+
+    try:
+        say(("ready",))
+        while not stop.is_set() and (cell := connection.recv()) is not None:
+            outcome = attempt(worker, cell, lambda iteration, values: say(("epoch", iteration, values)), should_stop)
+            for stream in output:
+                stream.close_line()
+            say(outcome)
+            if outcome[0] == "stop" or (outcome[0] == "failed" and outcome[1] in BROKEN):
+                break  # the pool starts a fresh process
+    except (Interrupted, EOFError, OSError):
+        pass
+
+
+def attempt(worker: Any, cell: Cell, report: Any, should_stop: Any) -> tuple[Any, ...]:
+    """Run one cell; the message that tells its end. Raises Interrupted."""
+    from benchmark.training.loop import Interrupted
+
+    try:
+        return ("done", worker.run(cell, report, should_stop))
+    except Interrupted:
+        raise
+    except CannotGoOn as error:
+        return ("stop", str(error))
+    except UserError as error:
+        return ("failed", "refused", one_line(str(error)), "")
+    except MemoryError as error:
+        return ("failed", "out of memory", one_line(f"MemoryError: {error}"), traceback.format_exc())
+    except (Exception, SystemExit) as error:
+        return ("failed", _cause(error), one_line(f"{type(error).__name__}: {error}"), traceback.format_exc())
+
+
+def one_line(text: str) -> str:
+    """What somebody's code said, as one line that every terminal and file can show."""
+    line = " ".join(text.split())
+    shown = "".join(character if character.isprintable() else "?" for character in line)
+    return shown if len(shown) <= LINE else shown[: LINE - 1] + "…"
+
+
+def _cause(error: BaseException) -> str:
+    """torch names what a GPU reports in the class or only in the message, depending on its version."""
+    if type(error).__name__ == "OutOfMemoryError":
+        return "out of memory"
+    device = isinstance(error, RuntimeError) and any(
+        word in str(error) for word in ("CUDA", "CUBLAS", "CUDNN", "cuDNN")
+    )
+    return "device error" if device else "exception"
+
+
+def _watch(connection: int, stop: threading.Event) -> None:
+    """Leave when the pool's end of the connection is closed, and its process gone: also out of a cell that hangs."""
+    poll = select.poll()
+    poll.register(connection, 0)  # hang-ups are always reported
+    poll.poll()
+    stop.set()
+    time.sleep(ORPHAN_SECONDS)
+    os._exit(1)
+
+
+def _write_output_to(log: Path) -> list[RedactedStream]:
+    """Send what the process prints, from Python or below it, to a file, and a trace there if it crashes."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError as error:
+        raise CannotWrite(log, error) from error
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    faulthandler.enable(file=2)
+    streams = [RedactedStream(sys.stdout), RedactedStream(sys.stderr)]
+    sys.stdout, sys.stderr = streams  # type: ignore[assignment]
+    return streams
