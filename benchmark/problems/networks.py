@@ -21,12 +21,12 @@ class BasicBlock(nn.Module):
         self.new_channels = outputs - inputs
 
     def forward(self, x: Tensor) -> Tensor:
-        y = functional.relu(self.bn1(self.conv1(x)))
+        y = functional.relu(self.bn1(self.conv1(x)), inplace=True)
         y = self.bn2(self.conv2(y))
         if self.stride != 1 or self.new_channels:
             half = self.new_channels // 2
             x = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, half, self.new_channels - half))
-        return functional.relu(x + y)
+        return functional.relu(x + y, inplace=True)
 
 
 class SmallImageResNet(nn.Module):
@@ -48,7 +48,7 @@ class SmallImageResNet(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu(self.bn1(self.conv1(x)))
+        x = functional.relu(self.bn1(self.conv1(x)), inplace=True)
         x = self.blocks(x)
         return self.fc(x.mean((2, 3)))
 
@@ -67,8 +67,8 @@ class ProjectionBlock(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = functional.relu(self.bn1(self.conv1(x)))
-        return functional.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+        y = functional.relu(self.bn1(self.conv1(x)), inplace=True)
+        return functional.relu(self.bn2(self.conv2(y)) + self.shortcut(x), inplace=True)
 
 
 class SmallImageResNet18(nn.Module):
@@ -89,7 +89,7 @@ class SmallImageResNet18(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu(self.bn1(self.conv1(x)))
+        x = functional.relu(self.bn1(self.conv1(x)), inplace=True)
         return self.fc(self.blocks(x).mean((2, 3)))
 
 
@@ -127,10 +127,10 @@ class PreActivationBlock(nn.Module):
         self.shortcut = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = functional.relu(self.bn1(x))
+        y = functional.relu(self.bn1(x), inplace=True)
         if self.shortcut is not None:
             x = self.shortcut(y)  # of the activated input, as in the authors' code
-        y = functional.relu(self.bn2(self.conv1(y)))
+        y = functional.relu(self.bn2(self.conv1(y)), inplace=True)
         return x + self.conv2(y)
 
 
@@ -153,7 +153,7 @@ class WideResNet(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu(self.bn(self.blocks(self.conv1(x))))
+        x = functional.relu(self.bn(self.blocks(self.conv1(x))), inplace=True)
         return self.fc(x.mean((2, 3)))
 
 
