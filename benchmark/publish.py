@@ -26,7 +26,7 @@ from benchmark.grid import SWEEPS, load_sweep
 from benchmark.publisher import Publisher, Summary
 from benchmark.records import SCHEMA, Record
 from benchmark.store import Store
-from benchmark.tracking import Settings, check_mode, resolve_mode, unpublished
+from benchmark.tracking import Settings, check_mode, check_project, resolve_mode, unpublished
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 console = Console()
@@ -53,6 +53,8 @@ def publish(
         raise UserError("--per-minute and --patience: a number above 0")
     if check_mode(mode, "--mode") == "off":
         raise UserError("--mode off: one of online, offline, auto")
+    if project is not None:
+        check_project(project)
     if not results.is_dir():
         raise UserError(f"--results {results}: no such folder")
     resolved, why = resolve_mode(check_mode(mode, "--mode"))

@@ -35,7 +35,7 @@ TRIES = 2
 BUSY_SECONDS = 1.0
 PASSED_ON = (
     *("API_KEY", "IDENTITY_TOKEN_FILE", "CREDENTIALS_FILE", "BASE_URL", "APP_URL", "INSECURE_DISABLE_SSL"),
-    *("HTTP_PROXY", "HTTPS_PROXY", "ENTITY", "PROJECT", "ORGANIZATION", "MODE"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ENTITY", "PROJECT", "ORGANIZATION"),
     *("DIR", "CONFIG_DIR", "CONFIG_PATHS", "CACHE_DIR", "DATA_DIR"),
 )
 """Variables WANDB_... that say where to publish. Others (run ids, tags, sweeps, consoles) are meant for other runs."""
@@ -55,10 +55,10 @@ class Publisher:
     """See the module. `add` and `close` are called from one thread; again: publish although a marker is there."""
 
     def __init__(self, settings: Settings, again: bool = False):
-        self.settings = settings
-        self.again = again
         self.mode = asked_mode(settings.mode)
         """What was asked for; once the child process runs, "online" or "offline"."""
+        self.settings = replace(settings, mode=self.mode)
+        self.again = again
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._child: _Child | None = None
@@ -66,9 +66,10 @@ class Publisher:
         self._added = 0
         self._settled: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
-        self._why_offline = self._why_left = self._url = ""
+        self._why_offline = "" if self.mode == settings.mode else f"WANDB_MODE is {self.mode}"
+        self._why_left = self._url = ""
         self._given_up = False
-        self._online_from = 0.0
+        self._online_from = self._last_online = 0.0
 
     def add(self, cell_id: str, group: str = "") -> None:
         """Have a finished cell published. group: "SWEEP/PROBLEM"; "" keeps the one of an earlier offline run."""
@@ -175,14 +176,16 @@ class Publisher:
         if answer.outcome == "failed":
             self._end_child()
         elif self.mode == "auto" or answer.mode == "offline":
-            self.mode, self._why_offline = ("online" if answer.mode == "online" else "offline"), answer.reason
+            self.mode = "online" if answer.mode == "online" else "offline"
+            self._why_offline = answer.reason or self._why_offline
         return answer
 
     def _ask(self, job: Job) -> Answer:
         settings = self.settings
         limit = settings.answer_timeout
         if job.mode == "online":
-            self._closed.wait(settings.interval)
+            self._closed.wait(max(0.0, self._last_online + settings.interval - time.monotonic()))
+            self._last_online = time.monotonic()
             limit += settings.init_timeout + settings.finish_timeout
         self._start()
         if self._child is None:
@@ -205,18 +208,22 @@ class Publisher:
         parts = []
         if online:
             where = self._url.partition("/runs/")[0]
-            parts.append(f"{online} runs published{f' at {where}' if where else ''}")
+            parts.append(f"{_runs(online)} published{f' at {where}' if where else ''}")
         if offline:
             why = f" ({self._why_offline})" if self._why_offline else ""
-            parts.append(f"{offline} runs kept offline in {self.settings.folder / 'wandb'}{why}")
+            parts.append(f"{_runs(offline)} kept offline in {self.settings.folder / 'wandb'}{why}")
         if left:
             why = f" ({self._why_left or self._why_offline})" if self._why_left or self._why_offline else ""
             parts.append(f"{left} not published{why}")
         text = "W&B: " + ", ".join(parts)
         if offline or left:
             login = "" if self.mode == "online" else "`wandb login` and "
-            text += f"; {login}`python -m benchmark.publish --results {self.settings.store}` send them"
+            text += f"; {login}`python -m benchmark.publish --results {self.settings.store}` publishes them"
         return text
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'' if count == 1 else 's'}"
 
 
 class _Child:

@@ -120,6 +120,13 @@ def check_mode(mode: str, option: str = "--tracking") -> Mode:
     raise UserError(f"{option} {mode}: one of {', '.join(MODES)}")
 
 
+def check_project(name: str) -> str:
+    """Raises UserError."""
+    if not 0 < len(name) <= 128 or set(name) & set("/\\#?%:"):
+        raise UserError(f"--project {name}: a name of up to 128 characters without any of / \\ # ? % :")
+    return name
+
+
 def asked_mode(mode: Mode) -> Mode:
     """`mode`, or what WANDB_MODE says where it is "auto"."""
     return ENVIRONMENT_MODES.get(os.environ.get("WANDB_MODE", ""), "auto") if mode == "auto" else mode
@@ -129,27 +136,33 @@ def resolve_mode(mode: Mode) -> tuple[Mode, str]:
     """("online" | "offline" | "off", why it is not online). Asks no network and nobody."""
     asked = asked_mode(mode)
     if asked in ("offline", "off"):
-        return asked, "" if asked == mode else f"WANDB_MODE is {os.environ['WANDB_MODE']}"
+        return asked, ""
     problem = key_problem()
     return ("offline", problem) if problem else ("online", "")
 
 
 def key_problem() -> str:
-    """Why wandb cannot log in; "" if there is a key (or identity token) for its server, which is not asked."""
+    """Why wandb cannot log in; "" if there is a key (or identity token) for its server, which is not asked.
+
+    Not through `wandb.login`: that asks the server who the key belongs to, and rewrites the user's settings file.
+    """
     import wandb
+    from wandb.sdk.lib import wbauth
 
     with contextlib.redirect_stderr(io.StringIO()):
         try:
-            return "" if wandb.login(prompt=False, verify=False) else "no W&B key is configured"
+            host = wandb.setup().settings.base_url
+            key = wbauth.authenticate_session(host=host, source="publish", prompt=False, update_session=False)
+            return "" if key else "no W&B key is configured"
         except Exception as error:
             return reason_of(error)
 
 
 def reason_of(error: BaseException) -> str:
     """One line about an exception, without the key."""
-    text = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
+    text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
     key = os.environ.get("WANDB_API_KEY")
-    return (text.replace(key, "***") if key else text)[:300]
+    return (text.replace(key, "***") if key else text)[:240]
 
 
 # A record as W&B shows it
@@ -178,6 +191,8 @@ def config_of(record: Record) -> dict[str, Any]:
     """The resolved cell, its axes on top, and provenance."""
     cell = dict(record["cell"])
     problem = dict(cell.pop("problem"))
+    if not cell["hyperparameters"]:
+        del cell["hyperparameters"]  # the server would drop an empty one
     return {
         "cell": record["id"],
         "schema": record["schema"],

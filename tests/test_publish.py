@@ -1,0 +1,128 @@
+"""`python -m benchmark.publish`: what was left behind is published, once, with exit codes that scripts can rely on."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmark.cells import Budget, Cell
+from benchmark.grid import load_sweep
+from benchmark.publish import _grouped, made_up_record
+from benchmark.records import Record
+from benchmark.store import Store
+from benchmark.tracking import read_marker, unpublished
+from benchmark.tracking_reader import read_runs
+from tests.conftest import assert_one_line_refusal
+from tests.wandb_server import KEY, Server, refusing
+
+Publish = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open_for_writing(tmp_path / "runs")
+
+
+@pytest.fixture
+def publish(
+    command: Publish, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command on `store`, with no account but what is passed as variables."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
+
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        arguments = ("--results", str(store.path), *arguments)
+        return command("benchmark.publish", *arguments, **{"WANDB_MODE": "online", **variables})
+
+    return run
+
+
+def record_of(cell: Cell) -> Record:
+    record = made_up_record(cell.seed)
+    parent = None if cell.is_dense else {"id": Cell.dense(cell.problem, cell.seed).id, "weights_sha256": "0" * 64}
+    return record | {"id": cell.id, "cell": cell.to_json(), "parent": parent}
+
+
+def test_what_is_left_is_published_once(publish: Publish, store: Store) -> None:
+    for seed in range(3):
+        store.commit(made_up_record(seed))
+    first = publish("--project", "ours")
+    assert first.returncode == 0, first.stderr
+    assert "3 runs kept offline" in first.stdout
+    assert len(first.stdout.strip().splitlines()) == 1
+    assert publish().returncode == 0
+    assert len(list((store.path / "wandb").glob("offline-run-*"))) == 3
+    again = publish("--again")
+    assert again.returncode == 0
+    assert len(list((store.path / "wandb").glob("offline-run-*"))) == 6
+    assert len(read_runs(store.path)[0]) == 3
+
+
+def test_offline_runs_go_online_as_soon_as_there_is_a_server(publish: Publish, store: Store) -> None:
+    ids = [store.commit(made_up_record(seed))["id"] for seed in range(3)]
+    assert publish().returncode == 0
+    gone = publish("--patience", "0.5", WANDB_API_KEY=KEY, WANDB_BASE_URL=refusing())
+    assert gone.returncode == 1
+    assert "3 not published" in gone.stdout
+    with Server().serving() as server:
+        there = {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.url}
+        sent = publish("--project", "mine", "--entity", "us", "--per-minute", "6000", **there)
+        assert sent.returncode == 0, sent.stdout + sent.stderr
+        assert "3 runs published" in sent.stdout
+        assert publish(**there).returncode == 0
+    assert sorted(server.created) == sorted(name[-12:] for name in ids)
+    for run in server.runs.values():
+        assert (run.variables["project"], run.variables["entity"]) == ("mine", "us")
+        assert run.finished
+    assert unpublished(store, "online") == []
+
+
+def test_groups_are_sweep_and_problem(store: Store) -> None:
+    cell = load_sweep("table1", seeds=1).cells[0]
+    dense, lonely = Cell.dense(cell.problem, 0), Cell.dense(cell.problem, 1)
+    other = Cell(cell.problem, "IMP", 0, "ALLR", 0.123, Budget.parse("1%"))
+    ids = [store.commit(record_of(one))["id"] for one in (cell, dense, lonely, other)]
+    one_sweep = dict.fromkeys((cell.id, dense.id, lonely.id), "table1/digits")
+    assert _grouped(ids, store, "table1") == one_sweep
+    assert _grouped(ids, store, None)[cell.id] == "table1/digits"
+    assert _grouped(ids, store, None)[other.id] == "other/digits"
+    assert _grouped(ids, store, None)[lonely.id] == "dense/digits"
+
+
+def test_an_unreadable_record_is_left_and_named(publish: Publish, store: Store) -> None:
+    ids = [store.commit(made_up_record(seed))["id"] for seed in range(2)]
+    path = store.record_path(ids[0])
+    path.write_bytes(path.read_bytes()[:100])
+    finished = publish()
+    assert finished.returncode == 1
+    assert str(path) in finished.stderr
+    assert "1 run kept offline" in finished.stdout
+    assert "1 not published" in finished.stdout
+    assert read_marker(store, ids[0]) is None
+    assert read_marker(store, ids[1]) is not None
+
+
+def test_bad_input_is_one_line(publish: Publish, store: Store, tmp_path: Path) -> None:
+    store.commit(made_up_record(0))
+    missing = str(tmp_path / "nowhere")
+    assert_one_line_refusal(publish("--results", missing), "--results", missing)
+    assert_one_line_refusal(publish("--mode", "sometimes"), "--mode", "sometimes", "offline")
+    assert_one_line_refusal(publish("--mode", "online"), "no W&B key", "wandb login", "WANDB_API_KEY")
+    assert_one_line_refusal(publish("--mode", "online", WANDB_API_KEY="short"), "--mode online", "40")
+    assert_one_line_refusal(publish("table9"), "table9", "table1")
+    assert_one_line_refusal(publish("--project", "a/b"), "--project", "a/b")
+    assert unpublished(store, "offline") != []
+
+
+def test_the_measuring_command_says_what_a_cell_costs(publish: Publish) -> None:
+    finished = publish("--measure", "3")
+    assert finished.returncode == 0, finished.stderr
+    assert re.match(r"\d\.\d+ s per cell offline \(3 cells of 30 epochs, 0 left\)", finished.stdout)
