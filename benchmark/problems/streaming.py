@@ -1,0 +1,247 @@
+"""Large images, read from disk while training: decoded, cropped and resized by loader processes, a batch at a time.
+
+JPEGs are decoded by TorchCodec where it is installed and by Pillow elsewhere, into the same pixels; torchvision resizes
+the crops. What chance decides for an image comes from (seed, epoch, position) alone, so batches do not depend on the
+number of loader processes, and an epoch can be taken up anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from benchmark.cells import Problem
+from benchmark.errors import UserError
+from benchmark.problems.augment import Normalisation, moments
+from benchmark.problems.batches import Batch, Batches, held_out
+from benchmark.problems.data import laid_out
+from benchmark.problems.folder import DEFAULT_FOLDER, Labelled, check_classes, find, list_images
+from benchmark.problems.seeds import generator
+
+AREA = (0.08, 1.0)
+RATIO = (3 / 4, 4 / 3)
+ATTEMPTS = 10
+"""Random crops as torchvision has them: share of the area, width / height, tries before the centre is taken."""
+EVALUATION_BATCH = {"cpu": 32, "gpu": 256}
+MEASURED = 1024
+"""Images that mean and standard deviation are measured on where the recipe declares none."""
+PREFETCH = 4
+"""Batches that each loader process has ready."""
+
+Decoder = Callable[[str, int], Tensor]
+"""(path, channels) -> uint8 (channels, height, width). Raises OSError, RuntimeError or ValueError for a bad image."""
+Request = tuple[int, int, int]
+"""Which image, and (epoch's seed, position in the epoch) for its augmentation; (0, -1) for none."""
+
+
+class StreamedData(Batches):
+    """A problem's images on disk. loaders: processes that decode; 0 decodes in the training process."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        device: torch.device,
+        folder: Path | None = None,
+        shard: tuple[int, int] = (0, 1),
+        loaders: int | None = None,
+    ):
+        super().__init__(problem, device, shard)
+        root = find(problem, folder or DEFAULT_FOLDER).root
+        listing = list_images(root)
+        check_classes(problem, len(listing.classes), root)
+        self.fingerprint = _fingerprint(root, (*listing.training, *listing.test))
+        self._skipped: dict[str, str] = {}
+        labels = torch.tensor([label for _, label in listing.training])
+        self._index, validation = held_out(problem, labels)
+        first_test = len(listing.training)
+        self._evaluation = {
+            "validation": validation,
+            "test": torch.arange(first_test, first_test + len(listing.test)),
+        }
+        if loaders is None:
+            loaders = 0 if device.type == "cpu" else max(1, torch.get_num_threads())
+        self._requests = _Requests()
+        self._loader = DataLoader(
+            _Images(problem, (*listing.training, *listing.test)),
+            batch_sampler=self._requests,
+            collate_fn=_as_it_is,
+            num_workers=loaders,
+            prefetch_factor=PREFETCH if loaders else None,
+            persistent_workers=loaders > 0,
+            pin_memory=device.type == "cuda",
+        )
+        self._normalise = Normalisation(problem, device, self._measure)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:  # type: ignore[override]
+        if not self._skipped:
+            return ()
+        path, reason = min(self._skipped.items())
+        return (f"skipped: {len(self._skipped)} images cannot be read, the first: {path} ({reason})",)
+
+    @property
+    def training_images(self) -> int:
+        return len(self._index)
+
+    def evaluation_sizes(self) -> dict[str, int]:
+        return {name: len(index) for name, index in self._evaluation.items()}
+
+    def training_batches(self, seed: int, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        stream = generator(seed, self.problem.dataset, "epoch", epoch)
+        order = torch.randperm(self.training_images, generator=stream)
+        base = stream.initial_seed()
+        requests = []
+        for k in range(start, self.iterations_per_epoch if stop is None else stop):
+            where, _ = self.positions(k, k + 1)
+            places = torch.arange(self.training_images)[where]
+            index = self._index[order[where]]
+            requests.append([(i, base, place) for i, place in zip(index.tolist(), places.tolist(), strict=True)])
+        yield from self._load(requests)
+
+    def evaluation_batches(self, name: str) -> Iterator[Batch]:
+        size = EVALUATION_BATCH["cpu" if self.device.type == "cpu" else "gpu"]
+        rank, ranks = self.shard
+        parts = self._evaluation[name].split(size)[rank::ranks]
+        yield from self._load([[(i, 0, -1) for i in part.tolist()] for part in parts])
+
+    def _load(self, requests: list[list[Request]]) -> Iterator[Batch]:
+        for images, labels in self._raw(requests):
+            pixels = images.to(self.device, non_blocking=True).to(torch.float32)
+            yield laid_out(self._normalise(pixels), self.problem), labels.to(self.device, non_blocking=True)
+
+    def _raw(self, requests: list[list[Request]]) -> Iterator[Batch]:
+        self._requests.batches = requests
+        for images, labels, bad in self._loader:
+            for path, reason in bad:
+                if self.problem.unreadable_images == "stop":
+                    raise UserError(
+                        f"{path} cannot be read ({reason}); mend or remove it, or leave such images out with "
+                        "--set unreadable_images=skip"
+                    )
+                self._skipped[path] = reason
+            if len(labels):
+                yield images, labels
+
+    def _measure(self) -> tuple[Tensor, Tensor]:
+        step = max(1, len(self._index) // MEASURED)
+        chosen = self._index[::step].tolist()
+        batches = self._raw([[(i, 0, -1) for i in chosen[k : k + 32]] for k in range(0, len(chosen), 32)])
+        images = torch.cat([images for images, _ in batches]).numpy()
+        return moments(images, torch.arange(len(images)))
+
+
+class _Requests:
+    """What the loader is to fetch: set before it is iterated, so that its processes live from epoch to epoch."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Request]] = []
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class _Images(Dataset[Any]):
+    """Batches as uint8 (b, height, width, channels), labels (b,), and (path, reason) of what could not be read."""
+
+    def __init__(self, problem: Problem, files: Sequence[Labelled]):
+        self.size, self.channels, self.flip = problem.image_size, problem.channels, problem.flip
+        self.shorter = problem.evaluation_size or problem.image_size
+        # Arrays, since processes that are forked would copy a list of a million objects by counting references.
+        self.paths = np.array([os.fsencode(path) for path, _ in files])
+        self.labels = torch.tensor([label for _, label in files])
+        self.decode: Decoder | None = None
+
+    def __getitems__(self, requests: list[Request]) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
+        self.decode = self.decode or pick_decoder()
+        images, labels, bad = [], [], []
+        for index, seed, place in requests:
+            path = os.fsdecode(self.paths[index])
+            try:
+                image = self.decode(path, self.channels)
+            except (OSError, RuntimeError, ValueError, SyntaxError) as error:
+                bad.append((path, " ".join(str(error).split())))
+                continue
+            images.append(self._augmented(image, seed, place) if place >= 0 else self._centre(image))
+            labels.append(self.labels[index])
+        if not images:
+            return torch.empty((0, self.size, self.size, self.channels), dtype=torch.uint8), self.labels[:0], bad
+        return torch.stack(images).permute(0, 2, 3, 1).contiguous(), torch.stack(labels), bad
+
+    def __getitem__(self, request: Request) -> Any:
+        return self.__getitems__([request])
+
+    def _augmented(self, image: Tensor, seed: int, place: int) -> Tensor:
+        from torchvision.transforms.v2 import functional
+
+        stream = np.random.default_rng((seed, place))
+        top, left, height, width = random_box(image.shape[1], image.shape[2], stream)
+        size = [self.size, self.size]
+        cropped = functional.resized_crop(image, top, left, height, width, size, antialias=True)
+        return cropped.flip(2) if self.flip and stream.random() < 0.5 else cropped
+
+    def _centre(self, image: Tensor) -> Tensor:
+        from torchvision.transforms.v2 import functional
+
+        return functional.center_crop(functional.resize(image, [self.shorter], antialias=True), [self.size, self.size])
+
+
+def random_box(height: int, width: int, stream: np.random.Generator) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of a random crop."""
+    area = height * width
+    for _ in range(ATTEMPTS):
+        target = area * stream.uniform(*AREA)
+        ratio = math.exp(stream.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
+        w, h = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(stream.integers(height - h + 1)), int(stream.integers(width - w + 1)), h, w
+    w, h = min(width, round(height * RATIO[1])), min(height, round(width / RATIO[0]))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def pick_decoder() -> Decoder:
+    """TorchCodec where it is installed, else Pillow."""
+    try:
+        from torchcodec.decoders import decode_image
+    except (ImportError, RuntimeError, OSError):
+        return decode_with_pillow
+
+    def decode(path: str, channels: int) -> Tensor:
+        try:
+            image = decode_image(path, mode="RGB" if channels == 3 else "GRAY")
+        except (RuntimeError, ValueError):
+            return decode_with_pillow(path, channels)  # formats and odd files that only Pillow reads
+        return image if image.dim() == 3 else image[0]
+
+    return decode
+
+
+def decode_with_pillow(path: str, channels: int) -> Tensor:
+    from PIL import Image
+
+    with Image.open(path) as file:
+        array = np.array(file.convert("RGB" if channels == 3 else "L"))
+    return torch.from_numpy(array.reshape(*array.shape[:2], channels)).permute(2, 0, 1)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _fingerprint(root: Path, files: Sequence[Labelled]) -> str:
+    """Of names, sizes and labels: reading every pixel would take as long as an epoch."""
+    content = hashlib.sha256()
+    for path, label in files:
+        content.update(f"{path.removeprefix(str(root))}/{os.stat(path).st_size}/{label}\n".encode())
+    return f"files-{content.hexdigest()[:16]}"
