@@ -115,28 +115,36 @@ def _identity(problem: Problem) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How long to retrain, with its unit: "2.22%" of the dense run, "10ep" (epochs) or "500it" (iterations)."""
+    """How long to retrain, with its unit: "2.22%" of the dense run, "10ep" (epochs) or "500it" (iterations).
+
+    It is the total over all prune-retrain cycles, or with "/cycle" behind it ("10ep/cycle") that of each.
+    """
 
     amount: float
     unit: Literal["%", "ep", "it"]
+    per_cycle: bool = False
 
     @classmethod
     def parse(cls, text: object) -> Budget:
         """Raises ValueError that says what is accepted."""
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|ep|it)\s*", str(text))
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|ep|it)(/cycle)?\s*", str(text))
         if not match or (match[2] == "it" and "." in match[1]):
-            raise ValueError(f"budget {text!r} is not a number with a unit: write '2.22%', '10ep' or '500it'")
-        return cls(float(match[1]), match[2])  # type: ignore[arg-type]
+            raise ValueError(
+                f"budget {text!r} is not a number with a unit: write '2.22%', '10ep' or '500it', "
+                "with '/cycle' behind it if it is that of each cycle"
+            )
+        return cls(float(match[1]), match[2], bool(match[3]))  # type: ignore[arg-type]
 
-    def iterations(self, dense_epochs: int, iterations_per_epoch: int) -> int:
-        """Iterations of the whole budget, rounded to the nearest."""
+    def iterations(self, dense_epochs: int, iterations_per_epoch: int, cycles: int = 1) -> int:
+        """Iterations of the whole budget, rounded to the nearest: over all cycles, or in each of them."""
+        times = cycles if self.per_cycle else 1
         if self.unit == "it":
-            return int(self.amount)
+            return int(self.amount) * times
         epochs = self.amount if self.unit == "ep" else self.amount / 100 * dense_epochs
-        return round(epochs * iterations_per_epoch)
+        return round(epochs * iterations_per_epoch) * times
 
     def __str__(self) -> str:
-        return f"{self.amount:g}{self.unit}"
+        return f"{self.amount:g}{self.unit}{'/cycle' if self.per_cycle else ''}"
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import islice, pairwise
 
-from benchmark.cells import Cell
+from benchmark.cells import Cell, Scalar
 from benchmark.errors import UserError
 from benchmark.grid import Execution
 from benchmark.methods import declaration
+from benchmark.methods.ladders import ladder, trunk
 from benchmark.provenance import code_hash
 from benchmark.store import Store
 
@@ -24,11 +25,12 @@ SAMPLED_RECORDS = 50
 
 @dataclass(frozen=True)
 class Task:
-    """One cell to run, after the record `after` exists."""
+    """One cell to run, after the record `after` exists, and while `behind` runs not yet: it will leave a trunk."""
 
     cell: Cell
     epochs: float
     after: str | None = None
+    behind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,13 @@ def make_plan(cells: Sequence[Cell], store: Store, execution: Execution) -> Plan
     parents = {cell: parent(cell) for cell in left}
     dense = dict.fromkeys(cell for cell in parents.values() if cell is not None and cell.id not in present)
     tasks = [Task(cell, epochs_of(cell, execution)) for cell in dense]
+    shared = _sharing([cell for cell in left if cell not in dense])
     for cell in left:
         if cell not in dense:
             start = parents[cell]
             waits = None if start is None else start.id
-            tasks.append(Task(cell, epochs_of(cell, execution), waits))
+            behind, epochs = shared.get(cell, (None, 0.0))
+            tasks.append(Task(cell, epochs_of(cell, execution) - epochs, waits, behind))
     return Plan(
         cells=tuple(cells),
         done=frozenset(cell.id for cell in cells if cell.id in present),
@@ -82,11 +86,40 @@ def epochs_of(cell: Cell, execution: Execution) -> float:
     budget = cell.budget
     if budget is None:
         return cell.problem.epochs
+    cycles = _cycles(cell) if budget.per_cycle else 1
     if budget.unit == "%":
-        return budget.amount / 100 * cell.problem.epochs
+        return budget.amount / 100 * cell.problem.epochs * cycles
     if budget.unit == "ep":
-        return budget.amount
-    return budget.amount * cell.problem.batch_size / (execution.training_images or 50_000)
+        return budget.amount * cycles
+    return budget.amount * cell.problem.batch_size / (execution.training_images or 50_000) * cycles
+
+
+def _settings(cell: Cell) -> dict[str, Scalar]:
+    return {**declaration(cell.method).defaults, **dict(cell.hyperparameters)}
+
+
+def _cycles(cell: Cell) -> int:
+    settings = _settings(cell)
+    if "ladder" not in settings or cell.sparsity is None:
+        return 1
+    return len(ladder(str(settings["ladder"]), cell.sparsity, int(settings.get("cycles", 1))))
+
+
+def _sharing(cells: Sequence[Cell]) -> dict[Cell, tuple[str, float]]:
+    """For cells that go on where a shorter one of the same trunk ends: its id, and the epochs that this saves."""
+    trunks: dict[str, list[tuple[int, Cell]]] = {}
+    for cell in cells:
+        name = trunk(cell, _settings(cell), 1)
+        if name is not None:
+            trunks.setdefault(name, []).append((_cycles(cell), cell))
+    found = {}
+    for members in trunks.values():
+        members.sort(key=lambda member: (member[0], member[1].id))
+        for (cycles, shorter), (_, longer) in pairwise(members):
+            assert shorter.budget is not None
+            each = replace(shorter.budget, per_cycle=False)
+            found[longer] = (shorter.id, (cycles - 1) * epochs_of(replace(shorter, budget=each), Execution()))
+    return found
 
 
 def refuse_damaged(cells: Iterable[Cell], store: Store, repair: bool) -> list[str]:

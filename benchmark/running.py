@@ -75,7 +75,7 @@ def _print_table(name: str, wanted: Sweep, store: Store) -> int:
 def _summarise(
     store: Store, display: Display, options: PoolOptions, wall: float, failures: list[Failed], console: Console
 ) -> None:
-    training = sum(record["seconds"]["training"] for record in display.trained)
+    training = sum(record["seconds"]["training"] - record["seconds"].get("inherited", 0) for record in display.trained)
     share = f", {100 * training / (options.workers * wall):.0f} % of it training" if display.trained else ""
     console.print(
         f"{len(display.trained)} cells trained in {duration(wall)} by {options.workers} workers{share}", highlight=False

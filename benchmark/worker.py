@@ -139,6 +139,7 @@ class Worker:
             report=report,
             should_stop=should_stop,
             start_position=cell.problem.epochs * data.iterations_per_epoch if parent else 0,
+            trunks=checkpoint.Trunks(self.store.path / "trunks", made_by()),
         )
         progress = run.execute()
         record = make_record(cell, run, parent)

@@ -72,7 +72,7 @@ def test_json_restores_an_equal_cell(seed: int, sparsity: float, amount: float, 
     assert Cell.from_json(cell.to_json()).id == cell.id
 
 
-@pytest.mark.parametrize("text", ["5 parsecs", "", "10", "%", "-5%", "1.5it", "ten ep", "1e3it", "5ep%"])
+@pytest.mark.parametrize("text", ["5 parsecs", "", "10", "%", "-5%", "1.5it", "ten ep", "1e3it", "5ep%", "5ep/epoch"])
 def test_malformed_budgets_say_what_is_accepted(text: str):
     with pytest.raises(ValueError, match=r"write '2\.22%', '10ep' or '500it'"):
         Budget.parse(text)
@@ -85,6 +85,8 @@ def test_budgets_become_iterations():
     assert Budget.parse("0.5ep").iterations(90, 17) == 8
     assert Budget.parse("500it").iterations(90, 17) == 500
     assert Budget.parse("0%").iterations(90, 17) == 0
+    assert Budget.parse("2ep").iterations(90, 17, cycles=3) == 34
+    assert Budget.parse("2ep/cycle").iterations(90, 17, cycles=3) == 3 * 34
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 1.0, 1.5, -0.1])

@@ -27,14 +27,15 @@ def test_gpus_are_those_that_the_process_may_see(monkeypatch, visible: str, foun
 def test_digits_train_with_one_thread_whatever_the_machine(monkeypatch, cores: int, workers, expected):
     """More threads would change the order of sums, and records with them."""
     monkeypatch.setattr("benchmark.sweep.cores", lambda: cores)
-    options = _pool(SWEEP, workers, "cpu", 60, 1800)
+    options = _pool(SWEEP, workers, "cpu", 1, 60, 1800, None)
     assert (options.workers, options.threads) == expected
 
 
 def test_one_worker_a_gpu_by_default(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    options = _pool(SWEEP, None, "auto", 60, 1800)
-    assert (options.workers, options.gpus) == (2, ("2", "5"))
+    assert _pool(SWEEP, None, "auto", 1, 60, 1800, None).workers == 2
+    assert _pool(SWEEP, None, "auto", 3, 60, 1800, None).workers == 6
+    assert _pool(SWEEP, None, "cpu", 1, 60, 1800, None).gpus == ()
 
 
 def test_workers_that_cannot_start_stop_the_sweep_with_one_message(tmp_path):

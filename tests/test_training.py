@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from benchmark.cells import Budget, Cell
 from benchmark.grid import load_problem
 from benchmark.methods import declaration, load
-from benchmark.methods.imp import ladder
+from benchmark.methods.ladders import ladder
 from benchmark.problems import models
 from benchmark.problems.data import Data
-from benchmark.training.checkpoint import BadCheckpoint, Checkpoints
+from benchmark.training.checkpoint import BadCheckpoint, Checkpoints, Trunks
 from benchmark.training.checkpoint import load as load_checkpoint
 from benchmark.training.evaluation import evaluate, recalibrate
 from benchmark.training.loop import Interrupted, Run
@@ -158,6 +158,19 @@ def test_a_run_stopped_anywhere_ends_as_if_it_had_not_been(tmp_path_factory, dat
         break
     resumed = outcome(make_run(cell, checkpoints=Checkpoints(folder / "c", cell.id)))
     assert resumed == UNDISTURBED[cell.id]
+
+
+@pytest.mark.parametrize("momentum", ["fresh", "kept"])
+def test_runs_that_share_their_first_cycles_train_them_once_and_end_the_same(tmp_path, momentum: str):
+    """70 % takes 6 cycles of 20 %, 80 % takes 8: five of them are the same."""
+    shorter, longer = (imp("LRW", s, "0.5ep/cycle", ladder="renda", momentum=momentum) for s in (0.7, 0.8))
+    alone = outcome(make_run(longer))
+    outcome(make_run(shorter, trunks=Trunks(tmp_path)))
+    trained = []
+    run = make_run(longer, trunks=Trunks(tmp_path), should_stop=lambda: trained.append(1))
+    assert outcome(run) == alone
+    assert len(trained) == 3 * 8, "cycles that the shorter run had trained were trained again"
+    assert run.progress.seconds["inherited"] > 0
 
 
 def test_a_damaged_or_foreign_checkpoint_is_refused_and_the_one_before_used(tmp_path):

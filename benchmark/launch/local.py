@@ -187,6 +187,7 @@ class LocalPool:
         self, waiting: list[Task], finished: set[str], known: set[str], admit: Callable[[Task], bool]
     ) -> Iterator[Event]:
         now = time.monotonic()
+        unfinished = {task.cell.id for task in waiting} | {slot.task.cell.id for slot in self._slots if slot.task}
         for slot in self._slots:
             if slot.task or not slot.ready:
                 continue
@@ -195,6 +196,7 @@ class LocalPool:
                     waiting.remove(task)
                     continue
                 ready = task.after is None or task.after in finished or task.after not in known
+                ready = ready and task.behind not in unfinished
                 if ready and self._later.get(task.cell.id, 0.0) <= now:
                     waiting.remove(task)
                     slot.task = task

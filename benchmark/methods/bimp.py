@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from benchmark.errors import UserError
-from benchmark.methods.imp import Cycle, ladder, prune, split
+from benchmark.methods.imp import Cycle, prune, split
+from benchmark.methods.ladders import ladder
 from benchmark.methods.scratch import FromScratch
 from benchmark.training.method import Context
 from benchmark.training.schedules import LearningRates, dense_learning_rates, dense_warmup_iterations
@@ -27,8 +28,6 @@ class BIMP(FromScratch):
         dense = round(share * total)
         if not 0 < dense < total:
             raise UserError(f"method BIMP: hyperparameter dense_share is {share:g}; it takes a number between 0 and 1")
-        if cycles < 1:
-            raise UserError(f"method BIMP: hyperparameter cycles is {cycles}; it takes a count from 1 up")
         self.span = str(context.hyperparameters["span"])
         if self.span not in SPANS:
             raise UserError(f"method BIMP: hyperparameter span is {self.span!r}; it takes {' or '.join(SPANS)}")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from benchmark.errors import UserError
+from benchmark.methods.ladders import ladder, trunk
 from benchmark.pruning.masks import norm, norm_of_difference
 from benchmark.training.method import Context, Method
 from benchmark.training.schedules import (
@@ -15,23 +14,6 @@ from benchmark.training.schedules import (
     peak_fraction,
     relative_distance,
 )
-
-RENDA_FRACTION = 0.2
-"""Renda et al. 2020 prune 20 % of the remaining weights in every cycle."""
-
-
-def ladder(kind: str, sparsity: float, cycles: int) -> list[float]:
-    """Sparsity after each cycle, the last one exactly `sparsity`.
-
-    "even": each of `cycles` cycles prunes 1 - (1 - S)^(1/n) of the weights that are alive. "renda": 20 % of them in
-    each cycle, as many cycles as that takes, the last one only what is missing; `cycles` does not matter.
-    """
-    if kind == "even":
-        return [1 - (1 - sparsity) ** (cycle / cycles) for cycle in range(1, cycles)] + [sparsity]
-    if kind == "renda":
-        needed = math.ceil(math.log(1 - sparsity) / math.log(1 - RENDA_FRACTION) - 1e-9)
-        return [1 - (1 - RENDA_FRACTION) ** cycle for cycle in range(1, needed)] + [sparsity]
-    raise UserError(f"method IMP: hyperparameter ladder is {kind!r}; it takes 'even' or 'renda'")
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,15 +87,11 @@ class IMP(Method):
         cell, chosen = context.cell, context.hyperparameters
         assert cell.sparsity is not None
         assert cell.budget is not None
-        cycles = int(chosen["cycles"])
-        if cycles < 1:
-            raise UserError(f"method IMP: hyperparameter cycles is {cycles}; it takes a count from 1 up")
-        self.ladder = ladder(str(chosen["ladder"]), cell.sparsity, cycles)
+        self.ladder = ladder(str(chosen["ladder"]), cell.sparsity, int(chosen["cycles"]))
         self.phases = len(self.ladder)
         self.keeps_optimizer = chosen["momentum"] == "kept"
-        self.lengths = split(
-            cell.budget.iterations(context.problem.epochs, context.iterations_per_epoch), len(self.ladder)
-        )
+        total = cell.budget.iterations(context.problem.epochs, context.iterations_per_epoch, self.phases)
+        self.lengths = split(total, self.phases)
 
     def begin(self, phase: int) -> LearningRates:
         context = self.context
@@ -133,3 +111,6 @@ class IMP(Method):
 
     def after_step(self) -> None:
         self.masks.apply_()
+
+    def trunk(self, phase: int) -> str | None:
+        return trunk(self.context.cell, self.context.hyperparameters, phase)

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from benchmark import atomic
+from benchmark.cells import HASH_LENGTH
 
 SCHEMA = 1
 
@@ -63,6 +64,33 @@ def load(
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BadCheckpoint(f"{path} holds something else than tensors and numbers: {reason}") from None
+
+
+class Trunks:
+    """States that runs of several cells come through: whoever is there first leaves it for the others.
+
+    Training repeats exactly, so that a run that starts from a trunk ends like one that trained all of it.
+    """
+
+    def __init__(self, folder: Path, made_by: str = ""):
+        self.folder = folder
+        self.made_by = made_by
+
+    def _path(self, name: str) -> Path:
+        return self.folder / name[-HASH_LENGTH:][:2] / f"{name}.pt"
+
+    def save(self, name: str, content: dict[str, Any]) -> None:
+        """Raises CannotWrite."""
+        path = self._path(name)
+        if not path.exists():
+            atomic.create_file(path, encode(name, content, self.made_by)[0])
+
+    def load(self, name: str, device: torch.device) -> dict[str, Any] | None:
+        """None if there is none that can be used; whatever is wrong with it, training from the start is right."""
+        try:
+            return load(self._path(name), name, device, self.made_by)[0]
+        except (BadCheckpoint, OSError):
+            return None
 
 
 class Checkpoints:

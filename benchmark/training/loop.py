@@ -18,7 +18,7 @@ from benchmark.cells import Cell, Problem, Scalar
 from benchmark.problems.batches import Batches
 from benchmark.pruning.selection import NotANumber
 from benchmark.training import generators
-from benchmark.training.checkpoint import Checkpoints
+from benchmark.training.checkpoint import Checkpoints, Trunks
 from benchmark.training.evaluation import autocast, evaluate, recalibrate
 from benchmark.training.method import Context, Method
 from benchmark.training.schedules import LearningRates, dense_learning_rates, dense_warmup_iterations
@@ -43,7 +43,8 @@ class Progress:
     """Where a run stands: everything of a checkpoint that is not tensors of network, optimizer or method.
 
     phase, iteration: the position in the phases; position: iterations since the start of the data order, which
-    decides the next batch; cut_short: training stopped because loss or weights were no longer finite.
+    decides the next batch; cut_short: training stopped because loss or weights were no longer finite; seconds:
+    "inherited" is the part of "training" that a run of another cell did (Method.trunk).
     """
 
     position: int
@@ -54,7 +55,7 @@ class Progress:
     measures: dict[str, dict[str, dict[str, float]]] = field(default_factory=lambda: {"accuracy": {}, "loss": {}})
     cycles: list[dict[str, Any]] = field(default_factory=list)
     rates: list[list[float]] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})
+    seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0, "inherited": 0.0})
     images: int = 0
 
 
@@ -120,11 +121,12 @@ class Run:
         report: Callable[[int, dict[str, float]], None] = lambda done, values: None,
         should_stop: Callable[[], bool] = lambda: False,
         start_position: int = 0,
+        trunks: Trunks | None = None,
     ):
         problem = cell.problem
         generators.seed_all(cell.seed)
         self.cell, self.network, self.data = cell, network, data
-        self.checkpoints, self.checkpoint_seconds = checkpoints, checkpoint_seconds
+        self.checkpoints, self.checkpoint_seconds, self.trunks = checkpoints, checkpoint_seconds, trunks
         self.report, self.should_stop = report, should_stop
         dense_rates = dense_learning_rates(problem, data.iterations_per_epoch)
         self.method = make_method(
@@ -166,6 +168,7 @@ class Run:
             self.progress.phase += 1
             self.progress.iteration = 0
             self.rates = None
+            self._leave_trunk()
 
     def measure(self, name: str) -> dict[str, float]:
         """Evaluate on the validation and test images, kept under `name`; returns the accuracies by split."""
@@ -267,36 +270,53 @@ class Run:
     def _save(self) -> None:
         if self.checkpoints is None:
             return
-        assert self.rates is not None
-        self.checkpoints.save(
-            {
-                "network": self.network.state_dict(),
-                "optimizer": self.step.optimizer.state_dict(),
-                "method": self.method.state_dict(),
-                "progress": vars(self.progress),
-                "rates": torch.from_numpy(self.rates),
-                "epoch so far": {"loss": self.step.loss, "correct": self.step.correct, "count": self.step.count},
-                "data": self.data.fingerprint,
-                "generators": generators.states(),
-            }
-        )
+        self.checkpoints.save(self._state())
         self._saved_at = time.monotonic()
 
     def _restore(self) -> None:
-        if self.checkpoints is None:
+        state = self.checkpoints.load(self.data.device) if self.checkpoints is not None else None
+        if state is not None and state["data"] == self.data.fingerprint:
+            self._adopt(state)
             return
-        state = self.checkpoints.load(self.data.device)
-        if state is None:
-            return
-        if state["data"] != self.data.fingerprint:
+        if state is not None and self.checkpoints is not None:
             self.checkpoints.refused.append("the data changed since the checkpoint was written; starting again")
-            return
+        self._start_from_trunk()
+
+    def _leave_trunk(self) -> None:
+        name = self.method.trunk(self.progress.phase)
+        if self.trunks is not None and name is not None and not self.progress.cut_short:
+            self.trunks.save(name, self._state())
+
+    def _start_from_trunk(self) -> None:
+        """Take up the longest part of this run that another one left."""
+        for phase in range(self.method.phases - 1, 0, -1):
+            name = self.method.trunk(phase)
+            state = self.trunks.load(name, self.data.device) if self.trunks is not None and name is not None else None
+            if state is not None and state["data"] == self.data.fingerprint:
+                self._adopt(state)
+                self.progress.seconds["inherited"] = self.progress.seconds["training"]
+                return
+
+    def _state(self) -> dict[str, Any]:
+        """Everything that decides how the run goes on."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.step.optimizer.state_dict(),
+            "method": self.method.state_dict(),
+            "progress": vars(self.progress),
+            "rates": None if self.rates is None else torch.from_numpy(self.rates),
+            "epoch so far": {"loss": self.step.loss, "correct": self.step.correct, "count": self.step.count},
+            "data": self.data.fingerprint,
+            "generators": generators.states(),
+        }
+
+    def _adopt(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.method.load_state_dict(state["method"])
         self._start_optimizer()
         self.step.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
-        self.rates = np.asarray(state["rates"].numpy())
+        self.rates = None if state["rates"] is None else np.asarray(state["rates"].numpy())
         so_far = state["epoch so far"]
         self.step.loss.copy_(so_far["loss"])
         self.step.correct.copy_(so_far["correct"])

@@ -106,6 +106,10 @@ class Method:
         for tensor, saved in zip(self.own_parameters(), state["own"], strict=True):
             tensor.copy_(saved)
 
+    def trunk(self, phase: int) -> str | None:
+        """Name of the state before `phase` if runs of other cells come through it too: they train it once."""
+        return None
+
     def own_parameters(self) -> list[Tensor]:
         """Trained tensors that are not the network's (thresholds, scores); checkpoints keep them."""
         return []

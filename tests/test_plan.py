@@ -1,0 +1,46 @@
+"""What a plan says before anything runs: what is needed, what waits for what, and what it costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark.grid import load_sweep
+from benchmark.plan import make_plan
+from benchmark.store import Store
+
+TABLE1, FIGURE1 = load_sweep("table1"), load_sweep("figure1")
+
+
+def test_every_cell_waits_for_the_dense_run_of_its_seed(tmp_path: Path):
+    plan = make_plan(TABLE1.cells, Store(tmp_path), TABLE1.execution)
+    dense = {task.cell.id: task.cell.seed for task in plan.dense_tasks}
+    assert sorted(dense.values()) == [0, 1, 2]
+    for task in plan.tasks[3:]:
+        assert dense[task.after] == task.cell.seed
+
+
+def test_only_what_is_needed_is_planned(tmp_path: Path):
+    some = load_sweep("table1", only=["seed=1,schedule=LLR"])
+    plan = make_plan(some.cells, Store(tmp_path), some.execution)
+    assert [task.cell.seed for task in plan.tasks] == [1] * 10
+    assert plan.epochs == pytest.approx(90 + 3 * (1.998 + 4.995 + 9.999))
+
+
+def test_runs_that_share_a_beginning_follow_each_other_and_cost_only_their_rest(tmp_path: Path):
+    baseline = [cell for cell in FIGURE1.cells if cell.schedule == "LRW" and cell.seed == 0]
+    plan = make_plan(baseline, Store(tmp_path), FIGURE1.execution)
+    by_sparsity = {task.cell.sparsity: task for task in plan.tasks}
+    assert by_sparsity[0.95].behind == by_sparsity[0.9].cell.id
+    assert by_sparsity[0.98].behind == by_sparsity[0.95].cell.id
+    assert [by_sparsity[s].epochs / 90 for s in (0.9, 0.95, 0.98)] == [11, 14 - 10, 18 - 13]
+
+
+def test_runs_that_differ_in_what_matters_share_nothing(tmp_path: Path):
+    plan = make_plan(FIGURE1.cells, Store(tmp_path), FIGURE1.execution)
+    for task in plan.tasks:
+        if task.behind is not None:
+            other = next(t.cell for t in plan.tasks if t.cell.id == task.behind)
+            same = ("seed", "schedule", "budget", "hyperparameters", "problem")
+            assert all(getattr(other, key) == getattr(task.cell, key) for key in same)
