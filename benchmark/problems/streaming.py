@@ -128,7 +128,7 @@ class StreamedData(Batches):
                         "--set unreadable_images=skip"
                     )
                 self._skipped[path] = reason
-            if len(labels):
+            if len(labels) or self.shard[1] > 1:  # ranks stay in step, also with no image of a last, small batch
                 yield images, labels
 
     def _measure(self) -> tuple[Tensor, Tensor]:

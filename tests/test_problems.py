@@ -1,0 +1,403 @@
+"""Data as a user relies on it: class folders found and checked, decoded once, augmented as defined, paired by seed."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import datasets
+from torchvision.transforms import functional as reference
+
+from benchmark.cells import Budget, Cell, Problem
+from benchmark.errors import UserError
+from benchmark.grid import SWEEPS, load_problem, load_sweep
+from benchmark.problems import decode, folder
+from benchmark.problems.augment import Windows, moments, rotate
+from benchmark.problems.data import Data, open_data
+from benchmark.problems.sources import open_source
+from benchmark.problems.streaming import StreamedData, decode_with_pillow
+from benchmark.store import Store
+from benchmark.worker import Options, Worker
+from tests.conftest import assert_one_line_refusal
+
+torch.set_num_threads(1)
+CPU = torch.device("cpu")
+CLASSES = ("cat", "dog", "owl")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PRUNING_BENCHMARK_CACHE", str(tmp_path / "cache"))
+
+
+def make_folder(root: Path, size: tuple[int, int] = (16, 16), training: int = 8, test: int = 2, name="test") -> Path:
+    """Class folders of random PNGs; every pixel differs between images."""
+    stream = np.random.default_rng(0)
+    for split, count in (("train", training), (name, test)):
+        for label in CLASSES:
+            (root / split / label).mkdir(parents=True)
+            for number in range(count):
+                pixels = stream.integers(256, size=(*size, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / label / f"{number:02}.png")
+    return root
+
+
+def problem(**fields) -> Problem:
+    given = {"name": "mine", "dataset": "imagefolder", "model": "resnet8", "width": 4, "classes": 3, "image_size": 16}
+    return Problem(**{**given, "epochs": 1, "batch_size": 6, "validation_fraction": 0.25, **fields})
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return make_folder(tmp_path / "images")
+
+
+# Class folders
+
+
+@pytest.mark.parametrize("name", ["test", "val"])
+def test_a_class_folder_gives_its_images_in_the_order_of_their_names(tmp_path: Path, name: str):
+    root = make_folder(tmp_path / "images", name=name)
+    source = open_source(problem(), root)
+    assert source.training.labels.tolist() == [0] * 8 + [1] * 8 + [2] * 8
+    assert np.array_equal(source.training.images[9], np.array(Image.open(root / "train" / "dog" / "01.png")))
+    assert np.array_equal(source.test.images[5], np.array(Image.open(root / name / "owl" / "01.png")))
+
+
+def test_classes_channels_and_image_size_are_found_where_the_recipe_leaves_them_open(images: Path):
+    find = folder.complete(images)
+    sweep = load_sweep("table1", "imagefolder", complete=find)
+    assert (sweep.problem.classes, sweep.problem.channels, sweep.problem.image_size) == (3, 3, 16)
+    assert not sweep.problem.resized_crop
+    declared = load_sweep("table1", "imagefolder", settings={"image_size": 12}, complete=find)
+    assert (declared.problem.classes, declared.problem.image_size) == (3, 12)
+    assert load_sweep("table1", complete=find).problem == load_sweep("table1").problem
+
+
+def test_large_images_are_found_to_be_streamed_as_imagenet_is(tmp_path: Path):
+    found = folder.describe(make_folder(tmp_path / "large", (120, 160), 2, 1))
+    assert found == {"classes": 3, "channels": 3, "image_size": 224, "evaluation_size": 256, "resized_crop": True}
+
+
+@pytest.mark.parametrize("size", [(40, 24), (24, 40), (11, 13)])
+def test_images_of_other_sizes_are_resized_and_cropped_as_torchvision_does(tmp_path: Path, size: tuple[int, int]):
+    path = tmp_path / "image.png"
+    Image.fromarray(np.random.default_rng(0).integers(256, size=(*size, 3), dtype=np.uint8)).save(path)
+    expected = reference.center_crop(reference.resize(Image.open(path), 16), [16, 16])
+    assert np.array_equal(decode.decode(str(path), 16, 3), np.array(expected))
+
+
+def test_decoded_images_are_kept_and_shared_until_a_file_changes(images: Path, monkeypatch: pytest.MonkeyPatch):
+    first = open_source(problem(), images)
+    decoded = []
+    original = decode.decode
+    monkeypatch.setattr(decode, "decode", lambda *arguments: decoded.append(1) or original(*arguments))
+    again = open_source(problem(), images)
+    assert not decoded
+    assert isinstance(again.training.images, np.memmap)
+    assert again.fingerprint == first.fingerprint
+    Image.fromarray(np.zeros((16, 16, 3), dtype=np.uint8)).save(images / "train" / "cat" / "00.png")
+    assert open_source(problem(), images).fingerprint != first.fingerprint
+    assert decoded
+
+
+def test_the_fingerprint_is_of_the_content_and_not_of_the_place(images: Path, tmp_path: Path):
+    other = images.rename(tmp_path / "moved")
+    fingerprint = open_source(problem(), other).fingerprint
+    assert fingerprint.startswith("folder-")
+    assert open_source(problem(crop_padding=2), other).fingerprint == fingerprint
+    Image.fromarray(np.zeros((16, 16, 3), dtype=np.uint8)).save(other / "test" / "cat" / "00.png")
+    assert open_source(problem(), other).fingerprint != fingerprint
+
+
+def test_images_that_cannot_be_read_are_named_and_counted(images: Path):
+    good = (images / "train" / "cat" / "03.png").read_bytes()
+    (images / "train" / "cat" / "03.png").write_bytes(good[:200])
+    (images / "train" / "owl" / "05.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"2 of 24 images cannot be read, the first: .*cat/03\.png"):
+        open_source(problem(), images)
+    source = open_source(problem(unreadable_images="skip"), images)
+    assert source.training.labels.tolist() == [0] * 7 + [1] * 8 + [2] * 7
+    assert np.array_equal(source.training.images[3], np.array(Image.open(images / "train" / "cat" / "04.png")))
+    assert source.remarks[0].startswith("skipped: 2 of 24 images")
+
+
+def test_folders_that_do_not_fit_are_refused_in_words_that_say_what_to_do(images: Path, tmp_path: Path):
+    with pytest.raises(UserError, match=r"3 classes, but problem mine has 10; --set classes=3"):
+        open_source(problem(classes=10), images)
+    with pytest.raises(UserError, match=r"--data .*empty: imagefolder is not there .*digits needs no data"):
+        open_source(problem(), tmp_path / "empty")
+    (images / "test" / "emu").mkdir()
+    with pytest.raises(UserError, match=r"class folder 'emu' is in only one of train/ and test/"):
+        open_source(problem(), images)
+    (images / "train" / "emu").mkdir()
+    with pytest.raises(UserError, match=r"emu: no images"):
+        open_source(problem(classes=4), images)
+
+
+def test_a_sweep_without_its_data_says_so_in_one_line_before_it_trains(command, tmp_path: Path):
+    finished = command("benchmark.sweep", "table1", "--problem", "cifar10", "--data", str(tmp_path), "--results",
+                       str(tmp_path / "r"))  # fmt: skip
+    assert_one_line_refusal(finished, "cifar10 is not there", "--download", "digits needs no data")
+
+
+def test_tiny_imagenet_is_read_as_it_is_unpacked(tmp_path: Path):
+    root = make_folder(tmp_path / "tiny-imagenet-200", (64, 64), 2, 1, "val")
+    lines = []
+    (root / "val" / "images").mkdir()
+    for number, label in enumerate(CLASSES):
+        (root / "val" / label / "00.png").rename(root / "val" / "images" / f"v{number}.png")
+        (root / "val" / label).rmdir()
+        lines.append(f"v{number}.png\t{label}\t0\t0\t1\t1\n")
+        (root / "train" / label / "images").mkdir()
+        for path in list((root / "train" / label).glob("*.png")):
+            path.rename(root / "train" / label / "images" / path.name)
+    (root / "val" / "val_annotations.txt").write_text("".join(reversed(lines)))
+    source = open_source(problem(dataset="tinyimagenet", image_size=64), tmp_path)
+    assert source.training.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert source.test.labels.tolist() == [2, 1, 0]
+    assert np.array_equal(source.test.images[0], np.array(Image.open(root / "val" / "images" / "v2.png")))
+
+
+# CIFAR in both of its forms
+
+
+def cifar_archive(root: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """A small archive in the original layout; its checksums in place of the published ones."""
+    base = root / "cifar-10-batches-py"
+    base.mkdir(parents=True)
+    stream = np.random.default_rng(0)
+    images = stream.integers(256, size=(30, 3, 32, 32), dtype=np.uint8)
+
+    def write(name: str, content: object) -> tuple[str, str]:
+        (base / name).write_bytes(pickle.dumps(content))
+        return name, datasets.utils.calculate_md5(str(base / name))
+
+    labels = [number % 10 for number in range(20)]
+    train = write("data_batch_1", {"data": images[:20].reshape(20, -1), "labels": labels})
+    test = write("test_batch", {"data": images[20:].reshape(10, -1), "labels": list(range(10))})
+    meta = write("batches.meta", {"label_names": [str(number) for number in range(10)]})
+    monkeypatch.setattr(datasets.CIFAR10, "train_list", [list(train)])
+    monkeypatch.setattr(datasets.CIFAR10, "test_list", [list(test)])
+    monkeypatch.setattr(datasets.CIFAR10, "meta", {"filename": meta[0], "key": "label_names", "md5": meta[1]})
+    return images
+
+
+def test_cifar_is_taken_from_the_archive_or_from_class_folders_and_the_fingerprint_says_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cifar, _ = load_problem("cifar10")
+    images = cifar_archive(tmp_path / "archive", monkeypatch)
+    source = open_source(cifar, tmp_path / "archive")
+    assert source.fingerprint.startswith("archive-")
+    assert np.array_equal(source.training.images[3, 4:36, 4:36], images[3].transpose(1, 2, 0))
+    assert source.test.labels.tolist() == list(range(10))
+    for number in range(30):
+        part = tmp_path / "folders" / ("train" if number < 20 else "test") / f"class{number % 10}"
+        part.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[number].transpose(1, 2, 0)).save(part / f"{number}.png")
+    assert open_source(cifar, tmp_path / "folders").fingerprint.startswith("folder-")
+
+
+def test_a_damaged_archive_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cifar, _ = load_problem("cifar10")
+    cifar_archive(tmp_path, monkeypatch)
+    (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"cifar-10-batches-py: .*--download fetches it again"):
+        open_source(cifar, tmp_path)
+
+
+# Batches
+
+
+def naive_batches(data: Data, source, seed: int, epoch: int) -> list[np.ndarray]:
+    """Crops and flips one image at a time, as float64, from what chance decided."""
+    draws, pad, size = data._draw(seed, epoch), data.problem.crop_padding, data.problem.image_size
+    found = []
+    for place in range(data.training_images):
+        image = source.training.images[int(data._index[draws.order[place]])].astype(np.float64)
+        top, left = draws.crops[:, place].tolist()
+        assert 0 <= top <= 2 * pad
+        image = image[top : top + size, left : left + size]
+        if data.problem.flip and draws.flips[place]:
+            image = image[:, ::-1]
+        found.append((image / 255 - data._normalise.mean.numpy()) / data._normalise.std.numpy())
+    return found
+
+
+@pytest.mark.parametrize("size", [8, 16])
+def test_batches_are_the_crops_and_flips_that_chance_decided(tmp_path: Path, size: int):
+    root = make_folder(tmp_path / "images", (size, size))
+    recipe = problem(image_size=size, crop_padding=3, flip=True)
+    data = Data(recipe, CPU, root)
+    images = torch.cat([images for images, _ in data.training_batches(0, 1)])
+    expected = np.stack(naive_batches(data, open_source(recipe, root), 0, 1)).transpose(0, 3, 1, 2)
+    assert images.shape == (18, 3, size, size)
+    assert np.allclose(images.numpy(), expected, atol=1e-5)
+
+
+def test_devices_gather_the_same_windows(monkeypatch: pytest.MonkeyPatch):
+    """The gathering that GPUs use, run on the CPU."""
+    stream = np.random.default_rng(0)
+    images = stream.integers(256, size=(20, 14, 14, 3), dtype=np.uint8)
+    index, crops = torch.randint(20, (50,)), torch.randint(5, (2, 50))
+    flips = torch.rand(50) < 0.5
+    there = Windows(images, 10, torch.device("meta"))
+    there._views = torch.from_numpy(images).unfold(1, 10, 1).unfold(2, 10, 1).permute(0, 1, 2, 4, 5, 3)
+    for chosen in (flips, None):
+        assert torch.equal(Windows(images, 10, CPU)(index, crops, chosen), there(index, crops, chosen))
+
+
+def test_batches_lie_channels_last_where_the_network_does(images: Path):
+    batch, _ = next(Data(problem(), CPU, images).training_batches(0, 0))
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_training_validation_and_test_images_are_apart_and_complete(images: Path):
+    data = Data(problem(), CPU, images)
+    assert data.evaluation_sizes() == {"validation": 6, "test": 6}
+    held_out = data._evaluation["validation"][1]
+    assert sorted([*data._index.tolist(), *held_out.tolist()]) == list(range(24))
+    assert torch.bincount(data._evaluation["validation"][2]).tolist() == [2, 2, 2]
+
+
+def test_a_share_of_the_training_images_is_taken_class_by_class(images: Path):
+    half, whole = Data(problem(training_share=0.5), CPU, images), Data(problem(), CPU, images)
+    assert torch.bincount(half.labels).tolist() == [3, 3, 3]
+    assert set(half._index.tolist()) < set(whole._index.tolist())
+    assert half.evaluation_sizes() == whole.evaluation_sizes()
+
+
+def test_pixels_are_normalised_over_the_training_images_or_as_declared(images: Path):
+    data = Data(problem(), CPU, images)
+    pixels = torch.cat([batch for batch, _ in data.training_batches(0, 0)])
+    assert torch.allclose(pixels.mean((0, 2, 3)), torch.zeros(3), atol=1e-4)
+    assert torch.allclose(pixels.std((0, 2, 3)), torch.ones(3), atol=1e-4)
+    declared = Data(problem(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)), CPU, images)
+    assert torch.cat([batch for batch, _ in declared.training_batches(0, 0)]).abs().max() <= 1
+
+
+def test_moments_in_parts_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch):
+    images = np.random.default_rng(0).integers(256, size=(40, 5, 5, 3), dtype=np.uint8)
+    images[..., 1] //= 3
+    chosen = torch.arange(0, 40, 2)
+    whole = moments(images, chosen)
+    monkeypatch.setattr("benchmark.problems.augment.MOMENTS_VALUES", 5 * 5 * 3 * 7)
+    parts = moments(images, chosen)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(whole, parts, strict=True))
+    pixels = images[::2].astype(np.float64).reshape(-1, 3) / 255
+    assert np.allclose(parts[0], pixels.mean(0))
+    assert np.allclose(parts[1], pixels.std(0, ddof=1))
+
+
+@pytest.mark.parametrize("degrees", [0.0, 7.0, -15.0, 90.0])
+def test_rotation_is_torchvision_s(degrees: float):
+    pixels = torch.randint(256, (2, 3, 32, 32)).float()
+    ours = rotate(pixels.permute(0, 2, 3, 1), torch.tensor([degrees, 0.0])).permute(0, 3, 1, 2)
+    assert (ours[0] == reference.rotate(pixels[0], degrees)).float().mean() > 0.995  # ties between two pixels
+    assert torch.equal(ours[1], pixels[1])
+
+
+def test_rotation_takes_angles_up_to_the_recipe_s(images: Path):
+    data = Data(problem(rotation=15), CPU, images)
+    angles = torch.cat([data._draw(0, epoch).angles for epoch in range(40)])
+    assert -15 <= angles.min() < -12
+    assert 12 < angles.max() <= 15
+    assert torch.equal(data._draw(0, 3).order, Data(problem(), CPU, images)._draw(0, 3).order)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("resized_crop", [False, True])
+def test_ranks_share_every_batch_between_them(images: Path, ranks: int, resized_crop: bool):
+    recipe = problem(crop_padding=2, resized_crop=resized_crop, batch_size=5)
+    whole = list(open_data(recipe, CPU, images).training_batches(0, 0))
+    parts = [list(open_data(recipe, CPU, images, (rank, ranks)).training_batches(0, 0)) for rank in range(ranks)]
+    for batch, *shares in zip(whole, *parts, strict=True):
+        for rank, (pixels, labels) in enumerate(shares):
+            assert torch.equal(batch[0][rank::ranks], pixels)
+            assert torch.equal(batch[1][rank::ranks], labels)
+    sizes = [sum(len(labels) for _, labels in open_data(recipe, CPU, images, (rank, ranks)).evaluation_batches("test"))
+             for rank in range(ranks)]  # fmt: skip
+    assert sum(sizes) == 6
+
+
+# Streamed
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    return make_folder(tmp_path / "large", (40, 60))
+
+
+def streamed(root: Path, loaders: int = 0, **fields) -> StreamedData:
+    recipe = problem(image_size=24, resized_crop=True, flip=True, evaluation_size=28, **fields)
+    return StreamedData(recipe, CPU, root, loaders=loaders)
+
+
+def test_streamed_batches_do_not_depend_on_the_number_of_loaders_nor_on_where_an_epoch_is_taken_up(large: Path):
+    alone, two = streamed(large), streamed(large, 2)
+    whole = list(alone.training_batches(0, 1))
+    assert len(whole) == alone.iterations_per_epoch == 3
+    for other in (two.training_batches(0, 1), two.training_batches(0, 1)):
+        assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(whole, other, strict=True))
+    rest = list(two.training_batches(0, 1, 2))
+    assert torch.equal(rest[0][0], whole[2][0])
+    left_in_the_middle = two.training_batches(0, 2)
+    next(left_in_the_middle)
+    left_in_the_middle.close()
+    assert torch.equal(next(two.training_batches(0, 1))[0], whole[0][0])
+    assert not torch.equal(next(alone.training_batches(0, 2))[0], whole[0][0])
+
+
+def test_streamed_evaluation_resizes_and_crops_the_centre(large: Path):
+    data = streamed(large)
+    pixels = torch.cat([batch for batch, _ in data.evaluation_batches("test")])[3]
+    back = (pixels * data._normalise.std[:, None, None] + data._normalise.mean[:, None, None]) * 255
+    image = decode_with_pillow(str(large / "test" / "dog" / "01.png"), 3)
+    expected = reference.center_crop(reference.resize(image, [28], antialias=True), [24, 24])
+    assert torch.allclose(back, expected.float(), atol=1.01)  # torchvision rounds once more where it comes from float32
+
+
+def test_streamed_images_that_cannot_be_read_stop_the_run_or_are_left_out(large: Path):
+    paths = [large / "train" / name / "03.png" for name in CLASSES] + [large / "test" / "cat" / "00.png"]
+    for path in paths:
+        path.write_bytes(b"no image")
+    declared = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    with pytest.raises(UserError, match=r"cat/00\.png cannot be read .*unreadable_images=skip"):
+        list(streamed(large, **declared).evaluation_batches("test"))
+    data = streamed(large, unreadable_images="skip", **declared)
+    assert sum(len(labels) for _, labels in data.evaluation_batches("test")) == 5
+    assert data.remarks[0].startswith("skipped: 1 images cannot be read, the first: ")
+
+
+# From problem file to record
+
+
+@pytest.mark.parametrize("path", sorted((SWEEPS / "problems").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_problem_of_the_suite_loads_and_names_a_model_that_exists(path: Path):
+    from benchmark.problems.models import MODELS
+
+    recipe, _ = load_problem(path.stem)
+    assert recipe.model in MODELS
+    assert recipe.dataset in (*folder.EMBEDDED, *folder.HOW_TO_GET)
+
+
+def test_a_cell_trains_on_a_folder_and_its_record_says_on_which_data(tmp_path: Path):
+    root = make_folder(tmp_path / "images", training=24, test=4)
+    for path in root.rglob("*.png"):  # one colour a class: something to learn in seconds
+        colour = [40 * (label == path.parent.name) for label in CLASSES]
+        Image.fromarray(np.array(Image.open(path)) // 8 + np.array(colour, dtype=np.uint8)).save(path)
+    store = Store(tmp_path / "runs")
+    dense = Cell.dense(problem(epochs=6, learning_rate=0.05), 0)
+    Worker(store, Options("cpu", data=root)).run(dense)
+    record = store.read(dense.id)
+    assert record["accuracy"]["final"]["test"] > 0.9
+    assert record["provenance"]["data"] == open_source(problem(), root).fingerprint
+    (root / "train" / "cat" / "00.png").unlink()
+    retrained = Cell(dense.problem, "IMP", 0, "FT", 0.5, Budget.parse("1ep"))
+    with pytest.raises(UserError, match=r"data.* \(fingerprint folder-.*--results"):
+        Worker(store, Options("cpu", data=root)).run(retrained)
