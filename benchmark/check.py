@@ -33,7 +33,7 @@ from benchmark.worker import make_record
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-TINY: dict[str, Any] = {"epochs": 6, "milestones": [3, 5], "warmup_epochs": 1}
+TINY: dict[str, Any] = {"epochs": 4, "milestones": [2, 3], "warmup_epochs": 1}
 RETRAINING = ("ALLR", Budget(50, "%"))
 """What methods that retrain are checked with."""
 

@@ -257,6 +257,13 @@ def test_dpf_has_a_new_mask_of_the_cubic_sparsity_every_16_iterations_only():
             assert torch.equal(masks[k], masks[k - 1])
 
 
+def test_a_pruning_step_holds_from_its_iteration_on():
+    method = make_run("DPF", interval=2).method
+    assert [method.sparsity(k) for k in (33, 34, 67, 68)] == pytest.approx(
+        [0, 0.9 * (1 - 1 / 8), 0.9 * (1 - 1 / 8), 0.9]
+    )
+
+
 def test_dpf_updates_the_dense_weights_with_the_gradient_at_the_pruned_ones():
     run = make_run("DPF")
     train(run, 40)

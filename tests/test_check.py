@@ -1,0 +1,94 @@
+"""The conformance check: built-in methods pass it, and each way to break a promise is found and named."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmark import cli
+from benchmark.check import TINY, Finding, app, check, make_cell
+from benchmark.grid import load_problem
+from benchmark.methods import METHODS
+
+torch.set_num_threads(1)
+PROBLEM, _ = load_problem("digits", TINY)
+STOPS = (5, 17, 33)
+"""In the middle of an epoch, between two epochs, and before the last iteration of a run of 34."""
+
+
+def findings(method: str, sparsity: float = 0.5, **hyperparameters) -> dict[str, Finding]:
+    cell = make_cell(method, PROBLEM, sparsity, hyperparameters)
+    return {finding.promise: finding for finding in check(cell, STOPS)}
+
+
+def broken(found: dict[str, Finding]) -> list[str]:
+    return [finding.promise for finding in found.values() if not finding.kept]
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "dense"])
+def test_every_built_in_method_keeps_all_promises(method: str):
+    found = findings(method)
+    assert not broken(found), [finding for finding in found.values() if not finding.kept]
+    assert {"trains", "reaches its sparsity", "keeps pruned weights at zero", "resumes exactly"} < set(found)
+
+
+def test_iterative_pruning_and_returning_weights_keep_them_too():
+    assert not broken(findings("IMP", sparsity=0.8, cycles=3, momentum="kept"))
+    assert not broken(findings("BIMP", sparsity=0.8, cycles=2))
+    assert not broken(findings("GMP", sparsity=0.8, returning=True))
+
+
+def test_a_method_from_outside_the_package_passes():
+    assert not broken(findings("tests.user_methods:Halfway"))
+
+
+@pytest.mark.parametrize(
+    ("name", "promise", "words"),
+    [
+        ("Revives", "keeps pruned weights at zero", "pruned weights of conv1.weight are not zero before iteration 41"),
+        ("Forgets", "resumes exactly", "stopped before iterations 5, 17, 33: these differ: "),
+        ("Drifts", "is deterministic", "these differ: "),
+        ("StopsEarly", "keeps to its length", "34 iterations of 68 that it has"),
+        ("FallsShort", "reaches its sparsity", "2666 of 10662 weights are zero, 25.00 %; 2665 too few"),
+        ("Meddles", "leaves trained weights alone", "conv1.weight has changed in an evaluation before iteration 0"),
+        ("Empties", "trains", "all weights of fc.weight are zero"),
+    ],
+)
+def test_a_broken_promise_is_named_with_what_was_seen(name: str, promise: str, words: str):
+    found = findings(f"tests.user_methods:{name}")
+    assert promise in broken(found)
+    assert words in found[promise].detail
+    if name != "Meddles":  # which meddles with everything
+        others = {"Revives": ["reaches"], "Drifts": ["resumes exactly"]}
+        assert set(broken(found)) <= {promise, *others.get(name, [])}
+
+
+def test_the_command_says_a_line_a_promise_and_ends_with_1_if_one_is_broken(command, capsys):
+    good = command("benchmark.check", "tests.user_methods:Halfway", "--set", "at=20")
+    assert good.returncode == 0, good.stdout + good.stderr
+    lines = good.stdout.splitlines()
+    assert len(lines) == 8
+    assert all(line.startswith("ok   ") for line in lines[:-1])
+    assert "of dense training" in lines[-1]
+    assert cli.main(app, ["tests.user_methods:FallsShort"]) == 1
+    assert "FAIL reaches its sparsity" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["dense"], ["prunes nothing"]),
+        (["BIM"], ["'BIM'", "BIMP", "module:Class"]),
+        (["tests.user_methods:Undeclared"], ["Undeclared", "declaration"]),
+        (["tests.user_methods:Missing"], ["Missing"]),
+        (["GMP", "--set", "interval=4"], ["interval", "1 to 2"]),
+        (["GMP", "--set", "spacing=4"], ["spacing", "interval"]),
+        (["GMP", "--sparsity", "1.5"], ["--sparsity 1.5", "below 1"]),
+    ],
+)
+def test_what_cannot_be_checked_is_refused_in_one_line(capsys, arguments: list[str], words: list[str]):
+    assert cli.main(app, arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    for word in words:
+        assert word in lines[0]
