@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmark.problems.batches import Batches
+from benchmark.training.group import ALONE, Group
 
 RECALIBRATION_EPOCH = -1
 """The epoch of the data order that the batch-norm pass reads; training starts at 0, so it is nobody else's."""
@@ -20,12 +21,13 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Non
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, data: Batches, split: str) -> tuple[float, float]:
-    """(accuracy as a fraction, mean cross-entropy) on the "validation" or "test" split."""
+def evaluate(network: nn.Module, data: Batches, split: str, group: Group = ALONE) -> tuple[float, float]:
+    """(accuracy as a fraction, mean cross-entropy) on the "validation" or "test" split, on all ranks together."""
     network.eval()
     correct = torch.zeros((), dtype=torch.int64, device=data.device)
-    loss = torch.zeros((), dtype=torch.float64, device=data.device)
-    count = 0
+    # Apple's GPUs have no float64.
+    loss = torch.zeros((), dtype=torch.float32 if data.device.type == "mps" else torch.float64, device=data.device)
+    count = torch.zeros((), dtype=torch.int64)
     with autocast(data.problem.precision, data.device):
         for images, labels in data.evaluation_batches(split):
             logits = network(images).float()
@@ -33,7 +35,8 @@ def evaluate(network: nn.Module, data: Batches, split: str) -> tuple[float, floa
             loss += functional.cross_entropy(logits, labels, reduction="sum")
             count += len(labels)
     network.train()
-    return correct.item() / count, loss.item() / count
+    correct, loss, count = group.total(correct, loss, count)
+    return correct.item() / count.item(), loss.item() / count.item()
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from benchmark.pruning.selection import NotANumber
 from benchmark.training import generators
 from benchmark.training.checkpoint import Checkpoints, Trunks
 from benchmark.training.evaluation import autocast, evaluate, recalibrate
+from benchmark.training.group import ALONE, Group
 from benchmark.training.method import Context, Method
 from benchmark.training.schedules import LearningRates, dense_learning_rates, dense_warmup_iterations
 
@@ -74,8 +75,15 @@ def make_optimizer(method: Method, problem: Problem) -> torch.optim.SGD:
 class Step:
     """One training iteration. Loss and correct predictions accumulate on the device, read once an epoch."""
 
-    def __init__(self, network: nn.Module, method: Method, optimizer: torch.optim.Optimizer, data: Batches):
-        self.network = network
+    def __init__(
+        self,
+        network: nn.Module,
+        method: Method,
+        optimizer: torch.optim.Optimizer,
+        data: Batches,
+        group: Group = ALONE,
+    ):
+        self.network, self.group = group.wrap(network), group
         self.method = method
         self.optimizer = optimizer
         self.precision, self.device = data.problem.precision, data.device
@@ -93,14 +101,20 @@ class Step:
             logits = self.network(images)
             loss = functional.cross_entropy(logits, labels)
         optimizer.zero_grad()
-        loss.backward()
+        self.group.weigh(loss, len(labels)).backward()
         method.exit_forward()
         method.after_backward()
         optimizer.step()
         method.after_step()
-        self.loss += loss.detach() * len(labels)
-        self.correct += (logits.detach().argmax(1) == labels).sum()
-        self.count += len(labels)
+        if len(labels):
+            self.loss += loss.detach() * len(labels)
+            self.correct += (logits.detach().argmax(1) == labels).sum()
+            self.count += len(labels)
+
+    def totals(self) -> dict[str, Tensor]:
+        """Loss, correct predictions and images of the epoch so far, over all ranks."""
+        loss, correct, count = self.group.total(self.loss, self.correct, torch.tensor(self.count))
+        return {"loss": loss, "correct": correct, "count": count}
 
 
 class Run:
@@ -122,10 +136,11 @@ class Run:
         should_stop: Callable[[], bool] = lambda: False,
         start_position: int = 0,
         trunks: Trunks | None = None,
+        group: Group = ALONE,
     ):
         problem = cell.problem
         generators.seed_all(cell.seed)
-        self.cell, self.network, self.data = cell, network, data
+        self.cell, self.network, self.data, self.group = cell, network, data, group
         self.checkpoints, self.checkpoint_seconds, self.trunks = checkpoints, checkpoint_seconds, trunks
         self.report, self.should_stop = report, should_stop
         dense_rates = dense_learning_rates(problem, data.iterations_per_epoch)
@@ -144,7 +159,7 @@ class Run:
         )
         self.progress = Progress(position=start_position)
         self.rates: LearningRates | None = None
-        self.step = Step(network, self.method, make_optimizer(self.method, problem), data)
+        self.step = Step(network, self.method, make_optimizer(self.method, problem), data, group)
         self.method.optimizer = self.step.optimizer
         self._saved_at = time.monotonic()
 
@@ -175,7 +190,7 @@ class Run:
         accuracy, loss = {}, {}
         with self._evaluating():
             for split in ("validation", "test"):
-                accuracy[split], loss[split] = evaluate(self.network, self.data, split)
+                accuracy[split], loss[split] = evaluate(self.network, self.data, split, self.group)
         self.progress.measures["accuracy"][name] = accuracy
         self.progress.measures["loss"][name] = loss
         return accuracy
@@ -224,8 +239,8 @@ class Run:
         last = min(per_epoch, first + len(rates) - progress.iteration)
         started = time.perf_counter()
         for images, labels in self.data.training_batches(self.cell.seed, epoch, first, last):
-            stop = self.should_stop()
-            if stop or self._checkpoint_due():
+            stop, save = self.group.decide(self.should_stop(), self._checkpoint_due())
+            if stop or save:
                 progress.seconds["training"] += time.perf_counter() - started
                 self._save()
                 if stop:
@@ -238,20 +253,22 @@ class Run:
 
     def _end_epoch(self, rate: float, started: float) -> None:
         progress, step = self.progress, self.step
-        train_loss = step.loss.item() / step.count  # waits for the device, so the clock is read after it
+        totals = step.totals()
+        count = int(totals["count"])
+        train_loss = totals["loss"].item() / count  # waits for the device, so the clock is read after it
         progress.seconds["training"] += time.perf_counter() - started
-        progress.images += step.count
+        progress.images += count
         if not math.isfinite(train_loss):
             progress.cut_short = True
             return
         with self._evaluating():
-            accuracy, loss = evaluate(self.network, self.data, "validation")
+            accuracy, loss = evaluate(self.network, self.data, "validation", self.group)
         values = {
             "epoch": progress.position / self.data.iterations_per_epoch,
             "iteration": progress.position,
             "learning_rate": rate,
             "train_loss": train_loss,
-            "train_accuracy": step.correct.item() / step.count,
+            "train_accuracy": totals["correct"].item() / count,
             "validation_loss": loss,
             "validation_accuracy": accuracy,
         }
@@ -270,7 +287,9 @@ class Run:
     def _save(self) -> None:
         if self.checkpoints is None:
             return
-        self.checkpoints.save(self._state())
+        state = self._state()
+        if self.group.leads:
+            self.checkpoints.save(state)
         self._saved_at = time.monotonic()
 
     def _restore(self) -> None:
@@ -285,7 +304,9 @@ class Run:
     def _leave_trunk(self) -> None:
         name = self.method.trunk(self.progress.phase)
         if self.trunks is not None and name is not None and not self.progress.cut_short:
-            self.trunks.save(name, self._state())
+            state = self._state()
+            if self.group.leads:
+                self.trunks.save(name, state)
 
     def _start_from_trunk(self) -> None:
         """Take up the longest part of this run that another one left."""
@@ -305,7 +326,7 @@ class Run:
             "method": self.method.state_dict(),
             "progress": vars(self.progress),
             "rates": None if self.rates is None else torch.from_numpy(self.rates),
-            "epoch so far": {"loss": self.step.loss, "correct": self.step.correct, "count": self.step.count},
+            "epoch so far": self.step.totals(),
             "data": self.data.fingerprint,
             "generators": generators.states(),
         }
@@ -317,8 +338,9 @@ class Run:
         self.step.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
         self.rates = None if state["rates"] is None else np.asarray(state["rates"].numpy())
-        so_far = state["epoch so far"]
-        self.step.loss.copy_(so_far["loss"])
-        self.step.correct.copy_(so_far["correct"])
-        self.step.count = so_far["count"]
+        if self.group.leads:  # it carries on what all ranks had counted
+            so_far = state["epoch so far"]
+            self.step.loss.copy_(so_far["loss"])
+            self.step.correct.copy_(so_far["correct"])
+            self.step.count = int(so_far["count"])
         generators.restore(state["generators"])
