@@ -6,6 +6,7 @@
     checkpoints/<ab>/<cell id>/          where an unfinished run goes on
     claims/<ab>/<cell id>.<generation>   who is training it now
     pins/<ab>/<name>                     what must not change while the folder is used, such as the data's fingerprint
+    published/<ab>/<cell id>.json        which W&B run shows it (tracking.py; publishing/ says who is at it)
     set-aside/                           unreadable files, kept for a look
 <ab> are the first two characters of the cell's hash, so that no folder grows long. Imports no torch.
 """
