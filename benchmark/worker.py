@@ -31,7 +31,8 @@ from benchmark.pruning import metrics
 from benchmark.records import Record
 from benchmark.store import Store
 from benchmark.training import checkpoint
-from benchmark.training.loop import Progress, Run
+from benchmark.training.group import ALONE, Group, synchronise_batch_norm
+from benchmark.training.loop import Interrupted, Progress, Run
 
 SAMPLES = 100
 """Points of the learning-rate curve that a record keeps; its hash covers all."""
@@ -68,11 +69,14 @@ def pick_device(name: str) -> torch.device:
 class Worker:
     """Runs cells one after the other, keeping loaded what the next cell needs again."""
 
-    def __init__(self, store: Store, options: Options | None = None):
-        self.store = store
+    def __init__(self, store: Store, options: Options | None = None, group: Group = ALONE):
+        self.store, self.group = store, group
         self.options = options or Options()
         self.claims = Claims()
         self.device = pick_device(self.options.device)
+        if group.ranks > 1 and self.device.type == "cuda":
+            self.device = torch.device("cuda", group.local_rank)
+            torch.cuda.set_device(self.device)
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
         self._data: tuple[Problem, Batches] | None = None
@@ -85,7 +89,7 @@ class Worker:
 
     def _open_data(self, problem: Problem) -> Batches:
         try:
-            data = open_data(problem, self.device, self.options.data)
+            data = open_data(problem, self.device, self.options.data, (self.group.rank, self.group.ranks))
         except UserError as error:
             raise CannotGoOn(str(error)) from None
         first = self.store.pin(f"data-{problem.identity}", data.fingerprint)
@@ -111,6 +115,7 @@ class Worker:
         try:
             if self.store.has(cell.id):
                 return "already done"
+            self.group.announce(cell)
             return "done" if self._train(cell, report, should_stop) else "already done"
         except Exception:
             if self.store.has(cell.id):  # somebody who took us for dead finished the cell and cleared it away under us
@@ -119,13 +124,21 @@ class Worker:
         finally:
             claim.release()
 
+    def follow(self) -> None:
+        """Train along with rank 0, cell by cell, until it announces None or is asked to stop."""
+        try:
+            while (cell := self.group.announce(None)) is not None:
+                self._train(cell, lambda done, values: None, lambda: False)
+        except Interrupted:
+            return
+
     def _train(
         self, cell: Cell, report: Callable[[int, dict[str, float]], None], should_stop: Callable[[], bool]
     ) -> bool:
         """True if the record is ours, False if somebody else's was there first."""
         started, start_time = time.perf_counter(), datetime.now(UTC)
         data = self.data(cell.problem)
-        network = models.build(cell.problem, cell.seed).to(self.device)
+        network = synchronise_batch_norm(models.build(cell.problem, cell.seed).to(self.device), self.group)
         parent = self._load_parent(cell, network) if declaration(cell.method).from_dense else None
         checkpoints = checkpoint.Checkpoints(self.store.file("checkpoints", cell.id), cell.id, made_by())
         run = Run(
@@ -140,8 +153,11 @@ class Worker:
             should_stop=should_stop,
             start_position=cell.problem.epochs * data.iterations_per_epoch if parent else 0,
             trunks=checkpoint.Trunks(self.store.path / "trunks", made_by()),
+            group=self.group,
         )
         progress = run.execute()
+        if not self.group.leads:
+            return False
         record = make_record(cell, run, parent)
         if cell.is_dense:
             if record["status"] == "collapsed":
@@ -159,6 +175,7 @@ class Worker:
             "data_remarks": list(data.remarks),
             "device": self.device.type,
             "device_name": _device_name(self.device),
+            "ranks": self.group.ranks,
             "threads": torch.get_num_threads(),
             "start": start_time.isoformat(timespec="milliseconds"),
             "end": datetime.now(UTC).isoformat(timespec="milliseconds"),
