@@ -90,7 +90,7 @@ def synthetic_record(cell: Cell, accuracy: float, **changes: Any) -> dict[str, A
         "cycles": [],
         "history": {"epoch": epochs, **{key: [0.123456] * len(epochs) for key in history}},
         "seconds": {"total": 0.9, "training": 0.7, "evaluation": 0.1},
-        "iterations": {"total": 100, "per_epoch": 17},
+        "iterations": {"total": _iterations(cell), "per_epoch": 17},
         "provenance": {
             "commit": "0" * 40,
             "dirty": False,
@@ -102,6 +102,10 @@ def synthetic_record(cell: Cell, accuracy: float, **changes: Any) -> dict[str, A
         },
     }
     return {**record, **changes}
+
+
+def _iterations(cell: Cell) -> int:
+    return cell.problem.epochs * 17 if cell.budget is None else cell.budget.iterations(cell.problem.epochs, 17)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ COLUMNS = (
     "seed",
     "status",
     *(f"{stage}_{split}" for stage in ACCURACIES for split in ("test", "validation")),
+    "epochs",
+    "cycles",
     "learning_rates",
     "dense_weights",
     "speedup",
@@ -80,9 +82,12 @@ class Axes:
     """Values of CELL, as in the DataFrame; sparsity -1 where a cell has none."""
 
 
-def sweep_axes(name: str, seeds: str | None = None) -> Axes:
-    """The grid of sweeps/NAME.yaml or of a file of your own; `seeds` as the sweep takes them. Raises UserError."""
-    sweep = load_sweep(name, seeds=seeds)
+def sweep_axes(name: str, seeds: str | None = None, only: Sequence[str] = ()) -> Axes:
+    """The grid of sweeps/NAME.yaml or of a file of your own; `seeds` and `only` as the sweep takes them.
+
+    Raises UserError.
+    """
+    sweep = load_sweep(name, seeds=seeds, only=only)
     rows = [
         (
             cell.method,
@@ -104,8 +109,8 @@ def sweep_axes(name: str, seeds: str | None = None) -> Axes:
         tuple(sorted(sparsities)),
         tuple(sorted(budgets, key=_budget_order)),
         settings,
-        sweep.seeds,
-        seeds is None,
+        tuple(dict.fromkeys(cell.seed for cell in sweep.cells)),
+        seeds is None and not any("seed=" in text for text in only),
         frozenset(rows),
     )
 
@@ -272,6 +277,8 @@ class _Reader:
                 for stage in ACCURACIES
                 for split in ("test", "validation")
             ),
+            _epochs(record, budget, recipe),
+            _cycles(record),
             (record.get("learning_rate") or {}).get("sha256", ""),
             (record.get("parent") or {}).get("weights_sha256", ""),
             _number((record.get("macs") or {}).get("speedup")),
@@ -292,6 +299,26 @@ class _Reader:
             self._known[key] = recipe
             self.recipes.setdefault(recipe.identity, recipe)
         return self._known[key]
+
+
+def _cycles(record: dict[str, Any]) -> float:
+    """Prune-retrain cycles, 0 for methods without; W&B keeps their number alone."""
+    cycles = record.get("cycles")
+    return float(len(cycles)) if isinstance(cycles, list) else _number(cycles)
+
+
+def _epochs(record: dict[str, Any], budget: Any, recipe: Problem) -> float:
+    """Epochs trained (of a run that retrains: retraining, over all cycles), or what the budget says of them."""
+    iterations = record.get("iterations") or {}
+    if iterations.get("total") is not None and iterations.get("per_epoch"):
+        return float(iterations["total"]) / float(iterations["per_epoch"])
+    if budget is None:
+        return float(recipe.epochs)
+    parsed = Budget.parse(budget)
+    if parsed.unit == "it":
+        return math.nan
+    cycles = _cycles(record) if parsed.per_cycle else 1.0
+    return cycles * (parsed.amount if parsed.unit == "ep" else round(parsed.amount / 100 * recipe.epochs, 2))
 
 
 def _settings(hyperparameters: dict[str, Any]) -> str:

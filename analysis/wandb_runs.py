@@ -140,7 +140,7 @@ def record_of(run: Run, whole: bool = False) -> dict[str, Any]:
         **{key: numbers.get(key) or {} for key in ("accuracy", "loss", "sparsity", "macs", "learning_rate", "seconds")},
         "iterations": numbers.get("iterations") or {},
         "images_per_second": numbers.get("images_per_second"),
-        "cycles": [],
+        "cycles": numbers.get("cycles", 0),
         "history": {},
     }
     if whole:

@@ -1,0 +1,141 @@
+"""What every figure has in common: its data, its style, its files."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from typing import Any
+
+import matplotlib.style
+import pandas as pd
+from matplotlib.axes import Axes as Panel
+from matplotlib.figure import Figure
+
+from analysis.claims_table1 import SCHEDULES
+from analysis.groups import Group
+from analysis.table2 import ORDER as METHODS
+
+FORMATS = ("pdf", "svg", "png")
+WIDTH = 6.8
+"""Inches, of a page with margins."""
+COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#8C8C00", "#7F7F7F")
+"""Okabe and Ito's palette, which is safe for colour-blind readers, its yellow darkened for white paper, and a grey."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), "-", "-", "-", "-", "-", (0, (4, 2)), (0, (1, 1)))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The records that a figure shows: one sweep on one recipe, with the whole records by id."""
+
+    group: Group
+    whole: Mapping[str, Mapping[str, Any]]
+    narrowed: bool = False
+    """Whether the reader chose the cells (--only), so that nothing needs to be left out."""
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        return self.group.cells
+
+    def iterations_per_epoch(self) -> int | None:
+        for record in self.whole.values():
+            per_epoch = (record.get("iterations") or {}).get("per_epoch")
+            if per_epoch:
+                return int(per_epoch)
+        return None
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, the stem of its files, and what it shows in sentences."""
+
+    name: str
+    figure: Figure
+    sentences: tuple[str, ...]
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    with as_file(files("analysis") / "figures.mplstyle") as path, matplotlib.style.context(path):
+        yield
+
+
+def encode(drawing: Drawing, suffix: str) -> bytes:
+    """The figure as a PDF, SVG or PNG; the same bytes for the same records."""
+    stream = io.BytesIO()
+    dates: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with style():
+        drawing.figure.draw_without_rendering()  # tick labels settle, and the layout of the second drawing knows them
+        drawing.figure.savefig(stream, format=suffix, metadata=dates.get(suffix))
+    return stream.getvalue()
+
+
+def line_style(position: int) -> dict[str, Any]:
+    """Colour, marker and dash of the line at `position`: any two of the first nine differ in more than colour."""
+    return {
+        "color": COLOURS[position % len(COLOURS)],
+        "marker": MARKERS[position % len(MARKERS)],
+        "linestyle": DASHES[position % len(DASHES)],
+    }
+
+
+def positions(names: Iterable[str]) -> dict[str, int]:
+    """Names in their order, with the place of each in the style: a schedule or method looks alike in every figure."""
+    names = list(names)
+    places = {name: known.index(name) for known in (SCHEDULES, METHODS) for name in names if name in known}
+    free = (place for place in itertools.count() if place not in places.values())
+    ordered = sorted(places, key=lambda name: places[name]) + [name for name in names if name not in places]
+    return {name: places[name] if name in places else next(free) for name in ordered}
+
+
+def panels(count: int, height: float = 2.3, share_y: bool = True) -> tuple[Figure, list[Panel]]:
+    """A figure of `count` panels, three abreast at most, unused ones left out."""
+    across = 2 if count == 4 else min(count, 3)
+    down = -(-count // across)
+    figure = Figure(figsize=(max(WIDTH * across / 3, WIDTH * 0.55), height * down + 0.4))
+    grid = figure.subplots(down, across, squeeze=False, sharey=share_y)
+    found = [panel for row in grid for panel in row]
+    for unused in found[count:]:
+        unused.remove()
+    return figure, found[:count]
+
+
+def legend_below(figure: Figure, panel: Panel, most: int = 6) -> None:
+    """One legend for all panels, outside of them: it covers nothing."""
+    handles, labels = panel.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    if unique:
+        figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=min(most, len(unique)))
+
+
+def over_seeds(frame: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
+    """Mean, sample deviation (0 of one) and n of `value` in per cent, one row per combination of `by`."""
+    found = (frame.set_index(list(by))[value] * 100).groupby(level=list(range(len(by))), sort=False)
+    table = found.agg(["mean", "std", "count"]).reset_index()
+    table["std"] = table["std"].fillna(0.0)
+    return table
+
+
+def draw_line(panel: Panel, table: pd.DataFrame, x: str, position: int, label: str) -> None:
+    """A line of means over `x` with a band of one sample deviation."""
+    table = table.sort_values(x)
+    look = line_style(position)
+    panel.plot(table[x], table["mean"], label=label, **look)
+    low, high = table["mean"] - table["std"], table["mean"] + table["std"]
+    panel.fill_between(table[x], low, high, color=look["color"], alpha=0.13, linewidth=0)
+
+
+def settings_words(hyperparameters: str) -> str:
+    if not hyperparameters:
+        return ""
+    return ", ".join(f"{key} {value}" for key, value in json.loads(hyperparameters).items())
+
+
+def seeds_sentence(frame: pd.DataFrame) -> str:
+    counts = frame["seed"].nunique()
+    return f"Mean and band of one sample standard deviation over {counts} seed{'s' if counts > 1 else ''}."

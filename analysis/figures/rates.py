@@ -1,0 +1,125 @@
+"""Learning-rate curves of all schedules, and what ALLR's d is made of."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.claims import budget_words, per_cent
+from analysis.figures.drawing import (
+    Drawing,
+    Selection,
+    legend_below,
+    line_style,
+    panels,
+    positions,
+    settings_words,
+)
+from benchmark.cells import Budget
+from benchmark.errors import UserError
+from benchmark.training.schedules import (
+    SCHEDULES,
+    Retraining,
+    dense_learning_rates,
+    dense_warmup_iterations,
+    learning_rates,
+    relative_distance,
+)
+
+FINE = 100
+"""Iterations of an epoch where no record says it: enough for smooth curves."""
+
+
+def schedules(selection: Selection) -> Drawing:
+    """The dense run's learning rates, then a panel a budget; ALLR with the mean distance d1 of the records."""
+    recipe = selection.group.recipe
+    per_epoch = selection.iterations_per_epoch() or FINE
+    dense = dense_learning_rates(recipe, per_epoch)
+    warmup = dense_warmup_iterations(recipe, per_epoch, len(dense))
+    budgets = [text for text in selection.group.axes.budgets if text] or ["2.22%", "11.11%"]
+    names = positions([*SCHEDULES, *(name for name in selection.group.axes.schedules if name)])
+    distance = _mean_distance(selection)
+    figure, found = panels(1 + len(budgets), share_y=True)
+    found[0].plot(np.arange(len(dense)) / per_epoch, dense, color="#444444", label="dense run")
+    found[0].set_title("dense run")
+    for panel, text in zip(found[1:], budgets, strict=True):
+        iterations = Budget.parse(text).iterations(recipe.epochs, per_epoch)
+        share = min(iterations / len(dense), 1.0)
+        given = Retraining(dense, warmup, iterations, relative_distance=distance, budget_share=share)
+        for name, position in names.items():
+            look: dict[str, Any] = {**line_style(position), "marker": "", "drawstyle": "default"}
+            panel.plot(np.arange(iterations) / per_epoch, learning_rates(name, given), label=name, **look)
+        panel.set_title(f"retraining, budget {budget_words(text)}")
+    for number, panel in enumerate(found):
+        panel.set_xlabel("epoch")
+        if number % (2 if len(found) == 4 else 3) == 0:
+            panel.set_ylabel("learning rate")
+    legend_below(figure, found[-1])
+    sentence = (
+        f"Learning rate of every iteration, problem {recipe.name}; ALLR with d1 = {distance:.2f}"
+        f"{', the mean of the records' if _distances(selection) else ', an example'}."
+    )
+    return Drawing("schedules", figure, (sentence,))
+
+
+def distance(selection: Selection) -> Drawing:
+    """d1, d2 and d = max(d1, d2): along the cycles of iterative pruning, or against the budget of one-shot pruning."""
+    cells = selection.cells
+    cells = cells[[isinstance(selection.whole.get(name, {}).get("cycles"), list) for name in cells["id"]]]
+    cells = cells[cells["cycles"] > 0]
+    if cells.empty:
+        raise UserError("figure distance: these records have no prune-retrain cycles")
+    if "ALLR" in set(cells["schedule"]):
+        cells = cells[cells["schedule"] == "ALLR"]
+    iterative = bool((cells["cycles"] > 1).any())
+    sparsities = sorted(cells["sparsity"].unique())
+    figure, found = panels(len(sparsities))
+    for panel, sparsity in zip(found, sparsities, strict=True):
+        own = cells[cells["sparsity"] == sparsity]
+        detail = ""
+        if iterative:
+            own = own[own["cycles"] == own["cycles"].max()]
+            own = own[own["budget"] == own["budget"].iloc[own["epochs"].argmax()]]
+            own = own[own["hyperparameters"] == own["hyperparameters"].iloc[0]]
+            words = ", ".join(filter(None, (own["schedule"].iloc[0], settings_words(own["hyperparameters"].iloc[0]))))
+            detail = f"\n{words}, {budget_words(own['budget'].iloc[0])}" if own["budget"].iloc[0] else f"\n{words}"
+        table = _cycle_rows(own, selection, iterative)
+        for position, (name, symbol) in enumerate((("d1", "$d_1$"), ("d2", "$d_2$"), ("d", "$d$"))):
+            means = table.groupby("x")[name].mean()
+            look = line_style((4, 1, 0)[position])
+            look["linestyle"] = ("-", "-", (0, (1, 1.5)))[position]
+            panel.plot(means.index, means, label=symbol, **{**look, "marker": ("s", "^", "")[position]})
+        panel.set_title(f"{per_cent(sparsity)} sparsity{detail}")
+        panel.set_xlabel("cycle" if iterative else "retraining epochs")
+        panel.set_ylim(0, 1.05)
+        ticks = sorted(table["x"].unique())
+        if len(ticks) <= 10:
+            panel.set_xticks(ticks)
+    found[0].set_ylabel("fraction of the peak learning rate")
+    legend_below(figure, found[0])
+    kind = "along the cycles of the runs with the most cycles" if iterative else "of one-shot pruning"
+    sentence = f"ALLR's d = max(d1, d2), {kind}: d1 from how far pruning moved the weights, d2 the share of the budget."
+    return Drawing("distance", figure, (sentence, "Means over the seeds."))
+
+
+def _cycle_rows(cells: pd.DataFrame, selection: Selection, iterative: bool) -> pd.DataFrame:
+    rows = []
+    for name, epochs in zip(cells["id"], cells["epochs"], strict=True):
+        for cycle in selection.whole[name]["cycles"]:
+            x = cycle["cycle"] + 1 if iterative else epochs
+            rows.append({"x": x, **{key: cycle.get(key, math.nan) for key in ("d", "d1", "d2")}})
+    return pd.DataFrame(rows)
+
+
+def _distances(selection: Selection) -> list[float]:
+    cycles = [record.get("cycles") for record in selection.whole.values()]
+    firsts = [found[0].get("d1") for found in cycles if isinstance(found, list) and found]
+    return [value for value in firsts if value is not None]
+
+
+def _mean_distance(selection: Selection) -> float:
+    found = _distances(selection)
+    return float(np.mean(found)) if found else relative_distance(1.0, 0.4, 0.9)

@@ -1,0 +1,147 @@
+"""What single runs look like inside: sparsity of each layer, and training curves."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.claims import budget_words, per_cent
+from analysis.figures.accuracy import shown
+from analysis.figures.drawing import (
+    WIDTH,
+    Drawing,
+    Selection,
+    legend_below,
+    line_style,
+    panels,
+    positions,
+)
+from benchmark.errors import UserError
+
+MOST_CURVES = 9
+"""Curves that can be told apart."""
+
+
+def layers(selection: Selection) -> Drawing:
+    """A panel a sparsity; the layers from input to output across, a line a method."""
+    cells = shown(selection)
+    zeros = {name: _layer_sparsity(selection, name) for name in cells["id"]}
+    cells = cells[[bool(zeros[name]) for name in cells["id"]]]
+    if cells.empty:
+        raise UserError("figure layers: these records do not say the sparsity of each layer")
+    names = list(next(zeros[name] for name in cells["id"]))
+    sparsities = sorted(cells["sparsity"].unique())
+    methods = positions(cells["method"].unique())
+    figure, found = panels(len(sparsities), height=2.7)
+    for panel, sparsity in zip(found, sparsities, strict=True):
+        for method, position in methods.items():
+            own = cells[(cells["sparsity"] == sparsity) & (cells["method"] == method)]
+            if own.empty:
+                continue
+            table = pd.DataFrame([zeros[name] for name in own["id"]], columns=names) * 100
+            mean, std, x = table.mean(), table.std().fillna(0.0), np.arange(len(names))
+            look = line_style(position)
+            panel.plot(x, mean, label=method, **look)
+            panel.fill_between(x, mean - std, mean + std, color=look["color"], alpha=0.13, linewidth=0)
+        panel.axhline(sparsity * 100, color="#888888", linewidth=0.7, linestyle=(0, (1, 2)), label="target, all layers")
+        panel.set_title(f"target {per_cent(sparsity)}")
+        step = math.ceil(len(names) / 20)
+        panel.set_xticks(np.arange(0, len(names), step), [_short(name) for name in names[::step]], rotation=90)
+    found[0].set_ylabel("sparsity in per cent")
+    legend_below(figure, found[0])
+    return Drawing("layers", figure, ("Sparsity of each layer, from input to output.", "Mean and deviation over runs."))
+
+
+def curves(selection: Selection) -> Drawing:
+    """Learning rate, training loss and validation accuracy of every epoch; a line a cell, mean over its seeds."""
+    cells = _few(selection)
+    cells = cells[[bool(_history(selection, name)) for name in cells["id"]]]
+    if cells.empty:
+        raise UserError("figure curves: these records have no history")
+    figure = Figure(figsize=(WIDTH, 2.7))
+    found = list(figure.subplots(1, 3))
+    parts = (
+        ("learning_rate", "learning rate"),
+        ("train_loss", "training loss"),
+        ("validation_accuracy", "val. accuracy, %"),
+    )
+    labels = _labels(cells)
+    for label, position in positions(labels.unique()).items():
+        own = cells[labels == label]
+        for panel, (key, _) in zip(found, parts, strict=True):
+            values = _mean_history(selection, list(own["id"]), key) * (100 if key == "validation_accuracy" else 1)
+            look = {**line_style(position), "markersize": 2.5 if len(values) <= 30 else 0}
+            panel.plot(values.index, values, label=label, **look)
+    for panel, (_, title) in zip(found, parts, strict=True):
+        panel.set_xlabel("epoch")
+        panel.set_title(title)
+    if all(value > 0 for line in found[1].lines for value in line.get_ydata()):
+        found[1].set_yscale("log")
+    legend_below(figure, found[0])
+    common = _common(cells)
+    return Drawing("curves", figure, (f"Training curves{f' ({common})' if common else ''}, means over the seeds.",))
+
+
+def _few(selection: Selection) -> pd.DataFrame:
+    """The reader's choice, or else the highest sparsity at its longest budget."""
+    cells = selection.cells if selection.narrowed else shown(selection)
+    if not selection.narrowed:
+        cells = cells[cells["sparsity"] == cells["sparsity"].max()]
+    count = _labels(cells).nunique()
+    if count > MOST_CURVES:
+        raise UserError(f"figure curves: {count} cells are too many for one figure; choose some with --only")
+    return cells
+
+
+AXES = ("method", "schedule", "sparsity", "budget", "hyperparameters")
+
+
+def _words(cells: pd.DataFrame) -> pd.DataFrame:
+    """The axes of the cells in words."""
+    return pd.DataFrame(
+        {
+            "method": cells["method"],
+            "schedule": cells["schedule"],
+            "sparsity": cells["sparsity"].map(lambda value: per_cent(value) if value == value else ""),
+            "budget": cells["budget"].map(budget_words),
+            "hyperparameters": cells["hyperparameters"],
+        }
+    )
+
+
+def _labels(cells: pd.DataFrame) -> pd.Series:
+    """What differs between the cells, in words; seeds do not count."""
+    words = _words(cells)
+    differing = [axis for axis in AXES if words[axis].nunique() > 1] or ["method"]
+    return words[differing].apply(lambda row: " ".join(filter(None, row)) or "defaults", axis=1)
+
+
+def _common(cells: pd.DataFrame) -> str:
+    words = _words(cells)
+    return ", ".join(words[axis].iloc[0] for axis in AXES if words[axis].nunique() == 1 and words[axis].iloc[0])
+
+
+def _history(selection: Selection, name: str) -> dict[str, list[float]]:
+    return dict((selection.whole.get(name) or {}).get("history") or {})
+
+
+def _mean_history(selection: Selection, names: list[str], key: str) -> pd.Series:
+    columns = []
+    for name in names:
+        history = _history(selection, name)
+        columns.append(
+            pd.Series(history.get(key, []), index=history["epoch"][: len(history.get(key, []))], dtype=float)
+        )
+    return pd.concat(columns, axis=1).mean(axis=1).sort_index()
+
+
+def _layer_sparsity(selection: Selection, name: str) -> dict[str, float]:
+    layers = ((selection.whole.get(name) or {}).get("sparsity") or {}).get("layers") or {}
+    return {layer: found["zeros"] / found["weights"] for layer, found in layers.items() if found["weights"]}
+
+
+def _short(name: str) -> str:
+    return name.removesuffix(".weight").replace("blocks.", "b").replace("layers.", "l")

@@ -1,0 +1,108 @@
+"""Figure 1's envelope: it never falls, does not depend on order, never exceeds what was run, and selects blindly."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.envelope import Run, envelope, met_after, reached, settings
+
+accuracies = st.one_of(st.floats(0, 1), st.sampled_from([0.5, 0.75, 0.9]), st.just(math.nan))
+runs = st.lists(
+    st.builds(
+        Run,
+        setting=st.sampled_from(["1 cycle", "2 cycles", "4 cycles"]),
+        epochs=st.sampled_from([2.0, 5.0, 10.0, 50.0]),
+        seed=st.integers(0, 2),
+        validation=accuracies,
+        test=accuracies,
+    ),
+    max_size=25,
+    unique_by=lambda run: (run.setting, run.epochs, run.seed),
+)
+
+
+@given(runs)
+def test_it_never_falls_and_every_step_is_longer_and_higher(found):
+    steps = envelope(found)
+    for before, after in pairwise(steps):
+        assert before.epochs < after.epochs
+        assert before.mean < after.mean
+        assert before.validation < after.validation
+
+
+@given(runs, st.randoms())
+def test_the_order_of_the_runs_does_not_matter(found, shuffler):
+    shuffled = list(found)
+    shuffler.shuffle(shuffled)
+    assert envelope(shuffled) == envelope(found)
+
+
+@given(runs)
+def test_it_never_exceeds_the_best_run_within_its_epochs(found):
+    steps = envelope(found)
+    for epochs in (1.0, 2.0, 7.0, 50.0, 1000.0):
+        within = [run.test for run in found if run.epochs <= epochs and math.isfinite(run.test + run.validation)]
+        level = reached(steps, epochs)
+        assert math.isnan(level) == (not within)
+        assert not within or level <= max(within)
+
+
+@given(runs, st.floats(0, 1))
+def test_it_is_met_exactly_where_it_first_is_as_high(found, level):
+    steps = envelope(found)
+    met = met_after(steps, level)
+    if met is None:
+        assert all(step.mean < level for step in steps)
+    else:
+        assert reached(steps, met) >= level
+        assert not reached(steps, math.nextafter(met, 0)) >= level
+
+
+@given(runs)
+def test_a_missing_cell_is_as_if_it_had_not_been_planned(found):
+    usable = [run for run in found if math.isfinite(run.test + run.validation)]
+    assert envelope(found) == envelope(usable)
+
+
+@given(runs)
+def test_every_step_is_a_setting_that_was_run_with_its_own_seeds(found):
+    for step in envelope(found):
+        own = [run for run in found if (run.setting, run.epochs) == (step.setting, step.epochs)]
+        assert step.n == sum(math.isfinite(run.test + run.validation) for run in own)
+        assert step in settings(found)
+
+
+def run(setting: str, epochs: float, validation: float, test: float, seed: int = 0) -> Run:
+    return Run(setting, epochs, seed, validation, test)
+
+
+def test_selection_looks_at_validation_alone():
+    """The setting that is best on test is not selected, since another of its length is better on validation."""
+    (step,) = envelope([run("a", 10, validation=0.8, test=0.99), run("b", 10, validation=0.9, test=0.7)])
+    assert (step.setting, step.mean) == ("b", 0.7)
+
+
+def test_a_longer_setting_that_is_selected_but_worse_on_test_does_not_pull_the_envelope_down():
+    found = [run("a", 5, 0.8, 0.9), run("a", 10, 0.85, 0.7), run("a", 20, 0.9, 0.95)]
+    assert [(step.epochs, step.mean) for step in envelope(found)] == [(5, 0.9), (20, 0.95)]
+
+
+def test_of_equal_settings_the_shorter_one_and_then_the_first_by_name_counts():
+    found = [run("b", 5, 0.8, 0.9), run("a", 5, 0.8, 0.9), run("a", 10, 0.8, 0.99)]
+    assert [(step.epochs, step.setting) for step in envelope(found)] == [(5, "a")]
+
+
+def test_the_band_is_the_sample_deviation_over_seeds_and_none_for_one():
+    (step,) = envelope([run("a", 5, 0.8, 0.90, 0), run("a", 5, 0.8, 0.92, 1), run("a", 5, 0.8, 0.94, 2)])
+    assert (round(step.mean, 9), round(step.std, 9), step.n) == (0.92, 0.02, 3)
+    assert envelope([run("a", 5, 0.8, 0.9)])[0].std == 0.0
+
+
+def test_nothing_run_is_no_envelope():
+    assert envelope([]) == ()
+    assert math.isnan(reached((), 10))
+    assert met_after((), 0.5) is None
