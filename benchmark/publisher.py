@@ -217,8 +217,8 @@ class Publisher:
             parts.append(f"{left} not published{why}")
         text = "W&B: " + ", ".join(parts)
         if offline or left:
-            login = "" if self.mode == "online" else "`wandb login` and "
-            text += f"; {login}`python -m benchmark.publish --results {self.settings.store}` publishes them"
+            login = "`wandb login`, " if offline and self.mode == "offline" else ""
+            text += f"; to publish them: {login}`python -m benchmark.publish --results {self.settings.store}`"
         return text
 
 
