@@ -6,6 +6,7 @@ The same command again skips what is done, tries again what failed, and goes on 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from benchmark import cli
 from benchmark.describe import counts, describe
 from benchmark.errors import UserError
 from benchmark.grid import Sweep, load_sweep
-from benchmark.launch import handover
+from benchmark.launch import handover, ranks
 from benchmark.launch.handover import choose_executor
 from benchmark.launch.local import PoolOptions, cores, gpus
 from benchmark.plan import make_plan, mixtures, refuse_damaged
@@ -50,6 +51,7 @@ def sweep(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; default one a core, or one a GPU")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
+    gpus_per_cell: Annotated[int, typer.Option(min=1, help="GPUs that train one cell together")] = 1,
     cells_per_gpu: Annotated[int, typer.Option(min=1, help="Cells that share a GPU; small networks fill none")] = 1,
     data: Annotated[Path | None, typer.Option(help="The folder of the images; default data/")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the images if they are not there")] = False,
@@ -76,7 +78,14 @@ def sweep(
     if profile is not None and (cancel or dry_run):
         act = handover.cancel if cancel else handover.describe
         return act(wanted, Store(results), profile, console)
-    options = _pool(wanted, workers, device, cells_per_gpu, checkpoint_seconds, hang_seconds, data)
+    place = ranks.check(gpus_per_cell)
+    options = _pool(wanted, workers, device, gpus_per_cell, cells_per_gpu, checkpoint_seconds, hang_seconds, data)
+    if place is not None:
+        options = replace(options, workers=1, gpus=())  # every rank finds its own GPU
+        if place[0] > 0:
+            if make_plan(wanted.cells, Store(results), wanted.execution).tasks:
+                ranks.follow(ranks.settings_of(results, options), place)
+            return 0
     if dry_run:
         describe(wanted, make_plan(wanted.cells, Store(results), wanted.execution), options, cells, console)
         return 0
@@ -114,15 +123,18 @@ def _pool(
     wanted: Sweep,
     workers: int | None,
     device: str,
+    gpus_per_cell: int,
     cells_per_gpu: int,
     checkpoint_seconds: float,
     hang_seconds: float,
     data: Path | None,
 ) -> PoolOptions:
     cards = () if device in ("cpu", "mps") else gpus()
+    if gpus_per_cell > 1 and len(cards) % gpus_per_cell and ranks.given() is None:
+        raise UserError(f"--gpus-per-cell {gpus_per_cell}: this machine's {len(cards)} GPUs cannot be shared out so")
     limit = wanted.execution.threads
-    count = workers or len(cards) * cells_per_gpu or max(1, cores() // (limit or 1))
-    threads = max(1, cores() // count)
+    count = workers or len(cards) * cells_per_gpu // gpus_per_cell or max(1, cores() // (limit or 1) // gpus_per_cell)
+    threads = max(1, cores() // (count * gpus_per_cell))
     return PoolOptions(
         workers=count,
         threads=min(threads, limit) if limit else threads,
@@ -131,6 +143,7 @@ def _pool(
         hang_seconds=hang_seconds,
         checkpoint_seconds=checkpoint_seconds,
         data=data,
+        ranks=gpus_per_cell,
     )
 
 

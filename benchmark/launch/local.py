@@ -42,7 +42,8 @@ LOG_TAIL = 4000
 
 @dataclass(frozen=True)
 class PoolOptions:
-    """workers: processes; threads: of each; gpus: ids to spread them over; hang_seconds: without a sign of life."""
+    """workers: processes; threads: of each; gpus: ids to spread them over; hang_seconds: without a sign of life;
+    ranks: processes that train one cell together (--gpus-per-cell)."""
 
     workers: int
     threads: int
@@ -51,6 +52,7 @@ class PoolOptions:
     hang_seconds: float = 1800.0
     checkpoint_seconds: float = 60.0
     data: Path | None = None
+    ranks: int = 1
 
 
 def cores() -> int:
@@ -157,7 +159,8 @@ class LocalPool:
             "device": self.options.device,
             "checkpoint_seconds": self.options.checkpoint_seconds,
             "data": self.options.data,
-            "gpu": self.options.gpus[number % len(self.options.gpus)] if self.options.gpus else None,
+            "gpu": self._gpus_of(number),
+            "ranks": self.options.ranks,
         }
         for _ in range(START_FAILURES):
             process = self._context.Process(target=serve, args=(theirs, settings), name=f"worker {number}")
@@ -169,6 +172,11 @@ class LocalPool:
             theirs.close()
             return _Slot(number, process, ours)
         raise UserError(f"workers cannot start ({type(failure).__name__}: {failure})")
+
+    def _gpus_of(self, number: int) -> str | None:
+        """Ids for worker `number`, as CUDA_VISIBLE_DEVICES has them."""
+        cards, ranks = self.options.gpus, self.options.ranks
+        return ",".join(cards[(number * ranks + k) % len(cards)] for k in range(ranks)) if cards else None
 
     def _log(self, number: int) -> Path:
         return self.store.path / "logs" / f"worker-{socket.gethostname()}-{os.getpid()}-{number}.log"

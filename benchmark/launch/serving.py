@@ -22,12 +22,15 @@ from typing import Any
 from benchmark.atomic import CannotWrite
 from benchmark.cells import Cell
 from benchmark.errors import CannotGoOn, UserError
+from benchmark.launch import ranks
 from benchmark.redaction import RedactedStream
 from benchmark.store import Store
 
 ALIVE_SECONDS = 1.0
 ORPHAN_SECONDS = 30.0
 """How long a worker without a pool may take to save its checkpoint and leave."""
+FOLLOWER_SECONDS = 5.0
+"""How long the other ranks of a cell may take to leave after this one."""
 BROKEN = ("out of memory", "device error")
 """Causes after which a process is not to be trusted with another cell."""
 LINE = 1000
@@ -52,7 +55,8 @@ def serve(connection: Connection, settings: dict[str, Any]) -> None:
     from benchmark.worker import Options, Worker
 
     options = Options(settings["device"], settings["threads"], settings["checkpoint_seconds"], settings["data"])
-    worker = Worker(Store(settings["store"]), options)
+    group, followers = ranks.lead(settings)
+    worker = Worker(Store(settings["store"]), options, group)
     said = time.monotonic()
 
     def say(message: tuple[Any, ...]) -> None:
@@ -77,8 +81,16 @@ def serve(connection: Connection, settings: dict[str, Any]) -> None:
             say(outcome)
             if outcome[0] == "stop" or (outcome[0] == "failed" and outcome[1] in BROKEN):
                 break  # the pool starts a fresh process
+            if outcome[0] == "failed" and followers:
+                break  # they may stand elsewhere than this process does
+        else:
+            group.announce(None)
     except (Interrupted, EOFError, OSError):
         pass
+    finally:
+        for follower in followers:
+            follower.join(FOLLOWER_SECONDS)
+            follower.kill()
 
 
 def attempt(worker: Any, cell: Cell, report: Any, should_stop: Any) -> tuple[Any, ...]:

@@ -7,7 +7,6 @@ from the same numbers. Rank 0 decides when to stop and to save, and alone writes
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -80,17 +79,6 @@ class Group:
 
 
 ALONE = Group()
-
-
-def from_environment() -> Group | None:
-    """The rank that torchrun (RANK, WORLD_SIZE, LOCAL_RANK) or srun (SLURM_PROCID, ...) gave this process."""
-    for rank, ranks, local in (
-        ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
-        ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
-    ):
-        if rank in os.environ and int(os.environ.get(ranks, "1")) > 1:
-            return Group(int(os.environ[rank]), int(os.environ[ranks]), int(os.environ.get(local, "0")))
-    return None
 
 
 def join(group: Group, device: torch.device, meeting: str) -> None:

@@ -1,0 +1,111 @@
+"""The processes of one cell that is trained on several GPUs.
+
+`--gpus-per-cell N` makes every worker of a pool start N - 1 others on its machine. Under torchrun or srun the processes
+are there already: rank 0 runs the sweep, its one worker leads, and the other ranks follow that worker.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import tempfile
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import UserError
+from benchmark.store import Store
+
+if TYPE_CHECKING:
+    from benchmark.launch.local import PoolOptions
+
+FIRST_PORT = 20_000
+PORTS = 20_000
+
+
+def given() -> tuple[int, int, int] | None:
+    """(rank, ranks, local rank) that torchrun or srun gave this process; None for a process of its own."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    if "RANK" not in os.environ and "SLURM_STEP_ID" in os.environ:  # a step of srun, not a batch script
+        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
+    try:
+        rank, ranks, local = (int(os.environ.get(name, "-1")) for name in names)
+    except ValueError:
+        raise UserError(f"{', '.join(names)}: expected numbers from torchrun or srun") from None
+    return (rank, ranks, max(local, 0)) if ranks > 1 and rank >= 0 else None
+
+
+def check(gpus_per_cell: int) -> tuple[int, int, int] | None:
+    """What torchrun or srun gave, if --gpus-per-cell agrees. Raises UserError."""
+    found = given()
+    if found is not None and found[1] != gpus_per_cell:
+        raise UserError(
+            f"--gpus-per-cell {gpus_per_cell}: torchrun or srun started {found[1]} processes for this sweep; "
+            f"give --gpus-per-cell {found[1]}, or start one process"
+        )
+    return found
+
+
+def lead(settings: dict[str, Any]) -> tuple[Any, list[BaseProcess]]:
+    """The group of a pool's worker, and the followers that it started. settings: of `serving.serve`."""
+    from benchmark.training.group import ALONE, Group, join
+    from benchmark.worker import pick_device
+
+    if settings["ranks"] == 1:
+        return ALONE, []
+    device = pick_device(settings["device"])
+    found = given()
+    if found is not None:
+        group = Group(*found)
+        join(group, device, _meet_elsewhere())
+        return group, []
+    meeting = f"file://{Path(tempfile.mkdtemp(prefix='ranks-')) / 'meeting'}"
+    # Spawned, not forked: the leader may have used its GPU, which a fork does not survive.
+    context = multiprocessing.get_context("spawn")
+    followers: list[BaseProcess] = []
+    for rank in range(1, settings["ranks"]):
+        process = context.Process(target=follow, args=(settings, (rank, settings["ranks"], rank), meeting), daemon=True)
+        process.start()
+        followers.append(process)
+    group = Group(0, settings["ranks"], 0)
+    join(group, device, meeting)
+    return group, followers
+
+
+def follow(settings: dict[str, Any], place: tuple[int, int, int], meeting: str | None = None) -> None:
+    """The main function of a rank that does not lead."""
+    import signal
+
+    from benchmark.training.group import Group, join
+    from benchmark.worker import Options, Worker, pick_device
+
+    for number in (signal.SIGINT, signal.SIGTERM):  # the leader says when to stop, after it has saved
+        signal.signal(number, signal.SIG_IGN)
+    group = Group(*place)
+    join(group, pick_device(settings["device"]), meeting or _meet_elsewhere())
+    options = Options(settings["device"], settings["threads"], settings["checkpoint_seconds"], settings["data"])
+    Worker(Store(settings["store"]), options, group).follow()
+    group.leave()
+
+
+def settings_of(results: Path, options: PoolOptions) -> dict[str, Any]:
+    """What a follower needs to know."""
+    return {
+        "store": results,
+        "device": options.device,
+        "threads": options.threads,
+        "checkpoint_seconds": options.checkpoint_seconds,
+        "data": options.data,
+    }
+
+
+def _meet_elsewhere() -> str:
+    """torchrun says where to meet; under srun it is the first host of the job, at a port made of the job's number."""
+    if "MASTER_ADDR" not in os.environ:
+        hosts = ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]]
+        listing = subprocess.run(hosts, capture_output=True, text=True, check=True, timeout=60).stdout  # noqa: S603
+        job, step = int(os.environ["SLURM_JOB_ID"]), int(os.environ["SLURM_STEP_ID"])
+        os.environ["MASTER_ADDR"] = listing.split()[0]
+        os.environ["MASTER_PORT"] = str(FIRST_PORT + (31 * job + step) % PORTS)
+    return "env://"

@@ -1,0 +1,195 @@
+"""One cell on several processes gives what it gives on one: gloo on the CPU stands in for GPUs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed as dist
+from torch import multiprocessing, nn
+
+from benchmark.cells import Budget, Cell, Problem
+from benchmark.store import Store
+from benchmark.training.group import Group, join, synchronise_batch_norm
+from benchmark.worker import Options, Worker
+from tests.conftest import ROOT, assert_one_line_refusal
+
+# A batch of 37 leaves parts of 19 and 18, and the last batch of an epoch is smaller still.
+PROBLEM = Problem(
+    name="digits", dataset="digits", model="resnet8", width=4, image_size=8, channels=1, epochs=2, batch_size=37,
+    warmup_epochs=1, crop_padding=1, flip=True, learning_rate=0.05, recalibration_batches=5,
+)  # fmt: skip
+DENSE = Cell.dense(PROBLEM, 0)
+PRUNED = [
+    Cell(PROBLEM, "IMP", 0, "ALLR", 0.8, Budget.parse("0.5ep")),
+    Cell(PROBLEM, "STR", 0, None, 0.5, None, (("s_init", -3.0),)),
+    Cell(PROBLEM, "GMP", 0, None, 0.7),
+]
+
+
+def in_ranks(function, ranks: int, folder: Path, *arguments) -> list:
+    """What function(group, *arguments) returns on each rank."""
+    multiprocessing.spawn(_rank, (ranks, folder, function, arguments), nprocs=ranks)
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(ranks)]
+
+
+def _rank(rank: int, ranks: int, folder: Path, function, arguments) -> None:
+    torch.set_num_threads(1)
+    group = Group(rank, ranks, rank)
+    join(group, torch.device("cpu"), f"file://{folder / 'meeting'}")
+    torch.save(function(group, *arguments), folder / f"{rank}.pt")
+    group.leave()
+
+
+def train(group: Group, store: Path, cells: list[Cell]) -> list[tuple]:
+    """Masks and weights of each cell, as this rank has them at the end."""
+    worker = Worker(Store(store), Options("cpu", 1), group)
+    finished = []
+    from benchmark import worker as module
+
+    class Remembered(module.Run):
+        def execute(self):
+            progress = super().execute()
+            masks = {name: mask.clone() for name, mask in self.method.masks.state_dict().items()}
+            finished.append((masks, {name: t.clone() for name, t in self.network.state_dict().items()}))
+            return progress
+
+    module.Run = Remembered
+    if group.leads:
+        for cell in cells:
+            assert worker.run(cell) == "done"
+        group.announce(None)
+    else:
+        worker.follow()
+    return finished
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Store, Store, list]:
+    """The same cells trained by one process and by two, and what each of the two had at the end."""
+    alone, together = (tmp_path_factory.mktemp(name) for name in ("alone", "together"))
+    worker = Worker(Store(alone), Options("cpu", 1))
+    for cell in (DENSE, *PRUNED):
+        assert worker.run(cell) == "done"
+    ends = in_ranks(train, 2, tmp_path_factory.mktemp("ranks"), together, [DENSE, *PRUNED])
+    return Store(alone), Store(together), ends
+
+
+@pytest.mark.parametrize("cell", [DENSE, *PRUNED], ids=lambda cell: cell.method)
+def test_two_processes_train_what_one_trains(trained, cell: Cell):
+    one, two = (store.read(cell.id) for store in trained[:2])
+    assert two["iterations"] == one["iterations"]
+    if cell.schedule != "ALLR":  # its peak comes from the weights, which differ in their last digits
+        assert two["learning_rate"]["sha256"] == one["learning_rate"]["sha256"]
+    assert two["learning_rate"]["peak"] == pytest.approx(one["learning_rate"]["peak"], rel=1e-4)
+    assert two["sparsity"]["prunable"] == pytest.approx(one["sparsity"]["prunable"], abs=0.003)
+    for key in ("train_loss", "validation_loss"):
+        assert two["history"][key] == pytest.approx(one["history"][key], rel=0.01)
+    assert two["accuracy"]["final"]["test"] == pytest.approx(one["accuracy"]["final"]["test"], abs=0.01)
+    assert (one["provenance"]["ranks"], two["provenance"]["ranks"]) == (1, 2)
+
+
+def test_masks_and_weights_are_the_same_on_every_rank(trained):
+    first, second = trained[2]
+    assert len(first) == len(second) == 1 + len(PRUNED)
+    for one, other in zip(first, second, strict=True):
+        for ours, theirs in zip(one, other, strict=True):
+            assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert any(not mask.all() for mask in first[1][0].values())
+
+
+def test_only_rank_0_writes(trained):
+    assert len(list(trained[1].records())) == 1 + len(PRUNED)
+    assert not list((trained[1].path / "checkpoints").rglob("*.pt"))
+    assert not (trained[1].path / "set-aside").exists()
+
+
+# The pieces
+
+
+def steps(group: Group, sizes: list[int]) -> dict[str, torch.Tensor]:
+    """Gradients and batch-norm statistics of a batch that is shared out in parts of `sizes`."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 16, 3))
+    images, labels = torch.randn(7, 2, 6, 6), torch.randint(3, (7,))
+    synchronise_batch_norm(network, group)
+    first = sum(sizes[: group.rank])
+    part = slice(first, first + sizes[group.rank])
+    loss = nn.functional.cross_entropy(group.wrap(network)(images[part]), labels[part])
+    group.weigh(loss, sizes[group.rank]).backward()
+    found = {name: parameter.grad for name, parameter in network.named_parameters()}
+    return {**found, **network.state_dict()}
+
+
+@pytest.mark.parametrize("sizes", [[4, 3], [6, 1], [7, 0]])
+def test_gradients_and_statistics_are_those_of_the_whole_batch(tmp_path: Path, sizes: list[int]):
+    whole = steps(Group(), [7])
+    for part in in_ranks(steps, 2, tmp_path, sizes):
+        for name, expected in whole.items():
+            assert torch.allclose(part[name].float(), expected.float(), rtol=1e-4, atol=1e-5), name
+
+
+def cumulative(group: Group) -> torch.Tensor:
+    """Statistics over three batches as the pass after pruning takes them: plain averages."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.BatchNorm2d(2, momentum=None))
+    synchronise_batch_norm(network, group)
+    for _ in range(3):
+        batch = torch.randn(6, 2, 3, 3)
+        network(batch[group.rank :: group.ranks])
+    return network[0].running_mean
+
+
+def test_the_batch_norm_pass_averages_over_all_ranks(tmp_path: Path):
+    expected = cumulative(Group())
+    assert all(torch.allclose(found, expected, atol=1e-6) for found in in_ranks(cumulative, 2, tmp_path))
+
+
+def decisions(group: Group) -> tuple:
+    return group.decide(group.rank == 0, group.rank == 1), group.announce(f"from {group.rank}"), dist.get_rank()
+
+
+def test_rank_0_decides_for_all(tmp_path: Path):
+    assert in_ranks(decisions, 2, tmp_path) == [((True, False), "from 0", 0), ((True, False), "from 0", 1)]
+
+
+# From the command line
+
+
+SWEEP = """
+title: two ranks
+problem: digits
+recipe: {epochs: 1, milestones: [], warmup_epochs: 0}
+seeds: 1
+grids: [{method: IMP, schedule: [LLR], sparsity: [0.5], budget: ["2it"]}]
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> list[str]:
+    (tmp_path / "two.yaml").write_text(SWEEP)
+    return [str(tmp_path / "two.yaml"), "--device", "cpu", "--results", str(tmp_path / "runs"), "--tracking", "off"]
+
+
+def test_a_worker_starts_its_other_ranks(command, sweep, tmp_path: Path):
+    command("benchmark.sweep", *sweep, "--gpus-per-cell", "2", "--workers", "1")
+    records = list(Store(tmp_path / "runs").records())
+    assert [record["provenance"]["ranks"] for record in records] == [2, 2]
+
+
+def test_torchrun_starts_the_ranks_of_a_sweep(sweep, tmp_path: Path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    arguments = [*torchrun, "-m", "benchmark.sweep", *sweep, "--gpus-per-cell", "2"]
+    environment = {**os.environ, "WANDB_MODE": "offline"}
+    subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    records = list(Store(tmp_path / "runs").records())
+    assert [record["provenance"]["ranks"] for record in records] == [2, 2]
+
+
+def test_processes_that_do_not_fit_the_option_are_refused(command, sweep):
+    finished = command("benchmark.sweep", *sweep, RANK="0", WORLD_SIZE="2", LOCAL_RANK="0")
+    assert_one_line_refusal(finished, "--gpus-per-cell 1", "give --gpus-per-cell 2")
