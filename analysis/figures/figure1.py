@@ -106,8 +106,10 @@ def _draw_part(panel: Panel, part: Part, end: float, colour: str, marker: str) -
 def _runs(cells: pd.DataFrame) -> tuple[Run, ...]:
     columns = ("id", "schedule", "hyperparameters", "epochs", "cycles", "seed", "final_validation", "final_test")
     runs = []
-    for name, schedule, chosen, epochs, cycles, *rest in cells[list(columns)].itertuples(index=False, name=None):
-        runs.append(Run(_setting(schedule, chosen, epochs, int(cycles)), round(epochs, 2), *rest, name))
+    for values in cells[list(columns)].itertuples(index=False, name=None):
+        name, schedule, chosen, epochs, cycles, seed, validation, test = values
+        setting = _setting(schedule, chosen, epochs, int(cycles))
+        runs.append(Run(setting, round(epochs, 2), seed, validation, test, name))
     return tuple(sorted(runs, key=lambda run: (run.epochs, run.setting, run.seed)))
 
 
