@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from benchmark.cells import Budget, Problem
 from benchmark.errors import UserError
-from benchmark.grid import load_sweep
+from benchmark.grid import Sweep, load_sweep
 from benchmark.store import Store, read_compact
 
 CELL = ("method", "schedule", "sparsity", "budget", "hyperparameters")
@@ -76,6 +76,8 @@ class Axes:
     budgets: tuple[str, ...]
     hyperparameters: tuple[str, ...]
     seeds: tuple[int, ...]
+    tuning_seeds: tuple[int, ...]
+    """Where settings compete: seeds that they do so with; none where the sweep does not say it."""
     other_seeds: bool
     """Whether records with other seeds count too."""
     cells: frozenset[tuple[str, str, float, str, str]]
@@ -109,10 +111,17 @@ def sweep_axes(name: str, seeds: str | None = None, only: Sequence[str] = ()) ->
         tuple(sorted(sparsities)),
         tuple(sorted(budgets, key=_budget_order)),
         settings,
-        tuple(dict.fromkeys(cell.seed for cell in sweep.cells)),
+        _asked(sweep),
+        sweep.tuning_seeds,
         seeds is None and not any("seed=" in text for text in only),
         frozenset(rows),
     )
+
+
+def _asked(sweep: Sweep) -> tuple[int, ...]:
+    """The sweep's seeds, those that a filter left out aside."""
+    own = {cell.seed for cell in sweep.cells}
+    return tuple(seed for seed in sweep.seeds if seed in own)
 
 
 def of_sweep(frame: pd.DataFrame, axes: Axes) -> pd.DataFrame:
@@ -125,7 +134,7 @@ def of_sweep(frame: pd.DataFrame, axes: Axes) -> pd.DataFrame:
 
 
 def of_seeds(frame: pd.DataFrame, axes: Axes) -> pd.DataFrame:
-    return frame if axes.other_seeds else frame[frame["seed"].isin(axes.seeds)]
+    return frame if axes.other_seeds else frame[frame["seed"].isin({*axes.seeds, *axes.tuning_seeds})]
 
 
 def with_dense(records: Records, axes: Axes, problem: str | None = None) -> Records | None:

@@ -6,10 +6,10 @@ Every method has a small grid of settings. Per method and sparsity the one with 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
-from typing import cast
+from typing import Any, cast
 
 import pandas as pd
 
@@ -18,6 +18,7 @@ from analysis.claims import Evidence, per_cent
 from analysis.groups import Group, accuracy_entry
 from analysis.records import Axes
 from analysis.tables import Column, Entry, Row, Table, agreement, entry, ranked
+from benchmark.tuning import choose
 
 ORDER = ("BIMP", "GMP", "GSM", "DPF", "DNW", "LC", "STR", "DST", "CS")
 """Rows of the paper's table, and CS, which only the authors' code has. Methods of your own follow."""
@@ -143,25 +144,45 @@ def published_numbers() -> Mapping[tuple[str, float], Mapping[str, float]]:
 
 
 def chosen(group: Group) -> Cells:
-    """The records of the setting with the best mean validation accuracy, per method and sparsity.
-
-    Settings are compared over the seeds that all of them have, so that a setting does not win by an easier seed; the
-    test accuracy is never looked at. Of equal settings the first in the sweep's order counts.
-    """
+    """The records of the setting that `benchmark.tuning` chooses by validation accuracy, per method and sparsity."""
+    best = choose(_contestants(group))
+    settings = {key: json.dumps(dict(setting), sort_keys=True) if setting else "" for key, setting in best.items()}
+    runs = group.cells
+    if not group.axes.other_seeds:
+        runs = runs[runs["seed"].isin(group.axes.seeds)]
     found = {}
-    for key, runs in group.cells.groupby(["method", "sparsity"], sort=False):
-        common = _common_seeds(runs)
-        means = runs[runs["seed"].isin(common)].groupby("hyperparameters")["final_validation"].mean()
-        order = [setting for setting in group.axes.hyperparameters if setting in means.index]
-        best = max(order, key=lambda setting: -1.0 if pd.isna(means[setting]) else means[setting])
-        found[cast(tuple[str, float], key)] = runs[runs["hyperparameters"] == best]
+    for key, own in runs.groupby(["method", "sparsity"], sort=False):
+        contest = cast(tuple[str, float], key)
+        shown = own[own["hyperparameters"] == settings.get(contest)]
+        if not shown.empty:
+            found[contest] = shown
     return found
 
 
-def _common_seeds(runs: pd.DataFrame) -> set[int]:
-    """Seeds that every setting has; all seeds if there is none."""
-    seeds = [set(part["seed"]) for _, part in runs.groupby("hyperparameters")]
-    return set.intersection(*seeds) or set.union(*seeds)
+def _contestants(group: Group) -> Iterator[dict[str, Any]]:
+    """What `choose` reads of the records that compete, in the sweep's order: with the tuning seeds, if it has any."""
+    rows = group.cells.dropna(subset="final_validation")
+    if group.axes.tuning_seeds:
+        rows = rows[rows["seed"].isin(group.axes.tuning_seeds)]
+    places = {setting: place for place, setting in enumerate(group.axes.hyperparameters)}
+    rows = rows.sort_values("hyperparameters", key=lambda column: column.map(places), kind="stable")
+    for row in rows[["method", "sparsity", "hyperparameters", "seed", "final_validation"]].to_dict("records"):
+        setting = json.loads(str(row["hyperparameters"])) if row["hyperparameters"] else {}
+        yield {
+            "cell": {**row, "hyperparameters": setting},
+            "accuracy": {"final": {"validation": row["final_validation"]}},
+        }
+
+
+def _compared_seeds(group: Group) -> list[int]:
+    """Seeds over which settings are compared: the tuning seeds, or those that all settings of a contest have."""
+    if group.axes.tuning_seeds:
+        return sorted(group.axes.tuning_seeds)
+    found: set[int] = set()
+    for _, runs in group.cells.groupby(["method", "sparsity"]):
+        seeds = [set(part["seed"]) for _, part in runs.groupby("hyperparameters")]
+        found |= set.intersection(*seeds) or set.union(*seeds)
+    return sorted(found)
 
 
 def settings_sentences(group: Group, cells: Cells) -> list[str]:
@@ -182,9 +203,7 @@ def settings_sentences(group: Group, cells: Cells) -> list[str]:
                 parts.append(f"{per_cent(sparsity)}: {_setting(found['hyperparameters'].iloc[0])}{of}")
         sentences.append(f"{method}, chosen from {len(declared)} settings: {'; '.join(parts)}.")
     if sentences:
-        seeds = sorted(
-            {seed for _, runs in group.cells.groupby(["method", "sparsity"]) for seed in _common_seeds(runs)}
-        )
+        seeds = _compared_seeds(group)
         over = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
         rule = "Settings: per method and sparsity the one with the best mean validation accuracy"
         sentences.insert(0, f"{rule} over {over}, never test.")
