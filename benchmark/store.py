@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -26,6 +25,7 @@ from typing import Any
 
 from benchmark import atomic
 from benchmark.cells import HASH_LENGTH
+from benchmark.envelope import BadCheckpoint, unseal
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.records import BadRecord, Record, body_of, decode, encode, encode_line, result
 from benchmark.redaction import redact
@@ -150,7 +150,7 @@ class Store:
                 shutil.rmtree(checkpoints, ignore_errors=True)
         with contextlib.suppress(OSError):
             now = (self.path / ".writable").stat().st_mtime
-            for kind in ("records", "failures", "weights", "claims", "pins"):
+            for kind in ("records", "failures", "weights", "trunks", "claims", "pins"):
                 for temporary in (self.path / kind).glob("*/.*.tmp"):
                     if now - temporary.stat().st_mtime > TEMPORARY_SECONDS:
                         temporary.unlink(missing_ok=True)
@@ -164,11 +164,12 @@ class Store:
         checksum = record.get("weights_sha256", "")
         path = self.weights_path(record["id"], checksum)
         try:
-            tensors = path.read_bytes().partition(b"\n")[2]
+            if unseal(path.read_bytes(), record["id"])[1] != checksum:
+                return f"{path} does not hold the weights that the dense record names"
+        except BadCheckpoint as error:
+            return f"{path} {error}"
         except OSError as error:
             return f"{path} cannot be read ({error.strerror})"
-        if hashlib.sha256(tensors).hexdigest() != checksum:
-            return f"{path} does not match its checksum: it was truncated or changed after it was written"
         return None
 
     # Failures

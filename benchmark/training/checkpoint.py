@@ -1,14 +1,12 @@
 """Tensors on disk: checksummed, atomic, never unpickled into code.
 
-A file is one line of JSON (schema, what it belongs to, SHA-256 of the rest) and then what `torch.save` wrote, read back
-with `weights_only=True`, so that a file from a shared folder can hold data but not run anything.
+A file is an envelope (benchmark/envelope.py) around what `torch.save` wrote, read back with `weights_only=True`, so
+that a file from a shared folder can hold data but not run anything.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import os
 import pickle
 import re
@@ -20,12 +18,7 @@ import torch
 
 from benchmark import atomic
 from benchmark.cells import HASH_LENGTH
-
-SCHEMA = 1
-
-
-class BadCheckpoint(Exception):
-    """A checkpoint that cannot be used; the message is one line that names the file and the reason."""
+from benchmark.envelope import BadCheckpoint, seal, unseal
 
 
 def encode(owner: str, content: dict[str, Any], made_by: str = "") -> tuple[bytes, str]:
@@ -35,32 +28,18 @@ def encode(owner: str, content: dict[str, Any], made_by: str = "") -> tuple[byte
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    payload = buffer.getvalue()
-    checksum = hashlib.sha256(payload).hexdigest()
-    head = json.dumps({"schema": SCHEMA, "owner": owner, "made_by": made_by, "sha256": checksum}).encode()
-    return head + b"\n" + payload, checksum
+    return seal(owner, buffer.getvalue(), made_by)
 
 
 def load(
     path: Path, owner: str, device: torch.device | str = "cpu", made_by: str | None = None
 ) -> tuple[dict[str, Any], str]:
     """(content, SHA-256). made_by: refuse what others wrote. Raises BadCheckpoint, or OSError."""
-    head, _, payload = path.read_bytes().partition(b"\n")
     try:
-        values = json.loads(head)
-        schema, stored_owner, checksum = values["schema"], values["owner"], values["sha256"]
-    except (ValueError, KeyError, TypeError):
-        raise BadCheckpoint(f"{path} is not a checkpoint of this suite") from None
-    if schema != SCHEMA:
-        raise BadCheckpoint(f"{path} has schema version {schema!r}; this version of the suite reads {SCHEMA}")
-    if stored_owner != owner:
-        raise BadCheckpoint(f"{path} belongs to another cell, {stored_owner}")
-    if hashlib.sha256(payload).hexdigest() != checksum:
-        raise BadCheckpoint(f"{path} does not match its checksum: it was truncated or changed")
-    if made_by is not None and values.get("made_by") != made_by:
-        raise BadCheckpoint(f"{path} was written by other code or library versions, which may train differently")
-    try:
+        payload, checksum = unseal(path.read_bytes(), owner, made_by)
         return torch.load(io.BytesIO(payload), map_location=device, weights_only=True), checksum
+    except BadCheckpoint as error:
+        raise BadCheckpoint(f"{path} {error}") from None
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BadCheckpoint(f"{path} holds something else than tensors and numbers: {reason}") from None
