@@ -25,6 +25,7 @@ from benchmark.training.schedules import resolve
 SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
 AXES = ("method", "schedule", "sparsity", "budget", "seed", "hyperparameters")
 MOST_SEEDS = 100_000
+MOST_VALUES = 1_000_000
 DEFAULT_ORDER = ("seed", "sparsity", "budget", "method", "hyperparameters", "schedule")
 """Outermost axis first: every schedule of one column runs before the next column, one seed after the other."""
 
@@ -236,10 +237,10 @@ def _ordered(cells: list[Cell], order: str | Sequence[str] | None) -> list[Cell]
 
 def _find(folder: Path, name: str, kind: str) -> Path:
     if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
+        if not _is_file(Path(name)):
             raise UserError(f"{kind} {name}: there is no such file")
         return Path(name)
-    if not SLUG.fullmatch(name) or not (folder / f"{name}.yaml").is_file():
+    if not SLUG.fullmatch(name) or not _is_file(folder / f"{name}.yaml"):
         known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
         raise UserError(f"{kind} {name!r} is unknown: there is {known} in {folder.name}/")
     return folder / f"{name}.yaml"
@@ -249,13 +250,38 @@ def read_yaml(path: Path) -> Any:
     """What a YAML file holds. Raises UserError that names line and column."""
     try:
         with open(path, encoding="utf-8") as file:
-            return yaml.safe_load(file)
+            content = yaml.safe_load(file)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise UserError(f"{path}{where}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise UserError(f"{path}: not valid YAML: too many brackets within brackets") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # such as a date with a 13th month
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from None
+    _refuse_unfolding(content, path)
+    return content
+
+
+def _refuse_unfolding(content: Any, path: Path) -> None:
+    """A few aliases of aliases stand for billions of values, and everything that prints them would never end."""
+    seen, inside = 0, [content]
+    while inside:
+        value = inside.pop()
+        seen += 1
+        if seen > MOST_VALUES:
+            raise UserError(f"{path}: unfolds to more than {MOST_VALUES} values; use fewer aliases")
+        if isinstance(value, dict | list):
+            inside += value if isinstance(value, list) else [*value, *value.values()]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return False
 
 
 def validated(model: type[Model], values: Any, path: Path | None, within: str = "") -> Model:
