@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import socket
@@ -316,7 +317,9 @@ def _tail(path: Path, start: int) -> str:
     """The end of a log, from byte `start` at the earliest."""
     try:
         with open(path, "rb") as file:
-            file.seek(max(start, _size(path) - LOG_TAIL))
-            return file.read().decode(errors="replace")
+            file.seek(max(start, _size(path) - 16 * LOG_TAIL))
+            text = file.read().decode(errors="replace")
     except OSError:
         return ""
+    # A crash ends with a list of all compiled modules, which would be all that is kept.
+    return re.sub(r"^Extension modules: .*\n?", "", text, flags=re.MULTILINE)[-LOG_TAIL:]
