@@ -1,0 +1,69 @@
+"""SIGKILL at random moments: of workers, of the fork server, of the sweep, of everything at once."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.faults.harness import Launched, Row, Watch, compare, finished, kill, until
+
+CHECKPOINT_SECONDS = (0.0, 0.02, 0.2, 60.0)
+ROUND_SECONDS = 900.0
+
+
+def kill_rounds(
+    row: Row, victim: str, kills: int, sweep: Path, folder: Path, untouched: dict[str, Any], rng: random.Random
+) -> None:
+    """Run the sweep again and again under fire, in fresh folders, until `kills` processes were killed; compare each."""
+    number = 0
+    while row.tries < kills:
+        results = folder / f"{victim}-{number}" / "results"
+        results.parent.mkdir(parents=True)
+        _one_round(row, victim, kills, sweep, results, rng)
+        compare(row, results, untouched)
+        number += 1
+
+
+def _one_round(row: Row, victim: str, kills: int, sweep: Path, results: Path, rng: random.Random) -> None:
+    watch = Watch(results, row)
+    seconds = str(rng.choice(CHECKPOINT_SECONDS))
+    deadline = time.monotonic() + ROUND_SECONDS
+    while True:
+        launched = Launched(sweep, results, "--checkpoint-seconds", seconds)
+        try:
+            while launched.process.poll() is None and row.tries < kills:
+                if time.monotonic() > deadline:
+                    row.add_wrong(f"{results}: no end within {ROUND_SECONDS:g} s of kills")
+                    return
+                _strike(row, victim, launched, rng)
+                watch.look()
+            output = launched.wait()
+        finally:
+            launched.end()
+        watch.look()
+        if finished(launched.process.returncode, output):
+            return
+        row.expect("Traceback (most recent call last)" not in output, f"{results}: a stack trace:\n{output[-1500:]}")
+        if row.tries >= kills and launched.process.returncode not in (1, -9):
+            row.add_wrong(f"{results}: exit code {launched.process.returncode}:\n{output[-1500:]}")
+            return
+
+
+def _strike(row: Row, victim: str, launched: Launched, rng: random.Random) -> None:
+    """Wait a random moment and kill a victim, if there is one by then."""
+    time.sleep(rng.uniform(0.0, 0.8 if victim in ("worker", "server") else 6.0))
+    if victim in ("worker", "server"):
+        until(lambda: launched.process.poll() is not None or launched.processes()["workers"], 10)
+    processes = launched.processes()
+    if victim == "worker":
+        targets = [rng.choice(processes["workers"])] if processes["workers"] else []
+    elif victim == "server":
+        targets = processes["server"]
+    elif victim == "sweep":
+        targets = processes["sweep"]
+    else:
+        targets = [pid for pids in processes.values() for pid in pids]
+    if launched.process.poll() is None and any([kill(pid) for pid in targets]):
+        row.tries += 1
