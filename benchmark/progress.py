@@ -20,6 +20,7 @@ from benchmark.launch.queue import Job, Queue, Unknown, live, read_queue
 from benchmark.launch.submissions import Line, Submission, submissions
 from benchmark.plan import epochs_of
 from benchmark.store import Store
+from benchmark.tuning import current
 
 FRESH_SECONDS = 60.0
 """A claim whose heartbeat is older belongs to a process that is gone."""
@@ -98,6 +99,8 @@ def progress(folder: Folder, name: str, problem: str | None = None) -> Progress:
     if reasons:
         waits = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
         result.notes.append(f"waiting jobs, as SLURM says why: {waits}")
+    if own and own[-1].stop_file.exists():
+        result.notes.append("its last jobs were cancelled; the same sweep command goes on")
     silent = {name: job for name, job in lost.items() if _state(name, folder, jobs) == "left"}
     if silent:
         result.notes.append(_explain(silent))
@@ -128,7 +131,7 @@ def _lines(folder: Folder, own: list[Submission]) -> tuple[dict[str, Line], dict
             if line.chunk in current:
                 jobs[line.id] = current[line.chunk]
                 ended.pop(line.id, None)
-            elif line.chunk in noted and folder.queue is not None:
+            elif line.chunk in noted and folder.queue is not None and not (line.dense or one.stop_file.exists()):
                 ended[line.id] = noted[line.chunk]
     return lines, jobs, ended
 
@@ -137,7 +140,7 @@ def _lines_of_file(name: str, problem: str | None, store: Store) -> dict[str, Li
     wanted = load_sweep(name, problem)
     per_epoch = wanted.execution.seconds_per_epoch
     found = {}
-    for cell in wanted.cells:
+    for cell in current(wanted, store).cells:
         seconds = None if per_epoch is None else per_epoch * epochs_of(cell, wanted.execution)
         found[cell.id] = Line(cell.is_dense, -1, seconds, cell.id)
     return found

@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import signal
 import time
+import traceback
 from datetime import datetime
 from multiprocessing import forkserver
 from pathlib import Path
@@ -109,9 +110,10 @@ class _Job:
             ready = [task for task in tasks if self._dense_is_there(task)]
             self._train(ready)
         except Exception as error:
-            self._give_up(self._remaining(), f"the job failed: {type(error).__name__}: {error}")
+            # Not raised: a job that fails takes those that wait for it along, and then nobody notes why.
+            traceback.print_exc()
+            self._give_up(self._remaining(), f"{type(error).__name__}: {error}")
             self.attempts.end("failed")
-            raise
         return self.counts
 
     def _remaining(self) -> list[Task]:

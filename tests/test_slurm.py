@@ -1,0 +1,172 @@
+"""Sweeps on a real SLURM: the one of slurm/one-machine, started for these tests; without its packages one skip line."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.slurm_cluster import ALONE, CELLS, TOGETHER, Cluster, Outcome, missing_programs, records
+
+if missing_programs():
+    pytest.skip(
+        f"SLURM is not installed ({', '.join(missing_programs())}): slurm/one-machine up --install",
+        allow_module_level=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    started = Cluster(tmp_path_factory.mktemp("cluster", numbered=True) / "daemons", tmp_path_factory.mktemp("work"))
+    started.prepare()
+    started.up()
+    yield started
+    started.down()
+
+
+@pytest.fixture(scope="module")
+def local(cluster: Cluster, tmp_path_factory) -> Path:
+    """The slow sweep, trained on this machine without disturbance and without its slowness."""
+    results = tmp_path_factory.mktemp("local")
+    sweep = [sys.executable, "-m", "benchmark.sweep", str(cluster.work / "slow.yaml")]
+    # exit code 1 of the table is of no interest here
+    cluster.run(*sweep, "--workers", "1", "--tracking", "off", "--results", results, check=False)
+    assert len(records(results)) == CELLS + 1
+    return results
+
+
+@pytest.fixture(scope="module")
+def outcomes(cluster: Cluster, local: Path, tmp_path_factory, request) -> dict[str, Outcome]:
+    """What became of a sweep under each fault; those that strike one job only side by side."""
+    expected = records(local)
+
+    def play(fault) -> Outcome:
+        return fault.play(cluster, local, tmp_path_factory.mktemp("fault"), expected)
+
+    with ThreadPoolExecutor(len(TOGETHER)) as threads:
+        found = dict(zip([fault.name for fault in TOGETHER], threads.map(play, TOGETHER), strict=True))
+    for fault in ALONE:
+        found[fault.name] = play(fault)
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\n{'fault':22} {'commands':>8} {'tries':>6} {'lost':>5} {'doubled':>8} {'wrong':>6}")
+        for name, one in found.items():
+            print(f"{name:22} {one.commands:8} {one.attempts:6} {one.lost:5} {one.doubled:8} {one.wrong:6}")
+    return found
+
+
+def test_a_sweep_through_slurm_gives_the_local_records_bit_for_bit(cluster: Cluster, local: Path, tmp_path: Path):
+    printed = cluster.sweep(tmp_path)
+    assert "1 dense run" in printed
+    assert f"{CELLS} cells, after its dense runs" in printed
+    cluster.wait(tmp_path)
+    assert records(tmp_path) == records(local), cluster.logs(tmp_path)
+    assert "nothing to submit" in cluster.sweep(tmp_path)
+    status = cluster.status(tmp_path)
+    assert status.splitlines()[1].split()[:7] == ["slow", "4", "4", "0", "0", "0", "0"]
+
+
+@pytest.mark.parametrize("fault", [fault.name for fault in (*TOGETHER, *ALONE)])
+def test_a_disturbed_sweep_ends_with_the_records_of_an_undisturbed_one(outcomes: dict[str, Outcome], fault: str):
+    assert outcomes[fault].clean, outcomes[fault]
+
+
+@pytest.mark.parametrize("fault", ["time limit", "scontrol requeue", "kill -9 of the task", "preemption"])
+def test_what_slurm_can_start_again_needs_no_command(outcomes: dict[str, Outcome], fault: str):
+    assert outcomes[fault].commands == 1
+    assert outcomes[fault].attempts > 1
+
+
+def test_a_failed_dense_run_fails_its_cells_with_the_reason_and_the_next_command_repairs_it(
+    cluster: Cluster, local: Path, tmp_path: Path
+):
+    (tmp_path / "weights").write_text("in the way of the folder")
+    cluster.sweep(tmp_path)
+    cluster.wait(tmp_path)
+    status = cluster.status(tmp_path)
+    assert status.splitlines()[1].split()[:6] == ["slow", "4", "0", "0", "0", "4"], status
+    assert "dense run failed" in status
+    assert "Error" in status
+    (tmp_path / "weights").unlink()
+    cluster.sweep(tmp_path)
+    cluster.wait(tmp_path)
+    assert records(tmp_path) == records(local), cluster.logs(tmp_path)
+
+
+HELD = ("--set", "slurm.extra={hold: true}")
+FEW = ("--only", "sparsity=0.9,budget=11.11%", "--seeds", "1")
+
+
+def test_submitting_twice_at_once_or_again_after_a_crash_doubles_nothing(cluster: Cluster, tmp_path: Path):
+    def submit(*options: str, **variables: str) -> str:
+        return cluster.sweep(tmp_path, *FEW, *options, name="table1", **variables)
+
+    with ThreadPoolExecutor(2) as threads:
+        printed = list(threads.map(lambda _: submit(*HELD), range(2)))
+    assert sum("nothing to submit" in text for text in printed) == 1, printed
+    assert len(cluster.jobs(tmp_path)) == 2
+    for path in tmp_path.glob("submissions/*/jobs/*"):
+        path.unlink()  # as if the command had died right after sbatch
+    assert "6 cells are queued" in submit(*HELD)
+    assert len(cluster.jobs(tmp_path)) == 2
+    assert "2 jobs cancelled" in submit("--cancel")
+    assert not cluster.jobs(tmp_path)
+    # from inside a job, whose variables would otherwise decide for the new jobs
+    submit(*HELD, SLURM_JOB_ID="1", SBATCH_PARTITION="nowhere", SLURM_CPUS_PER_TASK="7", SUBMITIT_EXECUTOR="slurm")
+    assert len(cluster.jobs(tmp_path)) == 2
+    assert "2 jobs cancelled" in submit("--cancel")
+
+
+def test_arrays_are_split_at_the_clusters_limit(cluster: Cluster, tmp_path: Path):
+    cluster.sweep(tmp_path, *HELD, "--set", "slurm.chunk=1s", "--set", "slurm.max_jobs=20", name="table1")
+    jobs = cluster.jobs(tmp_path)
+    sizes = [sum(job.startswith(array + "_") for job in jobs) for array in {job.partition("_")[0] for job in jobs}]
+    assert 15 <= len(jobs) <= 20
+    assert max(sizes) <= 8
+    status = cluster.status(tmp_path)
+    assert status.splitlines()[1].split()[:6] == ["table1", "162", "0", "0", "162", "0"], status
+    assert "JobHeldUser" in status
+    cluster.run("scancel", "--user", getpass.getuser())
+    status = cluster.status(tmp_path)
+    assert "162 cells were in jobs that ended without a report" in status
+    assert "no accounting (sacct)" in status
+
+
+def test_what_sbatch_refuses_is_said_and_leaves_nothing_behind(cluster: Cluster, tmp_path: Path):
+    printed = cluster.sweep(tmp_path, *FEW, "--set", "slurm.partition=nowhere", name="table1", check=False)
+    assert "invalid partition" in printed
+    assert "Traceback" not in printed
+    assert not list(tmp_path.glob("submissions/*/log/*"))
+    assert "6 cells, after" in cluster.sweep(tmp_path, *FEW, *HELD, name="table1")
+    cluster.sweep(tmp_path, "--cancel", name="table1")
+
+
+def test_a_job_refuses_code_that_changed_since_its_submission(cluster: Cluster, local: Path, tmp_path: Path):
+    cluster.sweep(tmp_path, *HELD)
+    for path in tmp_path.glob("submissions/*/submission.json"):
+        text = path.read_text()
+        path.write_text(text.replace('"code": "', '"code": "0'))
+    for job in cluster.jobs(tmp_path):
+        cluster.run("scontrol", "release", job)
+    cluster.wait(tmp_path)
+    assert records(tmp_path) == {}
+    assert "the code changed since the submission" in cluster.status(tmp_path)
+    cluster.sweep(tmp_path, "--set", "slurm.code_changed=warn")
+    cluster.wait(tmp_path)
+    assert records(tmp_path) == records(local)
+
+
+def test_several_processes_for_one_cell_are_refused_for_now(cluster: Cluster, tmp_path: Path):
+    printed = cluster.sweep(tmp_path, "--set", "slurm.tasks=2", name="table1", check=False)
+    assert "not supported yet" in printed
+    assert len(printed.strip().splitlines()) == 1
+    assert not (tmp_path / "submissions").exists()
+
+
+def test_one_machine_says_what_runs(cluster: Cluster):
+    printed = cluster.run(ROOT / "slurm" / "one-machine", "status", "--folder", cluster.folder).stdout
+    assert "slurmctld  running" in printed
+    assert "slurmdbd   not running" in printed
