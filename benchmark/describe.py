@@ -20,13 +20,20 @@ def counts(wanted: Sweep, plan: Plan) -> str:
     )
 
 
-def describe(wanted: Sweep, plan: Plan, options: PoolOptions, cells: bool, console: Console) -> None:
-    """Cells, dense runs, epochs, time and GPU-hours; with `cells` a line for each of them."""
+def describe(
+    wanted: Sweep, plan: Plan, options: PoolOptions, cells: bool, console: Console, undecided: int = 0
+) -> None:
+    """Cells, dense runs, epochs, time and GPU-hours; with `cells` a line for each of them.
+
+    undecided: how many of the last cells stand for settings that tuning is yet to choose.
+    """
 
     def say(text: str) -> None:
         console.print(text, soft_wrap=True, highlight=False, markup=False)
 
     say(counts(wanted, plan))
+    if undecided:
+        say(f"{undecided} of them with the settings that tuning will choose")
     for task in plan.dense_tasks:
         say(f"dense run needed: {task.cell.id} ({task.epochs:g} epochs)")
     seconds = plan.seconds(options.workers)
@@ -40,5 +47,6 @@ def describe(wanted: Sweep, plan: Plan, options: PoolOptions, cells: bool, conso
         say(f"time: about {duration(seconds)} with {how}{hours}")
     if cells:
         todo = {task.cell.id: task for task in plan.tasks}
-        for cell in [*(task.cell for task in plan.dense_tasks), *plan.cells]:
+        named = plan.cells[: len(plan.cells) - undecided]
+        for cell in [*(task.cell for task in plan.dense_tasks), *named]:
             say(f"{f'{todo[cell.id].epochs:8.2f} epochs' if cell.id in todo else '           done'}  {cell.id}")

@@ -77,13 +77,18 @@ class SweepFile(_Strict):
     title: str
     problem: str = "digits"
     seeds: int | tuple[int, ...] = 3
+    tuning_seeds: int = Field(default=0, ge=0, description="seeds 0 .. that settings compete with; 0: none is chosen")
     recipe: dict[str, Any] = Field(default_factory=dict)
     grids: tuple[Grid, ...] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A named list of cells on one problem, in the order in which they should run."""
+    """A named list of cells on one problem, in the order in which they should run.
+
+    tuning_seeds: where settings compete (benchmark.tuning), the seeds that they do so with; `cells` then has all
+    settings with all seeds, of which the ones that lose need no other seed.
+    """
 
     name: str
     title: str
@@ -91,6 +96,7 @@ class Sweep:
     execution: Execution
     seeds: tuple[int, ...]
     cells: tuple[Cell, ...]
+    tuning_seeds: tuple[int, ...] = ()
 
 
 def load_sweep(
@@ -118,14 +124,17 @@ def load_sweep(
     if found := complete(chosen):
         chosen, execution = load_problem(problem or file.problem, {**found, **given}, folder)
     seed_list = parse_seeds(file.seeds if seeds is None else seeds)
+    tuning = tuple(range(file.tuning_seeds))
     cells: list[Cell] = []
     for number, grid in enumerate(file.grids):
         try:
-            cells += _cells(grid, chosen, seed_list)
+            cells += _cells(grid, chosen, tuple(dict.fromkeys([*tuning, *seed_list])))
         except UserError as error:
             raise UserError(f"{path}: grids.{number}: {error}") from None
-    cells = _filtered(list(dict.fromkeys(cells)), only)
-    return Sweep(path.stem, file.title, chosen, execution, seed_list, tuple(_ordered(cells, order)))
+    kept = _filtered(list(dict.fromkeys(cells)), only)
+    kept += [cell.with_seed(seed) for cell in kept for seed in tuning]  # a filter on seeds leaves the choice possible
+    cells = _ordered(list(dict.fromkeys(kept)), order)
+    return Sweep(path.stem, file.title, chosen, execution, seed_list, tuple(cells), tuning)
 
 
 def load_problem(

@@ -6,40 +6,86 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from types import FrameType
 
 from rich.console import Console
 
 from benchmark import cli
+from benchmark.describe import counts
 from benchmark.display import Display, duration
 from benchmark.grid import Sweep
+from benchmark.launch import ranks
 from benchmark.launch.events import Failed, Finished
 from benchmark.launch.local import LocalPool, PoolOptions
-from benchmark.plan import Plan
+from benchmark.plan import Plan, make_plan
 from benchmark.publisher import Publisher
+from benchmark.records import Record
 from benchmark.store import Store
+from benchmark.tuning import stages
 
 PUBLISH_SECONDS = 30.0
 """How long the end of a sweep waits for Weights & Biases."""
 
 
+@dataclass
+class Outcome:
+    """What came of a plan."""
+
+    trained: list[Record] = field(default_factory=list)
+    failures: list[Failed] = field(default_factory=list)
+    stopped: bool = False
+
+
 def run_here(
     name: str, wanted: Sweep, plan: Plan, store: Store, options: PoolOptions, publisher: Publisher, console: Console
 ) -> int:
-    """Train what the plan asks for and print the table; returns the exit code, 0 only if every cell has a record.
+    """Train what the plan asks for, and what its records lead to, and print the table.
 
-    name: the sweep as the user named it. Raises UserError if workers cannot start.
+    name: the sweep as the user named it. Returns the exit code, 0 only if every cell has a record. Raises UserError if
+    workers cannot start.
     """
     started = time.monotonic()
-    failures: list[Failed] = []
-    pool = LocalPool(store, options)
+    outcome = Outcome()
     signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        _train(wanted, plan, store, options, publisher, console, outcome)
+        following = [] if outcome.stopped else [c for c in stages(wanted, store).chosen if c not in set(plan.cells)]
+        if following and ranks.given():
+            console.print("tuned; the same command again goes on with what was chosen", soft_wrap=True)
+        elif following:
+            more = make_plan(following, store, wanted.execution)
+            console.print(f"tuned: {counts(wanted, more)}", soft_wrap=True, highlight=False)
+            _train(wanted, more, store, options, publisher, console, outcome)
+    finally:
+        published = publisher.close(PUBLISH_SECONDS)
+    if outcome.stopped:
+        return cli.INTERRUPTED
+    wall = time.monotonic() - started
+    code = _print_table(name, wanted, store)
+    _summarise(store, outcome, options, wall, console)
+    if published.message:
+        console.print(published.message, soft_wrap=True, highlight=False, markup=False)
+    missing = sum(not store.has(cell.id) for cell in [*plan.cells, *following])
+    return 1 if missing or outcome.failures else code
+
+
+def _train(
+    wanted: Sweep,
+    plan: Plan,
+    store: Store,
+    options: PoolOptions,
+    publisher: Publisher,
+    console: Console,
+    outcome: Outcome,
+) -> None:
+    pool = LocalPool(store, options)
     with Display(plan, store, console, options.workers) as display:
         try:
             for event in pool.run(plan.tasks):
                 display.show(event)
                 if isinstance(event, Failed):
-                    failures.append(event)
+                    outcome.failures.append(event)
                 elif isinstance(event, Finished):
                     publisher.add(event.cell.id, f"{wanted.name}/{wanted.problem.name}")
         except KeyboardInterrupt:
@@ -47,17 +93,10 @@ def run_here(
             console.print("stopping: running cells save a checkpoint")
             pool.stop()
             console.print("stopped; the same command goes on where this one was", soft_wrap=True)
-            return cli.INTERRUPTED
+            outcome.stopped = True
         finally:
             pool.stop()
-            published = publisher.close(PUBLISH_SECONDS)
-    wall = time.monotonic() - started
-    code = _print_table(name, wanted, store)
-    _summarise(store, display, options, wall, failures, console)
-    if published.message:
-        console.print(published.message, soft_wrap=True, highlight=False, markup=False)
-    missing = sum(not store.has(cell.id) for cell in wanted.cells)
-    return 1 if missing or failures else code
+            outcome.trained += display.trained
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
@@ -72,13 +111,12 @@ def _print_table(name: str, wanted: Sweep, store: Store) -> int:
     return subprocess.run(command, check=False).returncode  # noqa: S603
 
 
-def _summarise(
-    store: Store, display: Display, options: PoolOptions, wall: float, failures: list[Failed], console: Console
-) -> None:
-    training = sum(record["seconds"]["training"] - record["seconds"].get("inherited", 0) for record in display.trained)
-    share = f", {100 * training / (options.workers * wall):.0f} % of it training" if display.trained else ""
+def _summarise(store: Store, outcome: Outcome, options: PoolOptions, wall: float, console: Console) -> None:
+    trained, failures = outcome.trained, outcome.failures
+    training = sum(record["seconds"]["training"] - record["seconds"].get("inherited", 0) for record in trained)
+    share = f", {100 * training / (options.workers * wall):.0f} % of it training" if trained else ""
     console.print(
-        f"{len(display.trained)} cells trained in {duration(wall)} by {options.workers} workers{share}", highlight=False
+        f"{len(trained)} cells trained in {duration(wall)} by {options.workers} workers{share}", highlight=False
     )
     for failure in failures[:20]:
         text = f"FAILED {failure.cell.id}: {failure.cause}: {failure.message}"

@@ -27,6 +27,7 @@ from benchmark.publisher import Publisher
 from benchmark.running import run_here
 from benchmark.store import Store
 from benchmark.tracking import Settings
+from benchmark.tuning import current, stages, tuned_only
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 console = Console()
@@ -62,6 +63,9 @@ def sweep(
     executor: Annotated[str, typer.Option(help="local, or slurm to hand the cells to a cluster")] = "local",
     cluster: Annotated[str | None, typer.Option(help="With slurm: a profile of slurm/, or a file of your own")] = None,
     cancel: Annotated[bool, typer.Option("--cancel", help="With slurm: end this sweep's jobs")] = False,
+    tuned: Annotated[
+        bool, typer.Option("--tuned-only", help="Only the settings that tuning chose, with all seeds")
+    ] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Set records that cannot be read aside")] = False,
     checkpoint_seconds: Annotated[float, typer.Option(help="Between checkpoints of a running cell")] = 60.0,
     hang_seconds: Annotated[float, typer.Option(help="A cell without a finished iteration for so long fails")] = 1800.0,
@@ -75,27 +79,31 @@ def sweep(
         raise UserError(f"--tracking {tracking}: one of auto, online, offline, off")
     recipe, profile = choose_executor(executor, cluster, cancel, parse_settings(set_ or []), workers, device)
     wanted = load_sweep(name, problem, seeds, only or (), recipe, order, complete=complete(data))
+    if tuned:
+        wanted = tuned_only(wanted, Store(results))
     if profile is not None and (cancel or dry_run):
         act = handover.cancel if cancel else handover.describe
-        return act(wanted, Store(results), profile, console)
+        return act(current(wanted, Store(results)), Store(results), profile, console)
     place = ranks.check(gpus_per_cell)
     options = _pool(wanted, workers, device, gpus_per_cell, cells_per_gpu, checkpoint_seconds, hang_seconds, data)
     if place is not None:
         options = replace(options, workers=1, gpus=())  # every rank finds its own GPU
         if place[0] > 0:
-            if make_plan(wanted.cells, Store(results), wanted.execution).tasks:
+            if make_plan(current(wanted, Store(results)).cells, Store(results), wanted.execution).tasks:
                 ranks.follow(ranks.settings_of(results, options), place)
             return 0
     if dry_run:
-        describe(wanted, make_plan(wanted.cells, Store(results), wanted.execution), options, cells, console)
+        found = stages(wanted, Store(results))
+        plan = make_plan(found.tuning + found.chosen + found.open, Store(results), wanted.execution)
+        describe(wanted, plan, options, cells, console, undecided=len(found.open))
         return 0
     store = Store.open_for_writing(results)
     store.tidy()
     for line in [*refuse_damaged(wanted.cells, store, repair), *mixtures(wanted.cells, store)]:
         print(line, file=sys.stderr)
     if profile is not None:
-        return handover.submit(wanted, store, profile, data, console)
-    plan = make_plan(wanted.cells, store, wanted.execution)
+        return handover.submit(current(wanted, store), store, profile, data, console)
+    plan = make_plan(current(wanted, store).cells, store, wanted.execution)
     console.print(counts(wanted, plan), soft_wrap=True, highlight=False)
     if plan.tasks:
         from benchmark.problems.prepare import prepare  # later than the plan, which should come at once
