@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 WAIT = timedelta(days=7)
@@ -63,7 +62,7 @@ class Group:
         if self.ranks == 1:
             return network
         devices = [self.local_rank] if next(network.parameters()).is_cuda else None
-        return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
+        return DistributedDataParallel(network, device_ids=devices)
 
     def weigh(self, loss: Tensor, count: int) -> Tensor:
         """The mean loss of `count` images here, such that the mean over the ranks is the mean over all their images."""
@@ -100,6 +99,22 @@ def synchronise_batch_norm(network: nn.Module, group: Group) -> nn.Module:
     return network
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over the ranks; so is its gradient."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        summed = x.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        summed = gradient.clone()
+        dist.all_reduce(summed)
+        return summed
+
+
 class _WholeBatchNorm(nn.BatchNorm2d):
     """Batch norm over all ranks' images in plain operations: torch's own SyncBatchNorm needs a GPU."""
 
@@ -115,11 +130,11 @@ class _WholeBatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         values = x.float()
         local = torch.cat([values.sum((0, 2, 3)), values.new_tensor([float(x.numel() // x.shape[1])])])
-        sums = all_reduce(local)
+        sums = _Sum.apply(local)
         count = sums[-1].detach()
         mean = sums[:-1] / count
         centred = values - mean[:, None, None]
-        variance = all_reduce((centred**2).sum((0, 2, 3))) / count
+        variance = _Sum.apply((centred**2).sum((0, 2, 3))) / count
         self._track(mean.detach(), variance.detach() * count / (count - 1))
         scale = (variance + self.eps).rsqrt() * self.weight
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
