@@ -290,7 +290,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         for key, value in os.environ.items()
         if not key.startswith("WANDB_") or key in kept or key.startswith("WANDB_X_")
     }
-    variables["WANDB_ERROR_REPORTING"] = "false"
+    variables |= {"WANDB_ERROR_REPORTING": "false", "WANDB_DISABLE_GIT": "true", "WANDB_DISABLE_CODE": "true"}
     for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):  # else below the home folder, which may be read-only
         variables.setdefault(name, str(settings.folder.resolve() / "wandb" / "own"))
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

@@ -48,6 +48,7 @@ class Settings:
     own. fallback: keep a run offline if the server cannot be reached. Times are seconds: init_timeout and
     finish_timeout as in wandb.Settings; answer_timeout: on top of both until the publishing process counts as hung;
     retry: how long to stay offline after the server failed; interval: between two runs sent to the server at least.
+    niceness: of the publishing process, since training comes first.
     """
 
     store: Path
@@ -60,6 +61,7 @@ class Settings:
     answer_timeout: float = 60.0
     retry: float = 600.0
     interval: float = 0.0
+    niceness: int = 10
 
     def to_json(self) -> str:
         return json.dumps({**asdict(self), "store": str(self.store.resolve())})

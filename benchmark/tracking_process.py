@@ -28,16 +28,13 @@ from benchmark.tracking import (
     write_marker,
 )
 
-NICENESS = 10
-"""Training comes first."""
-
 
 def main() -> None:
     settings = Settings.from_json(sys.argv[1])
     connection = Connection(int(sys.argv[2]))
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # they reach all processes of a terminal or job; the parent decides
-    os.nice(NICENESS)
+    os.nice(settings.niceness)
     jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, jobs), daemon=True).start()
     try:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def settings(store: Store, mode: Any = "auto", **values: Any) -> Settings:
-    return Settings(store.path, mode, **{"init_timeout": 1.0, "finish_timeout": 1.0, "answer_timeout": 20.0, **values})
+    return Settings(store.path, mode, **{"answer_timeout": 20.0, "niceness": 0, **values})
 
 
 def online(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
@@ -321,7 +322,7 @@ def test_a_bad_server_costs_nothing_and_loses_nothing(
 ) -> None:
     online(monkeypatch, bad_address)
     records = [made_up_record(0)]
-    summary = publish(records, store, settings(store))
+    summary = publish(records, store, settings(store, init_timeout=1.0, finish_timeout=1.0))
     assert (summary.published, summary.offline, summary.left) == (0, 1, 0)
     assert "1 run kept offline" in summary.message
     assert f"python -m benchmark.publish --results {store.path}" in summary.message
@@ -371,11 +372,12 @@ def test_close_waits_no_longer_than_it_may(store: Store, monkeypatch: pytest.Mon
 
 
 def test_a_publishing_process_that_stops_answering_is_replaced(store: Store) -> None:
-    publisher = Publisher(settings(store, "offline", answer_timeout=1.0))
+    publisher = Publisher(settings(store, "offline"))
     publisher.add(store.commit(made_up_record(0))["id"], GROUP)
     wait_until(lambda: publisher.pending == 0)
     (child,) = children()
     os.kill(child, signal.SIGSTOP)
+    publisher.settings = replace(publisher.settings, answer_timeout=3.0)
     for seed in (1, 2):
         publisher.add(store.commit(made_up_record(seed))["id"], GROUP)
     summary = publisher.close(30)
@@ -437,8 +439,8 @@ def test_a_killed_sweep_leaves_no_process_behind(store: Store, monkeypatch: pyte
         sweep = subprocess.Popen([sys.executable, "-c", code, str(store.path), identity], cwd=ROOT)
         try:
             wait_until(lambda: any((store.path / "wandb").glob("run-*")))
-            started = [pid for pid, _ in below(sweep.pid)]
-            assert len(started) == 2
+            started = dict(below(sweep.pid))
+            assert any("wandb-core" in command for command in started.values())
         finally:
             sweep.kill()
             sweep.wait()
