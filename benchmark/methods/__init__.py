@@ -35,7 +35,7 @@ METHODS: dict[str, Declaration] = {
         "benchmark.methods.imp:IMP",
         from_dense=True,
         retrains=True,
-        defaults={"cycles": 1, "ladder": "even", "momentum": "fresh", "norm": "all"},
+        defaults={"cycles": 1, "ladder": "even", "momentum": "fresh", "norm": "all", "criterion": "magnitude"},
     ),
     "BIMP": Declaration(
         "benchmark.methods.bimp:BIMP",

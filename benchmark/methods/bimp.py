@@ -6,6 +6,7 @@ from benchmark.errors import UserError
 from benchmark.methods.imp import Cycle, prune, split
 from benchmark.methods.ladders import ladder
 from benchmark.methods.scratch import FromScratch
+from benchmark.pruning.criteria import Unstructured
 from benchmark.training.method import Context
 from benchmark.training.schedules import LearningRates, dense_learning_rates, dense_warmup_iterations
 
@@ -52,6 +53,7 @@ class BIMP(FromScratch):
                 dense_warmup=self.first_warmup,
                 span=len(self.first) if self.span == "T0" else len(self.context.dense_rates),
             ),
+            Unstructured(self.masks),
         )
 
     def after_step(self) -> None:

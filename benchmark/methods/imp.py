@@ -1,10 +1,19 @@
-"""Iterative magnitude pruning (Han et al. 2015), and one-shot pruning as its one-cycle case."""
+"""Iterative magnitude pruning (Han et al. 2015), one-shot pruning as its one-cycle case, and other criteria."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import torch
+from torch import nn
+
+from benchmark.errors import UserError
 from benchmark.methods.ladders import ladder, trunk
+from benchmark.problems.seeds import generator
+from benchmark.pruning.criteria import Criterion, Unstructured
+from benchmark.pruning.filters import Filters
 from benchmark.pruning.masks import norm, norm_of_difference
 from benchmark.training.method import Context, Method
 from benchmark.training.schedules import (
@@ -39,17 +48,19 @@ def split(total: int, cycles: int) -> list[int]:
     return [each] * (cycles - 1) + [total - each * (cycles - 1)]
 
 
-def prune(method: Method, cycle: Cycle) -> LearningRates:
+def prune(method: Method, cycle: Cycle, criterion: Criterion) -> LearningRates:
     """Prune to the cycle's sparsity, measure "pruned", note the cycle; returns the learning rates of its retraining.
 
     The schedule sees d1, the relative distance that this cycle's pruning moved the weights, and d2 = iterations / span
     (Zimmer et al. 2023, ALLR).
     """
     context, masks = method.context, method.masks
-    before = norm(context.network, context.hyperparameters["norm"] == "all")
+    everything = context.hyperparameters["norm"] == "all"
+    before = norm(context.network, everything)
     alive = masks.alive
-    removed = masks.prune_to(cycle.sparsity)
-    moved = norm_of_difference(removed)
+    draws = generator(context.cell.seed, context.problem.dataset, "criterion", cycle.number)
+    weights, vectors = criterion.prune_to(cycle.sparsity, draws)
+    moved = norm_of_difference(weights + vectors if everything else weights)
     context.recalibrate()
     accuracy = context.measure("pruned")
     retraining = Retraining(
@@ -76,10 +87,27 @@ def prune(method: Method, cycle: Cycle) -> LearningRates:
     return rates
 
 
+CRITERIA: dict[str, Callable[[Method], Criterion]] = {
+    "magnitude": lambda method: Unstructured(method.masks),
+    "random": lambda method: Unstructured(method.masks, "random"),
+    "filters": lambda method: _filters(method, random=False),
+    "random_filters": lambda method: _filters(method, random=True),
+}
+
+
+def _filters(method: Method, random: bool) -> Filters:
+    problem = method.context.problem
+    image = (problem.channels, problem.image_size, problem.image_size)
+    return Filters(method.context.network, image, method.masks, random)
+
+
 class IMP(Method):
     """Prune the smallest weights of the whole network, retrain, repeat.
 
-    The budget is the total over the cycles; ALLR's d2 is a cycle's epochs over T.
+    The budget is the total over the cycles; ALLR's d2 is a cycle's epochs over T. `criterion` says what is pruned
+    instead (Le & Hua 2021): "random" weights, "filters" of the smallest L1 norm, or "random_filters". With the last
+    two the cell's sparsity is the fraction of filters that every layer loses of which whole filters can be removed
+    (benchmark.pruning.filters says which), and the sparsity of the weights follows from it.
     """
 
     def __init__(self, context: Context):
@@ -87,6 +115,10 @@ class IMP(Method):
         cell, chosen = context.cell, context.hyperparameters
         assert cell.sparsity is not None
         assert cell.budget is not None
+        if chosen["criterion"] not in CRITERIA:
+            known = ", ".join(CRITERIA)
+            raise UserError(f"method IMP: hyperparameter criterion is {chosen['criterion']!r}; it takes one of {known}")
+        self.criterion = CRITERIA[str(chosen["criterion"])](self)
         self.ladder = ladder(str(chosen["ladder"]), cell.sparsity, int(chosen["cycles"]))
         self.phases = len(self.ladder)
         self.keeps_optimizer = chosen["momentum"] == "kept"
@@ -96,21 +128,34 @@ class IMP(Method):
     def begin(self, phase: int) -> LearningRates:
         context = self.context
         assert context.cell.schedule is not None
-        return prune(
-            self,
-            Cycle(
-                number=phase,
-                sparsity=self.ladder[phase],
-                iterations=self.lengths[phase],
-                schedule=context.cell.schedule,
-                dense=context.dense_rates,
-                dense_warmup=context.dense_warmup,
-                span=len(context.dense_rates),
-            ),
+        cycle = Cycle(
+            number=phase,
+            sparsity=self.ladder[phase],
+            iterations=self.lengths[phase],
+            schedule=context.cell.schedule,
+            dense=context.dense_rates,
+            dense_warmup=context.dense_warmup,
+            span=len(context.dense_rates),
         )
+        return prune(self, cycle, self.criterion)
 
     def after_step(self) -> None:
-        self.masks.apply_()
+        self.criterion.apply_()
+
+    @property
+    def target_sparsity(self) -> float | None:
+        return super().target_sparsity if self.criterion.target is None else self.criterion.target
+
+    def smaller(self) -> nn.Module | None:
+        return self.criterion.smaller()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "criterion": self.criterion.state_dict()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.criterion.load_state_dict(state["criterion"])
 
     def trunk(self, phase: int) -> str | None:
         return trunk(self.context.cell, self.context.hyperparameters, phase)

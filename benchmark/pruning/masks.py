@@ -91,6 +91,17 @@ class Masks:
         return before
 
     @torch.no_grad()
+    def remove(self, gone: Sequence[Tensor]) -> list[Tensor]:
+        """Prune the weights at which `gone` (bool, of the weights' shapes) is true; returns what `prune` returns."""
+        before = [weight.detach().clone() for weight in self.weights]
+        for mask, where in zip(self.tensors, gone, strict=True):
+            mask.masked_fill_(where, 0)
+        self.alive = sum(int(torch.count_nonzero(mask)) for mask in self.tensors)
+        self.apply_()
+        torch._foreach_sub_(before, self.weights)
+        return before
+
+    @torch.no_grad()
     def select(self, sparsity: float, scores: Sequence[Tensor] | None = None, bracket: Bracket | None = None) -> None:
         """New masks over all weights, so that pruned ones may return (DPF, DNW, GMP's option); no weight is changed.
 

@@ -46,6 +46,25 @@ def measure(network: nn.Module, image: Sequence[int]) -> dict[str, Any]:
     }
 
 
+def describe_smaller(network: nn.Module, smaller: nn.Module, image: Sequence[int]) -> dict[str, Any]:
+    """The record's "smaller": of the network from which filters were really taken out.
+
+    "parameters" and "macs": those that it has; "layers": by layer of `network` whose outputs became fewer, how many
+    there were ("outputs") and how many are "left".
+    """
+    outputs, left = (
+        {name: module.weight.shape[0] for name, module in one.named_modules() if isinstance(module, COUNTED)}
+        for one in (network, smaller)
+    )
+    return {
+        "parameters": sum(parameter.numel() for parameter in smaller.parameters()),
+        "macs": sum(macs(smaller, image).values()),
+        "layers": {
+            name: {"outputs": count, "left": left[name]} for name, count in outputs.items() if left[name] != count
+        },
+    }
+
+
 def macs(network: nn.Module, image: Sequence[int]) -> dict[str, int]:
     """Dense MACs by prunable weight for one input of shape `image`, half of what torch's own flop counter counts.
 

@@ -96,6 +96,15 @@ class Method:
     def finish(self) -> None:
         """After the last iteration, before the final evaluation: a final prune belongs here."""
 
+    @property
+    def target_sparsity(self) -> float | None:
+        """Fraction of the prunable weights to be zero in the end: the cell's, unless that means another thing here."""
+        return self.context.cell.sparsity
+
+    def smaller(self) -> nn.Module | None:
+        """The network without what was pruned, where taking it out leaves a smaller network of the same kind."""
+        return None
+
     def state_dict(self) -> dict[str, Any]:
         """Everything beyond network and optimizer that decides how the run goes on: tensors, numbers, strings."""
         return {"masks": self.masks.state_dict(), "own": [tensor.detach() for tensor in self.own_parameters()]}

@@ -1,0 +1,232 @@
+"""Whole filters: which output channels can go, what goes with each of them, and the network that is left.
+
+A removed channel takes along its filter, its bias and batch norm, and what every later layer reads from it; channels
+that a shortcut adds up go together. torch-pruning (Fang et al. 2023) finds what depends on what. While training goes
+on all of it is held at zero, so that the network computes exactly what the smaller one does, and `smaller` builds that
+one in the end.
+
+Which layers: every convolution whose channels can be removed alone or together with those that shortcuts tie to them.
+Shortcuts that pad with zero channels (option A of He et al. 2016: ResNet-8/20/56) tie channels of stages of different
+widths at an offset, which no removal keeps: there only the first convolution of each block is pruned, as Le and Hua
+(2021) and Li et al. (2017) do. The network's outputs, grouped convolutions and layers of other kinds are left alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch_pruning
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from benchmark.errors import UserError
+from benchmark.pruning.criteria import Difference
+from benchmark.pruning.masks import Masks
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+LAYERS = (*CONVOLUTIONS, nn.Linear)
+TOLERANCE = 1e-9
+"""How far outputs in float64 may differ, relative to the largest, between the masked network and the smaller one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One dimension of a parameter. channel: for each of its indices the channel it belongs to, -1 for none."""
+
+    parameter: str
+    dimension: int
+    channel: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class FilterGroup:
+    """Output channels that can be removed, one by one, with all that depends on them.
+
+    layers: the convolutions (and linear layers) that compute them, more than one where shortcuts add them up; the
+    first one names the group. parts: what a channel takes along, those layers' own filters included.
+    """
+
+    layers: tuple[str, ...]
+    channels: int
+    parts: tuple[Part, ...]
+
+    @property
+    def name(self) -> str:
+        return self.layers[0]
+
+
+def find_groups(network: nn.Module, image: Sequence[int]) -> list[FilterGroup]:
+    """The groups of a network that takes inputs of shape `image` (channels, height, width); it is not changed.
+
+    UserError if there are none, or if the network without some channels would not compute what the masked one does.
+    """
+    copied = copy.deepcopy(network).cpu().double().eval()
+    names = {module: name for name, module in copied.named_modules()}
+    graph = _graph(copied, image)
+    found = (_described(group, names) for group in graph.get_all_groups(root_module_types=list(CONVOLUTIONS)))
+    groups = [group for group in found if group is not None]
+    if not groups:
+        raise UserError("criterion filters: this network has no layer of which whole filters can be removed")
+    _check(copied, image, groups)
+    return groups
+
+
+def _graph(network: nn.Module, image: Sequence[int]) -> torch_pruning.DependencyGraph:
+    like = next(network.parameters())
+    # In a tuple: torch-pruning takes a bare tensor apart into inputs without a batch dimension before anything else.
+    example = (torch.zeros(1, *image, dtype=like.dtype, device=like.device),)
+    with torch.enable_grad():
+        return torch_pruning.DependencyGraph().build_dependency(network, example_inputs=example, verbose=False)
+
+
+def _described(group: torch_pruning.Group, names: Mapping[nn.Module, str]) -> FilterGroup | None:
+    """None if its channels cannot be removed one by one."""
+    channels = len(group[0].idxs)
+    if channels < 2 or not all(_can_lose(item) for item in group.items):
+        return None
+    layers: list[str] = []
+    parts: list[Part] = []
+    for item in group.items:
+        module = item.dep.target.module
+        if module not in names:
+            continue  # an operation of torch-pruning's graph, such as a sum
+        dimension = 1 if _reads(item) else 0
+        for key, parameter in module.named_parameters(recurse=False):
+            if parameter.dim() > dimension:
+                channel = torch.full((parameter.shape[dimension],), -1)
+                channel[item.idxs] = torch.tensor(item.root_idxs)
+                parts.append(Part(f"{names[module]}.{key}", dimension, channel))
+        if isinstance(module, LAYERS) and not _reads(item):
+            layers.append(names[module])
+    return FilterGroup(tuple(layers), channels, tuple(parts))
+
+
+def _reads(item: Any) -> bool:
+    """Whether this member of a torch-pruning group loses inputs; else it loses outputs, or both are the same."""
+    return isinstance(item.dep.target.module, LAYERS) and item.dep.handler.__name__ == "prune_in_channels"
+
+
+def _can_lose(item: Any) -> bool:
+    """Whether this member of a torch-pruning group may lose any of its channels."""
+    node, module = item.dep.target, item.dep.target.module
+    if not _reads(item) and not node.outputs:
+        return False  # the outputs of the network itself
+    if isinstance(module, LAYERS):
+        # Part of a layer's outputs, or more than it has, is what a shortcut that pads leads to.
+        whole = _reads(item) or sorted(item.idxs) == list(range(module.weight.shape[0]))
+        return whole and getattr(module, "groups", 1) == 1
+    if isinstance(module, _BatchNorm):
+        return max(item.idxs) < module.num_features
+    return not isinstance(module, nn.Parameter) and not any(True for _ in module.parameters())
+
+
+def _check(network: nn.Module, image: Sequence[int], groups: Sequence[FilterGroup]) -> None:
+    """UserError unless the network without every third channel computes what it does with them at zero."""
+    removed = {group.name: torch.arange(group.channels) % 3 == 0 for group in groups}
+    masked = copy.deepcopy(network)
+    parameters = dict(masked.named_parameters())
+    images = torch.arange(2 * torch.Size(image).numel(), dtype=torch.float64).sin().view(2, *image)
+    with torch.no_grad():
+        for name, gone in where(groups, removed, parameters).items():
+            parameters[name].masked_fill_(gone, 0)
+        expected = masked(images)
+        try:
+            outputs = build_smaller(network, image, removed)(images)
+        except (RuntimeError, ValueError, IndexError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"criterion filters: the network does not run without some channels: {reason}") from None
+    if outputs.shape != expected.shape or (outputs - expected).abs().max() > TOLERANCE * expected.abs().max():
+        raise UserError("criterion filters: without some channels the network computes other things than with zeros")
+
+
+def where(
+    groups: Sequence[FilterGroup], removed: Mapping[str, Tensor], parameters: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """By parameter, for all that the groups touch: true where it goes. removed: by group, bool of shape (channels,)."""
+    found: dict[str, Tensor] = {}
+    for group in groups:
+        for part in group.parts:
+            parameter = parameters[part.parameter]
+            gone = found.setdefault(part.parameter, torch.zeros_like(parameter, dtype=torch.bool))
+            lost = (removed[group.name][part.channel] & (part.channel >= 0)).nonzero().flatten()
+            gone.index_fill_(part.dimension, lost.to(gone.device), True)
+    return found
+
+
+def build_smaller(network: nn.Module, image: Sequence[int], removed: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of `network`, in evaluation mode, without the removed channels. removed: by group, bool (channels,)."""
+    smaller = copy.deepcopy(network).eval()
+    graph = _graph(smaller, image)
+    for name, gone in removed.items():
+        layer = smaller.get_submodule(name)
+        indices = gone.nonzero().flatten().tolist()
+        if indices:
+            graph.get_pruning_group(layer, graph.get_pruner_of_module(layer).prune_out_channels, indices).prune()
+    return smaller
+
+
+class Filters:
+    """The criteria "filters" (smallest L1 norm; Li et al. 2017) and "random_filters" (Le & Hua 2021).
+
+    The sparsity asked for is the fraction of filters to remove in every group, round(sparsity * channels) of them and
+    never all. Where shortcuts tie layers together, the norm of a channel is the sum over those layers.
+    """
+
+    def __init__(self, network: nn.Module, image: Sequence[int], masks: Masks, random: bool):
+        self.network, self.image, self.masks, self.random = network, tuple(image), masks, random
+        self.groups = find_groups(network, image)
+        self.removed = {group.name: torch.zeros(group.channels, dtype=torch.bool) for group in self.groups}
+        self.parameters = dict(network.named_parameters())
+        touched = dict.fromkeys(part.parameter for group in self.groups for part in group.parts)
+        self.vectors = Masks({name: self.parameters[name] for name in touched if name not in masks.names})
+        """Biases and batch norms of channels that can go."""
+
+    @property
+    def target(self) -> float | None:
+        return self.masks.sparsity
+
+    def prune_to(self, sparsity: float, generator: torch.Generator) -> Difference:
+        for group in self.groups:
+            gone = self.removed[group.name]
+            count = min(round(sparsity * group.channels), group.channels - 1) - int(gone.sum())
+            scores = torch.rand(group.channels, generator=generator) if self.random else self._norms(group)
+            scores[gone] = torch.inf
+            gone[scores.argsort(stable=True)[: max(count, 0)]] = True
+        return self._remove()
+
+    def _norms(self, group: FilterGroup) -> Tensor:
+        """L1 norm of each channel's filters, shape (channels,), on the CPU."""
+        weights = [self.parameters[f"{layer}.weight"].detach() for layer in group.layers]
+        # All of a layer's channels are in the group, but not always in the order of the first layer's.
+        channel = {part.parameter: part.channel for part in group.parts if part.dimension == 0}
+        total = torch.zeros(group.channels)
+        for layer, weight in zip(group.layers, weights, strict=True):
+            total.index_add_(0, channel[f"{layer}.weight"], weight.abs().flatten(1).sum(1).float().cpu())
+        return total
+
+    def _remove(self) -> Difference:
+        gone = where(self.groups, self.removed, self.parameters)
+        nowhere = {name: torch.zeros_like(self.parameters[name], dtype=torch.bool) for name in self.masks.names}
+        gone = {**nowhere, **gone}
+        return (
+            self.masks.remove([gone[name] for name in self.masks.names]),
+            self.vectors.remove([gone[name] for name in self.vectors.names]),
+        )
+
+    def apply_(self) -> None:
+        self.masks.apply_()
+        self.vectors.apply_()
+
+    def smaller(self) -> nn.Module | None:
+        return build_smaller(self.network, self.image, self.removed)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"removed": self.removed, "vectors": self.vectors.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.removed = {name: state["removed"][name].cpu() for name in self.removed}
+        self.vectors.load_state_dict(state["vectors"])

@@ -1,0 +1,65 @@
+"""How long a prediction takes."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.cells import Problem
+from benchmark.problems.models import memory_format
+from benchmark.training.evaluation import autocast
+
+WARM_UP = 3
+REPEATS = 30
+LEAST_REPEATS = 5
+SECONDS = 5.0
+"""No further repeat is begun after this long, as soon as there are enough."""
+
+
+@torch.no_grad()
+def compare(masked: nn.Module, smaller: nn.Module, problem: Problem, device: torch.device) -> dict[str, Any]:
+    """Median seconds of a forward pass, by network and batch size (1 and the recipe's), data already on the device.
+
+    The networks take turns, so that what else the machine does meets both alike. Both end in evaluation mode. {"batch":
+    [1, 64], "masked": [...], "smaller": [...], "repeats": [...]}.
+    """
+    found: dict[str, Any] = {"batch": [], "masked": [], "smaller": [], "repeats": []}
+    layout = memory_format(problem)
+    networks = {"masked": masked.eval(), "smaller": smaller.to(memory_format=layout).eval()}  # type: ignore[call-overload]
+    for batch in sorted({1, problem.batch_size}):
+        shape = (batch, problem.channels, problem.image_size, problem.image_size)
+        images = torch.zeros(shape, device=device).contiguous(memory_format=layout)
+        times: dict[str, list[float]] = {name: [] for name in networks}
+        started = time.perf_counter()
+        with autocast(problem.precision, device):
+            for repeat in range(WARM_UP + REPEATS):
+                if repeat >= WARM_UP + LEAST_REPEATS and time.perf_counter() - started > SECONDS:
+                    break
+                for name, network in networks.items():
+                    seconds = _time(network, images, device)
+                    if repeat >= WARM_UP:
+                        times[name].append(seconds)
+        found["batch"].append(batch)
+        found["repeats"].append(len(times["masked"]))
+        for name, seconds_of in times.items():
+            found[name].append(median(seconds_of))
+    return found
+
+
+def _time(network: nn.Module, images: Tensor, device: torch.device) -> float:
+    _synchronise(device)
+    start = time.perf_counter()
+    network(images)
+    _synchronise(device)
+    return time.perf_counter() - start
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

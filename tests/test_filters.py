@@ -1,0 +1,328 @@
+"""Pruning at random and in whole filters, and the smaller network that is left."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmark.cells import Budget, Cell
+from benchmark.errors import UserError
+from benchmark.grid import load_problem
+from benchmark.methods import check_hyperparameters, declaration, load
+from benchmark.problems import models
+from benchmark.problems.data import open_data
+from benchmark.pruning import metrics
+from benchmark.pruning.filters import Filters, find_groups
+from benchmark.pruning.masks import Masks, prunable
+from benchmark.records import result
+from benchmark.store import Store
+from benchmark.training.checkpoint import Checkpoints, Trunks
+from benchmark.training.loop import Interrupted, Run
+from benchmark.worker import Options, Worker, make_record
+
+torch.set_num_threads(1)
+PROBLEM, _ = load_problem("digits", {"epochs": 6, "milestones": [2, 4, 5], "warmup_epochs": 1})
+DATA = open_data(PROBLEM, torch.device("cpu"))
+WHOLE = ("filters", "random_filters")
+
+
+def cell(criterion: str, schedule: str = "LLR", sparsity: float = 0.5, budget: str = "1.5ep", seed: int = 0, **more):
+    chosen = check_hyperparameters("IMP", {"criterion": criterion, **more})
+    return Cell(PROBLEM, "IMP", seed, schedule, sparsity, Budget.parse(budget), chosen)
+
+
+def make_run(of: Cell, **options) -> Run:
+    settings = {**declaration("IMP").defaults, **dict(of.hyperparameters)}
+    return Run(of, models.build(of.problem, of.seed), DATA, load("IMP"), settings, **options)
+
+
+def outcome(run: Run) -> dict:
+    run.execute()
+    return make_record(run.cell, run, None, run.method.smaller())
+
+
+def zeros(run: Run) -> dict[str, Tensor]:
+    return {name: weight.detach() == 0 for name, weight in prunable(run.network).items()}
+
+
+# Single weights at random
+
+
+def test_random_pruning_removes_exactly_as_many_weights_as_asked_wherever_they_are():
+    run = make_run(cell("random", sparsity=0.8))
+    before = torch.cat([weight.detach().flatten().clone() for weight in prunable(run.network).values()]).abs()
+    record = outcome(run)
+    total = before.numel()
+    gone = torch.cat([where.flatten() for where in zeros(run).values()])
+    assert int(gone.sum()) == round(0.8 * total)
+    assert record["status"] != "missed_target"
+    assert float(before[gone].mean()) == pytest.approx(float(before.mean()), rel=0.05), "it looked at the weights"
+    assert all(0.5 < float(where.float().mean()) < 1 for where in zeros(run).values())
+
+
+def test_random_pruning_depends_on_the_seed_and_nothing_else():
+    def pruned(**changes) -> Tensor:
+        run = make_run(cell("random", budget="0ep", **changes))
+        run.execute()
+        return torch.cat([where.flatten() for where in zeros(run).values()])
+
+    assert torch.equal(pruned(schedule="FT"), pruned(schedule="LLR"))
+    assert not torch.equal(pruned(seed=0), pruned(seed=1))
+
+
+def test_cycles_of_random_pruning_draw_anew():
+    run = make_run(cell("random", sparsity=0.75, budget="2it", cycles=2))
+    run.execute()
+    assert [round(cycle["sparsity"], 2) for cycle in run.progress.cycles] == [0.5, 0.75]
+    assert run.method.masks.alive == run.method.masks.total - round(0.75 * run.method.masks.total)
+
+
+# Whole filters on the network of the digits
+
+
+@pytest.mark.parametrize("criterion", WHOLE)
+def test_every_first_convolution_of_a_block_loses_the_same_fraction(criterion: str):
+    """ResNet-8's shortcuts pad channels, so the other convolutions, tied by them, keep all of theirs."""
+    run = make_run(cell(criterion, sparsity=0.6))
+    record = outcome(run)
+    assert record["smaller"]["layers"] == {
+        "blocks.0.conv1": {"outputs": 6, "left": 2},
+        "blocks.1.conv1": {"outputs": 12, "left": 5},
+        "blocks.2.conv1": {"outputs": 24, "left": 10},
+    }
+    whole = {name: where.flatten(1).all(1) for name, where in zeros(run).items()}
+    assert [int(whole[f"blocks.{block}.conv1.weight"].sum()) for block in range(3)] == [4, 7, 14]
+    assert not any(whole[name].any() for name in whole if not name.endswith("conv1.weight") or name == "conv1.weight")
+    for block in range(3):  # the next convolution does not read them any more
+        unread = zeros(run)[f"blocks.{block}.conv2.weight"].flatten(2).all(2).all(0)
+        assert torch.equal(unread, whole[f"blocks.{block}.conv1.weight"])
+        norm = run.network.get_submodule(f"blocks.{block}.bn1")
+        assert torch.equal(norm.weight.detach() == 0, whole[f"blocks.{block}.conv1.weight"])
+        assert not norm.bias.detach()[whole[f"blocks.{block}.conv1.weight"]].any()
+
+
+def test_the_filters_of_smallest_norm_go():
+    run = make_run(cell("filters", budget="0ep"))
+    norms = {name: weight.detach().abs().flatten(1).sum(1) for name, weight in prunable(run.network).items()}
+    run.execute()
+    for block in range(3):
+        name = f"blocks.{block}.conv1.weight"
+        gone = zeros(run)[name].flatten(1).all(1)
+        assert norms[name][gone].max() < norms[name][~gone].min()
+
+
+def test_random_filters_are_others():
+    runs = [make_run(cell(criterion, budget="0ep")) for criterion in WHOLE]
+    for run in runs:
+        run.execute()
+    one, other = (zeros(run)["blocks.2.conv1.weight"].flatten(1).all(1) for run in runs)
+    assert one.sum() == other.sum()
+    assert not torch.equal(one, other)
+
+
+def test_a_layer_never_loses_its_last_filter():
+    record = outcome(make_run(cell("filters", sparsity=0.99, budget="0ep")))
+    assert {layer["left"] for layer in record["smaller"]["layers"].values()} == {1}
+
+
+@pytest.mark.parametrize("criterion", WHOLE)
+def test_the_pruned_network_computes_what_the_smaller_one_does_after_training(criterion: str):
+    run = make_run(cell(criterion, "SLR", budget="2ep", cycles=2))
+    record = outcome(run)
+    smaller = run.method.smaller()
+    assert sum(p.numel() for p in smaller.parameters()) < 0.6 * sum(p.numel() for p in run.network.parameters())
+    images = next(iter(DATA.evaluation_batches("test")))[0]
+    run.network.eval()
+    with torch.no_grad():
+        assert torch.allclose(smaller(images), run.network(images), rtol=1e-4, atol=1e-5)
+    assert record["smaller"]["parameters"] == sum(p.numel() for p in smaller.parameters())
+    assert record["smaller"]["macs"] == sum(metrics.macs(smaller, (1, 8, 8)).values())
+    assert record["smaller"]["macs"] == pytest.approx(record["macs"]["sparse"]), "zeros and filters count the same"
+
+
+def test_a_small_network_counted_by_hand():
+    """Half of the filters of ResNet-8 of widths 6, 12, 24: 3 + 6 + 12 left in the first convolutions."""
+    record = outcome(make_run(cell("filters", budget="0ep")))
+    kernels = 1 * 6 + 6 * 3 + 3 * 6 + 6 * 6 + 6 * 12 + 12 * 12 + 12 * 24
+    norms = 2 * (6 + 3 + 6 + 6 + 12 + 12 + 24)
+    assert record["smaller"]["parameters"] == 9 * kernels + norms + 24 * 10 + 10
+    pixels = 64 * (1 * 6 + 6 * 3 + 3 * 6) + 16 * (6 * 6 + 6 * 12) + 4 * (12 * 12 + 12 * 24)
+    assert record["smaller"]["macs"] == 9 * pixels + 24 * 10
+
+
+def test_the_sparsity_reached_is_that_of_the_weights_and_no_missed_target():
+    record = outcome(make_run(cell("filters", sparsity=0.6)))
+    assert record["sparsity"]["target"] == 0.6
+    assert record["sparsity"]["prunable"] != pytest.approx(0.6, abs=0.01)
+    layers = record["sparsity"]["layers"].values()
+    share = sum(layer["zeros"] for layer in layers) / sum(layer["weights"] for layer in layers)
+    assert record["sparsity"]["prunable"] == pytest.approx(share)
+    assert record["status"] != "missed_target"
+
+
+@pytest.mark.parametrize("stop", [3, 9, 20])
+def test_a_run_stopped_anywhere_ends_as_if_it_had_not_been(tmp_path, stop: int):
+    one = cell("random_filters", "LLR", 0.7, "1.5ep", cycles=2)
+    undisturbed = outcome(make_run(one))
+    asked = iter(range(1, 10**6))
+    checkpoints = Checkpoints(tmp_path / "c", one.id)
+    with pytest.raises(Interrupted):
+        make_run(one, checkpoints=checkpoints, should_stop=lambda: next(asked) >= stop).execute()
+    assert outcome(make_run(one, checkpoints=Checkpoints(tmp_path / "c", one.id))) == undisturbed
+
+
+def test_runs_that_share_their_first_cycles_share_the_filters_they_lost(tmp_path):
+    shorter, longer = (cell("random_filters", "LRW", s, "4it/cycle", ladder="renda") for s in (0.5, 0.7))
+    alone = outcome(make_run(longer))
+    outcome(make_run(shorter, trunks=Trunks(tmp_path)))
+    run = make_run(longer, trunks=Trunks(tmp_path))
+    assert outcome(run) == alone
+    assert run.progress.seconds["inherited"] > 0
+
+
+def test_the_record_of_a_worker_has_latencies_that_are_no_part_of_the_result(tmp_path):
+    records = []
+    for name in ("a", "b"):
+        worker = Worker(Store(tmp_path / name), Options(device="cpu"))
+        worker.run(Cell.dense(PROBLEM, 0))
+        one = cell("filters", budget="4it")
+        assert worker.run(one) == "done"
+        records.append(worker.store.read(one.id))
+    latency = records[0]["seconds"]["latency"]
+    assert latency["batch"] == [1, 64]
+    assert min(latency["masked"] + latency["smaller"]) > 0
+    assert records[0]["provenance"]["device_name"]
+    assert result(records[0]) == result(records[1])
+    assert "smaller" in result(records[0])
+
+
+# Other networks
+
+
+class Bottleneckless(nn.Module):
+    """Two blocks as torchvision's, one with a 1x1 shortcut; biases; a hidden linear layer after flattening."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3, padding=1)
+        self.one, self.norm = nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
+        self.two, self.short = nn.Conv2d(4, 8, 3, 2, 1), nn.Conv2d(4, 8, 1, 2)
+        self.hidden, self.head = nn.Linear(8 * 16, 20), nn.Linear(20, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.stem(x))
+        x = functional.relu(x + self.norm(self.one(x)))
+        x = functional.relu(self.two(x) + self.short(x))
+        return self.head(functional.relu(self.hidden(x.flatten(1))))
+
+
+class Rolled(nn.Module):
+    """A shortcut that shifts channels, which torch-pruning takes for one that does not."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.one = nn.Conv2d(1, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.head = nn.Linear(6, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = functional.relu(self.one(x) + x.roll(1, 1))
+        return self.head(x.mean((2, 3)))
+
+
+def network_of(model: str, **settings) -> tuple[nn.Module, tuple[int, int, int]]:
+    problem = PROBLEM.model_copy(update={"model": model, **settings})
+    return models.build(problem, 0), (problem.channels, problem.image_size, problem.image_size)
+
+
+NETWORKS = {
+    "resnet20": lambda: network_of("resnet20"),
+    "resnet18": lambda: network_of("resnet18", width=8),
+    "wideresnet28-10": lambda: network_of("wideresnet28-10", width=2),
+    "vgg16": lambda: network_of("vgg16", width=4, image_size=32),
+    "resnet50": lambda: network_of("resnet50", width=4, channels=3, image_size=32),
+    "biases and flattening": lambda: (Bottleneckless(), (1, 8, 8)),
+}
+
+
+def train_double(network: nn.Module, criterion: Filters, image: tuple[int, int, int], steps: int = 3) -> None:
+    torch.manual_seed(0)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
+    network.train()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        images = torch.randn(4, *image, dtype=torch.float64)
+        functional.cross_entropy(network(images), torch.arange(4)).backward()
+        optimizer.step()
+        criterion.apply_()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_smaller_network_computes_the_same_and_has_no_more_than_what_is_left(name: str):
+    network, image = NETWORKS[name]()
+    network.double()
+    criterion = Filters(network, image, Masks(prunable(network)), random=True)
+    train_double(network, criterion, image, 1)  # momentum of what is about to go
+    criterion.prune_to(0.6, torch.Generator().manual_seed(1))
+    train_double(network, criterion, image)
+    smaller = criterion.smaller()
+    network.eval()
+    images = torch.randn(3, *image, dtype=torch.float64)
+    with torch.no_grad():
+        assert torch.allclose(smaller(images), network(images), rtol=1e-8, atol=1e-10)
+    left = sum(int(torch.count_nonzero(weight)) for weight in prunable(network).values())
+    assert sum(weight.numel() for weight in prunable(smaller).values()) == left
+
+
+def test_projection_shortcuts_lose_the_channels_of_the_layers_they_are_added_to():
+    network, image = network_of("resnet18", width=8)
+    criterion = Filters(network, image, Masks(prunable(network)), random=False)
+    criterion.prune_to(0.5, torch.Generator())
+    stage = ("blocks.2.conv2", "blocks.2.shortcut.0", "blocks.3.conv2")
+    gone = [network.get_parameter(f"{name}.weight").flatten(1).eq(0).all(1) for name in stage]
+    assert int(gone[0].sum()) == 8
+    assert torch.equal(gone[0], gone[1])
+    assert torch.equal(gone[0], gone[2])
+
+
+def test_the_norm_of_tied_channels_is_the_sum_over_their_layers():
+    network, image = network_of("resnet18", width=8)
+    (stage,) = (group for group in find_groups(network, image) if "blocks.2.conv2" in group.layers)
+    norms = sum(network.get_parameter(f"{name}.weight").detach().abs().flatten(1).sum(1) for name in stage.layers)
+    criterion = Filters(network, image, Masks(prunable(network)), random=False)
+    criterion.prune_to(0.25, torch.Generator())
+    assert criterion.removed[stage.name].nonzero().flatten().tolist() == sorted(norms.argsort()[:4].tolist())
+
+
+def test_finding_filters_leaves_the_network_as_it_was():
+    network, image = network_of("resnet18", width=8)
+    network.train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    find_groups(network, image)
+    assert network.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (Rolled(), "computes other things"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "no layer of which whole filters"),
+    ],
+)
+def test_networks_that_cannot_lose_filters_are_refused_in_a_line(network: nn.Module, words: str):
+    with pytest.raises(UserError, match=words) as refused:
+        find_groups(network, (1, 8, 8))
+    assert "\n" not in str(refused.value)
+
+
+def test_an_unknown_criterion_is_refused_with_those_there_are():
+    with pytest.raises(UserError, match=r"criterion is 'taylor'.*magnitude, random, filters, random_filters"):
+        make_run(cell("taylor"))
+
+
+def test_the_default_criterion_leaves_identities_as_they_were():
+    assert check_hyperparameters("IMP", {"criterion": "magnitude"}) == ()
+    assert cell("magnitude").id == Cell(PROBLEM, "IMP", 0, "LLR", 0.5, Budget.parse("1.5ep")).id
