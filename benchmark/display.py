@@ -79,7 +79,7 @@ class Display:
         if record is None:
             return
         if event.trained_here:
-            self.trained.append(record)
+            self.trained.append({"seconds": record["seconds"]})  # whole records of a long sweep would fill the memory
         final = record["accuracy"]["final"]
         if not event.cell.is_dense and (self.best is None or final["validation"] > self.best[0]):
             self.best = (final["validation"], event.cell.id, final["test"])
