@@ -58,15 +58,14 @@ class Plan:
 def make_plan(cells: Sequence[Cell], store: Store, execution: Execution) -> Plan:
     present = store.ids()
     left = [cell for cell in cells if cell.id not in present]
-    parents = {cell: parent(cell) for cell in left}
-    dense = dict.fromkeys(cell for cell in parents.values() if cell is not None and cell.id not in present)
-    tasks = [Task(cell, epochs_of(cell, execution)) for cell in dense]
-    shared = _sharing([cell for cell in left if cell not in dense])
-    for cell in left:
-        if cell not in dense:
-            start = parents[cell]
+    parents = parents_of(left)
+    dense = {cell.id: cell for cell in parents if cell is not None and cell.id not in present}
+    tasks = [Task(cell, epochs_of(cell, execution)) for cell in dense.values()]
+    shared = _sharing([cell for cell in left if cell.id not in dense])
+    for cell, start in zip(left, parents, strict=True):
+        if cell.id not in dense:
             waits = None if start is None else start.id
-            behind, epochs = shared.get(cell, (None, 0.0))
+            behind, epochs = shared.get(cell.id, (None, 0.0))
             tasks.append(Task(cell, epochs_of(cell, execution) - epochs, waits, behind))
     return Plan(
         cells=tuple(cells),
@@ -79,6 +78,18 @@ def make_plan(cells: Sequence[Cell], store: Store, execution: Execution) -> Plan
 def parent(cell: Cell) -> Cell | None:
     """The run whose weights `cell` starts from."""
     return Cell.dense(cell.problem, cell.seed) if declaration(cell.method).from_dense else None
+
+
+def parents_of(cells: Iterable[Cell]) -> list[Cell | None]:
+    """`parent` of each; one object for all cells of a seed, so that its id is computed once."""
+    known: dict[tuple[int, int], Cell] = {}
+    found: list[Cell | None] = []
+    for cell in cells:
+        if declaration(cell.method).from_dense:
+            found.append(known.setdefault((id(cell.problem), cell.seed), Cell.dense(cell.problem, cell.seed)))
+        else:
+            found.append(None)
+    return found
 
 
 def epochs_of(cell: Cell, execution: Execution) -> float:
@@ -105,8 +116,8 @@ def _cycles(cell: Cell) -> int:
     return len(ladder(str(settings["ladder"]), cell.sparsity, int(settings.get("cycles", 1))))
 
 
-def _sharing(cells: Sequence[Cell]) -> dict[Cell, tuple[str, float]]:
-    """For cells that go on where a shorter one of the same trunk ends: its id, and the epochs that this saves."""
+def _sharing(cells: Sequence[Cell]) -> dict[str, tuple[str, float]]:
+    """By id, for cells that go on where a shorter one of their trunk ends: its id, and the epochs that this saves."""
     trunks: dict[str, list[tuple[int, Cell]]] = {}
     for cell in cells:
         name = trunk(cell, _settings(cell), 1)
@@ -118,7 +129,7 @@ def _sharing(cells: Sequence[Cell]) -> dict[Cell, tuple[str, float]]:
         for (cycles, shorter), (_, longer) in pairwise(members):
             assert shorter.budget is not None
             each = replace(shorter.budget, per_cycle=False)
-            found[longer] = (shorter.id, (cycles - 1) * epochs_of(replace(shorter, budget=each), Execution()))
+            found[longer.id] = (shorter.id, (cycles - 1) * epochs_of(replace(shorter, budget=each), Execution()))
     return found
 
 
@@ -130,14 +141,14 @@ def refuse_damaged(cells: Iterable[Cell], store: Store, repair: bool) -> list[st
     """
     cells = list(cells)
     present = store.ids()
-    parents = {cell: start.id for cell in cells if (start := parent(cell))}
+    parents = {cell.id: start.id for cell, start in zip(cells, parents_of(cells), strict=True) if start}
     wanted = dict.fromkeys([*(cell.id for cell in cells), *parents.values()])
     lines = []
     for path, reason in store.damaged(name for name in wanted if name in present):
         if not repair:
             raise UserError(f"{path} {reason}; --repair sets it aside and trains the cell again")
         lines.append(f"{path} {reason}; it is now {store.set_aside(path)}")
-    for name in dict.fromkeys(start for cell, start in parents.items() if cell.id not in present and start in present):
+    for name in dict.fromkeys(start for cell, start in parents.items() if cell not in present and start in present):
         record = store.read(name)
         problem = None if record is None else store.weights_problem(record)
         if problem is not None:
