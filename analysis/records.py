@@ -159,6 +159,9 @@ class Source(Protocol):
 
     def problems(self, axes: Axes) -> tuple[str, ...]: ...
 
+    def everything(self) -> Records:
+        """All records, whatever sweep they are of."""
+
 
 class Results:
     """A place with records: a results folder (runs/ and reference/ in it), a live store, or reference files."""
@@ -200,6 +203,14 @@ class Results:
         """What could not be used of all that `of_sweep` looks at."""
         return tuple(line for records in self._candidates(axes.name) for line in records.problems)
 
+    def everything(self) -> Records:
+        """All live records, or all reference runs where there are none."""
+        live = self._live_records
+        if not live.frame.empty or live.failures or not self.files:
+            return live
+        found = self._of_files(self.files)
+        return replace(found, problems=live.problems + found.problems)
+
     def _candidates(self, name: str) -> Iterator[Records]:
         yield self._live_records
         yield self._reference(name)
@@ -213,7 +224,11 @@ class Results:
         return replace(found, failures=tuple(store.failures())) if self.whole else found
 
     def _reference(self, name: str) -> Records:
-        files = [file for file in self.files if file.parent.name != "reference" or file.name.startswith(f"{name}-")]
+        return self._of_files(
+            [file for file in self.files if file.parent.name != "reference" or file.name.startswith(f"{name}-")]
+        )
+
+    def _of_files(self, files: Sequence[Path]) -> Records:
         problems: list[str] = []
         records = (record for file in files for record in read_compact(file, problems))
         label = str(files[0]) if len(files) == 1 else f"{len(files)} files in {self.path}"

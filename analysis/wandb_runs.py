@@ -100,6 +100,9 @@ class WandbResults:
     def problems(self, axes: Axes) -> tuple[str, ...]:
         return self._records.problems
 
+    def everything(self) -> Records:
+        return self._records
+
     @cached_property
     def _records(self) -> Records:
         problems: list[str] = []

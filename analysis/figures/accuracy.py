@@ -26,7 +26,7 @@ def budget(selection: Selection) -> Drawing:
     cells = selection.cells[selection.cells["budget"] != ""].copy()
     if cells.empty:
         raise UserError("figure budget: these records have no budget; it is for sweeps that retrain")
-    cells["row"] = _rows(cells)
+    cells["row"] = row_names(cells)
     rows = positions(cells["row"].unique())
     sparsities = sorted(cells["sparsity"].unique())
     figure, found = panels(len(sparsities), share_y=False)
@@ -103,7 +103,7 @@ def shown(selection: Selection) -> pd.DataFrame:
     if len(retrained) and not selection.narrowed:
         longest = retrained.groupby("budget")["epochs"].max().idxmax()
         cells = cells[cells["budget"].isin(["", longest])]
-    return cells.assign(row=_rows(cells))
+    return cells.assign(row=row_names(cells))
 
 
 def _shown_words(selection: Selection) -> str:
@@ -113,7 +113,7 @@ def _shown_words(selection: Selection) -> str:
     return f" at a budget of {budgets}" if budgets else ""
 
 
-def _rows(cells: pd.DataFrame) -> pd.Series:
+def row_names(cells: pd.DataFrame) -> pd.Series:
     """What tells lines apart: the schedule, with the method where there are several."""
     names = cells["schedule"].where(cells["schedule"] != "", cells["method"])
     return names if cells["method"].nunique() == 1 else (cells["method"] + " " + cells["schedule"]).str.strip()

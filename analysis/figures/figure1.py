@@ -18,6 +18,8 @@ from benchmark.errors import UserError
 BASELINE = "LRW"
 """Schedule of Renda et al.'s iterative baseline; all other schedules make the envelope."""
 
+PLACES = (4, 5, 3, 6, 1)
+"""Colours of the sparsities, the lowest first."""
 EXPLAINED = (
     "Lines: the best so far with at most so many retraining epochs in total, over all numbers of cycles and epochs per "
     "cycle. Settings are selected on validation accuracy; the test accuracy of the selected is shown, mean and band of "
@@ -75,7 +77,7 @@ def draw(selection: Selection) -> Drawing:
     longest = max(run.epochs for part in found for run in part.runs) if any(part.runs for part in found) else 1.0
     for position, part in enumerate(found):
         _draw_part(
-            panel, part, longest * 1.04, COLOURS[(4, 5, 3, 6, 1)[position % 5]], MARKERS[position % len(MARKERS)]
+            panel, part, longest * 1.04, COLOURS[PLACES[position % len(PLACES)]], MARKERS[position % len(MARKERS)]
         )
     panel.set_xlabel("retraining epochs in total")
     panel.set_ylabel("test accuracy in per cent")

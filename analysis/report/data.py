@@ -1,0 +1,69 @@
+"""What a reader sees of a record when pointing at it, small enough for a thousand of them on a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.report.gather import Report
+
+POINTS = 40
+"""Points of a curve at most."""
+
+
+def page_data(report: Report, plots: Mapping[str, Any]) -> str:
+    """JSON for a script element: cells by id, learning-rate curves by fingerprint (many cells share one), and plots."""
+    curves: dict[str, Any] = {}
+    cells = {name: _cell(record, curves) for name, record in report.whole.items()}
+    text = json.dumps({"cells": cells, "curves": curves, "plots": plots}, separators=(",", ":"), allow_nan=False)
+    # Inside <script> a browser obeys "</script>" and "<!--", whatever the JSON around them says.
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _cell(record: Mapping[str, Any], curves: dict[str, Any]) -> dict[str, Any]:
+    cell, accuracy = record["cell"], record["accuracy"]
+    rates = record.get("learning_rate") or {}
+    sampled, key = rates.get("sampled"), str(rates.get("sha256") or record["id"])
+    if sampled and key not in curves:
+        curves[key] = [_thinned(sampled["iteration"]), [_rounded(value) for value in _thinned(sampled["value"])]]
+    history = record.get("history") or {}
+    provenance = record.get("provenance") or {}
+    told = {
+        "seed": cell["seed"],
+        "test": _share(accuracy, "final", "test"),
+        "validation": _share(accuracy, "final", "validation"),
+        "dense": _share(accuracy, "dense", "test"),
+        "pruned": _share(accuracy, "pruned", "test"),
+        "status": record.get("status", "ok"),
+        "remarks": "; ".join(map(str, record.get("remarks") or [])),
+        "sparsity": _rounded((record.get("sparsity") or {}).get("prunable")),
+        "speedup": _rounded((record.get("macs") or {}).get("speedup")),
+        "seconds": _rounded((record.get("seconds") or {}).get("total")),
+        "commit": str(provenance.get("commit") or "")[:7] + (" (changed)" if provenance.get("dirty") else ""),
+        "device": str(provenance.get("device_name") or provenance.get("device") or ""),
+        "rate": key if sampled else None,
+        "history": {
+            name: [_rounded(value) for value in _thinned(history.get(name) or [])]
+            for name in ("epoch", "train_loss", "validation_accuracy")
+            if history.get(name)
+        },
+    }
+    return {name: value for name, value in told.items() if value not in (None, "", {})}
+
+
+def _share(accuracy: Mapping[str, Any], stage: str, split: str) -> float | None:
+    value = (accuracy.get(stage) or {}).get(split)
+    return None if value is None else round(100 * float(value), 3)
+
+
+def _rounded(value: Any) -> float | None:
+    """Four significant digits."""
+    return None if value is None else float(f"{float(value):.4g}")
+
+
+def _thinned(values: Sequence[Any]) -> list[Any]:
+    """The first, the last and what lies evenly between."""
+    if len(values) <= POINTS:
+        return list(values)
+    return [values[round(n * (len(values) - 1) / (POINTS - 1))] for n in range(POINTS)]

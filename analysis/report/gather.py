@@ -1,0 +1,100 @@
+"""What goes into a report, before anyone writes it down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis import captions
+from analysis.figures import FIGURES, Drawing, Selection, encode, style
+from analysis.groups import Group, groups
+from analysis.layouts import sheets_of
+from analysis.records import Source, sweep_axes
+from analysis.render.sheet import Sheet
+from benchmark.errors import UserError
+from benchmark.grid import SWEEPS
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure as SVG, and the selection that it was drawn of, for an interactive one in its place."""
+
+    kind: str
+    drawing: Drawing
+    svg: bytes
+    selection: Selection
+
+
+@dataclass(frozen=True)
+class Report:
+    frame: pd.DataFrame
+    """Every record, columns as in analysis.records."""
+    whole: Mapping[str, Mapping[str, Any]]
+    """The same by id, with what is inside."""
+    failures: Sequence[Mapping[str, Any]]
+    sheets: Sequence[Sheet]
+    pictures: Sequence[Picture]
+    problems: Sequence[str]
+    """What could not be read."""
+    source: str
+
+
+def gather(place: Source, problem: str | None = None, more: Sequence[str] = ()) -> Report:
+    """Everything that is known of `problem`, or of all problems, with the tables of sweeps/ and of `more` sweep files.
+
+    Raises UserError if that is nothing.
+    """
+    every = place.everything()
+    own = {Path(name).stem for name in more}
+    names = [*(path.stem for path in sorted(SWEEPS.glob("*.yaml")) if path.stem not in own), *more]
+    found = [(axes, place.of_sweep(axes, problem)) for axes in map(sweep_axes, names)]
+    known = [(axes, records) for axes, records in found if records is not None]
+    frames = [every.frame, *(records.frame for _, records in known)]
+    frame = pd.concat(frames).drop_duplicates("id").reset_index(drop=True)
+    if problem is not None:
+        frame = frame[frame["problem"] == problem].reset_index(drop=True)
+    failures = [one for one in every.failures if problem is None or str(one["id"]).startswith(f"{problem}-")]
+    if frame.empty and not failures:
+        on = f" of {problem}" if problem else ""
+        raise UserError(f"no records{on} in {place.label}: `python -m benchmark.sweep table1` makes some")
+    whole = {**every.whole}
+    selections: dict[str, list[Selection]] = {}
+    for axes, records in known:
+        whole |= records.whole
+        selections[axes.name] = [_selection(group, records.whole) for group in groups(records, axes, problem)]
+    problems = [line for records in (every, *(records for _, records in known)) for line in records.problems]
+    return Report(
+        frame,
+        {name: whole[name] for name in frame["id"] if name in whole},
+        failures,
+        [sheet for axes, records in known for sheet in sheets_of(records, axes, problem)],
+        _pictures(selections),
+        list(dict.fromkeys(problems)),
+        place.label,
+    )
+
+
+def _selection(group: Group, whole: Mapping[str, Any]) -> Selection:
+    return Selection(group, {name: whole[name] for name in group.every["id"] if name in whole})
+
+
+def _pictures(selections: Mapping[str, Sequence[Selection]]) -> list[Picture]:
+    """Every figure of the first sweep that is for it and has records, a picture a recipe."""
+    pictures = []
+    for kind, figure in FIGURES.items():
+        sweep = next((name for name in (*figure.sweeps, *selections) if selections.get(name)), None)
+        for selection in selections.get(sweep, ()) if sweep else ():
+            try:
+                with style():
+                    drawing = figure.draw(selection)
+            except UserError:  # these records have nothing of the kind
+                continue
+            recipe = selection.group.recipe
+            stem = f"{drawing.name}-{recipe.name}" + ("" if captions.is_plain(recipe) else f"-{recipe.identity}")
+            drawing = Drawing(stem, drawing.figure, drawing.sentences)
+            pictures.append(Picture(kind, drawing, encode(drawing, "svg"), selection))
+    return pictures

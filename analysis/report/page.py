@@ -1,0 +1,217 @@
+"""The report as one HTML file: no network, readable with scripts off, everything from records escaped.
+
+A content security policy names the hashes of the two scripts, plotly.js and report.js, so that nothing else can run in
+the page, and allows no address of any kind.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+import pandas as pd
+from plotly.offline import get_plotlyjs
+
+from analysis.figures.drawing import settings_words
+from analysis.render import html
+from analysis.report.data import page_data
+from analysis.report.gather import Picture, Report
+from analysis.report.plots import plot_of
+
+TITLE = "Pruning and retraining: report"
+COLUMNS = (
+    *("problem", "method", "schedule", "sparsity", "budget", "settings", "seed", "status", "test", "validation"),
+    *("speedup", "sparsity reached", "images/s", "seconds", "device", "commit", "id"),
+)
+"""Of the list of cells. Accuracies in per cent."""
+PLACE = ("problem", "device", "host", "commit", "code", "versions")
+"""What tells apart where and how records were made."""
+
+
+def write(report: Report) -> str:
+    plots = {picture.drawing.name: plot for picture in report.pictures if (plot := plot_of(picture)) is not None}
+    library, own = get_plotlyjs(), _asset("report.js")
+    parts = [
+        ("run", "What was run", _provenance(report)),
+        *_sheets(report),
+        ("figures", "Figures", "".join(_picture(picture, plots) for picture in report.pictures)),
+        ("cells", "All cells", _cells(report)),
+        ("failures", "Failures", _failures(report.failures)),
+        ("unusable", "Files that could not be used", _list(report.problems)),
+    ]
+    shown = [part for part in parts if part[2]]
+    links = "".join(f'<li><a href="#{escape(key)}">{escape(title)}</a></li>' for key, title, _ in shown)
+    body = "".join(
+        f'<section id="{escape(key)}" class="part"><h1>{escape(title)}</h1>\n{content}</section>\n'
+        for key, title, content in shown
+    )
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(TITLE)}</title>\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_policy(library, own)}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{html.STYLE}{_asset('report.css')}</style>\n</head>\n<body>\n"
+        f"<header><p>{escape(TITLE)}</p><nav><ul>{links}</ul></nav></header>\n<main>\n{body}</main>\n"
+        '<aside id="inspector" hidden aria-live="polite"></aside>\n'
+        f'<script type="application/json" id="data">{page_data(report, plots)}</script>\n'
+        f'<script type="text/plain" id="library">{library}</script>\n<script>{own}</script>\n</body>\n</html>\n'
+    )
+
+
+def _policy(*scripts: str) -> str:
+    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{value}'" for value in hashes)
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}; base-uri 'none'"
+
+
+def _asset(name: str) -> str:
+    return (files("analysis") / "report" / name).read_text(encoding="utf-8")
+
+
+# What was run
+
+
+def _provenance(report: Report) -> str:
+    frame = report.frame
+    counts = [f"{len(frame)} records", f"{len(report.failures)} cells that failed and have none"]
+    counts += [f"{count} {status}" for status, count in frame["status"].value_counts().items() if status != "ok"]
+    hours = frame["seconds"].sum() / 3600
+    sentence = f"From {report.source}: {', '.join(counts)}; {hours:.2f} hours of training and evaluation in all."
+    where = [
+        _place(report.whole.get(name, {}), seconds) for name, seconds in zip(frame["id"], frame["seconds"], strict=True)
+    ]
+    table = pd.DataFrame(
+        where, columns=["problem", "device", "host", "commit", "code", "versions", "start", "end", "hours"]
+    )
+    rows = []
+    for key, own in table.groupby(["problem", "device", "host", "commit", "code", "versions"], sort=True):
+        span = f"{own['start'].min()} to {own['end'].max()}" if own["start"].min() else ""
+        kind = "GPU-hours" if own["device"].iloc[0].startswith("cuda") else "CPU-hours"
+        rows.append([*map(str, key), str(len(own)), f"{own['hours'].sum():.2f} {kind}", span])
+    headings = [*PLACE, "cells", "time", "from, to"]
+    return f"<p>{escape(sentence)}</p>\n{_plain_table(headings, rows)}"
+
+
+def _place(record: Mapping[str, Any], seconds: float) -> tuple[Any, ...]:
+    given = record.get("provenance") or {}
+    versions = ", ".join(f"{name} {version}" for name, version in sorted((given.get("versions") or {}).items()))
+    commit = str(given.get("commit") or "")[:7] + (" with uncommitted changes" if given.get("dirty") else "")
+    return (
+        str(((record.get("cell") or {}).get("problem") or {}).get("name", "")),
+        " ".join(filter(None, (str(given.get("device") or ""), str(given.get("device_name") or "")))),
+        str(given.get("host") or ""),
+        commit,
+        str(given.get("code") or ""),
+        versions,
+        str(given.get("start") or "")[:16],
+        str(given.get("end") or "")[:16],
+        0.0 if math.isnan(seconds) else seconds / 3600,
+    )
+
+
+def _plain_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
+    return (
+        f'<div class="wide"><table class="words"><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>\n'
+    )
+
+
+# Tables and figures
+
+
+def _sheets(report: Report) -> list[tuple[str, str, str]]:
+    return [
+        (sheet.slug, f"{sheet.sweep}, {sheet.problem}", html.sections(sheet, f"{sheet.slug}-"))
+        for sheet in report.sheets
+    ]
+
+
+def _picture(picture: Picture, plots: Mapping[str, Any]) -> str:
+    """The static figure; a script puts the interactive one in its place where there is one."""
+    drawing = picture.drawing
+    source = base64.b64encode(picture.svg).decode()
+    live = f' data-plot="{escape(drawing.name)}"' if drawing.name in plots else ""
+    caption = "".join(f"<p>{escape(sentence)}</p>" for sentence in drawing.sentences)
+    alt = escape(f"{drawing.name}: {drawing.sentences[0]}")
+    return (
+        f'<figure id="figure-{escape(drawing.name)}"{live}><h2>{escape(drawing.name)}</h2>'
+        f'<img alt="{alt}" src="data:image/svg+xml;base64,{source}">'
+        f'<figcaption class="caption">{caption}</figcaption></figure>\n'
+    )
+
+
+# Cells and failures
+
+
+def _cells(report: Report) -> str:
+    """Every record and every failure, a row each; scripts make it sortable and filterable."""
+    rows = [_row(values, str(values["id"])) for values in _listed(report.frame)]
+    rows += [_failed_row(number, failure) for number, failure in enumerate(report.failures)]
+    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in COLUMNS)
+    return (
+        '<p class="tools" hidden><label>Filter <input id="filter" type="search" placeholder="words, such as ALLR 0.9">'
+        '</label> <label>Status <select id="status"><option value="">all</option></select></label> '
+        '<output id="count"></output></p>\n'
+        f'<div class="wide"><table id="list"><thead><tr>{head}</tr></thead>\n<tbody>\n{"".join(rows)}</tbody>'
+        "</table></div>\n"
+    )
+
+
+def _listed(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _row(values: Mapping[str, Any], name: str) -> str:
+    cells = (
+        *(values["problem"], values["method"], values["schedule"], _number(values["sparsity"], "g"), values["budget"]),
+        *(settings_words(values["hyperparameters"]), str(values["seed"]), values["status"]),
+        *(_number(100 * values["final_test"], ".2f"), _number(100 * values["final_validation"], ".2f")),
+        *(_number(values["speedup"], ".2f"), _number(values["sparsity_reached"], ".4f")),
+        *(_number(values["images_per_second"], ".0f"), _number(values["seconds"], ".2f")),
+        *(values["device"], values["commit"][:7], name),
+    )
+    marked = "" if values["status"] == "ok" else ' class="remarkable"'
+    return f'<tr data-runs="{escape(name)}"{marked}>{"".join(f"<td>{escape(str(cell))}</td>" for cell in cells)}</tr>\n'
+
+
+def _failed_row(number: int, failure: Mapping[str, Any]) -> str:
+    empty = {column: "" for column in COLUMNS} | {"status": "failed"}
+    cells = "".join(f"<td>{escape(text)}</td>" for text in list(empty.values())[:-1])
+    name = escape(str(failure.get("id")))
+    return f'<tr class="failed">{cells}<td><a href="#failure-{number}">{name}</a></td></tr>\n'
+
+
+def _failures(failures: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(_failure(number, failure) for number, failure in enumerate(failures))
+
+
+def _failure(number: int, failure: Mapping[str, Any]) -> str:
+    said = " ".join(filter(None, (str(failure.get(key) or "") for key in ("cause", "message"))))
+    texts = "".join(
+        f"<h3>{escape(heading)}</h3><pre>{escape(_text(failure[key]))}</pre>"
+        for key, heading in (("traceback", "Traceback"), ("log", "End of the log"))
+        if failure.get(key)
+    )
+    when = f"Attempt {failure.get('attempt', 1)}, {failure.get('time', '')}"
+    return (
+        f'<details id="failure-{number}"><summary><b>{escape(str(failure.get("id")))}</b>: {escape(said)}</summary>'
+        f"<p>{escape(when)}</p>{texts}</details>\n"
+    )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, indent=1)
+
+
+def _list(lines: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>" if lines else ""
+
+
+def _number(value: float, form: str) -> str:
+    return "" if math.isnan(value) else format(value, form)

@@ -1,0 +1,156 @@
+"""The interactive figures: plotly.js traces as plain JSON. Every point names the records behind it (customdata)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from analysis.claims import per_cent
+from analysis.figures import figure1
+from analysis.figures.accuracy import row_names, shown
+from analysis.figures.drawing import COLOURS, Selection, positions
+from analysis.report.gather import Picture
+
+Plot = dict[str, Any]
+"""{"data": [...], "layout": {...}} as plotly.js takes it; colours of paper and text are the page's."""
+DASHES = ("solid", "dash", "solid", "solid", "solid", "solid", "solid", "dash", "dot")
+SYMBOLS = (
+    "circle",
+    "square",
+    "triangle-up",
+    "diamond",
+    "triangle-down",
+    "cross",
+    "x",
+    "triangle-left",
+    "triangle-right",
+)
+
+
+def plot_of(picture: Picture) -> Plot | None:
+    """The interactive form of a picture; None for those that say everything as they are."""
+    make = PLOTS.get(picture.kind)
+    return make(picture.selection) if make else None
+
+
+def budget(selection: Selection) -> Plot:
+    cells = selection.cells[selection.cells["budget"] != ""]
+    cells = cells.assign(row=row_names(cells), x=cells["epochs"].round(2))
+    sparsities = sorted(cells["sparsity"].unique())
+    traces, layout = [], _layout("", "test accuracy in per cent")
+    layout["grid"] = {"rows": 1, "columns": len(sparsities), "pattern": "independent"}
+    for number, sparsity in enumerate(sparsities, 1):
+        suffix = "" if number == 1 else str(number)
+        own = cells[cells["sparsity"] == sparsity]
+        for row, place in positions(own["row"].unique()).items():
+            trace = _line(own[own["row"] == row], "x", row, place)
+            traces.append({**trace, "xaxis": f"x{suffix}", "yaxis": f"y{suffix}", "showlegend": number == 1})
+        layout.setdefault(f"yaxis{suffix}", {})
+        layout[f"xaxis{suffix}"] = {"title": {"text": f"retraining epochs, {per_cent(sparsity)} sparsity"}}
+    return {"data": traces, "layout": layout}
+
+
+def methods(selection: Selection) -> Plot:
+    cells = shown(selection)
+    cells = cells.assign(x=cells["sparsity"] * 100)
+    traces = [_line(cells[cells["row"] == row], "x", row, n) for row, n in positions(cells["row"].unique()).items()]
+    return {"data": traces, "layout": _layout("sparsity in per cent (target)", "test accuracy in per cent")}
+
+
+def speedup(selection: Selection) -> Plot:
+    cells = shown(selection).dropna(subset=["speedup", "final_test"])
+    cells = cells.assign(x=cells.groupby(["row", "sparsity"])["speedup"].transform("mean").round(2))
+    traces = [_line(cells[cells["row"] == row], "x", row, n) for row, n in positions(cells["row"].unique()).items()]
+    return {"data": traces, "layout": _layout("theoretical speedup", "test accuracy in per cent")}
+
+
+def envelope(selection: Selection) -> Plot:
+    traces = []
+    for place, part in enumerate(figure1.parts(selection)):
+        colour, name = COLOURS[figure1.PLACES[place % len(figure1.PLACES)]], per_cent(part.sparsity)
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": f"runs, {name}",
+                "x": [run.epochs for run in part.runs],
+                "y": [round(100 * run.test, 3) for run in part.runs],
+                "text": [f"{run.setting}, seed {run.seed}" for run in part.runs],
+                "customdata": [run.id for run in part.runs],
+                "marker": {"color": colour, "opacity": 0.3, "size": 5},
+                "hovertemplate": "%{text}<br>%{x} epochs: %{y:.2f} %<extra></extra>",
+            }
+        )
+        ids = {
+            step: " ".join(r.id for r in part.runs if (r.setting, r.epochs) == (step.setting, step.epochs))
+            for step in part.steps
+        }
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": f"best so far, {name}",
+                "x": [step.epochs for step in part.steps],
+                "y": [round(100 * step.mean, 3) for step in part.steps],
+                "error_y": {"type": "data", "array": [round(100 * step.std, 3) for step in part.steps], "thickness": 1},
+                "text": [f"{step.setting}, n = {step.n}" for step in part.steps],
+                "customdata": [ids[step] for step in part.steps],
+                "line": {"color": colour, "shape": "hv"},
+                "hovertemplate": "%{text}<br>from %{x} epochs on: %{y:.2f} %<extra></extra>",
+            }
+        )
+        if part.baseline is not None and part.runs:
+            ends = [min(run.epochs for run in part.runs), max(run.epochs for run in part.runs)]
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "name": f"baseline of {part.baseline.epochs:g} epochs, {name}",
+                    "x": ends,
+                    "y": [round(100 * part.baseline.mean, 3)] * 2,
+                    "line": {"color": colour, "dash": "dash"},
+                    "hoverinfo": "name+y",
+                }
+            )
+    return {"data": traces, "layout": _layout("retraining epochs in total", "test accuracy in per cent")}
+
+
+PLOTS: dict[str, Callable[[Selection], Plot]] = {
+    "figure1": envelope,
+    "budget": budget,
+    "methods": methods,
+    "speedup": speedup,
+}
+
+
+def _line(cells: pd.DataFrame, x: str, label: str, place: int) -> dict[str, Any]:
+    """A line over `x` of means with their deviations; a point's customdata are the ids of its records."""
+    points = cells.sort_values("seed").groupby(x)
+    tests = points["final_test"]
+    mean, std = (tests.mean() * 100).round(3), (tests.std().fillna(0.0) * 100).round(3)
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": label,
+        "x": [float(value) for value in mean.index],
+        "y": mean.where(mean.notna(), None).tolist(),
+        "error_y": {"type": "data", "array": std.tolist(), "thickness": 1},
+        "text": [f"{label}, n = {count}" for count in points.size()],
+        "customdata": points["id"].agg(" ".join).tolist(),
+        "line": {"color": COLOURS[place % len(COLOURS)], "dash": DASHES[place % len(DASHES)]},
+        "marker": {"symbol": SYMBOLS[place % len(SYMBOLS)]},
+        "hovertemplate": "%{text}<br>%{y:.2f} ± %{error_y.array:.2f}<extra></extra>",
+    }
+
+
+def _layout(x: str, y: str) -> dict[str, Any]:
+    return {
+        "xaxis": {"title": {"text": x}},
+        "yaxis": {"title": {"text": y}},
+        "legend": {"orientation": "h", "y": -0.25},
+        "margin": {"t": 20, "r": 20, "l": 60, "b": 60},
+        "height": 420,
+        "hovermode": "closest",
+    }
