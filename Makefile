@@ -1,11 +1,15 @@
 # make table1   the paper's Table 1 on digits, from nothing
 # make test     the tests
 # make check    lint, format, types
+# make faults   kills, damaged files, full disks: what is lost, doubled or wrong (about an hour; SEED=n, KILLS=n)
 PYTHON ?= python3
 ENV := .venv
 RUN := $(ENV)/bin/python
 
-.PHONY: table1 test check clean
+SEED ?= 0
+KILLS ?= 200
+
+.PHONY: table1 test check faults clean
 .DEFAULT_GOAL := table1
 
 table1: $(ENV)/installed
@@ -13,6 +17,9 @@ table1: $(ENV)/installed
 
 test: $(ENV)/installed
 	$(RUN) -m pytest
+
+faults: $(ENV)/installed
+	$(RUN) -m tests.faults --seed $(SEED) --kills $(KILLS)
 
 check: $(ENV)/installed
 	$(RUN) -m ruff check .
