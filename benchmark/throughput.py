@@ -2,7 +2,9 @@
 
 Both loops train the same network on this machine in the same run, turn by turn, so that their ratio stands on a shared
 and noisy machine where absolute numbers do not. The bare loop reuses prepared batches; the suite's loop augments,
-counts loss and accuracy, sets the learning rate of every iteration and asks whether to stop.
+counts loss and accuracy, sets the learning rate of every iteration and asks whether to stop. `--against` compares with
+something else: `research`, a pruned network's training steps in the manner of a research script; `null`, the same with
+next to no network; `pillow`, augmented batches alone against torchvision's transforms in a DataLoader.
 """
 
 from __future__ import annotations
@@ -17,15 +19,26 @@ import typer
 from torch.nn import functional
 
 from benchmark import cli
-from benchmark.cells import Cell, Problem
+from benchmark.cells import Budget, Cell, Problem
+from benchmark.errors import UserError
 from benchmark.grid import load_problem
 from benchmark.methods import METHODS, load
 from benchmark.problems import models
+from benchmark.problems.batches import Batches
 from benchmark.problems.data import Data
+from benchmark.problems.sources import open_source
+from benchmark.research_loop import Null, PlainLoop, pillow_batches
 from benchmark.sweep import parse_settings
 from benchmark.training.evaluation import autocast
 from benchmark.training.loop import Run, make_optimizer
 from benchmark.worker import pick_device
+
+BASELINES = {
+    "bare": "loop over bare",
+    "research": "step over a research script's",
+    "null": "step over a research script's, next to no network,",
+    "pillow": "batches over torchvision's",
+}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -75,6 +88,71 @@ def time_bare(run: Run, iterations: int) -> float:
     return time.perf_counter() - started
 
 
+def compare_loops(problem: Problem, data: Data, iterations: int, repeats: int) -> tuple[list[float], list[float]]:
+    """(ratios, images/s) of the suite's loop over the bare one."""
+    run = make_run(problem, data)
+    time_loop(run, iterations)
+    time_bare(run, iterations)
+    ratios, speeds = [], []
+    images = iterations / data.iterations_per_epoch * data.training_images
+    for _turn in range(repeats):
+        bare = time_bare(run, iterations)
+        ours = time_loop(run, iterations)
+        again = time_bare(run, iterations)
+        ratios.append((bare + again) / 2 / ours)
+        speeds.append(images / ours)
+    return ratios, speeds
+
+
+def time_data(data: Batches, epoch: int) -> tuple[float, int]:
+    """(seconds, images) of one epoch of augmented batches."""
+    started = time.perf_counter()
+    count = sum(len(labels) for _, labels in data.training_batches(0, epoch))
+    _synchronise(data.device)
+    return time.perf_counter() - started, count
+
+
+def compare_data(problem: Problem, data: Batches, repeats: int) -> tuple[list[float], list[float]]:
+    """(ratios, images/s) of the suite's batches over torchvision's."""
+    pillow = pillow_batches(open_source(problem).training, problem)
+    ratios, speeds = [], []
+    for turn in range(repeats + 1):
+        started = time.perf_counter()
+        seen = sum(len(labels) for _, labels in pillow)
+        theirs = seen / (time.perf_counter() - started)
+        seconds, count = time_data(data, turn)
+        if turn:  # the first starts the processes
+            ratios.append(count / seconds / theirs)
+            speeds.append(count / seconds)
+    return ratios, speeds
+
+
+def compare_steps(
+    problem: Problem, data: Batches, iterations: int, repeats: int, null: bool
+) -> tuple[list[float], list[float]]:
+    """(ratios, images/s) of retraining at 90 % sparsity over the research script's, which is always float32."""
+    make = (lambda: Null(problem)) if null else (lambda: models.build(problem, 0))
+    cell = Cell(problem, "IMP", 0, "LLR", 0.9, Budget(1000, "ep"))
+    network = make().to(data.device)
+    ours = Run(cell, network, data, load("IMP"), dict(METHODS["IMP"].defaults))
+    ours.method.begin(0)
+    network.train()
+    theirs = PlainLoop(
+        problem, make().to(memory_format=torch.contiguous_format), open_source(problem).training, data.device, 0.9
+    )
+    ratios, speeds = [], []
+    for turn in range(repeats + 1):
+        started = time.perf_counter()
+        theirs.run(iterations)
+        _synchronise(data.device)
+        plain = time.perf_counter() - started
+        seconds = time_loop(ours, iterations)
+        if turn:
+            ratios.append(plain / seconds)
+            speeds.append(iterations * problem.batch_size / seconds)
+    return ratios, speeds
+
+
 def _synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -92,8 +170,11 @@ def throughput(
     repeats: Annotated[int, typer.Option(min=1, help="Turns of each loop")] = 15,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
+    against: Annotated[str, typer.Option(help="bare, research, null or pillow")] = "bare",
 ) -> int:
     """Images per second of the suite's training loop over a bare loop, in the same run."""
+    if against not in BASELINES:
+        raise UserError(f"--against {against}: one of {', '.join(BASELINES)}")
     settings = parse_settings(set_ or [])
     if model:
         settings["model"] = model
@@ -103,21 +184,16 @@ def throughput(
     recipe, _ = load_problem(problem, settings)
     torch.set_num_threads(threads)
     data = Data(recipe, pick_device(device))
-    run = make_run(recipe, data)
-    time_loop(run, iterations)
-    time_bare(run, iterations)
-    ratios, speeds = [], []
-    images = iterations / data.iterations_per_epoch * data.training_images
-    for _turn in range(repeats):
-        bare = time_bare(run, iterations)
-        ours = time_loop(run, iterations)
-        again = time_bare(run, iterations)
-        ratios.append((bare + again) / 2 / ours)
-        speeds.append(images / ours)
+    if against == "pillow":
+        ratios, speeds = compare_data(recipe, data, repeats)
+    elif against in ("research", "null"):
+        ratios, speeds = compare_steps(recipe, data, iterations, repeats, against == "null")
+    else:
+        ratios, speeds = compare_loops(recipe, data, iterations, repeats)
     low, _, high = _quartiles(ratios)
     typer.echo(
         f"{recipe.model} on {recipe.dataset}, batch {recipe.batch_size}, {recipe.precision}, {data.device.type}, "
-        f"{threads} thread{'' if threads == 1 else 's'}: loop over bare {statistics.median(ratios):.3f} "
+        f"{threads} thread{'' if threads == 1 else 's'}: {BASELINES[against]} {statistics.median(ratios):.3f} "
         f"(quartiles {low:.3f} to {high:.3f}, {repeats} turns of {iterations} iterations); "
         f"{statistics.median(speeds):.0f} images/s"
     )
