@@ -241,7 +241,7 @@ def until(condition: Any, seconds: float = 60.0) -> Any:
     """The first true value of condition(); None after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (found := condition()) and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(0.05)
     return found or None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import random
 import time
 from pathlib import Path
@@ -10,7 +12,11 @@ from typing import Any
 from tests.faults.harness import Launched, Row, Watch, compare, finished, kill, until
 
 CHECKPOINT_SECONDS = (0.0, 0.02, 0.2, 60.0)
-ROUND_SECONDS = 900.0
+ROUND_SECONDS = 1800.0
+IN_TRAINING = 0.85
+"""Share of the kills that wait until a worker trains; the others fall on whatever goes on."""
+MOMENT_SECONDS = 1.5
+START_SECONDS = 60.0
 
 
 def kill_rounds(
@@ -37,7 +43,7 @@ def _one_round(row: Row, victim: str, kills: int, sweep: Path, results: Path, rn
                 if time.monotonic() > deadline:
                     row.add_wrong(f"{results}: no end within {ROUND_SECONDS:g} s of kills")
                     return
-                _strike(row, victim, launched, rng)
+                _strike(row, victim, results, launched, rng)
                 watch.look()
             output = launched.wait()
         finally:
@@ -51,19 +57,28 @@ def _one_round(row: Row, victim: str, kills: int, sweep: Path, results: Path, rn
             return
 
 
-def _strike(row: Row, victim: str, launched: Launched, rng: random.Random) -> None:
-    """Wait a random moment and kill a victim, if there is one by then."""
-    time.sleep(rng.uniform(0.0, 0.8 if victim in ("worker", "server") else 6.0))
-    if victim in ("worker", "server"):
-        until(lambda: launched.process.poll() is not None or launched.processes()["workers"], 10)
+def _strike(row: Row, victim: str, results: Path, launched: Launched, rng: random.Random) -> None:
+    """Wait a random moment and kill a victim, if there is one by then: mostly in training, at times while it starts."""
+    training, moment, choice = rng.random() < IN_TRAINING, rng.uniform(0.0, MOMENT_SECONDS), rng.random()
+    if training:
+        until(lambda: launched.process.poll() is not None or _training(results, launched), START_SECONDS)
+    time.sleep(moment)
     processes = launched.processes()
     if victim == "worker":
-        targets = [rng.choice(processes["workers"])] if processes["workers"] else []
-    elif victim == "server":
-        targets = processes["server"]
-    elif victim == "sweep":
-        targets = processes["sweep"]
-    else:
+        targets = (_training(results, launched) if training else []) or processes["workers"]
+        targets = targets[int(choice * len(targets)) :][:1]
+    elif victim == "everything":
         targets = [pid for pids in processes.values() for pid in pids]
+    else:
+        targets = processes[victim]
     if launched.process.poll() is None and any([kill(pid) for pid in targets]):
         row.tries += 1
+
+
+def _training(results: Path, launched: Launched) -> list[int]:
+    """The workers of this sweep that hold a claim."""
+    holders = set()
+    for claim in results.glob("claims/*/*"):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            holders.add(json.loads(claim.read_text())["pid"])
+    return [pid for pid in launched.processes()["workers"] if pid in holders] if holders else []
