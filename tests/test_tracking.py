@@ -108,7 +108,9 @@ def assert_holds(run: Any, record: Record) -> None:
         "images_per_second": record["images_per_second"],
         "seconds/total": record["seconds"]["total"],
         "iterations/total": record["iterations"]["total"],
+        "iterations/per_epoch": record["iterations"]["per_epoch"],
         "learning_rate/peak": record["learning_rate"]["peak"],
+        "learning_rate/sha256": record["learning_rate"]["sha256"],
     }.items():
         assert run.summary[key] == value, key
     for key in ("d", "d1", "d2"):
