@@ -154,17 +154,19 @@ def record_of(run: Run, whole: bool = False) -> dict[str, Any]:
 
 
 def _nested(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """accuracy/final/test -> {"accuracy": {"final": {"test": ...}}}; W&B's own keys left out."""
+    """accuracy/final/test -> {"accuracy": {"final": {"test": ...}}}; W&B's own keys left out.
+
+    W&B adds the last value of the history under its plain name: learning_rate gives way to learning_rate/peak.
+    """
     nested: dict[str, Any] = {}
-    for key, value in summary.items():
+    for key in sorted(summary, key=lambda key: key.count("/")):
         if key.startswith("_"):
             continue
         *folders, last = key.split("/")
         inner = nested
         for folder in folders:
-            inner = inner.setdefault(folder, {})
-            if not isinstance(inner, dict):
-                break
-        if isinstance(inner, dict):
-            inner[last] = dict(value) if isinstance(value, Mapping) else value
+            if not isinstance(inner.get(folder), dict):
+                inner[folder] = {}
+            inner = inner[folder]
+        inner[last] = summary[key]
     return nested
