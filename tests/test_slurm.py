@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.store import Store
 from tests.conftest import ROOT
 from tests.slurm_cluster import ALONE, CELLS, TOGETHER, Cluster, Outcome, missing_programs, records
 
@@ -159,11 +160,16 @@ def test_a_job_refuses_code_that_changed_since_its_submission(cluster: Cluster, 
     assert records(tmp_path) == records(local)
 
 
-def test_several_processes_for_one_cell_are_refused_for_now(cluster: Cluster, tmp_path: Path):
-    printed = cluster.sweep(tmp_path, "--set", "slurm.tasks=2", name="table1", check=False)
-    assert "not supported yet" in printed
-    assert len(printed.strip().splitlines()) == 1
-    assert not (tmp_path / "submissions").exists()
+def test_two_tasks_of_a_job_train_one_cell_together_as_two_ranks_of_one_machine_do(cluster: Cluster, tmp_path: Path):
+    few = ("--only", "schedule=LLR,sparsity=0.9", "--set", "epochs=3", "--set", "milestones=[1,2]")
+    sweep = [sys.executable, "-m", "benchmark.sweep", str(cluster.work / "slow.yaml"), *few, "--tracking", "off"]
+    ranks = ["--gpus-per-cell", "2", "--device", "cpu", "--workers", "1"]
+    cluster.run(*sweep, *ranks, "--results", tmp_path / "here", check=False)
+    cluster.sweep(tmp_path / "there", *few, "--set", "slurm.tasks=2")
+    cluster.wait(tmp_path / "there")
+    found = {record["id"]: record for record in Store(tmp_path / "there").records()}
+    assert [record["provenance"]["ranks"] for record in found.values()] == [2, 2], cluster.logs(tmp_path / "there")
+    assert records(tmp_path / "there") == records(tmp_path / "here")
 
 
 def test_one_machine_says_what_runs(cluster: Cluster):

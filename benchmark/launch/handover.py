@@ -80,7 +80,6 @@ def _name_jobs(result: slurm.Submitted, profile: Profile, say: Say) -> None:
 def describe(wanted: Sweep, store: Store, profile: Profile, console: Console) -> int:
     """What would be submitted, without needing a cluster."""
     say = _printer(console)
-    slurm.refuse_unsupported(profile)
     plan = make_plan(wanted.cells, store, wanted.execution)
     say(counts(wanted, plan))
     queued: dict[str, str] = {}

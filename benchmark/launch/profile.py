@@ -89,9 +89,16 @@ class Profile(BaseModel):
         ours = {key for key in self.extra if key.replace("_", "-") in OURS}
         if ours:
             raise ValueError(f"extra.{min(ours)} is set by the suite and cannot be changed")
+        if self.ranks > 1 and self.workers > 1:
+            raise ValueError(f"workers {self.workers} must be 1 where {self.ranks} processes train one cell together")
         if self.tasks > 1 and self.gpus % self.tasks:
             raise ValueError(f"gpus {self.gpus} does not divide into tasks {self.tasks}")
         return self
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train one cell together."""
+        return self.nodes * self.tasks
 
     @property
     def minutes(self) -> int:
@@ -174,8 +181,8 @@ def sbatch_parameters(profile: Profile, job_name: str, parallelism: int, depende
         "teardown": list(AGAIN_AFTER_A_KILL),
         "dependency": dependency,
         "additional_parameters": extra,
-        # since SLURM 22.05 a step no longer takes over the job's count of processors
-        "srun_args": [f"--cpus-per-task={profile.cpus}"],
+        # since SLURM 22.05 a step no longer takes over the job's count of processors; a rank that dies ends the others
+        "srun_args": [f"--cpus-per-task={profile.cpus}", *(["--kill-on-bad-exit=1"] if profile.ranks > 1 else [])],
     }
     return {key: value for key, value in parameters.items() if value is not None}
 

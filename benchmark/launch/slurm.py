@@ -46,14 +46,6 @@ class Submitted:
     refusal: str | None = None
 
 
-def refuse_unsupported(profile: Profile) -> None:
-    if profile.tasks * profile.nodes > 1:
-        raise UserError(
-            f"slurm: tasks {profile.tasks} on nodes {profile.nodes}: several processes for one cell (DDP) are not "
-            "supported yet; set tasks: 1 and nodes: 1"
-        )
-
-
 def log_folder(submission: Submission, profile: Profile) -> Path:
     return submission.folder / "log" if profile.logs is None else profile.logs.absolute() / submission.id
 
@@ -90,7 +82,6 @@ def submit(
     say: Callable[[str], None],
 ) -> Submitted:
     """Submit what is neither done nor queued. plan: made after squeue was read, so that no job ends unseen between."""
-    refuse_unsupported(profile)
     if shutil.which("sbatch") is None:
         raise UserError("--executor slurm: there is no sbatch here; submit from a login node of the cluster")
     if (store.path / "STOP").exists():

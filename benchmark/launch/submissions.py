@@ -116,8 +116,8 @@ class Submission:
         """The cells of one job, each with its estimated seconds."""
         values = json.loads((self.folder / "chunks" / f"{chunk}.json").read_bytes())
         return [
-            (Task(Cell.from_json({**task["cell"], "problem": values["problem"]}), task["epochs"], task["after"]),
-             task["seconds"])
+            (Task(Cell.from_json({**task["cell"], "problem": values["problem"]}), task["epochs"], task["after"],
+                  task["behind"]), task["seconds"])
             for task in values["tasks"]
         ]  # fmt: skip
 
@@ -167,7 +167,13 @@ def submissions(store: Store, sweep: str | None = None) -> list[Submission]:
 
 def _chunk_json(chunk: Chunk, problem: dict[str, Any], costs: Costs) -> str:
     tasks = [
-        {"cell": _compact(task.cell), "epochs": task.epochs, "after": task.after, "seconds": costs.seconds(task)}
+        {
+            "cell": _compact(task.cell),
+            "epochs": task.epochs,
+            "after": task.after,
+            "behind": task.behind,
+            "seconds": costs.seconds(task),
+        }
         for task in chunk.tasks
     ]
     return json.dumps({"problem": problem, "tasks": tasks})

@@ -20,7 +20,9 @@ from multiprocessing import forkserver
 from pathlib import Path
 from types import FrameType
 
+from benchmark import atomic
 from benchmark.cells import digest
+from benchmark.launch import ranks
 from benchmark.launch.attempts import Attempts
 from benchmark.launch.events import Event, Failed, Finished, Retried
 from benchmark.launch.local import LocalPool, PoolOptions, gpus
@@ -34,6 +36,7 @@ TERMINATED = 143
 DENSE_SECONDS = 30.0
 """How long the record of a dense run may take to appear on another node's view of a shared file system."""
 STOP_CHECK_SECONDS = 1.0
+TRAIN = "train"
 
 
 class ChunkTask:
@@ -44,7 +47,11 @@ class ChunkTask:
         self.chunk = chunk
 
     def __call__(self) -> dict[str, int]:
-        return _Job(Submission(Path(self.folder)), self.chunk).run()
+        job, place = _Job(Submission(Path(self.folder)), self.chunk), ranks.given()
+        if place is not None and place[0] > 0:
+            job.follow(place)
+            return {}
+        return job.run()
 
     def checkpoint(self) -> object:
         """What submitit should run after a requeue: the same."""
@@ -103,11 +110,13 @@ class _Job:
         position = self._position(tasks)
         refusal = self._code_changed() or self.attempts.exhausted(self.profile.retries, position)
         if refusal:
+            self._tell_followers(False)
             self._give_up(tasks, refusal)
             return self.counts
         self.attempts.start(position)
         try:
             ready = [task for task in tasks if self._dense_is_there(task)]
+            self._tell_followers(bool(ready))
             self._train(ready)
         except Exception as error:
             # Not raised: a job that fails takes those that wait for it along, and then nobody notes why.
@@ -115,6 +124,25 @@ class _Job:
             self._give_up(self._remaining(), f"{type(error).__name__}: {error}")
             self.attempts.end("failed")
         return self.counts
+
+    def follow(self, place: tuple[int, int, int]) -> None:
+        """The other ranks of a cell (DDP): train along, once rank 0 has said that there is something to train."""
+        for number in (signal.SIGUSR2, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # rank 0 decides, and they stop where it does
+        while not self._word.exists():
+            time.sleep(0.2)
+        if self._word.read_text() == TRAIN:
+            ranks.follow(ranks.settings_of(self.store.path, self._pool_options()), place)
+
+    @property
+    def _word(self) -> Path:
+        """The file in which rank 0 of this start of the job tells the others whether there is anything to do."""
+        start = f"{os.environ.get('SLURM_JOB_ID')}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+        return self.submission.folder / "attempts" / f"{self.chunk}.{start}.ranks"
+
+    def _tell_followers(self, train: bool) -> None:
+        if self.profile.ranks > 1:
+            atomic.replace_file(self._word, (TRAIN if train else "leave").encode())
 
     def _remaining(self) -> list[Task]:
         found = self.submission.tasks(self.chunk)
@@ -147,9 +175,11 @@ class _Job:
         threads = max(1, profile.cpus // profile.workers)
         return PoolOptions(
             workers=profile.workers,
+            ranks=profile.ranks,
             threads=min(threads, limit) if limit else threads,
             device=profile.device_name,
-            gpus=gpus() if profile.device_name == "cuda" else (),
+            # of several ranks each finds its own GPU among those of its node
+            gpus=gpus() if profile.device_name == "cuda" and profile.ranks == 1 else (),
             hang_seconds=profile.hang,
             data=None if about["data"] is None else Path(about["data"]),
             checkpoint_seconds=profile.checkpoint,
