@@ -119,6 +119,20 @@ def test_str_has_the_gradients_of_the_soft_threshold():
     torch.testing.assert_close(run.method.s.grad, expected, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize(("method", "decay"), [("STR", 7e-4), ("DST", 0.0), ("CS", 0.0)])
+def test_only_in_str_the_thresholds_themselves_decay(method: str, decay: float):
+    """Without any gradient a step moves STR's s towards 0 as it does the weights, and nothing of the kind elsewhere."""
+    run = make_run(method, decay=7.0)
+    (own,) = run.method.own_parameters()
+    with torch.no_grad():
+        own.fill_(-3.0)
+    own.grad = torch.zeros_like(own)
+    for weight in run.network.parameters():
+        weight.grad = torch.zeros_like(weight)
+    run.step.optimizer.step()
+    assert torch.allclose(own.detach(), torch.tensor(-3.0 + 0.1 * 1.9 * decay * 3.0), rtol=0, atol=1e-6)
+
+
 class Step(torch.autograd.Function):
     """Liu et al.'s step with its long-tailed derivative, element by element."""
 
