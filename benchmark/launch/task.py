@@ -25,7 +25,8 @@ from benchmark.cells import digest
 from benchmark.launch import ranks
 from benchmark.launch.attempts import Attempts
 from benchmark.launch.events import Event, Failed, Finished, Retried
-from benchmark.launch.local import LocalPool, PoolOptions, gpus
+from benchmark.launch.local import LocalPool
+from benchmark.launch.machine import PoolOptions, gpus
 from benchmark.launch.profile import Profile
 from benchmark.launch.submissions import Submission
 from benchmark.plan import Task

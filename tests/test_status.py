@@ -1,0 +1,229 @@
+"""What is done, queued, failed and left, from files and a squeue that the tests write; and how jobs are laid out."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmark.errors import UserError
+from benchmark.grid import load_sweep
+from benchmark.launch import slurm
+from benchmark.launch.attempts import Attempts
+from benchmark.launch.chunks import Costs, Layout, lay_out
+from benchmark.launch.profile import Profile, Retries
+from benchmark.launch.queue import Unknown, read_queue
+from benchmark.launch.submissions import Submission, write_intent
+from benchmark.plan import Task, make_plan
+from benchmark.progress import Progress, look, progress
+from benchmark.store import Store
+from tests.conftest import assert_one_line_refusal
+
+COST = Costs({}, 10.0)
+"""Seconds per epoch, so that cells of table1 on digits cost 20 to 100 s and dense runs 900 s."""
+
+
+@pytest.fixture
+def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A squeue that answers with the lines given, or fails."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+    def answer(*lines: str, code: int = 0, error: str = "") -> None:
+        listing = folder / "listing"
+        listing.write_text("".join(line + "\n" for line in lines))
+        script = folder / "squeue"
+        script.write_text(f"#!/bin/sh\necho '{error}' >&2\ncat {listing}\nexit {code}\n")
+        script.chmod(script.stat().st_mode | stat.S_IXUSR)
+
+    return answer
+
+
+@pytest.fixture
+def submitted(tmp_path: Path) -> tuple[Store, Submission, Layout]:
+    """table1 with one seed: one dense run in job 7, 54 cells in the tasks of array 8."""
+    store = Store(tmp_path / "results")
+    wanted = load_sweep("table1", seeds="1")
+    profile = Profile()
+    layout = lay_out(make_plan(wanted.cells, store, wanted.execution).tasks, COST, profile, 1001, {})
+    submission = write_intent(store, wanted, layout, COST, profile, None)
+    submission.add_jobs(0, {0: "7"})
+    submission.add_jobs(1, {chunk: f"8_{k}" for k, chunk in enumerate(layout.arrays[1].chunks)})
+    return store, submission, layout
+
+
+def state(store: Store) -> Progress:
+    return progress(look(store.path), "table1")
+
+
+def record(store: Store, name: str) -> None:
+    """As much of a record as status looks at."""
+    path = store.record_path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{}")
+
+
+def test_cells_of_queued_jobs_are_queued_and_done_ones_done(squeue, submitted):
+    store, _, layout = submitted
+    squeue(
+        "7|RUNNING|1:00|3:59:00|N/A|None|table1", *(f"8_{k}|PENDING|0:00|4:00:00|N/A|Dependency|x" for k in range(2))
+    )
+    found = state(store)
+    assert (found.cells, found.counts["queued"], found.dense["queued"]) == (54, 54, 1)
+    assert found.jobs == {"running": 1, "pending": 2}
+    assert any("Dependency" in note for note in found.notes)
+    record(store, layout.chunks[0].tasks[0].cell.id)
+    record(store, layout.chunks[1].tasks[0].cell.id)
+    found = state(store)
+    assert (found.counts["done"], found.counts["queued"], found.dense["done"]) == (1, 53, 1)
+    # one job of one worker runs: what is left one after the other, as estimated (records here say nothing of time)
+    left = [task for chunk in layout.chunks[1:] for task in chunk.tasks][1:]
+    assert found.seconds_left == pytest.approx(sum(COST.seconds(task) for task in left), rel=1e-3)
+
+
+def test_a_failed_cell_is_failed_until_it_is_queued_again_and_a_silent_job_is_named(squeue, submitted):
+    store, _, layout = submitted
+    first, last = layout.chunks[1], layout.chunks[-1]
+    store.add_failure(first.tasks[0].cell.id, "exception", "ValueError: no")
+    squeue("8_0|RUNNING|1:00|3:59:00|N/A|None|x")
+    assert state(store).counts["failed"] == 0
+    squeue("8_1|RUNNING|1:00|3:59:00|N/A|None|x")
+    found = state(store)
+    assert found.counts == {"failed": 1, "left": len(first.tasks) - 1, "queued": len(last.tasks)}
+    assert [failure["message"] for failure in found.failures] == ["ValueError: no"]
+    assert any("ended without a report (8_0" in note for note in found.notes)
+
+
+def test_an_array_whose_ids_were_never_noted_is_found_by_its_name(squeue, submitted):
+    store, submission, layout = submitted
+    (submission.folder / "jobs" / "1.json").unlink()
+    squeue(*(f"31_{k}|PENDING|0:00|4:00:00|N/A|None|{submission.job_name(1)}" for k in range(2)))
+    assert state(store).counts["queued"] == 54
+    assert not (submission.folder / "jobs" / "1.json").exists(), "status must not write"
+    assert len(slurm.reconcile(store)[0].jobs) == 2
+    assert submission.jobs(1) == {chunk: f"31_{k}" for k, chunk in enumerate(layout.arrays[1].chunks)}
+
+
+def test_a_squeue_that_does_not_answer_is_not_an_empty_queue(squeue, submitted):
+    store, submission, _ = submitted
+    squeue(code=1, error="slurm_load_jobs error: Unable to contact slurm controller")
+    assert any("unknown: squeue says: slurm_load_jobs error" in note for note in state(store).notes)
+    with pytest.raises(UserError, match="nothing was submitted"):
+        slurm.reconcile(store)
+    assert not submission.closed
+    squeue()
+    assert slurm.reconcile(store) == []
+    assert submission.closed
+
+
+def test_jobs_that_squeue_still_lists_as_ended_count_as_ended(squeue):
+    squeue("1|COMPLETED|1:00|0:00|N/A|None|a", "2|RUNNING|1-02:03:04|UNLIMITED|N/A|None|b|c")
+    queue = read_queue([os.getuid()])
+    assert list(queue.jobs) == ["2"]
+    assert (queue.jobs["2"].elapsed, queue.jobs["2"].left, queue.jobs["2"].name) == (93784, None, "b|c")
+    squeue(code=1)
+    with pytest.raises(Unknown):
+        read_queue([os.getuid()])
+
+
+def test_status_works_on_a_machine_without_slurm_and_before_anything_ran(command, tmp_path: Path):
+    done = command("benchmark.status", "table1", "--results", str(tmp_path), "--watch")
+    assert done.returncode == 0, done.stderr
+    assert "162 cells, 0 done, 0 running, 0 queued, 0 failed, 162 left" in done.stdout
+    assert_one_line_refusal(command("benchmark.status", "--results", str(tmp_path)), "no sweep was submitted")
+    assert_one_line_refusal(command("benchmark.status", "tabel1", "--results", str(tmp_path)), "tabel1", "table1")
+
+
+def test_status_and_a_dry_run_import_no_torch(command, tmp_path: Path):
+    code = (
+        "import sys; from benchmark import cli, status, sweep\n"
+        f"cli.main(status.app, ['table1', '--results', '{tmp_path}'])\n"
+        f"cli.main(sweep.app, ['table1', '--executor', 'slurm', '--dry-run', '--results', '{tmp_path}'])\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "False"
+    assert "GPU-hours: about" in done.stdout
+    assert "--signal=USR2@120" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--executor", "slrum"], ["--executor slrum", "local, slurm"]),
+        (["--cancel"], ["--cancel", "--executor slurm"]),
+        (["--set", "slurm.time=4h"], ["slurm.time", "--executor slurm"]),
+        (["--executor", "slurm", "--set", "slurm.time=soon"], ["time", "soon"]),
+        (["--executor", "slurm", "--cluster", "nowhere"], ["nowhere", "one-gpu"]),
+        (["--executor", "slurm", "--workers", "3"], ["--workers", "slurm.workers"]),
+    ],
+)
+def test_a_mistake_in_the_sweep_command_is_named(command, tmp_path: Path, arguments: list[str], words: list[str]):
+    assert_one_line_refusal(command("benchmark.sweep", "table1", "--results", str(tmp_path), *arguments), *words)
+
+
+def tasks(seeds: int) -> tuple[Task, ...]:
+    wanted = load_sweep("table1", seeds=str(seeds))
+    return make_plan(wanted.cells, Store("nowhere"), wanted.execution).tasks
+
+
+def test_short_cells_are_packed_to_the_length_asked_for_each_behind_its_own_dense_run():
+    everything = tasks(3)
+    layout = lay_out(everything, COST, Profile(chunk="30min"), 1001, {})
+    assert sorted(t.cell.id for c in layout.chunks for t in c.tasks) == sorted(t.cell.id for t in everything)
+    assert all(chunk.seconds <= 1800 for chunk in layout.chunks)
+    assert sum(chunk.seconds < 900 for chunk in layout.chunks) <= 4, "chunks could be fuller"
+    for array in layout.arrays:
+        inside = {task.after for chunk in array.chunks for task in layout.chunks[chunk].tasks}
+        before = {task.cell.id for chunk in array.after_chunks for task in layout.chunks[chunk].tasks}
+        assert inside <= (before if array.kind == "cells" else {None})
+
+
+def test_many_cells_need_few_jobs_and_arrays_respect_the_limit():
+    layout = lay_out(tasks(100), COST, Profile(max_jobs=150), 20, {})
+    assert len(layout.chunks) <= 150
+    assert max(len(array.chunks) for array in layout.arrays) <= 20
+
+
+def test_cells_wait_for_a_dense_run_that_somebody_elses_job_trains():
+    everything = tasks(1)
+    dense, cells = everything[0], everything[1:]
+    layout = lay_out(cells, COST, Profile(), 1001, {dense.cell.id: "55_2"})
+    assert {array.after_jobs for array in layout.arrays} == {("55_2",)}
+    free = lay_out(cells, COST, Profile(), 1001, {})
+    assert {(array.after_jobs, array.after_chunks) for array in free.arrays} == {((), ())}
+
+
+def test_a_job_gives_up_by_cause(tmp_path: Path):
+    attempts, retries = Attempts(tmp_path / "1.jsonl"), Retries(lost=2, warned=1, idle=9)
+    for number in range(3):
+        assert attempts.exhausted(retries, f"at {number}") is None
+        attempts.start(f"at {number}")
+    assert "retries.lost allows 2" in attempts.exhausted(retries, "at 3")
+    attempts.end("warned")
+    assert attempts.exhausted(retries, "at 3") is None, "the third attempt was not lost after all"
+    attempts.start("at 3")
+    attempts.end("warned")
+    assert "retries.warned allows 1" in attempts.exhausted(retries, "at 4")
+
+
+def test_a_job_that_gets_nowhere_gives_up(tmp_path: Path):
+    attempts, retries = Attempts(tmp_path / "1.jsonl"), Retries(idle=2)
+    for _ in range(2):
+        assert attempts.exhausted(retries, "here") is None
+        attempts.start("here")
+        attempts.end("terminated")
+    assert attempts.exhausted(retries, "further") is None
+    assert "retries.idle" in attempts.exhausted(retries, "here")
+
+
+def test_one_machine_down_without_anything_up_says_so(tmp_path: Path):
+    script = Path(__file__).parent.parent / "slurm" / "one-machine"
+    done = subprocess.run([script, "down", "--folder", tmp_path / "x"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "nothing is up" in done.stderr
