@@ -6,7 +6,7 @@ from rich.console import Console
 
 from benchmark.display import duration
 from benchmark.grid import Sweep
-from benchmark.launch.local import PoolOptions
+from benchmark.launch.machine import PoolOptions
 from benchmark.plan import Plan
 
 

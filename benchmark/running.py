@@ -15,9 +15,9 @@ from benchmark import cli
 from benchmark.describe import counts
 from benchmark.display import Display, duration
 from benchmark.grid import Sweep
-from benchmark.launch import ranks
 from benchmark.launch.events import Failed, Finished
-from benchmark.launch.local import LocalPool, PoolOptions
+from benchmark.launch.local import LocalPool
+from benchmark.launch.machine import PoolOptions, given_rank
 from benchmark.plan import Plan, make_plan
 from benchmark.publisher import Publisher
 from benchmark.records import Record
@@ -51,7 +51,7 @@ def run_here(
     try:
         _train(wanted, plan, store, options, publisher, console, outcome)
         following = [] if outcome.stopped else [c for c in stages(wanted, store).chosen if c not in set(plan.cells)]
-        if following and ranks.given():
+        if following and given_rank():
             console.print("tuned; the same command again goes on with what was chosen", soft_wrap=True)
         elif following:
             more = make_plan(following, store, wanted.execution)

@@ -17,10 +17,10 @@ from rich.console import Console
 from benchmark import cli
 from benchmark.describe import counts, describe
 from benchmark.errors import UserError
-from benchmark.grid import Sweep, load_sweep
+from benchmark.grid import load_sweep
 from benchmark.launch import handover, ranks
 from benchmark.launch.handover import choose_executor
-from benchmark.launch.local import PoolOptions, cores, gpus
+from benchmark.launch.machine import share_out
 from benchmark.plan import make_plan, mixtures, refuse_damaged
 from benchmark.problems.folder import complete
 from benchmark.publisher import Publisher
@@ -85,7 +85,8 @@ def sweep(
         act = handover.cancel if cancel else handover.describe
         return act(current(wanted, Store(results)), Store(results), profile, console)
     place = ranks.check(gpus_per_cell)
-    options = _pool(wanted, workers, device, gpus_per_cell, cells_per_gpu, checkpoint_seconds, hang_seconds, data)
+    shares = share_out(wanted.execution.threads, workers, device, gpus_per_cell, cells_per_gpu)
+    options = replace(shares, hang_seconds=hang_seconds, checkpoint_seconds=checkpoint_seconds, data=data)
     if place is not None:
         options = replace(options, workers=1, gpus=())  # every rank finds its own GPU
         if place[0] > 0:
@@ -125,34 +126,6 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
         except yaml.YAMLError:
             raise UserError(f"--set {text}: the value is not valid YAML") from None
     return settings
-
-
-def _pool(
-    wanted: Sweep,
-    workers: int | None,
-    device: str,
-    gpus_per_cell: int,
-    cells_per_gpu: int,
-    checkpoint_seconds: float,
-    hang_seconds: float,
-    data: Path | None,
-) -> PoolOptions:
-    cards = () if device in ("cpu", "mps") else gpus()
-    if gpus_per_cell > 1 and len(cards) % gpus_per_cell and ranks.given() is None:
-        raise UserError(f"--gpus-per-cell {gpus_per_cell}: this machine's {len(cards)} GPUs cannot be shared out so")
-    limit = wanted.execution.threads
-    count = workers or len(cards) * cells_per_gpu // gpus_per_cell or max(1, cores() // (limit or 1) // gpus_per_cell)
-    threads = max(1, cores() // (count * gpus_per_cell))
-    return PoolOptions(
-        workers=count,
-        threads=min(threads, limit) if limit else threads,
-        device=device,
-        gpus=cards,
-        hang_seconds=hang_seconds,
-        checkpoint_seconds=checkpoint_seconds,
-        data=data,
-        ranks=gpus_per_cell,
-    )
 
 
 if __name__ == "__main__":

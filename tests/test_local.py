@@ -6,11 +6,11 @@ import pytest
 
 from benchmark.errors import UserError
 from benchmark.grid import load_sweep
-from benchmark.launch import local
-from benchmark.launch.local import LocalPool, PoolOptions
+from benchmark.launch import machine
+from benchmark.launch.local import LocalPool
+from benchmark.launch.machine import PoolOptions, share_out
 from benchmark.plan import make_plan
 from benchmark.store import Store
-from benchmark.sweep import _pool
 
 SWEEP = load_sweep("table1")
 
@@ -20,22 +20,23 @@ SWEEP = load_sweep("table1")
 )
 def test_gpus_are_those_that_the_process_may_see(monkeypatch, visible: str, found: tuple[str, ...]):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert local.gpus() == found
+    assert machine.gpus() == found
 
 
 @pytest.mark.parametrize(("cores", "workers", "expected"), [(8, None, (8, 1)), (8, 2, (2, 1)), (1, 4, (4, 1))])
 def test_digits_train_with_one_thread_whatever_the_machine(monkeypatch, cores: int, workers, expected):
     """More threads would change the order of sums, and records with them."""
-    monkeypatch.setattr("benchmark.sweep.cores", lambda: cores)
-    options = _pool(SWEEP, workers, "cpu", 1, 60, 1800, None)
+    monkeypatch.setattr("benchmark.launch.machine.cores", lambda: cores)
+    options = share_out(SWEEP.execution.threads, workers, "cpu")
     assert (options.workers, options.threads) == expected
 
 
 def test_one_worker_a_gpu_by_default(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    assert _pool(SWEEP, None, "auto", 1, 60, 1800, None).workers == 2
-    assert _pool(SWEEP, None, "auto", 3, 60, 1800, None).workers == 6
-    assert _pool(SWEEP, None, "cpu", 1, 60, 1800, None).gpus == ()
+    assert share_out(None).workers == 2
+    assert share_out(None, cells_per_gpu=3).workers == 6
+    assert share_out(None, gpus_per_cell=2).workers == 1
+    assert share_out(None, device="cpu").gpus == ()
 
 
 def test_workers_that_cannot_start_stop_the_sweep_with_one_message(tmp_path):

@@ -10,13 +10,10 @@ import contextlib
 import multiprocessing
 import os
 import re
-import shutil
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -25,6 +22,7 @@ from typing import Any
 from benchmark.cells import Cell
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch.events import Epoch, Event, Failed, Finished, Retried, Started
+from benchmark.launch.machine import PoolOptions
 from benchmark.launch.serving import serve
 from benchmark.plan import Task
 from benchmark.redaction import redact
@@ -39,38 +37,6 @@ TRIES = {"killed": 3, "out of memory": 2, "device error": 2}
 BUSY_SECONDS = 1.0
 """How long to leave alone a cell that another sweep trains."""
 LOG_TAIL = 4000
-
-
-@dataclass(frozen=True)
-class PoolOptions:
-    """workers: processes; threads: of each; gpus: ids to spread them over; hang_seconds: without a sign of life;
-    ranks: processes that train one cell together (--gpus-per-cell)."""
-
-    workers: int
-    threads: int
-    device: str = "auto"
-    gpus: tuple[str, ...] = ()
-    hang_seconds: float = 1800.0
-    checkpoint_seconds: float = 60.0
-    data: Path | None = None
-    ranks: int = 1
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def gpus() -> tuple[str, ...]:
-    """Ids of the NVIDIA GPUs that this process may use, found without importing torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return tuple(part for part in visible.split(",") if part.strip() and part.strip() != "-1")
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return ()
-    listing = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False, timeout=30).stdout  # noqa: S603
-    return tuple(str(number) for number, line in enumerate(listing.splitlines()) if line.startswith("GPU "))
 
 
 class _Slot:

@@ -12,33 +12,19 @@ import subprocess
 import tempfile
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmark.errors import UserError
+from benchmark.launch.machine import PoolOptions, given_rank
 from benchmark.store import Store
-
-if TYPE_CHECKING:
-    from benchmark.launch.local import PoolOptions
 
 FIRST_PORT = 20_000
 PORTS = 20_000
 
 
-def given() -> tuple[int, int, int] | None:
-    """(rank, ranks, local rank) that torchrun or srun gave this process; None for a process of its own."""
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-    if "RANK" not in os.environ and "SLURM_STEP_ID" in os.environ:  # a step of srun, not a batch script
-        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
-    try:
-        rank, ranks, local = (int(os.environ.get(name, "-1")) for name in names)
-    except ValueError:
-        raise UserError(f"{', '.join(names)}: expected numbers from torchrun or srun") from None
-    return (rank, ranks, max(local, 0)) if ranks > 1 and rank >= 0 else None
-
-
 def check(gpus_per_cell: int) -> tuple[int, int, int] | None:
     """What torchrun or srun gave, if --gpus-per-cell agrees. Raises UserError."""
-    found = given()
+    found = given_rank()
     if found is not None and found[1] != gpus_per_cell:
         raise UserError(
             f"--gpus-per-cell {gpus_per_cell}: torchrun or srun started {found[1]} processes for this sweep; "
@@ -55,7 +41,7 @@ def lead(settings: dict[str, Any]) -> tuple[Any, list[BaseProcess]]:
     if settings["ranks"] == 1:
         return ALONE, []
     device = pick_device(settings["device"])
-    found = given()
+    found = given_rank()
     if found is not None:
         group = Group(*found)
         join(group, device, _meet_elsewhere())

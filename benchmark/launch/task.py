@@ -26,7 +26,7 @@ from benchmark.launch import ranks
 from benchmark.launch.attempts import Attempts
 from benchmark.launch.events import Event, Failed, Finished, Retried
 from benchmark.launch.local import LocalPool
-from benchmark.launch.machine import PoolOptions, gpus
+from benchmark.launch.machine import PoolOptions, given_rank, gpus
 from benchmark.launch.profile import Profile
 from benchmark.launch.submissions import Submission
 from benchmark.plan import Task
@@ -48,7 +48,7 @@ class ChunkTask:
         self.chunk = chunk
 
     def __call__(self) -> dict[str, int]:
-        job, place = _Job(Submission(Path(self.folder)), self.chunk), ranks.given()
+        job, place = _Job(Submission(Path(self.folder)), self.chunk), given_rank()
         if place is not None and place[0] > 0:
             job.follow(place)
             return {}

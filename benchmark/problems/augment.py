@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from benchmark.cells import Problem
 from benchmark.problems.cache import Images
+from benchmark.problems.models import memory_format
 
 MOMENTS_VALUES = 1 << 20
 """Pixels times channels that `moments` takes at once: what stays in a CPU's cache."""
@@ -88,3 +89,11 @@ class Windows:
             chosen = np.flatnonzero(flips.numpy())
             pixels[chosen] = pixels[chosen][:, :, ::-1]
         return torch.from_numpy(array)
+
+
+def laid_out(pixels: Tensor, problem: Problem) -> Tensor:
+    """(b, height, width, channels) as the network wants it: (b, channels, height, width), channels last or not."""
+    planes = pixels.permute(0, 3, 1, 2)
+    if memory_format(problem) == torch.channels_last:
+        return planes.contiguous(memory_format=torch.channels_last)
+    return planes.clone(memory_format=torch.contiguous_format)  # of one channel, `contiguous` would keep odd strides

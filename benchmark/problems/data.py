@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from benchmark.cells import Problem
-from benchmark.problems.augment import Normalisation, Windows, moments, rotate
+from benchmark.problems.augment import Normalisation, Windows, laid_out, moments, rotate
 from benchmark.problems.batches import Batch, Batches, held_out
 from benchmark.problems.cache import Split
-from benchmark.problems.models import memory_format
 from benchmark.problems.seeds import generator
 from benchmark.problems.sources import open_source
 
@@ -133,11 +132,3 @@ class Data(Batches):
         angles = (2 * torch.rand(n, generator=stream) - 1) * limit if limit else None
         there = self.device
         return Draws(order.to(there), crops.to(there), flips.to(there), None if angles is None else angles.to(there))
-
-
-def laid_out(pixels: Tensor, problem: Problem) -> Tensor:
-    """(b, height, width, channels) as the network wants it: (b, channels, height, width), channels last or not."""
-    planes = pixels.permute(0, 3, 1, 2)
-    if memory_format(problem) == torch.channels_last:
-        return planes.contiguous(memory_format=torch.channels_last)
-    return planes.clone(memory_format=torch.contiguous_format)  # of one channel, `contiguous` would keep odd strides

@@ -21,9 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmark.cells import Problem
 from benchmark.errors import UserError
-from benchmark.problems.augment import Normalisation, moments
+from benchmark.problems.augment import Normalisation, laid_out, moments
 from benchmark.problems.batches import Batch, Batches, held_out
-from benchmark.problems.data import laid_out
 from benchmark.problems.folder import DEFAULT_FOLDER, Labelled, check_classes, find, list_images
 from benchmark.problems.seeds import generator
 

@@ -1,0 +1,74 @@
+"""What this machine has, and how a pool of workers shares it. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.errors import UserError
+
+
+@dataclass(frozen=True)
+class PoolOptions:
+    """workers: processes; threads: of each; gpus: ids to spread them over; hang_seconds: without a sign of life;
+    ranks: processes that train one cell together (--gpus-per-cell)."""
+
+    workers: int
+    threads: int
+    device: str = "auto"
+    gpus: tuple[str, ...] = ()
+    hang_seconds: float = 1800.0
+    checkpoint_seconds: float = 60.0
+    data: Path | None = None
+    ranks: int = 1
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> tuple[str, ...]:
+    """Ids of the NVIDIA GPUs that this process may use, found without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return tuple(part for part in visible.split(",") if part.strip() and part.strip() != "-1")
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    listing = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False, timeout=30).stdout  # noqa: S603
+    return tuple(str(number) for number, line in enumerate(listing.splitlines()) if line.startswith("GPU "))
+
+
+def given_rank() -> tuple[int, int, int] | None:
+    """(rank, ranks, local rank) that torchrun or srun gave this process; None for a process of its own."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    if "RANK" not in os.environ and "SLURM_STEP_ID" in os.environ:  # a step of srun, not a batch script
+        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
+    try:
+        rank, ranks, local = (int(os.environ.get(name, "-1")) for name in names)
+    except ValueError:
+        raise UserError(f"{', '.join(names)}: expected numbers from torchrun or srun") from None
+    return (rank, ranks, max(local, 0)) if ranks > 1 and rank >= 0 else None
+
+
+def share_out(
+    thread_limit: int | None,
+    workers: int | None = None,
+    device: str = "auto",
+    gpus_per_cell: int = 1,
+    cells_per_gpu: int = 1,
+) -> PoolOptions:
+    """How workers share this machine: one for each cell that its GPUs hold, else for each core, and the threads among
+    them, but no more than `thread_limit` each. Raises UserError where the GPUs cannot be shared out so."""
+    cards = () if device in ("cpu", "mps") else gpus()
+    if gpus_per_cell > 1 and len(cards) % gpus_per_cell and given_rank() is None:
+        raise UserError(f"--gpus-per-cell {gpus_per_cell}: this machine's {len(cards)} GPUs cannot be shared out so")
+    limit = thread_limit or cores()
+    each_core = max(1, cores() // (thread_limit or 1) // gpus_per_cell)
+    count = workers or len(cards) * cells_per_gpu // gpus_per_cell or each_core
+    threads = min(max(1, cores() // (count * gpus_per_cell)), limit)
+    return PoolOptions(workers=count, threads=threads, device=device, gpus=cards, ranks=gpus_per_cell)
