@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from analysis import captions, claims_table1, claims_table2, comparisons, table1, table2
+from analysis import captions, claims_table1, claims_table2, comparisons, smaller, table1, table2, table_variants
 from analysis.claims import Evidence, Finding
 from analysis.groups import Group, groups
 from analysis.records import Axes, Records
@@ -43,7 +43,17 @@ LAYOUTS = (
         table2.has_claims,
         claims_table2.check,
     ),
+    Layout(
+        table_variants.fits,
+        table_variants.measured,
+        lambda ours, axes: ours,
+        lambda axes: False,
+        table_variants.evidence,
+        table_variants.has_claims,
+        table_variants.check,
+    ),
 )
+"""The first that fits counts: the general one is the last."""
 
 
 def layout_of(axes: Axes) -> Layout | None:
@@ -61,6 +71,7 @@ def _sheet(layout: Layout, group: Group) -> Sheet:
     tables = [layout.measured(group)]
     if layout.has_published(axes):
         tables.append(layout.published(tables[0], axes))
+    tables += smaller.tables(group)
     evidence = layout.evidence(group)
     return Sheet(
         f"{axes.name}-{recipe.name}" + ("" if captions.is_plain(recipe) else f"-{recipe.identity}"),

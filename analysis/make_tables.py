@@ -13,7 +13,7 @@ from rich.console import Console
 
 from analysis import captions
 from analysis.layouts import layout_of, sheets_of
-from analysis.records import Results, Source, sweep_axes
+from analysis.records import Axes, Records, Results, Source, of_their_own, sweep_axes
 from analysis.render import BINARY_WRITERS, SUFFIXES, WRITERS, Sheet, terminal
 from analysis.wandb_runs import open_source
 from benchmark.cli import main
@@ -79,7 +79,7 @@ def make_sheets(
     for axes in wanted:
         if layout_of(axes) is None:
             raise UserError(f"{axes.name}: there is no table for what this sweep varies; make_figures may draw it")
-    sheets: list[Sheet] = []
+    found: list[tuple[Axes, Records]] = []
     warnings: dict[str, None] = {}
     for axes in wanted or (sweep_axes(path.stem, seeds) for path in sorted(SWEEPS.glob("*.yaml"))):
         if layout_of(axes) is None:
@@ -89,8 +89,10 @@ def make_sheets(
         if records is None and names:
             warn(list(warnings))
             raise nothing(axes.name, place, problem)
-        sheets += sheets_of(records, axes, problem) if records else []
+        found += [(axes, records)] if records else []
     warn(list(warnings))
+    shown = found if names else of_their_own(found)
+    sheets = [sheet for axes, records in shown for sheet in sheets_of(records, axes, problem)]
     if not sheets:
         raise nothing("table1", place, problem)
     return sheets

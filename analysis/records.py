@@ -40,6 +40,10 @@ COLUMNS = (
     "dense_weights",
     "speedup",
     "sparsity_reached",
+    "smaller_parameters",
+    "smaller_macs",
+    "latency_masked",
+    "latency_smaller",
     "images_per_second",
     "seconds",
     "commit",
@@ -146,6 +150,12 @@ def with_dense(records: Records, axes: Axes, problem: str | None = None) -> Reco
         return None
     frame = records.frame[records.frame["identity"].isin(cells["identity"].unique())]
     return replace(records, frame=frame[(frame["method"] == "dense") | frame.index.isin(cells.index)])
+
+
+def of_their_own(found: Sequence[tuple[Axes, Records]]) -> list[tuple[Axes, Records]]:
+    """Without sweeps whose records are all cells of another one that has more: what two sweeps share is shown once."""
+    own = [set(of_sweep(records.frame, axes)["id"]) for axes, records in found]
+    return [pair for pair, ids in zip(found, own, strict=True) if not any(ids < other for other in own)]
 
 
 class Source(Protocol):
@@ -307,6 +317,7 @@ class _Reader:
             (record.get("parent") or {}).get("weights_sha256", ""),
             _number((record.get("macs") or {}).get("speedup")),
             _number((record.get("sparsity") or {}).get("prunable")),
+            *_smaller(record),
             _number(record.get("images_per_second")),
             _number((record.get("seconds") or {}).get("total")),
             str(provenance.get("commit") or ""),
@@ -323,6 +334,14 @@ class _Reader:
             self._known[key] = recipe
             self.recipes.setdefault(recipe.identity, recipe)
         return self._known[key]
+
+
+def _smaller(record: dict[str, Any]) -> tuple[float, float, float, float]:
+    """Parameters and MACs of the network without its pruned filters; seconds of a batch, masked and smaller."""
+    smaller = record.get("smaller") or {}
+    latency = (record.get("seconds") or {}).get("latency") or {}
+    masked, less = ((latency.get(name) or [None])[-1] for name in ("masked", "smaller"))
+    return _number(smaller.get("parameters")), _number(smaller.get("macs")), _number(masked), _number(less)
 
 
 def _cycles(record: dict[str, Any]) -> float:

@@ -123,6 +123,10 @@ def _sorted(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(records, key=lambda record: str(record["id"]))
 
 
+NUMBERS = ("accuracy", "loss", "sparsity", "macs", "smaller", "learning_rate", "seconds")
+"""Parts of a record that W&B's summary has, one key a number."""
+
+
 def record_of(run: Run, whole: bool = False) -> dict[str, Any]:
     """The record that the run was made from, as far as W&B has it; with its history if `whole`."""
     config = dict(run.config)
@@ -140,7 +144,7 @@ def record_of(run: Run, whole: bool = False) -> dict[str, Any]:
         "provenance": config.get("provenance") or {},
         "status": numbers.get("status", "ok"),
         "remarks": [remark for remark in str(numbers.get("remarks") or "").split("; ") if remark],
-        **{key: numbers.get(key) or {} for key in ("accuracy", "loss", "sparsity", "macs", "learning_rate", "seconds")},
+        **{key: numbers.get(key) or {} for key in NUMBERS},
         "iterations": numbers.get("iterations") or {},
         "images_per_second": numbers.get("images_per_second"),
         "cycles": numbers.get("cycles", 0),

@@ -241,10 +241,10 @@ def test_the_command_makes_the_table_of_a_sweep_of_methods(tmp_path: Path, sweep
     assert "the paper's reimplementation under one recipe" in shown
 
 
-def test_a_sweep_over_cycles_has_no_table(tmp_path: Path):
-    path = tmp_path / "cycles.yaml"
+def test_a_sweep_that_mixes_methods_with_and_without_retraining_has_no_table(tmp_path: Path):
+    path = tmp_path / "mixed.yaml"
     path.write_text(
-        "title: t\ngrids: [{method: IMP, schedule: [ALLR], sparsity: [0.9], "
-        'budget: ["10ep"], hyperparameters: {cycles: [1, 2]}}]'
+        "title: t\ngrids: [{method: IMP, schedule: [ALLR], sparsity: [0.9], budget: [10ep]}, "
+        "{method: GMP, sparsity: [0.9]}]"
     )
     assert layouts.layout_of(records.sweep_axes(str(path))) is None

@@ -432,7 +432,7 @@ def test_a_sweep_that_the_paper_has_nothing_of_gets_its_table_alone(tmp_path: Pa
 def test_a_sweep_without_a_layout_gets_one_line(tmp_path: Path, make_tables):
     sweep = tmp_path / "mine.yaml"
     fill(tmp_path / "runs", table1_records(by_rank, seeds=(0,)))
-    sweep.write_text(OWN_SWEEP.format(schedule="ALLR") + "    hyperparameters: {cycles: [1, 2]}\n")
+    sweep.write_text(OWN_SWEEP.format(schedule="ALLR") + "  - {method: GMP, sparsity: [0.9]}\n")
     assert_one_line_refusal(make_tables(str(sweep)), "mine", "no table")
 
 

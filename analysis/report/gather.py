@@ -13,7 +13,7 @@ from analysis import captions
 from analysis.figures import FIGURES, Drawing, Selection, encode, style
 from analysis.groups import Group, groups
 from analysis.layouts import sheets_of
-from analysis.records import Source, sweep_axes
+from analysis.records import Source, of_their_own, sweep_axes
 from analysis.render.sheet import Sheet
 from benchmark.errors import UserError
 from benchmark.grid import SWEEPS
@@ -52,7 +52,7 @@ def gather(place: Source, problem: str | None = None, more: Sequence[str] = ()) 
     own = {Path(name).stem for name in more}
     names = [*(path.stem for path in sorted(SWEEPS.glob("*.yaml")) if path.stem not in own), *more]
     found = [(axes, place.of_sweep(axes, problem)) for axes in map(sweep_axes, names)]
-    known = [(axes, records) for axes, records in found if records is not None]
+    known = of_their_own([(axes, records) for axes, records in found if records is not None])
     frames = [every.frame, *(records.frame for _, records in known)]
     frame = pd.concat(frames).drop_duplicates("id").reset_index(drop=True)
     if problem is not None:

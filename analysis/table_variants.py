@@ -1,0 +1,138 @@
+"""The table of any other sweep that retrains: a row for each setting and schedule, a column a sparsity and budget.
+
+Le and Hua's study (criterion x schedule) is one of them, and so is a sweep of cycles.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import cast
+
+import pandas as pd
+
+from analysis import captions
+from analysis.claims import Evidence, Finding, budget_words, directional, per_cent, versus
+from analysis.groups import Group, accuracy_entry
+from analysis.records import Axes
+from analysis.tables import Column, Entry, Row, Table, ranked
+from benchmark.methods import declaration
+
+LARGE = ("SLR", "CLR")
+"""Le and Hua's schedules."""
+BEATEN = ("magnitude", "filters")
+"""Criteria that they prune by where random pruning wins over fine-tuning."""
+Kind = tuple[str, str, str]
+"""(method, schedule, hyperparameters), as in the DataFrame."""
+
+
+def fits(axes: Axes) -> bool:
+    """Whether every cell retrains."""
+    return "" not in axes.schedules + axes.budgets
+
+
+def measured(group: Group) -> Table:
+    """Final test accuracy in per cent; what the sweep does not ask for is empty and not counted as missing."""
+    axes, by_cell = group.axes, _by_cell(group.cells)
+    columns, labels = _columns(axes), row_labels(axes)
+    rows = tuple(
+        Row(
+            label,
+            tuple(
+                accuracy_entry(by_cell.get((kind, column)), group.expected)
+                if _is_asked(axes, kind, column)
+                else Entry(None, None, n=None)
+                for column in columns
+            ),
+        )
+        for kind, label in labels.items()
+    )
+    entries = [entry for row in rows for entry in row.entries if entry.n is not None]
+    missing = sum(entry.n == 0 for entry in entries)
+    partial = sum(entry.is_partial for entry in entries) - missing
+    seeds = sorted(group.cells["seed"].unique())
+    what = "Test accuracy of the final epoch in per cent"
+    return ranked(
+        Table(
+            "measured",
+            f"{axes.title}, {group.recipe.name}",
+            "setting",
+            tuple(Column(f"sparsity {per_cent(s)}", f"budget {budget_words(b)}") for s, b in columns),
+            rows,
+            caption=(
+                captions.statistic(what, seeds, group.expected, partial, missing, len(entries)),
+                captions.problem(group.recipe),
+                captions.dense(group.every),
+                captions.provenance(group.every, group.source, group.problems),
+            ),
+        )
+    )
+
+
+def evidence(group: Group) -> Evidence:
+    """Final test accuracies in per cent by the labels of the rows."""
+    labels = row_labels(group.axes)
+    accuracy = {
+        (labels[kind], *column): runs.dropna(subset="final_test").set_index("seed")["final_test"] * 100
+        for (kind, column), runs in _by_cell(group.cells).items()
+    }
+    return Evidence(accuracy, tuple(labels.values()), group.axes.sparsities, group.axes.budgets, {})
+
+
+def row_labels(axes: Axes) -> dict[Kind, str]:
+    """Rows in the sweep's order, in words: what varies, a default spelled out."""
+    varied = dict.fromkeys(key for text in axes.hyperparameters for key in _settings(text))
+    kinds = [
+        (method, schedule, text)
+        for method in axes.methods
+        for text in axes.hyperparameters
+        for schedule in axes.schedules
+        if any(cell[:2] == (method, schedule) and cell[4] == text for cell in axes.cells)
+    ]
+    labels = {}
+    for method, schedule, text in kinds:
+        chosen = {**declaration(method).defaults, **_settings(text)}
+        words = [f"{key} {chosen[key]}" for key in varied if key in chosen]
+        labels[(method, schedule, text)] = ", ".join([*([method] if len(axes.methods) > 1 else []), *words, schedule])
+    return labels
+
+
+def has_claims(axes: Axes) -> bool:
+    """Whether the sweep prunes at random and fine-tunes, as Le and Hua's study does."""
+    criteria = {_settings(text).get("criterion", "magnitude") for text in axes.hyperparameters}
+    return {"random", *BEATEN} <= criteria and {"FT", *LARGE} <= set(axes.schedules)
+
+
+def check(given: Evidence) -> tuple[Finding, ...]:
+    """Le and Hua's claim; rows are found by their labels."""
+    contrasts = [
+        versus(f"criterion random, {schedule}", f"criterion {criterion}, FT", *column)
+        for column in given.columns
+        for schedule in LARGE
+        for criterion in BEATEN
+    ]
+    statement = (
+        f"Random pruning retrained with {' or '.join(LARGE)} beats {' and '.join(BEATEN)} pruning followed by FT"
+    )
+    return (directional("random-beats-fine-tuning", statement, contrasts, given, "; Le and Hua, ICLR 2021"),)
+
+
+def _columns(axes: Axes) -> list[tuple[float, str]]:
+    asked = {(sparsity, budget) for _, _, sparsity, budget, _ in axes.cells}
+    return [(s, b) for s in axes.sparsities for b in axes.budgets if (s, b) in asked]
+
+
+def _is_asked(axes: Axes, kind: Kind, column: tuple[float, str]) -> bool:
+    return (*kind[:2], *column, kind[2]) in axes.cells
+
+
+def _by_cell(cells: pd.DataFrame) -> dict[tuple[Kind, tuple[float, str]], pd.DataFrame]:
+    by = ["method", "schedule", "hyperparameters", "sparsity", "budget"]
+    found = {}
+    for key, runs in cells.groupby(by):
+        method, schedule, text, sparsity, budget = cast(tuple[str, str, str, float, str], key)
+        found[((method, schedule, text), (sparsity, budget))] = runs
+    return found
+
+
+def _settings(text: str) -> dict[str, object]:
+    return json.loads(text) if text else {}

@@ -1,0 +1,81 @@
+"""Tables of sweeps that vary settings: one row a setting and schedule, and Le and Hua's claim."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from analysis import groups, layouts, records, table_variants
+from benchmark.cells import Cell
+from benchmark.grid import load_sweep
+from tests.table1_records import MADE_UP, record_of
+
+VARIANTS = """
+title: "Variants"
+seeds: 3
+grids:
+  - method: IMP
+    schedule: [FT, SLR, CLR]
+    sparsity: [0.6, 0.8]
+    budget: ["5.55%"]
+    hyperparameters: {criterion: [magnitude, random, filters]}
+"""
+CYCLES = """
+title: "Cycles"
+seeds: 2
+grids:
+  - {method: IMP, schedule: [ALLR], sparsity: [0.9], budget: [1ep/cycle, 5ep/cycle], hyperparameters: {cycles: [1, 2]}}
+  - {method: IMP, schedule: [LRW], sparsity: [0.9], budget: [90ep/cycle], hyperparameters: {ladder: [renda]}}
+"""
+
+
+def sheet(folder: Path, text: str, accuracy):
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    axes = records.sweep_axes(str(path))
+    cells = load_sweep(str(path)).cells
+    own = [Cell(MADE_UP, c.method, c.seed, c.schedule, c.sparsity, c.budget, c.hyperparameters) for c in cells]
+    read = records.read([record_of(cell, accuracy(cell) + 0.001 * cell.seed) for cell in own], "tests")
+    (found,) = layouts.sheets_of(read, axes)
+    assert len(groups.groups(read, axes)) == 1
+    return found
+
+
+def level(cell: Cell, gain: float) -> float:
+    """Random pruning gains by a large learning rate; otherwise its accuracy is the lowest."""
+    random = dict(cell.hyperparameters).get("criterion") == "random"
+    return 0.6 + (gain + 0.0005 * cell.seed if random and cell.schedule != "FT" else 0.0) - 0.05 * random
+
+
+def test_a_row_is_a_setting_and_a_schedule_with_the_default_spelled_out(tmp_path: Path):
+    table = sheet(tmp_path, VARIANTS, lambda cell: level(cell, 0.2)).tables[0]
+    assert [row.label for row in table.rows][:4] == [
+        "criterion magnitude, FT",
+        "criterion magnitude, SLR",
+        "criterion magnitude, CLR",
+        "criterion random, FT",
+    ]
+    assert [entry.rank for entry in table.rows[4].entries] == [1, 1]
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.2, "held"), (0.0, "not held")])
+def test_le_and_hua_s_claim_is_checked(tmp_path: Path, gain: float, verdict: str):
+    (finding,) = sheet(tmp_path, VARIANTS, lambda cell: level(cell, gain)).findings
+    assert finding.verdict == verdict
+    assert len(finding.comparisons) == 8
+
+
+def test_what_a_sweep_does_not_ask_for_is_empty_and_not_missing(tmp_path: Path):
+    found = sheet(tmp_path, CYCLES, lambda cell: 0.9)
+    labels = [row.label for row in found.tables[0].rows]
+    assert labels == ["cycles 1, ladder even, ALLR", "cycles 2, ladder even, ALLR", "cycles 1, ladder renda, LRW"]
+    assert [entry.n for entry in found.tables[0].rows[2].entries] == [None, None, 2]
+    assert "have no record" not in found.tables[0].caption[0]
+    assert found.findings == ()
+
+
+def test_table1_keeps_its_own_layout():
+    layout = layouts.layout_of(records.sweep_axes("table1"))
+    assert layout is not None
+    assert layout.measured is not table_variants.measured
