@@ -223,6 +223,7 @@ def summary_of(record: Record) -> dict[str, Any]:
         "loss": record["loss"],
         "sparsity": {key: value for key, value in record["sparsity"].items() if key != "layers"},
         "macs": record["macs"],
+        "smaller": {key: value for key, value in record.get("smaller", {}).items() if key != "layers"},
         "images_per_second": record["images_per_second"],
         "learning_rate/peak": record["learning_rate"]["peak"],
         "learning_rate/sha256": record["learning_rate"]["sha256"],
