@@ -141,6 +141,17 @@ def test_settings_are_compared_over_the_seeds_that_all_of_them_have(sweep):
     assert json.loads(table2.chosen(group_of(sweep, given))[("GMP", 0.8)]["hyperparameters"].iloc[0]) == better
 
 
+def test_asked_for_other_seeds_the_tuning_seed_decides_but_is_not_shown(tmp_path: Path):
+    path = tmp_path / "tuned.yaml"
+    path.write_text(SWEEP.replace("seeds: 3", "seeds: 3\ntuning_seeds: 1"))
+    given = made_up(path, validation=lambda cell: 0.9 if (cell.seed == 0) == bool(cell.hyperparameters) else 0.8)
+    (group,) = groups.groups(records.read(given, "tests"), records.sweep_axes(str(path), "1,2"))
+    runs = table2.chosen(group)[("GMP", 0.7)]
+    assert set(runs["hyperparameters"]) == {'{"interval": 5}'}
+    assert set(runs["seed"]) == {1, 2}
+    assert "over seed 0, never test" in " ".join(table2.measured(group).caption)
+
+
 def test_runs_that_collapsed_or_missed_are_flagged_and_explained(sweep):
     given = made_up(sweep)
     for made in given:
