@@ -130,10 +130,11 @@ def steps(group: Group, sizes: list[int]) -> dict[str, torch.Tensor]:
     synchronise_batch_norm(network, group)
     first = sum(sizes[: group.rank])
     part = slice(first, first + sizes[group.rank])
-    loss = nn.functional.cross_entropy(group.wrap(network)(images[part]), labels[part])
+    wrapped = group.wrap(network)
+    loss = nn.functional.cross_entropy(wrapped(images[part]), labels[part])
     group.weigh(loss, sizes[group.rank]).backward()
-    found = {name: parameter.grad for name, parameter in network.named_parameters()}
-    return {**found, **network.state_dict()}
+    gradients = {f"gradient of {name}": parameter.grad for name, parameter in network.named_parameters()}
+    return {**gradients, **network.state_dict()}
 
 
 SHARES = ((4, 3), (6, 1), (7, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -98,11 +99,13 @@ def test_decoded_images_are_kept_and_shared_until_a_file_changes(images: Path, m
     monkeypatch.setattr(decode, "decode", lambda *arguments: decoded.append(1) or original(*arguments))
     again = open_source(problem(), images)
     assert not decoded
+    os.utime(images / "train" / "cat" / "00.png", (1, 1))  # written again, perhaps with other pixels
+    assert open_source(problem(), images).fingerprint == first.fingerprint
+    assert decoded
     assert isinstance(again.training.images, np.memmap)
     assert again.fingerprint == first.fingerprint
     Image.fromarray(np.zeros((16, 16, 3), dtype=np.uint8)).save(images / "train" / "cat" / "00.png")
     assert open_source(problem(), images).fingerprint != first.fingerprint
-    assert decoded
 
 
 def test_the_fingerprint_is_of_the_content_and_not_of_the_place(images: Path, tmp_path: Path):
