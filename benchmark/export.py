@@ -1,0 +1,55 @@
+"""`python -m benchmark.export NAME`: the records of a sweep as one compact file, to commit and to share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmark import cli
+from benchmark.atomic import CannotWrite
+from benchmark.errors import UserError
+from benchmark.grid import load_sweep
+from benchmark.plan import parent
+from benchmark.store import Store, write_compact
+from benchmark.tuning import current
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="A sweep of sweeps/ (table1) or a file of your own (mine.yaml)")],
+    problem: Annotated[str | None, typer.Option(help="A problem of sweeps/problems/, or a file of your own")] = None,
+    seeds: Annotated[str | None, typer.Option(help="How many (5) or which (0,3,7)")] = None,
+    results: Annotated[Path, typer.Option(help="The results folder")] = Path("results/runs"),
+    output: Annotated[Path, typer.Option(help="The folder to write to")] = Path("results/reference"),
+) -> int:
+    """Write the sweep's records and those of its dense runs to OUTPUT/NAME-PROBLEM.jsonl, one a line.
+
+    Returns exit code 1 if some cells have no record yet.
+    """
+    store = Store(results)
+    sweep = current(load_sweep(name, problem, seeds), store)
+    cells = [*sweep.cells, *(start for cell in sweep.cells if (start := parent(cell)))]
+    found = {cell.id: store.read(cell.id) for cell in dict.fromkeys(cells)}
+    records = [record for record in found.values() if record is not None]
+    for line in store.problems:
+        print(f"warning: {line}", file=sys.stderr)
+    if not records:
+        raise UserError(
+            f"--results {results}: no records of {name} there; `python -m benchmark.sweep {name}` makes them"
+        )
+    path = output / f"{sweep.name}-{sweep.problem.name}.jsonl"
+    try:
+        write_compact(path, records)
+    except (OSError, CannotWrite) as error:
+        raise UserError(f"--output {output}: cannot write there ({error})") from None
+    print(f"{path}: {len(records)} of {len(found)} records")
+    return 0 if len(records) == len(found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(app))

@@ -1,0 +1,75 @@
+"""The committed reference runs: what a fresh clone shows is what they say, and what the README says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmark.grid import load_sweep
+from benchmark.store import read_compact, write_compact
+from tests.conftest import ROOT, assert_one_line_refusal
+
+REFERENCE = ROOT / "results" / "reference"
+
+
+def mean(rows: list[dict]) -> float:
+    return 100 * sum(row["accuracy"]["final"]["test"] for row in rows) / len(rows)
+
+
+@pytest.fixture(scope="module")
+def table1() -> list[dict]:
+    return list(read_compact(REFERENCE / "table1-digits.jsonl"))
+
+
+def test_table1_is_complete_and_from_one_state_of_the_code(table1: list[dict]):
+    cells = {cell.id for cell in load_sweep("table1").cells}
+    assert cells <= {record["id"] for record in table1}
+    assert len(table1) == len(cells) + 3
+    assert {record["provenance"]["dirty"] for record in table1} == {False}
+    assert len({record["provenance"]["code"] for record in table1}) == 1
+
+
+def test_digits_show_the_papers_effect(table1: list[dict]):
+    def of(schedule: str, sparsity: float, budget: str) -> float:
+        wanted = (schedule, sparsity, budget)
+        keys = ("schedule", "sparsity", "budget")
+        return mean([row for row in table1 if tuple(row["cell"][key] for key in keys) == wanted])
+
+    assert mean([row for row in table1 if row["cell"]["method"] == "dense"]) >= 97
+    assert of("ALLR", 0.9, "2.22%") - of("FT", 0.9, "2.22%") >= 15
+    for budget in ("2.22%", "5.55%", "11.11%"):
+        column = [of(schedule, 0.7, budget) for schedule in ("FT", "LRW", "SLR", "CLR", "LLR", "ALLR")]
+        assert max(column) - min(column) <= 2.5
+
+
+def test_the_readme_shows_the_table_that_the_command_prints(command):
+    finished = command("analysis.make_tables", "table1", "--results", str(REFERENCE), "--format", "markdown")
+    assert finished.returncode == 0, finished.stderr
+    shown = re.search(r"<!-- table1:.*?-->\n(.*?)<!-- end", (ROOT / "README.md").read_text(), re.S)
+    assert shown is not None
+    rows = [line for line in shown[1].splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 6
+    for row in rows:
+        assert row in finished.stdout
+
+
+def test_an_export_holds_the_records_of_a_sweep_and_its_dense_runs(command, table1: list[dict], tmp_path: Path):
+    from benchmark.store import Store
+
+    store = Store(tmp_path / "store")
+    for record in table1:
+        store.commit(record)
+    finished = command("benchmark.export", "table1", "--results", str(store.path), "--output", str(tmp_path))
+    assert finished.returncode == 0, finished.stderr
+    assert "165 of 165 records" in finished.stdout
+    assert list(read_compact(tmp_path / "table1-digits.jsonl")) == table1
+    write_compact(tmp_path / "again.jsonl", table1)
+    assert (tmp_path / "again.jsonl").read_bytes() == (REFERENCE / "table1-digits.jsonl").read_bytes()
+
+
+def test_an_export_of_nothing_says_how_to_make_records(command, tmp_path: Path):
+    finished = command("benchmark.export", "table1", "--results", str(tmp_path / "none"), "--output", str(tmp_path))
+    assert_one_line_refusal(finished, "--results", "benchmark.sweep table1")
+    assert not list(tmp_path.iterdir())
