@@ -201,6 +201,25 @@ def test_the_way_of_accelerators_gives_the_same_thresholds(
         selection._threshold_by_topk([*scores, torch.tensor([float("nan")])], k, magnitude)
 
 
+@given(values, layouts, st.booleans(), st.floats(0, 1))
+@settings(deadline=None)
+def test_the_way_of_accelerators_that_never_waits_gives_the_same_masks(
+    values: list[float], layout: str, magnitude: bool, share: float
+) -> None:
+    scores = memory_formats(values, torch.float32, layout)
+    k = round(share * sum(tensor.numel() for tensor in scores))
+    out = [torch.full_like(tensor, 7.0) for tensor in scores]
+    selection._mask_on_device(scores, k, magnitude, out)
+    assert all(torch.equal(a, b) for a, b in zip(out, reference(scores, k, magnitude), strict=True))
+
+
+def test_selections_of_every_step_write_into_the_masks_they_are_given() -> None:
+    scores = [torch.randn(3, 4, 5, 5).contiguous(memory_format=torch.channels_last), torch.randn(7)]
+    out = [torch.full_like(tensor, 7.0) for tensor in scores]
+    selection.mask_smallest(scores, 200, magnitude=True, bracket=Bracket(), out=out)
+    assert all(torch.equal(a, b) for a, b in zip(out, reference(scores, 200, True), strict=True))
+
+
 def test_masks_are_rewritten_in_place() -> None:
     scores = [torch.rand(3, 4, 5, 5).contiguous(memory_format=torch.channels_last), torch.rand(7)]
     masks = keep_all_but_smallest(scores, 200)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from benchmark.methods.scratch import FromScratch
-from benchmark.pruning.selection import Bracket, find_threshold, keep_masks
+from benchmark.pruning.selection import Bracket, mask_smallest
 from benchmark.training.method import Context
 
 
@@ -32,6 +32,5 @@ class GSM(FromScratch):
     def after_backward(self) -> None:
         gradients = self.gradients
         importance = torch._foreach_mul(self.masks.weights, gradients)
-        threshold = find_threshold(importance, self.passive, magnitude=True, bracket=self.bracket)
-        keep_masks(importance, threshold, magnitude=True, out=self.live)
+        mask_smallest(importance, self.passive, magnitude=True, bracket=self.bracket, out=self.live)
         torch._foreach_mul_(gradients, self.live)

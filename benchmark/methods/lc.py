@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from benchmark.methods.scratch import FromScratch
-from benchmark.pruning.selection import Bracket, find_threshold, keep_masks
+from benchmark.pruning.selection import Bracket, mask_smallest
 from benchmark.training.method import Context
 
 
@@ -31,8 +31,7 @@ class LC(FromScratch):
     @torch.no_grad()
     def after_backward(self) -> None:
         weights = self.masks.weights
-        threshold = find_threshold(weights, self.outside, magnitude=True, bracket=self.bracket)
-        keep_masks(weights, threshold, magnitude=True, out=self.strength)
+        mask_smallest(weights, self.outside, magnitude=True, bracket=self.bracket, out=self.strength)
         torch._foreach_mul_(self.strength, -self.weight_decay)  # 1 where a weight is among the largest, so 0 there ...
         torch._foreach_add_(self.strength, self.weight_decay)  # ... and the decay elsewhere, both exactly
         torch._foreach_addcmul_(self.gradients, weights, self.strength)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import UserError
-from benchmark.pruning.selection import Bracket, find_threshold, keep_masks
+from benchmark.pruning.selection import Bracket, find_threshold, keep_masks, mask_smallest
 
 
 def prunable(network: nn.Module) -> dict[str, nn.Parameter]:
@@ -110,8 +110,7 @@ class Masks:
         _check_fraction(sparsity)
         count = round(sparsity * self.total)
         candidates = self._candidates(scores)
-        threshold = find_threshold(candidates, count, magnitude=scores is None, bracket=bracket)
-        keep_masks(candidates, threshold, magnitude=scores is None, out=self.tensors)
+        mask_smallest(candidates, count, magnitude=scores is None, bracket=bracket, out=self.tensors)
         self.alive = self.total - count
 
     @torch.no_grad()

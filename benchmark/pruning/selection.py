@@ -142,6 +142,26 @@ def keep_all_but_smallest(
     return keep_masks(scores, find_threshold(scores, k, magnitude=magnitude, bracket=bracket), magnitude=magnitude)
 
 
+def mask_smallest(
+    scores: Sequence[Tensor],
+    k: int,
+    *,
+    magnitude: bool = False,
+    bracket: Bracket | None = None,
+    out: Sequence[Tensor],
+) -> None:
+    """Write `keep_all_but_smallest` into `out`, without waiting for an accelerator: for selections in every step.
+
+    There a NaN counts as the largest score instead of being refused, since to refuse it would be to wait for it.
+    """
+    if scores and scores[0].device.type != "cpu":
+        _mask_on_device(scores, k, magnitude, out)
+    else:
+        keep_masks(
+            scores, find_threshold(scores, k, magnitude=magnitude, bracket=bracket), magnitude=magnitude, out=out
+        )
+
+
 # --- on the CPU ----------------------------------------------------------------------------------------------------
 
 
@@ -284,20 +304,40 @@ def _write_mask(tensor: Tensor, value: float, magnitude: bool, mask: Tensor) -> 
 
 
 def _threshold_by_topk(scores: Sequence[Tensor], k: int, magnitude: bool) -> Threshold:
-    """The same by torch alone. One synchronisation with the device, for the three numbers.
-
-    topk because torch.kthvalue runs in a single thread block on CUDA (pytorch#75599); of the shorter side, unsorted.
-    """
+    """The same by torch alone. One synchronisation with the device, for the three numbers."""
     flat = torch.cat([tensor.detach().reshape(-1) for tensor in scores])
     if magnitude:
         flat = flat.abs_()
-    rank, count = max(k, 1), flat.numel()
-    if rank <= count // 2:
-        value = flat.topk(rank, largest=False, sorted=False).values.max()
-    else:
-        value = flat.topk(count - rank + 1, sorted=False).values.min()
+    value = _kth(flat, max(k, 1))
     below, tied = torch.count_nonzero(flat < value), torch.count_nonzero(flat == value)
     numbers = torch.stack([value.double(), below.double(), tied.double(), torch.isnan(flat).any().double()]).tolist()
     if numbers[3]:
         raise NotANumber("a score is NaN: there is no smallest")
     return Threshold(numbers[0], k - int(numbers[1]), int(numbers[2]))
+
+
+def _mask_on_device(scores: Sequence[Tensor], k: int, magnitude: bool, out: Sequence[Tensor]) -> None:
+    """`mask_smallest` in a few operations for all tensors together, none of which the host waits for."""
+    flat = torch.cat([tensor.detach().reshape(-1) for tensor in scores])
+    if magnitude:
+        flat = flat.abs_()
+    if k == 0:
+        kept = torch.ones_like(flat, dtype=torch.bool)
+    else:
+        value = _kth(flat, k)
+        below, tied = flat < value, flat == value
+        remaining = k - torch.count_nonzero(below)
+        kept = ~(below | (tied & (tied.cumsum(0) <= remaining)))
+    parts = kept.to(out[0].dtype).split([tensor.numel() for tensor in scores])
+    torch._foreach_copy_(list(out), [part.view(tensor.shape) for part, tensor in zip(parts, scores, strict=True)])
+
+
+def _kth(flat: Tensor, k: int) -> Tensor:
+    """The k-th smallest, k from 1 up.
+
+    By topk because torch.kthvalue runs in a single thread block on CUDA (pytorch#75599); of the shorter side, unsorted.
+    """
+    count = flat.numel()
+    if k <= count // 2:
+        return flat.topk(k, largest=False, sorted=False).values.max()
+    return flat.topk(count - k + 1, sorted=False).values.min()
