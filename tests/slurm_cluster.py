@@ -152,7 +152,8 @@ class Outcome:
     lost: int
     doubled: int
     wrong: int
-    causes: Counter[str]
+    marks: Counter[str]
+    """Ends of attempts by cause; "again": a worker was replaced; "lost": an attempt that noted no end."""
 
     @property
     def clean(self) -> bool:
@@ -161,10 +162,12 @@ class Outcome:
 
 @dataclass
 class Fault:
-    """strike: disturbs a job in the middle of a cell; options, slow: of the sweep command and its iterations."""
+    """strike: disturbs a job in the middle of a cell; mark: what it leaves, without which it came too late to count;
+    options, slow: of the sweep command and its iterations."""
 
     name: str
     strike: Callable[[Cluster, Path, str], None]
+    mark: str
     options: tuple[str, ...] = ()
     slow: float = 0.06
 
@@ -177,7 +180,7 @@ class Fault:
             commands += 1
             if commands == 1:
                 in_a_cell = lambda: list(results.glob("checkpoints/*/*/*.pt"))  # noqa: E731
-                wait_for(in_a_cell, 60, lambda: cluster.logs(results))
+                wait_for(in_a_cell, 180, lambda: cluster.logs(results))
                 self.strike(cluster, results, min(cluster.jobs(results)))
             cluster.wait(results)
         found = records(results)
@@ -187,13 +190,18 @@ class Fault:
             for line in path.read_text().splitlines()
         ]
         trained = Counter(re.findall(r"\d done (\S+)", cluster.logs(results)))
+        marks = Counter(line["cause"] for line in starts if line["event"] == "end")
+        attempts = sum(line["event"] == "start" for line in starts)
+        marks["lost"] = attempts - marks.total()
+        marks["again"] = len(re.findall(r"\d again ", cluster.logs(results)))
+        marks["second"] = attempts - 1
         return Outcome(
             commands,
-            attempts=sum(line["event"] == "start" for line in starts),
+            attempts,
             lost=len(expected.keys() - found.keys()),
             doubled=sum(count > 1 for count in trained.values()) + len(list(results.glob("set-aside/*"))),
             wrong=sum(found[name] != expected[name] for name in found),
-            causes=Counter(line["cause"] for line in starts if line["event"] == "end"),
+            marks=marks,
         )
 
 
@@ -267,12 +275,12 @@ def lose_node(cluster: Cluster, results: Path, job: str) -> None:
 
 
 TOGETHER = (
-    Fault("time limit", wait_for_the_limit, ("--set", "slurm.time=1min", "--set", "slurm.warning=20s"), slow=0.2),
-    Fault("scontrol requeue", requeue),
-    Fault("scancel of one task", cancel_task),
-    Fault("kill -9 of the task", kill_task),
-    Fault("kill -9 of a worker", kill_worker),
-    Fault("STOP file", stop_file),
-    Fault("--cancel", cancel_sweep),
+    Fault("time limit", wait_for_the_limit, "warned", ("--set", "slurm.time=1min", "--set", "slurm.warning=20s"), 0.2),
+    Fault("scontrol requeue", requeue, "terminated"),
+    Fault("scancel of one task", cancel_task, "terminated"),
+    Fault("kill -9 of the task", kill_task, "lost"),
+    Fault("kill -9 of a worker", kill_worker, "again"),
+    Fault("STOP file", stop_file, "stopped"),
+    Fault("--cancel", cancel_sweep, "terminated", slow=0.25),
 )
-ALONE = (Fault("preemption", preempt), Fault("kill -9 of slurmd", lose_node))
+ALONE = (Fault("preemption", preempt, "warned"), Fault("kill -9 of slurmd", lose_node, "second", slow=0.1))
