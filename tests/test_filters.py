@@ -14,7 +14,7 @@ from benchmark.methods import check_hyperparameters, declaration, load
 from benchmark.problems import models
 from benchmark.problems.data import open_data
 from benchmark.pruning import metrics
-from benchmark.pruning.filters import Filters, find_groups
+from benchmark.pruning.filters import Filters, find_groups, where
 from benchmark.pruning.masks import Masks, prunable
 from benchmark.records import result
 from benchmark.store import Store
@@ -218,6 +218,20 @@ class Bottleneckless(nn.Module):
         return self.head(functional.relu(self.hidden(x.flatten(1))))
 
 
+class Padded(nn.Module):
+    """A block with a shortcut that pads channels, and no batch norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.one = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 8, 3, padding=1)
+        self.two, self.head = nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = functional.relu(self.two(functional.relu(self.one(x))) + functional.pad(x, (0, 0, 0, 0, 2, 2)))
+        return self.head(x.mean((2, 3)))
+
+
 class Rolled(nn.Module):
     """A shortcut that shifts channels, which torch-pruning takes for one that does not."""
 
@@ -247,9 +261,10 @@ NETWORKS = {
 }
 
 
-def train_double(network: nn.Module, criterion: Filters, image: tuple[int, int, int], steps: int = 3) -> None:
+def train_double(
+    network: nn.Module, optimizer: torch.optim.Optimizer, criterion: Filters, image: tuple[int, int, int], steps: int
+) -> None:
     torch.manual_seed(0)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
     network.train()
     for _ in range(steps):
         optimizer.zero_grad()
@@ -264,9 +279,13 @@ def test_the_smaller_network_computes_the_same_and_has_no_more_than_what_is_left
     network, image = NETWORKS[name]()
     network.double()
     criterion = Filters(network, image, Masks(prunable(network)), random=True)
-    train_double(network, criterion, image, 1)  # momentum of what is about to go
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
+    train_double(network, optimizer, criterion, image, 1)  # momentum of what is about to go
     criterion.prune_to(0.6, torch.Generator().manual_seed(1))
-    train_double(network, criterion, image)
+    train_double(network, optimizer, criterion, image, 3)
+    parameters = dict(network.named_parameters())
+    for parameter, gone in where(criterion.groups, criterion.removed, parameters).items():
+        assert not parameters[parameter].detach()[gone].any(), f"momentum moved what was removed of {parameter}"
     smaller = criterion.smaller()
     network.eval()
     images = torch.randn(3, *image, dtype=torch.float64)
@@ -294,6 +313,10 @@ def test_the_norm_of_tied_channels_is_the_sum_over_their_layers():
     criterion = Filters(network, image, Masks(prunable(network)), random=False)
     criterion.prune_to(0.25, torch.Generator())
     assert criterion.removed[stage.name].nonzero().flatten().tolist() == sorted(norms.argsort()[:4].tolist())
+
+
+def test_layers_tied_by_a_shortcut_that_pads_are_left_alone():
+    assert [group.layers for group in find_groups(Padded(), (1, 8, 8))] == [("one",)]
 
 
 def test_finding_filters_leaves_the_network_as_it_was():
