@@ -7,8 +7,14 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmark.errors import UserError
+from benchmark.methods import gsm as gsm_module
+from benchmark.methods import lc as lc_module
+from benchmark.methods.scratch import Transformed
+from benchmark.pruning import masks as masks_module
+from benchmark.pruning import selection
 from benchmark.training.loop import Run
 from benchmark.worker import make_record
 from tests.method_runs import (
@@ -135,6 +141,57 @@ def test_batch_statistics_are_re_estimated_after_the_final_prune_unless_the_reci
             outcomes[method, batches] = bn.running_mean.clone()
     for method in SCRATCH:
         assert not torch.equal(outcomes[method, 0], outcomes[method, 100])
+
+
+class Waits(TorchDispatchMode):
+    """Notes the operations for which the host would wait for an accelerator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        if function.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero):
+            self.seen.append(str(function))
+        return function(*arguments, **(keywords or {}))
+
+
+@pytest.mark.parametrize("method", SCRATCH)
+def test_no_step_of_a_method_waits_for_an_accelerator(method: str, monkeypatch: pytest.MonkeyPatch):
+    """The way of accelerators, taken on the CPU: nothing is read back, and the gradients are those of the CPU's way."""
+    gradients = {}
+    for accelerated in (False, True):
+        run = make_run(method, alpha=0.003) if method == "DST" else make_run(method)
+        train(run, 20)
+        if accelerated:
+            for module in (masks_module, gsm_module, lc_module):
+                monkeypatch.setattr(module, "mask_smallest", mask_without_waiting)
+            if isinstance(run.method, Transformed):
+                run.method.flat.device = torch.device("cuda")  # it decides by this which way to go
+        backward(run, 20)
+        with Waits() as waits:
+            run.method.before_iteration(20)
+            run.method.enter_forward()
+            run.method.exit_forward()
+            run.method.after_backward()
+            run.method.after_step()
+        assert not (accelerated and waits.seen), waits.seen
+        run.network.zero_grad()
+        backward(run, 20)
+        gradients[accelerated] = [w.grad for w in run.network.parameters()]
+        gradients[accelerated] += [tensor.grad for tensor in run.method.own_parameters()]
+    for one, other in zip(gradients[False], gradients[True], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def mask_without_waiting(scores, k: int, *, magnitude: bool = False, bracket=None, out) -> None:
+    selection._mask_on_device(scores, k, magnitude, out)
+
+
+def test_the_test_for_waiting_sees_a_wait():
+    with Waits() as waits:
+        torch.ones(3).sum().item()
+    assert waits.seen
 
 
 # --- BIMP --------------------------------------------------------------------------------------------------------
