@@ -12,6 +12,10 @@ class DNW(Transformed):
 
     The gradient goes straight through to all weights: a weight that is left out moves as if it had been in. Weight
     decay acts on all of them.
+
+    Where every weight of a unit is left out, batch norm has no variance to divide by and passes on a gradient some
+    hundred times as large. The weights of a layer can then outgrow all others and take their places under the one
+    threshold: such a run ends as "collapsed". DPF, which trains through masks as well, knows the same end.
     """
 
     def __init__(self, context: Context):
