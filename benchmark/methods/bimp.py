@@ -35,7 +35,7 @@ class BIMP(FromScratch):
         linear = problem.model_copy(update={"decay": "linear"})
         self.first = dense_learning_rates(linear, per_epoch, dense / per_epoch)
         self.first_warmup = dense_warmup_iterations(linear, per_epoch, dense)
-        self.ladder = ladder("even", self.target, cycles)
+        self.ladder = ladder("even", self.target, cycles, "BIMP")
         self.lengths = split(total - dense, cycles)
         self.phases = 1 + cycles
 

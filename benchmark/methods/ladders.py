@@ -12,20 +12,20 @@ RENDA_FRACTION = 0.2
 """Renda et al. 2020 prune 20 % of the remaining weights in every cycle."""
 
 
-def ladder(kind: str, sparsity: float, cycles: int) -> list[float]:
-    """Sparsity after each cycle, the last one exactly `sparsity`.
+def ladder(kind: str, sparsity: float, cycles: int, method: str = "IMP") -> list[float]:
+    """Sparsity after each cycle, the last one exactly `sparsity`. `method` is named where a setting is refused.
 
     "even": each of `cycles` cycles prunes 1 - (1 - S)^(1/n) of the weights that are alive. "renda": 20 % of them in
     each cycle, as many cycles as that takes, the last one only what is missing; `cycles` does not matter.
     """
     if cycles < 1:
-        raise UserError(f"hyperparameter cycles is {cycles}; it takes a count from 1 up")
+        raise UserError(f"method {method}: hyperparameter cycles is {cycles}; it takes a count from 1 up")
     if kind == "even":
         return [1 - (1 - sparsity) ** (cycle / cycles) for cycle in range(1, cycles)] + [sparsity]
     if kind == "renda":
         needed = math.ceil(math.log(1 - sparsity) / math.log(1 - RENDA_FRACTION) - 1e-9)
         return [1 - (1 - RENDA_FRACTION) ** cycle for cycle in range(1, needed)] + [sparsity]
-    raise UserError(f"hyperparameter ladder is {kind!r}; it takes 'even' or 'renda'")
+    raise UserError(f"method {method}: hyperparameter ladder is {kind!r}; it takes 'even' or 'renda'")
 
 
 def trunk(cell: Cell, hyperparameters: Mapping[str, Scalar], cycles: int) -> str | None:
