@@ -22,6 +22,7 @@ from benchmark import cli
 from benchmark.cells import Budget, Cell, Problem
 from benchmark.errors import UserError
 from benchmark.grid import load_problem
+from benchmark.method_costs import compare_methods, lines, parse_methods
 from benchmark.methods import METHODS, load
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
@@ -171,10 +172,12 @@ def throughput(
     threads: Annotated[int, typer.Option(min=1, help="Processor threads")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
     against: Annotated[str, typer.Option(help="bare, research, null or pillow")] = "bare",
+    methods: Annotated[str | None, typer.Option(help="Methods over dense training: all, or DNW,GSM")] = None,
 ) -> int:
     """Images per second of the suite's training loop over a bare loop, in the same run."""
     if against not in BASELINES:
         raise UserError(f"--against {against}: one of {', '.join(BASELINES)}")
+    chosen = parse_methods(methods) if methods else []
     settings = parse_settings(set_ or [])
     if model:
         settings["model"] = model
@@ -184,6 +187,14 @@ def throughput(
     recipe, _ = load_problem(problem, settings)
     torch.set_num_threads(threads)
     data = Data(recipe, pick_device(device))
+    if chosen:
+        found = compare_methods(recipe, data, chosen, iterations, repeats, time_loop)
+        typer.echo(
+            "\n".join(
+                [f"{recipe.model} on {recipe.dataset}, {repeats} turns of {iterations} iterations", *lines(found)]
+            )
+        )
+        return 0
     if against == "pillow":
         ratios, speeds = compare_data(recipe, data, repeats)
     elif against in ("research", "null"):
