@@ -121,17 +121,36 @@ def test_recalibration_is_the_plain_average_over_the_batches():
     network = models.build(PROBLEM, 0)
     means = []
     network.conv1.register_forward_hook(lambda module, inputs, output: means.append(output.mean((0, 2, 3))))
-    recalibrate(network, DATA, 0)
+    recalibrate(network, Data(PROBLEM, torch.device("cpu")), 0)
     assert len(means) == DATA.iterations_per_epoch
     assert torch.allclose(network.bn1.running_mean, torch.stack(means).mean(0), atol=1e-5)
     assert network.bn1.momentum == 0.1
 
 
-def test_evaluation_does_not_depend_on_what_was_evaluated_before():
+def test_a_network_that_comes_again_is_measured_once_and_gets_the_same_numbers():
+    def measured(data: Data) -> tuple[dict, tuple[float, float], int]:
+        network = models.build(PROBLEM, 0)
+        seen: list[int] = []
+        network.conv1.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+        recalibrate(network, data, 0)
+        results = evaluate(network, data, "test")
+        return network.state_dict(), results, sum(seen)
+
+    data = Data(PROBLEM, torch.device("cpu"))
+    (state, results, images), (again, repeated, fewer) = measured(data), measured(data)
+    assert repeated == results
+    assert all(torch.equal(state[name], again[name]) for name in state)
+    assert images >= data.training_images + len(data.labels) // 10
+    assert fewer <= PROBLEM.batch_size + data.evaluation_batch
+
+
+def test_a_changed_network_is_measured_anew_also_where_the_change_is_not_in_its_state():
+    data = Data(PROBLEM, torch.device("cpu"))
     network = models.build(PROBLEM, 0)
-    first = evaluate(network, DATA, "test")
-    evaluate(network, DATA, "validation")
-    assert evaluate(network, DATA, "test") == first
+    before = evaluate(network, data, "test")
+    network.fc.register_forward_hook(lambda module, inputs, output: output * 0.5)
+    assert evaluate(network, data, "test") != before
+    assert evaluate(network, data, "validation") != evaluate(network, data, "test")
 
 
 CELLS = [imp("ALLR", 0.9, "1.5ep"), imp("LLR", 0.8, "2ep", cycles=2), imp("CLR", 0.8, "2ep", cycles=2, momentum="kept")]

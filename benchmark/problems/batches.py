@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ class Batches(ABC):
     schedule and method, for any number of workers, and when an epoch is taken up in its middle.
 
     fingerprint: of the images and labels; remarks: what a record should say of them. shard: (rank, ranks), the part
-    of every batch that this process trains on.
+    of every batch that this process trains on. remembered: results of passes over the images (training.evaluation).
     """
 
     fingerprint: str
@@ -33,6 +34,7 @@ class Batches(ABC):
         self.problem = problem
         self.device = device
         self.shard = shard
+        self.remembered: dict[str, Any] = {}
 
     @property
     @abstractmethod

@@ -1,16 +1,24 @@
-"""Accuracy, and the batch-norm pass that precedes it after pruning."""
+"""Accuracy, and the batch-norm pass that precedes it after pruning.
+
+Both remember networks that come again: the pruned network that all schedules and budgets of a sparsity start from is
+measured once per worker, not once per cell. On CIFAR-10 that is half of a cell's time outside training.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmark.problems.batches import Batches
 from benchmark.training.group import ALONE, Group
 
+REMEMBERED = 256
+"""Results of passes over the data that are kept, each a few numbers or a network's batch-norm statistics."""
 RECALIBRATION_EPOCH = -1
 """The epoch of the data order that the batch-norm pass reads; training starts at 0, so it is nobody else's."""
 
@@ -18,6 +26,19 @@ RECALIBRATION_EPOCH = -1
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
     """Mixed precision as the recipe says: weights stay float32, bf16 computes in bfloat16 where that is safe."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def _digest(*tensors: Tensor) -> str:
+    content = hashlib.blake2b()
+    for tensor in tensors:
+        content.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return content.hexdigest()
+
+
+def _remember(data: Batches, key: str, result: Any) -> None:
+    data.remembered[key] = result
+    if len(data.remembered) > REMEMBERED:
+        data.remembered.pop(next(iter(data.remembered)))
 
 
 @torch.no_grad()
@@ -28,15 +49,25 @@ def evaluate(network: nn.Module, data: Batches, split: str, group: Group = ALONE
     # Apple's GPUs have no float64.
     loss = torch.zeros((), dtype=torch.float32 if data.device.type == "mps" else torch.float64, device=data.device)
     count = torch.zeros((), dtype=torch.int64)
+    key, result = "", None
     with autocast(data.problem.precision, data.device):
         for images, labels in data.evaluation_batches(split):
             logits = network(images).float()
+            if not key:
+                # what decides the outputs need not all be in the network's state: a method may keep a part elsewhere
+                key = f"{split} {_digest(*network.state_dict().values(), logits)}"
+                result = data.remembered.get(key) if group.ranks == 1 else None
+                if result is not None:
+                    break
             correct += (logits.argmax(1) == labels).sum()
             loss += functional.cross_entropy(logits, labels, reduction="sum")
             count += len(labels)
     network.train()
-    correct, loss, count = group.total(correct, loss, count)
-    return correct.item() / count.item(), loss.item() / count.item()
+    if result is None:
+        correct, loss, count = group.total(correct, loss, count)
+        result = correct.item() / count.item(), loss.item() / count.item()
+        _remember(data, key, result)
+    return result
 
 
 @torch.no_grad()
@@ -55,8 +86,20 @@ def recalibrate(network: nn.Module, data: Batches, seed: int) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # torch's way of asking for a cumulative average
     network.train()
+    state, key, known = _digest(*network.state_dict().values()), "", None
     with autocast(data.problem.precision, data.device):
         for images, _ in data.training_batches(seed, RECALIBRATION_EPOCH, 0, batches):
-            network(images)
+            outputs = network(images)
+            if not key:
+                key = f"recalibration {seed} {state} {_digest(outputs.float())}"
+                known = data.remembered.get(key) if data.shard[1] == 1 else None
+                if known is not None:
+                    break
+    statistics = [buffer for norm in norms for buffer in norm.buffers()]
+    if known is None:
+        _remember(data, key, [buffer.clone() for buffer in statistics])
+    else:
+        for buffer, value in zip(statistics, known, strict=True):
+            buffer.copy_(value)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
