@@ -271,7 +271,13 @@ def lose_node(cluster: Cluster, results: Path, job: str) -> None:
     )  # what else takes it half a minute
     wait_for(lambda: cluster.jobs(results).get(job) == "PENDING", 30)
     cluster.run(str(shutil.which("slurmd", path=PATH)))
-    cluster.run("scontrol", "update", f"nodename={node}", "state=resume")
+
+    def back() -> bool:
+        # refused where the node has come back by itself in the meantime
+        cluster.run("scontrol", "update", f"nodename={node}", "state=resume", check=False)
+        return "down" not in cluster.run("sinfo", "--noheader", "--format=%T").stdout
+
+    wait_for(back, 60)
 
 
 TOGETHER = (
