@@ -2,7 +2,7 @@
 
 A claim is a set of paired comparisons, one difference in accuracy points a seed. It is held only if every comparison
 supports it and none is left to chance, not held if any contradicts it, and undecided otherwise: always with fewer
-than three seeds. p values are Holm-corrected over the comparisons of the claim.
+than five seeds. p values are Holm-corrected over the comparisons of the claim.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import statistics
-from analysis.statistics import ALPHA, MIN_SEEDS, Difference
+from analysis.statistics import ALPHA, TESTED_SEEDS, Difference
 
 Verdict = Literal["held", "not held", "undecided"]
 At = Callable[[str, float, str], Any]
@@ -168,10 +168,11 @@ def figures_of(comparisons: Sequence[Comparison], counts: str) -> list[str]:
     published = [comparison.published for comparison in comparisons if not math.isnan(comparison.published)]
     if published:
         parts[0] += f" (published {_range(published)})"
-    parts.append(f"n = {_count(seeds)}" + (": too few for a test" if max(seeds) < MIN_SEEDS else ""))
-    if min(seeds) >= MIN_SEEDS:
+    few = f": too few for a test, which is made from {TESTED_SEEDS} up" if max(seeds) < TESTED_SEEDS else ""
+    parts.append(f"n = {_count(seeds)}{few}")
+    if min(seeds) >= TESTED_SEEDS:
         parts.append(f"largest {p_words(max(comparison.p for comparison in comparisons))}")
-    if max(seeds) >= MIN_SEEDS:
+    if max(seeds) >= TESTED_SEEDS:
         parts.append(counts)
     return parts
 

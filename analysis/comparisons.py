@@ -8,10 +8,7 @@ from dataclasses import dataclass
 
 from analysis import statistics
 from analysis.claims import Evidence, per_seed, versus_on_average
-from analysis.statistics import ALPHA, Difference
-
-TESTED_SEEDS = 5
-"""With fewer seeds a paired test corrected for the many pairs can hardly say anything, so none is made."""
+from analysis.statistics import ALPHA, TESTED_SEEDS, Difference
 
 
 @dataclass(frozen=True)
@@ -48,10 +45,10 @@ def pairs(evidence: Evidence) -> tuple[Pair, ...]:
             [(evidence.ours(first, *column), evidence.ours(second, *column)) for column in evidence.columns]
         )
         found.append((first, second, difference, share))
-    raw = [difference.p if difference.n >= TESTED_SEEDS else math.nan for _, _, difference, _ in found]
+    adjusted = statistics.holm([difference.p for _, _, difference, _ in found])
     return tuple(
         Pair(first, second, difference, p, share)
-        for (first, second, difference, share), p in zip(found, statistics.holm(raw), strict=True)
+        for (first, second, difference, share), p in zip(found, adjusted, strict=True)
     )
 
 

@@ -14,21 +14,28 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-MIN_SEEDS = 3
-"""With fewer seeds nothing is tested: a verdict is then "undecided"."""
+TESTED_SEEDS = 5
+"""With fewer seeds nothing is tested, and a verdict is "undecided": differences and intervals are shown all the same."""
 CONFIDENCE = 0.95
 ALPHA = 0.05
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of n paired differences, its confidence interval and the two-sided p value; NaN for what n is too small."""
+    """Mean of n paired differences, its confidence interval (from two up) and the two-sided p value (TESTED_SEEDS up).
+
+    NaN for what n is too small.
+    """
 
     n: int
     mean: float
     low: float = math.nan
     high: float = math.nan
     p: float = math.nan
+
+    @property
+    def has_interval(self) -> bool:
+        return not math.isnan(self.low)
 
     @property
     def tested(self) -> bool:
@@ -51,23 +58,24 @@ def paired_difference(differences: ArrayLike) -> Difference:
     if n == 0:
         return Difference(0, math.nan)
     mean = float(values.mean())
-    if n < MIN_SEEDS:
+    if n < 2:
         return Difference(n, mean)
+    tested = n >= TESTED_SEEDS
     if _is_constant(values):
-        return Difference(n, mean, mean, mean, _sign_flip_p(values))
+        return Difference(n, mean, mean, mean, _sign_flip_p(values) if tested else math.nan)
     test = stats.ttest_1samp(values, 0.0)
     interval = test.confidence_interval(CONFIDENCE)
-    return Difference(n, mean, float(interval.low), float(interval.high), float(test.pvalue))
+    return Difference(n, mean, float(interval.low), float(interval.high), float(test.pvalue) if tested else math.nan)
 
 
 def equivalence_p(differences: ArrayLike, margin: float) -> float:
-    """p value of two one-sided paired t-tests (TOST) for a mean difference inside ±margin; NaN below MIN_SEEDS.
+    """p value of two one-sided paired t-tests (TOST) for a mean difference inside ±margin; NaN below TESTED_SEEDS.
 
     Differences that are all equal are inside (p = 0) or outside (p = 1): rows that agree in every seed leave nothing
     to estimate.
     """
     values = _finite(differences)
-    if len(values) < MIN_SEEDS:
+    if len(values) < TESTED_SEEDS:
         return math.nan
     if _is_constant(values):
         return 0.0 if abs(values[0]) < margin else 1.0
@@ -79,7 +87,7 @@ def equivalence_p(differences: ArrayLike, margin: float) -> float:
 def beyond_p(differences: ArrayLike, margin: float) -> float:
     """p value (two-sided) for a mean difference outside ±margin: the opposite of `equivalence_p`, with its rules."""
     values = _finite(differences)
-    if len(values) < MIN_SEEDS:
+    if len(values) < TESTED_SEEDS:
         return math.nan
     if _is_constant(values):
         return _sign_flip_p(values) if abs(values[0]) > margin else 1.0
@@ -89,12 +97,12 @@ def beyond_p(differences: ArrayLike, margin: float) -> float:
 
 
 def above_p(differences: ArrayLike, bound: float) -> float:
-    """One-sided p value of the paired t-test for a mean difference above `bound`; NaN below MIN_SEEDS.
+    """One-sided p value of the paired t-test for a mean difference above `bound`; NaN below TESTED_SEEDS.
 
     Differences that are all equal are above (p = 0) or not (p = 1), as in `equivalence_p`.
     """
     values = _finite(differences)
-    if len(values) < MIN_SEEDS:
+    if len(values) < TESTED_SEEDS:
         return math.nan
     if _is_constant(values):
         return 0.0 if values[0] > bound else 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 
 import pandas as pd
@@ -17,7 +18,7 @@ SCHEDULES = ("FT", "LRW", "SLR", "CLR", "LLR", "ALLR")
 PUBLISHED = {key: mean for key, (mean, _) in table1.published_numbers().items()}
 
 
-def evidence(seeds=(0, 1, 2), noise=0.002, drop=(), learning_rates=None, **shift) -> Evidence:
+def evidence(seeds=(0, 1, 2, 3, 4), noise=0.002, drop=(), learning_rates=None, **shift) -> Evidence:
     """The published means in every seed, give or take `noise` points; `shift` adds points to a schedule."""
     random = Random(0)
     accuracy = {}
@@ -41,11 +42,15 @@ def test_the_paper_s_own_numbers_hold(key):
 
 
 @pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
-def test_one_or_two_seeds_decide_nothing(key, seeds):
+@pytest.mark.parametrize("seeds", [(0,), (0, 1), (0, 1, 2), (0, 1, 2, 3)])
+def test_fewer_than_five_seeds_decide_nothing(key, seeds):
     found = finding(key, evidence(seeds))
     assert found.verdict == "undecided"
     assert f"n = {len(seeds)} seed{'s' * (len(seeds) > 1)}: too few for a test" in found.figures
+    assert found.figures.startswith("Differences ")
+    for comparison in found.comparisons:
+        assert math.isnan(comparison.p)
+        assert comparison.difference.has_interval == (len(seeds) > 1)
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -95,7 +100,7 @@ def test_a_claim_about_gaps_is_not_held_when_they_go_the_other_way():
 def test_one_missing_column_leaves_a_claim_about_all_of_them_undecided():
     given = evidence(drop={("ALLR", 0.9, "2.22%")})
     assert finding("large-rates-beat-ft", given).verdict == "undecided"
-    assert "n = 0 to 3 seeds" in finding("large-rates-beat-ft", given).figures
+    assert "n = 0 to 5 seeds" in finding("large-rates-beat-ft", given).figures
 
 
 def test_linear_on_top_holds_if_either_of_the_two_beats_all_others():

@@ -24,20 +24,30 @@ p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
 
 def test_a_paired_difference_is_the_paired_t_test():
-    allr, ft = [91.2, 90.4, 92.0, 91.1], [65.0, 61.2, 66.9, 63.3]
+    allr, ft = [91.2, 90.4, 92.0, 91.1, 90.9], [65.0, 61.2, 66.9, 63.3, 64.4]
     found = paired_difference([a - b for a, b in zip(allr, ft, strict=True)])
     expected = stats.ttest_rel(allr, ft)
-    assert found.n == 4
-    assert found.mean == pytest.approx(27.075)
+    assert found.n == 5
+    assert found.mean == pytest.approx(26.96)
     assert found.p == pytest.approx(expected.pvalue)
     assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
 
 
-def test_two_seeds_are_not_tested():
-    found = paired_difference([3.0, 3.1])
-    assert (found.n, found.mean, found.tested) == (2, pytest.approx(3.05), False)
-    assert math.isnan(equivalence_p([0.0, 0.0], 0.05))
-    assert math.isnan(beyond_p([9.0, 9.0], 0.05))
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_fewer_than_five_seeds_have_an_interval_and_no_test(n):
+    values = [3.0, 3.1, 3.2, 3.3][:n]
+    found = paired_difference(values)
+    assert (found.n, found.mean, found.tested) == (n, pytest.approx(sum(values) / n), False)
+    expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx(tuple(expected))
+    for p in (equivalence_p([0.0] * n, 0.05), beyond_p([9.0] * n, 0.05), above_p([9.0] * n, 0.0)):
+        assert math.isnan(p)
+    assert not paired_difference([3.0] * n).tested
+
+
+def test_one_seed_has_a_difference_and_nothing_else():
+    found = paired_difference([3.0])
+    assert (found.n, found.mean, found.has_interval, found.tested) == (1, 3.0, False, False)
 
 
 def test_seeds_without_a_number_are_left_out():
@@ -45,27 +55,27 @@ def test_seeds_without_a_number_are_left_out():
     assert paired_difference([math.nan]).n == 0
 
 
-def test_equal_differences_of_three_seeds_are_no_proof():
-    """On a small test set three seeds may differ by the same number of images; a t-test would call that certain."""
-    found = paired_difference([0.37, 0.37, 0.37])
-    assert found.p == pytest.approx(0.25)
-    assert paired_difference([0.0, 0.0, 0.0]).p == 1.0
+def test_equal_differences_of_five_seeds_are_no_proof():
+    """On a small test set five seeds may differ by the same number of images; a t-test would call that certain."""
+    found = paired_difference([0.37] * 5)
+    assert found.p == pytest.approx(2 / 2**5)
+    assert paired_difference([0.0] * 5).p == 1.0
 
 
 def test_equivalence_needs_differences_inside_the_margin():
-    assert equivalence_p([0.0, 0.0, 0.0], 0.05) < 0.05
-    assert equivalence_p([0.001, -0.001, 0.0, 0.002], 0.05) < 0.05
-    assert equivalence_p([0.04, -0.3, 0.2, 0.1], 0.05) > 0.05
-    assert equivalence_p([0.2, 0.2, 0.2], 0.05) == 1.0
-    assert equivalence_p([1.0, 1.1, 0.9], 0.05) > 0.9
-    assert equivalence_p([-1.0, -1.1, -0.9], 0.05) > 0.9
+    assert equivalence_p([0.0] * 5, 0.05) < 0.05
+    assert equivalence_p([0.001, -0.001, 0.0, 0.002, 0.001], 0.05) < 0.05
+    assert equivalence_p([0.04, -0.3, 0.2, 0.1, 0.0], 0.05) > 0.05
+    assert equivalence_p([0.2] * 5, 0.05) == 1.0
+    assert equivalence_p([1.0, 1.1, 0.9, 1.0, 1.1], 0.05) > 0.9
+    assert equivalence_p([-1.0, -1.1, -0.9, -1.0, -1.1], 0.05) > 0.9
 
 
 def test_beyond_needs_differences_outside_the_margin_on_one_side():
-    assert beyond_p([1.0, 1.1, 0.9], 0.05) < 0.05
-    assert beyond_p([-1.0, -1.1, -0.9], 0.05) < 0.05
-    assert beyond_p([0.01, 0.02, 0.01], 0.05) > 0.05
-    assert beyond_p([0.04, 0.04, 0.04], 0.05) == 1.0
+    assert beyond_p([1.0, 1.1, 0.9, 1.0, 1.1], 0.05) < 0.05
+    assert beyond_p([-1.0, -1.1, -0.9, -1.0, -1.1], 0.05) < 0.05
+    assert beyond_p([0.01, 0.02, 0.01, 0.02, 0.01], 0.05) > 0.05
+    assert beyond_p([0.04] * 5, 0.05) == 1.0
 
 
 def test_holm_on_a_worked_example():
@@ -122,8 +132,8 @@ def test_improvement_and_its_opposite_add_up_to_one(columns):
 
 
 def test_one_sided_tests_take_their_side():
-    inside = [0.4, 0.5, 0.6]
+    inside = [0.4, 0.5, 0.6, 0.45, 0.55]
     assert above_p(inside, 0.0) < 0.05 < above_p(inside, 0.5)
     assert below_p(inside, 1.0) < 0.05 < below_p(inside, 0.5)
-    assert (above_p([0.0] * 3, -1.0), below_p([0.0] * 3, -1.0)) == (0.0, 1.0)
-    assert math.isnan(above_p(inside[:2], 0.0))
+    assert (above_p([0.0] * 5, -1.0), below_p([0.0] * 5, -1.0)) == (0.0, 1.0)
+    assert math.isnan(above_p(inside[:4], 0.0))

@@ -13,7 +13,7 @@ from tests.table1_records import MADE_UP, record_of
 
 VARIANTS = """
 title: "Variants"
-seeds: 3
+seeds: 5
 grids:
   - method: IMP
     schedule: [FT, SLR, CLR]

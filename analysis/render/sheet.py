@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from analysis.claims import Comparison, Finding, p_words
-from analysis.comparisons import TESTED_SEEDS, Pair, summary
-from analysis.statistics import ALPHA, CONFIDENCE, MIN_SEEDS, Difference
+from analysis.comparisons import Pair, summary
+from analysis.statistics import ALPHA, CONFIDENCE, TESTED_SEEDS, Difference
 from analysis.tables import MARKED_RANKS, Column, Entry, Table
 
 MISSING = "–"
@@ -80,8 +80,8 @@ def notes(table: Table) -> list[str]:
 CLAIMS_TITLE = "The paper's claims"
 CLAIMS_CAPTION = (
     "Differences are in accuracy points, paired over seeds (one seed, one dense network). A claim is held or not held "
-    f"where tests at the {ALPHA:.0%} level say so, and undecided otherwise: always with fewer than {MIN_SEEDS} seeds. "
-    f"Intervals are {CONFIDENCE:.0%}, each on its own."
+    f"where tests at the {ALPHA:.0%} level say so, and undecided otherwise: always with fewer than {TESTED_SEEDS} seeds. "
+    f"Intervals are {CONFIDENCE:.0%}, each on its own, from two seeds up."
 )
 COMPARISON_HEADINGS = ("comparison", "difference", f"{CONFIDENCE:.0%} interval", "p (Holm)", "n", "published")
 
@@ -105,7 +105,7 @@ PAIR_HEADINGS = ("rows", "difference", f"{CONFIDENCE:.0%} interval", "p (Holm)",
 def pairs_caption(pairs: Sequence[Pair]) -> str:
     return (
         f"{summary(tuple(pairs))}. Differences are in accuracy points, averaged over the columns and paired "
-        f"over seeds, with {CONFIDENCE:.0%} intervals of their own from {MIN_SEEDS} seeds up; from {TESTED_SEEDS} up a "
+        f"over seeds, with {CONFIDENCE:.0%} intervals of their own from two seeds up; from {TESTED_SEEDS} up a "
         f"paired t-test at the {ALPHA:.0%} level, Holm-corrected over all pairs. P(improvement): probability that a "
         "run of the first row beats one of the second, averaged over the columns (Mann-Whitney, as in rliable)."
     )
@@ -125,7 +125,7 @@ def pair_words(pair: Pair) -> tuple[str, ...]:
 
 
 def _interval_and_p(difference: Difference, p: float) -> tuple[str, str]:
-    interval = f"{difference.low:+.2f} to {difference.high:+.2f}" if difference.tested else MISSING
+    interval = f"{difference.low:+.2f} to {difference.high:+.2f}" if difference.has_interval else MISSING
     return interval, MISSING if math.isnan(p) else p_words(p).removeprefix("p ").removeprefix("= ")
 
 
