@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 TESTED_SEEDS = 5
-"""With fewer seeds nothing is tested, and a verdict is "undecided": differences and intervals are shown all the same."""
+"""With fewer seeds nothing is tested: a verdict is "undecided", beside differences and their intervals."""
 CONFIDENCE = 0.95
 ALPHA = 0.05
 

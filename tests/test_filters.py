@@ -103,6 +103,27 @@ def test_every_first_convolution_of_a_block_loses_the_same_fraction(criterion: s
         assert not norm.bias.detach()[whole[f"blocks.{block}.conv1.weight"]].any()
 
 
+@pytest.mark.parametrize(
+    ("stages", "left"),
+    [("6/3/1", (2, 8, 22)), ("6/5/4", (2, 6, 14)), ("0/0/1", (10,)), ("even", (2, 5, 10))],
+)
+def test_stages_lose_the_fractions_that_they_are_given(stages: str, left: tuple[int, ...]):
+    """Of 6, 12 and 24 filters: Le and Hua's rates B are .6/.3/.1, C .6/.5/.4 and D .6/.6/.6."""
+    record = outcome(make_run(cell("filters", sparsity=0.6, budget="0ep", stages=stages)))
+    assert [layer["left"] for layer in record["smaller"]["layers"].values()] == list(left)
+
+
+@pytest.mark.parametrize("stages", ["6/3", "6/3/1/1", "6/x/1", "-1/1/1", "0/0/0", "inf/1/1", "1/nan/1", ""])
+def test_stages_that_fit_no_network_are_refused_in_a_line(stages: str):
+    with pytest.raises(UserError, match=r"hyperparameter stages is .* 3 widths \(6, 12, 24 filters\)"):
+        make_run(cell("filters", stages=stages)).execute()
+
+
+def test_stages_are_for_filters_alone():
+    with pytest.raises(UserError, match="stages is for the criteria filters and random_filters alone"):
+        make_run(cell("random", stages="6/3/1")).execute()
+
+
 def test_the_filters_of_smallest_norm_go():
     run = make_run(cell("filters", budget="0ep"))
     norms = {name: weight.detach().abs().flatten(1).sum(1) for name, weight in prunable(run.network).items()}

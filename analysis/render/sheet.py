@@ -80,8 +80,8 @@ def notes(table: Table) -> list[str]:
 CLAIMS_TITLE = "The paper's claims"
 CLAIMS_CAPTION = (
     "Differences are in accuracy points, paired over seeds (one seed, one dense network). A claim is held or not held "
-    f"where tests at the {ALPHA:.0%} level say so, and undecided otherwise: always with fewer than {TESTED_SEEDS} seeds. "
-    f"Intervals are {CONFIDENCE:.0%}, each on its own, from two seeds up."
+    f"where tests at the {ALPHA:.0%} level say so, and undecided otherwise: always with fewer than {TESTED_SEEDS} "
+    f"seeds. Intervals are {CONFIDENCE:.0%}, each on its own, from two seeds up."
 )
 COMPARISON_HEADINGS = ("comparison", "difference", f"{CONFIDENCE:.0%} interval", "p (Holm)", "n", "published")
 

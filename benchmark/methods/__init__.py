@@ -35,7 +35,10 @@ METHODS: dict[str, Declaration] = {
         "benchmark.methods.imp:IMP",
         from_dense=True,
         retrains=True,
-        defaults={"cycles": 1, "ladder": "even", "momentum": "fresh", "norm": "all", "criterion": "magnitude"},
+        defaults={
+            **{"cycles": 1, "ladder": "even", "momentum": "fresh", "norm": "all"},
+            **{"criterion": "magnitude", "stages": "even"},
+        },
     ),
     "BIMP": Declaration(
         "benchmark.methods.bimp:BIMP",

@@ -94,11 +94,15 @@ CRITERIA: dict[str, Callable[[Method], Criterion]] = {
     "random_filters": lambda method: _filters(method, random=True),
 }
 
+WHOLE = ("filters", "random_filters")
+"""Criteria that remove whole filters."""
+
 
 def _filters(method: Method, random: bool) -> Filters:
     problem = method.context.problem
     image = (problem.channels, problem.image_size, problem.image_size)
-    return Filters(method.context.network, image, method.masks, random)
+    stages = str(method.context.hyperparameters["stages"])
+    return Filters(method.context.network, image, method.masks, random, stages)
 
 
 class IMP(Method):
@@ -107,7 +111,8 @@ class IMP(Method):
     The budget is the total over the cycles; ALLR's d2 is a cycle's epochs over T. `criterion` says what is pruned
     instead (Le & Hua 2021): "random" weights, "filters" of the smallest L1 norm, or "random_filters". With the last
     two the cell's sparsity is the fraction of filters that every layer loses of which whole filters can be removed
-    (benchmark.pruning.filters says which), and the sparsity of the weights follows from it.
+    (benchmark.pruning.filters says which), and the sparsity of the weights follows from it; `stages` "6/3/1" lets the
+    stages of a network lose different fractions, the first the whole of it.
     """
 
     def __init__(self, context: Context):
@@ -118,6 +123,8 @@ class IMP(Method):
         if chosen["criterion"] not in CRITERIA:
             known = ", ".join(CRITERIA)
             raise UserError(f"method IMP: hyperparameter criterion is {chosen['criterion']!r}; it takes one of {known}")
+        if chosen["stages"] != "even" and chosen["criterion"] not in WHOLE:
+            raise UserError(f"method IMP: hyperparameter stages is for the criteria {' and '.join(WHOLE)} alone")
         self.criterion = CRITERIA[str(chosen["criterion"])](self)
         self.ladder = ladder(str(chosen["ladder"]), cell.sparsity, int(chosen["cycles"]))
         self.phases = len(self.ladder)
