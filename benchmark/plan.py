@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
+from typing import NamedTuple
 
 from benchmark.cells import Cell, Scalar
 from benchmark.errors import UserError
@@ -23,14 +24,17 @@ SAMPLED_RECORDS = 50
 """Records that an estimate of seconds per epoch is made of."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """One cell to run, after the record `after` exists, and while `behind` runs not yet: it will leave a trunk."""
+class Task(NamedTuple):
+    """One cell to run, after the record `after` exists, and while `behind` runs not yet: it will leave a trunk.
+
+    epochs: of its own; shared: those that it takes from that trunk.
+    """
 
     cell: Cell
     epochs: float
     after: str | None = None
     behind: str | None = None
+    shared: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,8 @@ def make_plan(cells: Sequence[Cell], store: Store, execution: Execution) -> Plan
     for cell, start in zip(left, parents, strict=True):
         if cell.id not in dense:
             waits = None if start is None else start.id
-            behind, epochs = shared.get(cell.id, (None, 0.0))
-            tasks.append(Task(cell, epochs_of(cell, execution) - epochs, waits, behind))
+            behind, saved = shared.get(cell.id, (None, 0.0))
+            tasks.append(Task(cell, epochs_of(cell, execution) - saved, waits, behind, saved))
     return Plan(
         cells=tuple(cells),
         done=frozenset(cell.id for cell in cells if cell.id in present),
@@ -86,7 +90,10 @@ def parents_of(cells: Iterable[Cell]) -> list[Cell | None]:
     found: list[Cell | None] = []
     for cell in cells:
         if declaration(cell.method).from_dense:
-            found.append(known.setdefault((id(cell.problem), cell.seed), Cell.dense(cell.problem, cell.seed)))
+            key = id(cell.problem), cell.seed
+            if key not in known:
+                known[key] = Cell.dense(cell.problem, cell.seed)
+            found.append(known[key])
         else:
             found.append(None)
     return found
@@ -119,7 +126,7 @@ def _cycles(cell: Cell) -> int:
 def _sharing(cells: Sequence[Cell]) -> dict[str, tuple[str, float]]:
     """By id, for cells that go on where a shorter one of their trunk ends: its id, and the epochs that this saves."""
     trunks: dict[str, list[tuple[int, Cell]]] = {}
-    for cell in cells:
+    for cell in (cell for cell in cells if cell.budget is not None and cell.budget.per_cycle):
         name = trunk(cell, _settings(cell), 1)
         if name is not None:
             trunks.setdefault(name, []).append((_cycles(cell), cell))
