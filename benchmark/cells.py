@@ -20,14 +20,16 @@ HASH_LENGTH = 12
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """Names that end up in file names: no separator, no leading dot, so that none can leave the results folder."""
 
+UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
 Scalar = bool | int | float | str
 Hyperparameters = tuple[tuple[str, Scalar], ...]
 
 
 def digest(value: object) -> str:
     """Short hash of a JSON value, independent of the order of its keys."""
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:HASH_LENGTH]
+    return hashlib.sha256(CANONICAL.encode(value).encode()).hexdigest()[:HASH_LENGTH]
 
 
 class Problem(BaseModel):
@@ -70,7 +72,10 @@ class Problem(BaseModel):
     unreadable_images: Literal["stop", "skip"] = "stop"
     training_share: float = Field(default=1, gt=0, le=1, description="share of the training images, class by class")
     validation_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of the training images held out")
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: Literal["none", "default", "reduce-overhead"] = Field(
+        default="none", description="torch.compile of training, by its mode; the second uses CUDA graphs on GPUs"
+    )
     recalibration_batches: int = Field(
         default=100, ge=0, description="batches of the batch-norm pass after pruning; 0 turns it off"
     )
@@ -177,7 +182,7 @@ class Cell:
     def is_dense(self) -> bool:
         return self.method == "dense"
 
-    @cached_property
+    @property
     def hash(self) -> str:
         """Hash of what changes the result; pinned by tests/test_identity.py."""
         own: dict[str, Any] = {"problem": self.problem.identity, "method": self.method, "seed": self.seed}
@@ -202,7 +207,7 @@ class Cell:
         if self.budget is not None:
             parts.append(f"b{self.budget}".replace("%", "pct"))
         parts += [f"seed{self.seed}", self.hash]
-        return re.sub(r"[^A-Za-z0-9_.-]", "_", "-".join(parts))
+        return UNSAFE.sub("_", "-".join(parts))
 
     def with_seed(self, seed: int) -> Cell:
         return replace(self, seed=seed)

@@ -132,8 +132,9 @@ def load_sweep(
         except UserError as error:
             raise UserError(f"{path}: grids.{number}: {error}") from None
     kept = _filtered(list(dict.fromkeys(cells)), only)
-    kept += [cell.with_seed(seed) for cell in kept for seed in tuning]  # a filter on seeds leaves the choice possible
-    cells = _ordered(list(dict.fromkeys(kept)), order)
+    if tuning:  # a filter on seeds leaves the choice possible
+        kept = list(dict.fromkeys([*kept, *(cell.with_seed(seed) for cell in kept for seed in tuning)]))
+    cells = _ordered(kept, order)
     return Sweep(path.stem, file.title, chosen, execution, seed_list, tuple(cells), tuning)
 
 
@@ -237,11 +238,8 @@ def _ordered(cells: list[Cell], order: str | Sequence[str] | None) -> list[Cell]
     if unknown or len(set(given)) != len(given):
         raise UserError(f"--order {','.join(given)}: axes, outermost first, each once, out of {', '.join(AXES)}")
     names = given + [name for name in DEFAULT_ORDER if name not in given]
-    ranks: dict[str, dict[Any, int]] = {name: {} for name in names}
-    for cell in cells:
-        for name in names:
-            ranks[name].setdefault(getattr(cell, name), len(ranks[name]))
-    return sorted(cells, key=lambda cell: [ranks[name][getattr(cell, name)] for name in names])
+    ranks: list[tuple[str, dict[Any, int]]] = [(name, {}) for name in names]  # of values, by first appearance
+    return sorted(cells, key=lambda cell: [known.setdefault(getattr(cell, name), len(known)) for name, known in ranks])
 
 
 def _find(folder: Path, name: str, kind: str) -> Path:

@@ -184,6 +184,18 @@ def test_short_cells_are_packed_to_the_length_asked_for_each_behind_its_own_dens
         assert inside <= (before if array.kind == "cells" else {None})
 
 
+def test_runs_that_share_their_beginning_are_in_one_job():
+    wanted = load_sweep("figure1", seeds="2")
+    everything = make_plan(wanted.cells, Store("nowhere"), wanted.execution).tasks
+    sharing = [task for task in everything if task.behind]
+    assert len(sharing) >= 8
+    layout = lay_out(everything, COST, Profile(chunk="10min"), 1001, {})
+    job = {task.cell.id: number for number, chunk in enumerate(layout.chunks) for task in chunk.tasks}
+    assert len(layout.chunks) > 20
+    assert len(job) == len(everything)
+    assert [task.cell.id for task in sharing if job[task.cell.id] != job[task.behind]] == []
+
+
 def test_many_cells_need_few_jobs_and_arrays_respect_the_limit():
     layout = lay_out(tasks(100), COST, Profile(max_jobs=150), 20, {})
     assert len(layout.chunks) <= 150

@@ -143,18 +143,30 @@ def _fill(tasks: Sequence[Task], costs: Costs, capacity: float) -> list[Chunk]:
     chunks: list[Chunk] = []
     current: list[Task] = []
     filled, known = 0.0, True
-    for task in tasks:
-        seconds = costs.seconds(task)
-        cost = UNKNOWN_SECONDS if seconds is None else seconds
+    for family in _families(tasks):
+        seconds = [costs.seconds(task) for task in family]
+        cost = sum(UNKNOWN_SECONDS if value is None else value for value in seconds)
         if current and filled + cost > capacity:
             chunks.append(Chunk(tuple(current), filled if known else None))
             current, filled, known = [], 0.0, True
-        current.append(task)
+        current += family
         filled += cost
-        known = known and seconds is not None
+        known = known and None not in seconds
     if current:
         chunks.append(Chunk(tuple(current), filled if known else None))
     return chunks
+
+
+def _families(tasks: Sequence[Task]) -> Iterable[list[Task]]:
+    """Tasks that go on where others end, with those: in one job the longer waits, in two both train the beginning."""
+    behind = {task.cell.id: task.behind for task in tasks if task.behind is not None}
+    found: dict[str, list[Task]] = {}
+    for task in tasks:
+        first = task.cell.id
+        while first in behind:
+            first = behind[first]
+        found.setdefault(first, []).append(task)
+    return found.values()
 
 
 UNKNOWN_SECONDS = 1800.0
