@@ -1,13 +1,16 @@
 # make table1   the paper's Table 1 on digits, from nothing
 # make test     the tests
 # make check    lint, format, types
-# make faults   kills, damaged files, full disks: what is lost, doubled or wrong (about an hour; SEED=n, KILLS=n)
+# make faults   kills, damaged files, full disks, a bad W&B: what is lost, doubled or wrong (over an hour; SEED=n,
+#               KILLS=n, ONLY=kills,disk; ROWS=FILE keeps what is finished, and the same command goes on after it)
 PYTHON ?= python3
 ENV := .venv
 RUN := $(ENV)/bin/python
 
 SEED ?= 0
 KILLS ?= 200
+ONLY ?=
+ROWS ?=
 
 .PHONY: table1 test check faults clean
 .DEFAULT_GOAL := table1
@@ -19,7 +22,7 @@ test: $(ENV)/installed
 	$(RUN) -m pytest
 
 faults: $(ENV)/installed
-	$(RUN) -m tests.faults --seed $(SEED) --kills $(KILLS)
+	$(RUN) -m tests.faults --seed $(SEED) --kills $(KILLS) --only '$(ONLY)' $(if $(ROWS),--rows '$(ROWS)')
 
 check: $(ENV)/installed
 	$(RUN) -m ruff check .

@@ -50,7 +50,7 @@ def reference(sweep: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(("victim", "count"), [("worker", 3), ("everything", 1)])
 def test_kills_at_random_moments_change_no_bit(sweep: Path, reference: dict[str, Any], tmp_path: Path, victim, count):
     row = Row(victim)
-    kills.kill_rounds(row, victim, count, sweep, tmp_path, reference, random.Random(SEED))
+    kills.kill_rounds(row, victim, count, sweep, reference, tmp_path, str(SEED))
     assert_nothing_lost([row])
 
 
@@ -73,14 +73,14 @@ def test_workers_that_cannot_start_cost_one_message(tmp_path: Path):
 
 def test_a_folder_closed_in_mid_run_stops_the_sweep_and_it_goes_on_later(sweep: Path, reference, tmp_path: Path):
     row = Row("closed")
-    disk.closed(row, sweep, tmp_path, reference, random.Random(SEED))
+    disk.closed(row, sweep, reference, tmp_path, random.Random(SEED))
     assert_nothing_lost([row])
 
 
 @pytest.mark.skipif(not disk.can_mount(), reason="only root can mount a small tmpfs")
 def test_a_disk_filled_to_the_last_byte_stops_the_sweep_and_it_goes_on_later(sweep: Path, reference, tmp_path: Path):
     row = Row("full")
-    disk.full(row, lambda rng: "size=150k", sweep, tmp_path, reference, "full")
+    disk.full(row, "size=150k", sweep, reference, tmp_path)
     assert_nothing_lost([row])
 
 

@@ -31,7 +31,7 @@ from benchmark.tracking import (
 )
 from benchmark.tracking_reader import LoggedRun, read_runs, run_files
 from tests.conftest import ROOT
-from tests.wandb_server import KEY, Server, hanging, refusing
+from tests.wandb_server import BAD_ADDRESSES, KEY, Server, hanging
 
 GROUP = "table1/made-up"
 AT_ONCE = 0.2
@@ -302,21 +302,10 @@ def test_a_key_in_netrc_is_found(store: Store, monkeypatch: pytest.MonkeyPatch) 
 # Faults
 
 
-@pytest.fixture(params=["refuses", "hangs", "dies in mid-run", "rejects uploads", "crashes the service"])
+@pytest.fixture(params=list(BAD_ADDRESSES))
 def bad_address(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param == "refuses":
-        yield refusing()
-    elif request.param == "hangs":
-        with hanging() as url:
-            yield url
-    else:
-        kinds = {
-            "dies in mid-run": Server(dies=True),
-            "rejects uploads": Server(upload_status=403),
-            "crashes the service": Server(crash=True),
-        }
-        with kinds[request.param].serving() as server:
-            yield server.url
+    with BAD_ADDRESSES[request.param]() as url:
+        yield url
 
 
 def test_a_bad_server_costs_nothing_and_loses_nothing(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import random
 import socket
+import socketserver
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -37,13 +41,17 @@ class ReceivedRun:
 class Server:
     """runs: by id. upload_status: what uploads of history get (403: refused). dies: stop serving at the first upload.
 
-    crash: answer so that wandb's own service crashes, as 0.31.0 does at an answer without files.
+    crash: answer so that wandb's own service crashes, as 0.31.0 does at an answer without files. status: what every
+    request gets (401: the key is refused). delay: seconds before every answer.
     """
 
-    def __init__(self, upload_status: int = 200, dies: bool = False, crash: bool = False):
+    def __init__(
+        self, upload_status: int = 200, dies: bool = False, crash: bool = False, status: int = 200, delay: float = 0.0
+    ):
         self.runs: dict[str, ReceivedRun] = {}
         self.created: list[str] = []
         self.upload_status, self.dies, self.crash = upload_status, dies, crash
+        self.status, self.delay = status, delay
         self._server = _QuietServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
@@ -60,6 +68,9 @@ class Server:
         self._server.server_close()
 
     def answer(self, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        time.sleep(self.delay)
+        if self.status != 200:
+            return self.status, {"errors": [{"message": "no"}]}
         if path == "/graphql":
             request = json.loads(body)
             return 200, {"data": self._graphql(request["query"], request.get("variables") or {})}
@@ -134,7 +145,48 @@ def hanging() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
+@contextmanager
+def babbling() -> Iterator[str]:
+    """The address of a server that answers whatever it is told with bytes that mean nothing."""
+    noise = random.Random(0).randbytes(4096)
+
+    class Babble(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                self.request.recv(65536)
+                self.request.sendall(noise)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Babble) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+
+
 def refusing() -> str:
     """An address where nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def _bad_server(**faults: Any) -> Callable[[], AbstractContextManager[str]]:
+    @contextmanager
+    def serving() -> Iterator[str]:
+        with Server(**faults).serving() as server:
+            yield server.url
+
+    return serving
+
+
+BAD_ADDRESSES: dict[str, Callable[[], AbstractContextManager[str]]] = {
+    "refuses connections": lambda: contextlib.nullcontext(refusing()),
+    "hangs": hanging,
+    "answers garbage": babbling,
+    "refuses the key": _bad_server(status=401),
+    "dies in mid-run": _bad_server(dies=True),
+    "rejects uploads": _bad_server(upload_status=403),
+    "crashes the service": _bad_server(crash=True),
+}
+"""Ways in which a server can fail; each gives its address for as long as it is entered."""

@@ -10,138 +10,175 @@ import random
 import shutil
 import sys
 import tempfile
-import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from tests.faults import cells, damage, disk, kills, sharing
-from tests.faults.harness import IMP_GRID, Row, every_method, untouched, write_sweep
+from benchmark import cli
+from benchmark.errors import UserError
+from tests.faults import cells, damage, disk, fuzz, kills, sharing, tracking
+from tests.faults.harness import IMP_GRID, Results, Row, every_method, untouched, write_sweep
 from tests.faults.soak import soak
+from tests.faults.table import Table
+from tests.wandb_server import BAD_ADDRESSES
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 SHARES = {"worker": 0.5, "sweep": 0.2, "server": 0.1, "everything": 0.2}
 """What is killed: a worker, the sweep, the server that workers are forked from, or all processes at once."""
 
 
-class Table:
-    """Prints each row as it is done; the exit code is 1 if anything was lost, doubled or wrong."""
+@dataclass
+class Ground:
+    """What the faults are done to. tries: of most faults; kills: of all processes together; soak: tiny cells."""
 
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-        self.started = time.monotonic()
-        print(f"{'fault':<44}{'tries':>7}{'lost':>7}{'doubled':>9}{'wrong':>7}", flush=True)
+    folder: Path
+    seed: int
+    kills: int
+    soak: int
+    tries: int
+    short: bool
 
-    def add(self, *rows: Row) -> None:
-        for row in rows:
-            self.rows.append(row)
-            print(f"{row.fault:<44}{row.tries:>7}{row.lost:>7}{row.doubled:>9}{row.wrong:>7}", flush=True)
-            for note in row.notes[:10]:
-                print(f"    {note}", flush=True)
+    def rng(self, name: str) -> random.Random:
+        return random.Random(f"{self.seed} {name}")
 
-    def end(self) -> int:
-        minutes = (time.monotonic() - self.started) / 60
-        total = Row("total")
-        for row in self.rows:
-            total.tries += row.tries
-            total.lost += row.lost
-            total.doubled += row.doubled
-            total.wrong += row.wrong
-        self.add(total)
-        print(f"{minutes:.1f} minutes")
-        return 1 if total.lost or total.doubled or total.wrong else 0
+    @cached_property
+    def bench(self) -> damage.Bench:
+        return damage.Bench(self.folder / "damage")
+
+    @cached_property
+    def small(self) -> tuple[Path, Results]:
+        """A sweep of a dense network and three that are pruned and retrained, and what comes of it undisturbed."""
+        sweep = write_sweep(self.folder / "small.yaml", [IMP_GRID], seeds=1)
+        return sweep, untouched(sweep, self.folder / "small-untouched")
+
+    @cached_property
+    def whole(self) -> tuple[Path, Results]:
+        """The same with every method."""
+        if self.short:
+            return self.small
+        sweep = write_sweep(self.folder / "whole.yaml", every_method(), seeds=1)
+        return sweep, untouched(sweep, self.folder / "whole-untouched")
+
+
+Section = Callable[[Ground], list[Row]]
+
+
+def sections() -> dict[str, Section]:
+    """By name; `--only` takes names and their beginnings."""
+    return {
+        "damage-checkpoints": lambda g: damage.damaged_checkpoints(g.bench, g.rng("checkpoints"), 2 * g.tries),
+        "damage-results": lambda g: damage.damaged_results(g.bench, g.rng("results"), 2 * g.tries),
+        "cells-failing": lambda g: cells.failing_cells(
+            g.folder, untouched(cells.neighbours(g.folder), g.folder / "neighbours")
+        ),
+        "cells-nan": lambda g: [cells.nan_in_training(g.folder)],
+        "cells-start": lambda g: [cells.workers_that_cannot_start(g.folder)],
+        **{f"kills-{victim}": _kills(victim, share) for victim, share in SHARES.items()},
+        **_disk(),
+        **_sharing(),
+        **{f"tracking-{name.replace(' ', '-')}": _tracking(name) for name in BAD_ADDRESSES},
+        "fuzz": lambda g: [fuzz.row(name, 50 * g.tries, g.seed) for name in fuzz.PROPERTIES],
+        "soak": lambda g: [soak(g.soak, g.folder, g.rng("soak"))],
+    }
+
+
+def _kills(victim: str, share: float) -> Section:
+    def section(g: Ground) -> list[Row]:
+        row = Row(f"SIGKILL of {victim}")
+        kills.kill_rounds(row, victim, max(1, round(share * g.kills)), *g.whole, g.folder, str(g.seed))
+        return [row]
+
+    return section
+
+
+def _disk() -> dict[str, Section]:
+    def many(fault: str, once: Callable[[Row, Ground, random.Random], None]) -> Section:
+        def section(g: Ground) -> list[Row]:
+            row = Row(fault)
+            for number in range(g.tries):
+                once(row, g, g.rng(f"{fault} {number}"))
+            return [row]
+
+        return section
+
+    def full(row: Row, g: Ground, rng: random.Random) -> None:
+        disk.full(row, f"size={rng.randrange(60, 500)}k", *g.whole, g.folder)
+
+    def files(row: Row, g: Ground, rng: random.Random) -> None:
+        disk.full(row, f"nr_inodes={rng.randrange(12, 70)}", *g.whole, g.folder)
+
+    def closed(row: Row, g: Ground, rng: random.Random) -> None:
+        disk.closed(row, *g.whole, g.folder, rng)
+
+    taken = {"disk-closed": many("permissions taken away in mid-run", closed)}
+    if not disk.can_mount():
+        print("(a full and a read-only disk need root, to mount a tmpfs)")
+        return taken
+    return {
+        "disk-full": many("disk full (tmpfs)", full),
+        "disk-files": many("no more files (tmpfs)", files),
+        "disk-read-only": lambda g: [disk.read_only(Row("read-only from the start"), g.small[0], g.folder)],
+        **taken,
+    }
+
+
+def _sharing() -> dict[str, Section]:
+    def many(fault: str, once: Callable[[Row, Ground, random.Random], None]) -> Section:
+        def section(g: Ground) -> list[Row]:
+            row, rng = Row(fault), g.rng(fault)
+            for _ in range((g.tries + 1) // 2):
+                once(row, g, rng)
+            return [row]
+
+        return section
+
+    return {
+        "sharing-two": many("2 sweeps at once", lambda row, g, rng: sharing.at_once(row, 2, *g.whole, g.folder, rng)),
+        "sharing-four": many("4 sweeps at once", lambda row, g, rng: sharing.at_once(row, 4, *g.whole, g.folder, rng)),
+        "sharing-dies": many(
+            "one of two sweeps dies", lambda row, g, rng: sharing.one_dies(row, *g.whole, g.folder, rng)
+        ),
+        "sharing-clock": many("clock set", lambda row, g, rng: sharing.clock_set(row, *g.whole, g.folder, rng)),
+        "sharing-frozen": lambda g: [
+            sharing.one_freezes(Row("a worker frozen, taken over, woken"), *g.small, g.folder)
+        ],
+    }
+
+
+def _tracking(name: str) -> Section:
+    return lambda g: [tracking.bad_address(name, *g.small, g.folder)]
 
 
 @app.command()
 def faults(
     seed: Annotated[int, typer.Option(help="Of every random choice")] = 0,
     kills_: Annotated[int, typer.Option("--kills", help="Processes to kill")] = 200,
-    short: Annotated[bool, typer.Option("--short", help="A minute or two of everything")] = False,
-    soak_: Annotated[int, typer.Option("--soak", help="Train so many tiny cells under fire, and nothing else")] = 0,
-    only: Annotated[str, typer.Option(help="Parts, of kills,damage,cells,disk,sharing")] = "",
+    soak_: Annotated[int, typer.Option("--soak", help="Tiny cells to train under fire")] = 2000,
+    short: Annotated[bool, typer.Option("--short", help="A few minutes of everything")] = False,
+    only: Annotated[str, typer.Option(help="Sections, or how their names begin: kills,disk-full")] = "",
+    rows: Annotated[Path | None, typer.Option(help="Keep finished rows here, and do not try again what it has")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the folder, also if all is well")] = False,
 ) -> int:
     """Do every fault many times, on digits sweeps with 2 workers, and print what was lost, doubled or wrong."""
+    wanted = {name: work for name, work in sections().items() if not only or name.startswith(tuple(only.split(",")))}
+    if not wanted:
+        raise UserError(f"--only {only}: no section begins so; there are {', '.join(sections())}")
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    kills_, soak_ = (8, 100) if short else (kills_, soak_)
     print(f"seed {seed}, in {folder}", flush=True)
-    table = Table()
-    if soak_:
-        row, lines = soak(soak_, folder, random.Random(seed))
-        table.add(row)
-        print("\n".join(lines))
-    else:
-        wanted = only.split(",") if only else ["kills", "damage", "cells", "disk", "sharing"]
-        _run(table, wanted, folder, seed, 8 if short else kills_, short)
+    table = Table({"seed": seed, "kills": kills_, "soak": soak_, "short": short}, rows)
+    ground = Ground(folder, seed, kills_, soak_, tries=1 if short else 5, short=short)
+    for name, work in wanted.items():
+        table.section(name, lambda work=work: work(ground))
     code = table.end()
     if code == 0 and not keep:
         shutil.rmtree(folder)
     return code
 
 
-def _run(table: Table, wanted: list[str], folder: Path, seed: int, count: int, short: bool) -> None:
-    if "damage" in wanted:
-        bench = damage.Bench(folder / "damage")
-        rng = random.Random(f"{seed} damage")
-        table.add(*damage.damaged_checkpoints(bench, rng, 1 if short else 10))
-        table.add(*damage.damaged_results(bench, rng, 1 if short else 10))
-    if "cells" in wanted:
-        table.add(*cells.failing_cells(folder, untouched(cells.neighbours(folder), folder / "neighbours")))
-        table.add(cells.nan_in_training(folder), cells.workers_that_cannot_start(folder))
-    sweep = write_sweep(folder / "sweep.yaml", [IMP_GRID] if short else every_method(), seeds=1)
-    if not {"kills", "disk", "sharing"} & set(wanted):
-        return
-    reference = untouched(sweep, folder / "untouched")
-    if "kills" in wanted:
-        for victim, share in SHARES.items():
-            row = Row(f"SIGKILL of {victim}")
-            rng = random.Random(f"{seed} {victim}")
-            kills.kill_rounds(row, victim, max(1, round(share * count)), sweep, folder, reference, rng)
-            table.add(row)
-    if "disk" in wanted:
-        _disk(table, sweep, folder, reference, seed, 1 if short else 5)
-    if "sharing" in wanted:
-        _sharing(table, sweep, folder, reference, random.Random(f"{seed} sharing"), short)
-
-
-def _disk(table: Table, sweep: Path, folder: Path, reference: dict[str, Any], seed: int, tries: int) -> None:
-    if disk.can_mount():
-        full, inodes = Row("disk full (tmpfs)"), Row("no more files (tmpfs)")
-        for number in range(tries):
-            name = f"{seed} disk {number}"
-            disk.full(full, lambda rng: f"size={rng.randrange(60, 500)}k", sweep, folder, reference, name)
-            disk.full(
-                inodes, lambda rng: f"nr_inodes={rng.randrange(12, 70)}", sweep, folder, reference, f"{name} inodes"
-            )
-        row = Row("read-only from the start")
-        disk.read_only(row, sweep, folder)
-        table.add(full, inodes, row)
-    else:
-        print("(a full and a read-only disk need root, to mount a tmpfs)")
-    row = Row("permissions taken away in mid-run")
-    rng = random.Random(f"{seed} closed")
-    for _ in range(tries):
-        disk.closed(row, sweep, folder, reference, rng)
-    table.add(row)
-
-
-def _sharing(
-    table: Table, sweep: Path, folder: Path, reference: dict[str, Any], rng: random.Random, short: bool
-) -> None:
-    for count in (2,) if short else (2, 4):
-        row = Row(f"{count} sweeps at once")
-        for _ in range(1 if short else 3):
-            sharing.at_once(row, count, sweep, folder, reference, rng)
-        table.add(row)
-    if short:
-        return
-    dies, frozen, clock = Row("one of two sweeps dies"), Row("a worker frozen, taken over, woken"), Row("clock set")
-    for _ in range(3):
-        sharing.one_dies(dies, sweep, folder, reference, rng)
-        sharing.clock_set(clock, sweep, folder, reference, rng)
-    sharing.one_freezes(frozen, sweep, folder, reference)
-    table.add(dies, frozen, clock)
-
-
 if __name__ == "__main__":
-    sys.exit(app(standalone_mode=False))
+    sys.exit(cli.main(app))

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from tests.faults.harness import Launched, Row, Watch, compare, finished, run, until
-
-RECORD_BYTES = 16_384
+from tests.faults.harness import Launched, Results, Row, Watch, compare, finished, run, until
 
 
 def can_mount() -> bool:
@@ -33,13 +30,10 @@ def _remount(folder: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
 
 
-def full(
-    row: Row, limit: Callable[[random.Random], str], sweep: Path, folder: Path, untouched: dict[str, Any], seed: str
-) -> None:
-    """One sweep on a small file system: it stops, and goes on once there is room."""
+def full(row: Row, limit: str, sweep: Path, untouched: Results, folder: Path) -> None:
+    """One sweep on a small file system (limit: mount options): it stops, and goes on once there is room."""
     row.tries += 1
-    rng = random.Random(seed)
-    with tmpfs(folder / f"tmpfs-{row.tries}-{abs(hash(seed))}", limit(rng)) as disk:
+    with tmpfs(folder / f"{limit.partition('=')[0]}-{row.tries}", limit) as disk:
         results = disk / "results"
         watch = Watch(results, row)
         stopped = run(sweep, results, "--checkpoint-seconds", "0.05")
@@ -52,7 +46,7 @@ def full(
         _goes_on(row, sweep, results, untouched, watch)
 
 
-def closed(row: Row, sweep: Path, folder: Path, untouched: dict[str, Any], rng: random.Random) -> None:
+def closed(row: Row, sweep: Path, untouched: Results, folder: Path, rng: random.Random) -> None:
     """Permissions are taken away in mid-run."""
     row.tries += 1
     results = folder / f"closed-{row.tries}" / "results"
@@ -78,13 +72,14 @@ def closed(row: Row, sweep: Path, folder: Path, untouched: dict[str, Any], rng: 
     _goes_on(row, sweep, results, untouched, watch)
 
 
-def read_only(row: Row, sweep: Path, folder: Path) -> None:
+def read_only(row: Row, sweep: Path, folder: Path) -> Row:
     """Read-only from the start."""
     row.tries += 1
     with tmpfs(folder / "read-only", "size=8m") as disk:
         _remount(disk, "ro")
         refused = run(sweep, disk / "results")
         _stopped_well(row, refused.returncode, refused.stderr, "Read-only file system")
+    return row
 
 
 def _permit(folders: list[Path], allowed: bool) -> None:
@@ -110,7 +105,7 @@ def _nothing_half_written(row: Row, results: Path) -> None:
     row.expect(not left, f"left half-written: {left[:3]}")
 
 
-def _goes_on(row: Row, sweep: Path, results: Path, untouched: dict[str, Any], watch: Watch) -> None:
+def _goes_on(row: Row, sweep: Path, results: Path, untouched: Results, watch: Watch) -> None:
     again = run(sweep, results)
     row.expect(finished(again.returncode, again.stdout + again.stderr), f"did not go on: {again.stderr[-1000:]}")
     watch.look()

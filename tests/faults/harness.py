@@ -27,13 +27,15 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 TAG = "FAULTS_RUN"
 RECIPE = {"epochs": 6, "milestones": [2, 4, 5], "warmup_epochs": 1, "batch_size": 32}
 IMP_GRID = {"method": "IMP", "schedule": ["FT", "CLR", "ALLR"], "sparsity": [0.9], "budget": ["33.33%"]}
+Results = dict[str, Any]
+"""What repeats exactly of every record, by cell id."""
 PATIENCE = 600.0
 """Seconds after which a sweep that should have ended counts as stuck."""
 
 
 @dataclass
 class Row:
-    """One line of the table. notes: a line for whatever was lost, doubled or wrong."""
+    """One line of the table. notes: a line for whatever was lost, doubled or wrong; figures: what was measured."""
 
     fault: str
     tries: int = 0
@@ -41,6 +43,7 @@ class Row:
     doubled: int = 0
     wrong: int = 0
     notes: list[str] = field(default_factory=list)
+    figures: list[str] = field(default_factory=list)
 
     def add_lost(self, note: str) -> None:
         self.lost += 1
@@ -95,8 +98,8 @@ class Launched:
             )
 
     def processes(self) -> dict[str, list[int]]:
-        """Process ids of the "sweep", the fork "server" and the "workers"."""
-        found: dict[str, list[int]] = {"sweep": [], "server": [], "workers": []}
+        """Process ids of the "sweep", the fork "server", the "workers", the "publisher" and wandb's "service"."""
+        found: dict[str, list[int]] = {"sweep": [], "server": [], "workers": [], "publisher": [], "service": []}
         tagged = _tagged(self.tag)
         for pid, (parent_pid, line) in tagged.items():
             if pid == self.process.pid:
@@ -104,6 +107,10 @@ class Launched:
             elif "forkserver" in line:
                 child = "forkserver" in tagged.get(parent_pid, (0, ""))[1]
                 found["workers" if child else "server"].append(pid)
+            elif "tracking_process" in line:
+                found["publisher"].append(pid)
+            elif "wandb-core" in line:
+                found["service"].append(pid)
         return {kind: sorted(pids) for kind, pids in found.items()}
 
     def wait(self) -> str:
@@ -127,7 +134,9 @@ def command(sweep: Path, results: Path) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    """No W&B account or setting of whoever runs this."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    return {**ours, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "NETRC": os.devnull}
 
 
 def run(sweep: Path, results: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -193,7 +202,7 @@ def expected_ids(sweep: Path) -> set[str]:
     return {cell.id for cell in cells} | {start.id for cell in cells if (start := parent(cell))}
 
 
-def results_of(folder: Path) -> dict[str, Any]:
+def results_of(folder: Path) -> Results:
     store = Store(folder)
     found = {record["id"]: result(record) for record in store.records()}
     if store.problems:
@@ -201,7 +210,7 @@ def results_of(folder: Path) -> dict[str, Any]:
     return found
 
 
-def compare(row: Row, folder: Path, untouched: dict[str, Any]) -> None:
+def compare(row: Row, folder: Path, untouched: Results) -> None:
     """Count what differs from the untouched run, and what should have been cleared away."""
     store = Store(folder)
     found = {record["id"]: result(record) for record in store.records()}
@@ -227,7 +236,7 @@ def trained_cells(output: str) -> int:
     return int(match[1]) if match else 0
 
 
-def untouched(sweep: Path, folder: Path) -> dict[str, Any]:
+def untouched(sweep: Path, folder: Path) -> Results:
     """Results of a run that nothing disturbs, by one worker."""
     finished = run(sweep, folder, "--workers", "1")
     found = results_of(folder)

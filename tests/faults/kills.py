@@ -6,44 +6,56 @@ import contextlib
 import json
 import random
 import time
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
-from tests.faults.harness import Launched, Row, Watch, compare, finished, kill, until
+from tests.faults.harness import Launched, Results, Row, Watch, compare, finished, kill, until
 
 CHECKPOINT_SECONDS = (0.0, 0.02, 0.2, 60.0)
 ROUND_SECONDS = 1800.0
+PER_ROUND = 25
+"""After so many kills a round is left to end, so that its records can be compared."""
 IN_TRAINING = 0.85
 """Share of the kills that wait until a worker trains; the others fall on whatever goes on."""
-MOMENT_SECONDS = 1.5
+MOMENT_SECONDS = 2.0
 START_SECONDS = 60.0
 
 
-def kill_rounds(
-    row: Row, victim: str, kills: int, sweep: Path, folder: Path, untouched: dict[str, Any], rng: random.Random
-) -> None:
+class Chances:
+    """Random numbers by what they are for, so that the tenth kill does the same however often it missed before."""
+
+    def __init__(self, seed: str):
+        self._seed = seed
+        self._counts: Counter[str] = Counter()
+
+    def next(self, purpose: str) -> random.Random:
+        self._counts[purpose] += 1
+        return random.Random(f"{self._seed} {purpose} {self._counts[purpose]}")
+
+
+def kill_rounds(row: Row, victim: str, kills: int, sweep: Path, untouched: Results, folder: Path, seed: str) -> None:
     """Run the sweep again and again under fire, in fresh folders, until `kills` processes were killed; compare each."""
-    number = 0
+    number, chances = 0, Chances(f"{seed} {victim}")
     while row.tries < kills:
         results = folder / f"{victim}-{number}" / "results"
         results.parent.mkdir(parents=True)
-        _one_round(row, victim, kills, sweep, results, rng)
+        _one_round(row, victim, min(kills, row.tries + PER_ROUND), sweep, results, chances)
         compare(row, results, untouched)
         number += 1
 
 
-def _one_round(row: Row, victim: str, kills: int, sweep: Path, results: Path, rng: random.Random) -> None:
+def _one_round(row: Row, victim: str, until_tries: int, sweep: Path, results: Path, chances: Chances) -> None:
     watch = Watch(results, row)
-    seconds = str(rng.choice(CHECKPOINT_SECONDS))
     deadline = time.monotonic() + ROUND_SECONDS
     while True:
-        launched = Launched(sweep, results, "--checkpoint-seconds", seconds)
+        seconds = chances.next("launch").choice(CHECKPOINT_SECONDS)
+        launched = Launched(sweep, results, "--checkpoint-seconds", str(seconds))
         try:
-            while launched.process.poll() is None and row.tries < kills:
+            while launched.process.poll() is None and row.tries < until_tries:
                 if time.monotonic() > deadline:
                     row.add_wrong(f"{results}: no end within {ROUND_SECONDS:g} s of kills")
                     return
-                _strike(row, victim, results, launched, rng)
+                _strike(row, victim, results, launched, chances.next("strike"))
                 watch.look()
             output = launched.wait()
         finally:
@@ -52,7 +64,7 @@ def _one_round(row: Row, victim: str, kills: int, sweep: Path, results: Path, rn
         if finished(launched.process.returncode, output):
             return
         row.expect("Traceback (most recent call last)" not in output, f"{results}: a stack trace:\n{output[-1500:]}")
-        if row.tries >= kills and launched.process.returncode not in (1, -9):
+        if row.tries >= until_tries and launched.process.returncode not in (1, -9):
             row.add_wrong(f"{results}: exit code {launched.process.returncode}:\n{output[-1500:]}")
             return
 

@@ -7,14 +7,13 @@ import random
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
-from tests.faults.harness import Launched, Row, Watch, compare, finished, kill, run, trained_cells, until
+from tests.faults.harness import Launched, Results, Row, Watch, compare, finished, kill, run, trained_cells, until
 
 YEAR = 365 * 24 * 3600.0
 
 
-def at_once(row: Row, count: int, sweep: Path, folder: Path, untouched: dict[str, Any], rng: random.Random) -> None:
+def at_once(row: Row, count: int, sweep: Path, untouched: Results, folder: Path, rng: random.Random) -> None:
     """Every cell is trained once, by one of them."""
     row.tries += 1
     results = folder / f"at-once-{count}-{row.tries}" / "results"
@@ -36,7 +35,7 @@ def at_once(row: Row, count: int, sweep: Path, folder: Path, untouched: dict[str
     compare(row, results, untouched)
 
 
-def one_dies(row: Row, sweep: Path, folder: Path, untouched: dict[str, Any], rng: random.Random) -> None:
+def one_dies(row: Row, sweep: Path, untouched: Results, folder: Path, rng: random.Random) -> None:
     """Of two sweeps one is killed with all its processes; the other finishes everything at once."""
     row.tries += 1
     results = folder / f"one-dies-{row.tries}" / "results"
@@ -52,7 +51,7 @@ def one_dies(row: Row, sweep: Path, folder: Path, untouched: dict[str, Any], rng
     compare(row, results, untouched)
 
 
-def one_freezes(row: Row, sweep: Path, folder: Path, untouched: dict[str, Any]) -> None:
+def one_freezes(row: Row, sweep: Path, untouched: Results, folder: Path) -> Row:
     """A worker stands still until its claim is taken over, then wakes up and finishes what is done by then."""
     row.tries += 1
     results = folder / f"freezes-{row.tries}" / "results"
@@ -76,9 +75,10 @@ def one_freezes(row: Row, sweep: Path, folder: Path, untouched: dict[str, Any]) 
     finally:
         frozen.end()
     compare(row, results, untouched)
+    return row
 
 
-def clock_set(row: Row, sweep: Path, folder: Path, untouched: dict[str, Any], rng: random.Random) -> None:
+def clock_set(row: Row, sweep: Path, untouched: Results, folder: Path, rng: random.Random) -> None:
     """A sweep is killed, all files carry times of next year or of last, and it goes on."""
     row.tries += 1
     results = folder / f"clock-{row.tries}" / "results"
