@@ -111,10 +111,22 @@ def _print_table(name: str, wanted: Sweep, store: Store) -> int:
     return subprocess.run(command, check=False).returncode  # noqa: S603
 
 
+def _spent(trained: list[Record], key: str) -> float:
+    """Seconds of "training" or "evaluation" that this sweep did itself."""
+    total = 0.0
+    for record in trained:
+        seconds = record["seconds"]
+        total += seconds[key] - seconds.get("earlier", {}).get(key, 0.0)
+        total -= seconds.get("inherited", 0.0) if key == "training" else 0.0
+    return total
+
+
 def _summarise(store: Store, outcome: Outcome, options: PoolOptions, wall: float, console: Console) -> None:
     trained, failures = outcome.trained, outcome.failures
-    training = sum(record["seconds"]["training"] - record["seconds"].get("inherited", 0) for record in trained)
-    share = f", {100 * training / (options.workers * wall):.0f} % of it training" if trained else ""
+    share = ""
+    if trained:
+        parts = {key: 100 * _spent(trained, key) / (options.workers * wall) for key in ("training", "evaluation")}
+        share = f", of workers x time {parts['training']:.0f} % training and {parts['evaluation']:.0f} % evaluation"
     console.print(
         f"{len(trained)} cells trained in {duration(wall)} by {options.workers} workers{share}", highlight=False
     )

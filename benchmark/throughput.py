@@ -30,8 +30,8 @@ from benchmark.problems.data import Data
 from benchmark.problems.sources import open_source
 from benchmark.research_loop import Null, PlainLoop, pillow_batches
 from benchmark.sweep import parse_settings
-from benchmark.training.evaluation import autocast
 from benchmark.training.loop import Run, make_optimizer
+from benchmark.training.precision import autocast
 from benchmark.worker import pick_device
 
 BASELINES = {

@@ -31,8 +31,10 @@ from benchmark.pruning import metrics
 from benchmark.records import Record
 from benchmark.store import Store
 from benchmark.training import checkpoint, latency
+from benchmark.training.compiled import check_compile
 from benchmark.training.group import ALONE, Group, synchronise_batch_norm
 from benchmark.training.loop import Interrupted, Progress, Run
+from benchmark.training.precision import check_precision
 
 SAMPLES = 100
 """Points of the learning-rate curve that a record keeps; its hash covers all."""
@@ -89,6 +91,8 @@ class Worker:
 
     def _open_data(self, problem: Problem) -> Batches:
         try:
+            check_precision(problem, self.device)
+            check_compile(problem, self.group)
             data = open_data(problem, self.device, self.options.data, (self.group.rank, self.group.ranks))
         except UserError as error:
             raise CannotGoOn(str(error)) from None
@@ -155,6 +159,7 @@ class Worker:
             trunks=checkpoint.Trunks(self.store.path / "trunks", made_by()),
             group=self.group,
         )
+        run.began = started
         progress = run.execute()
         if not self.group.leads:
             return False
@@ -166,11 +171,7 @@ class Worker:
             content, record["weights_sha256"] = checkpoint.encode(cell.id, network.state_dict())
             atomic.replace_file(self.store.weights_path(cell.id, record["weights_sha256"]), content)
         compared = None if smaller is None else latency.compare(network, smaller, cell.problem, self.device)
-        record["seconds"] = {
-            "total": time.perf_counter() - started,
-            **progress.seconds,
-            **({} if compared is None else {"latency": compared}),
-        }
+        record["seconds"] = {**run.seconds, **({} if compared is None else {"latency": compared})}
         record["images_per_second"] = progress.images / max(progress.seconds["training"], 1e-9)
         record["provenance"] = {
             **provenance(),
@@ -216,7 +217,7 @@ def make_record(cell: Cell, run: Run, parent: Record | None, smaller: nn.Module 
 
     smaller: as `Method.smaller` gives it.
     """
-    progress, method = run.progress, run.method
+    progress, method, scale = run.progress, run.method, run.step.scale
     image = (cell.problem.channels, cell.problem.image_size, cell.problem.image_size)
     measured = metrics.measure(run.network, image)
     if parent is not None:
@@ -240,6 +241,7 @@ def make_record(cell: Cell, run: Run, parent: Record | None, smaller: nn.Module 
         "iterations": {
             "total": sum(map(len, progress.rates)),
             "per_epoch": run.data.iterations_per_epoch,
+            **({} if scale is None else {"skipped": int(scale.skipped)}),
         },
         "parameters_sha256": _parameters_hash(run.network),
     }

@@ -7,7 +7,6 @@ measured once per worker, not once per cell. On CIFAR-10 that is half of a cell'
 from __future__ import annotations
 
 import hashlib
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -16,16 +15,12 @@ from torch.nn import functional
 
 from benchmark.problems.batches import Batches
 from benchmark.training.group import ALONE, Group
+from benchmark.training.precision import autocast
 
 REMEMBERED = 256
 """Results of passes over the data that are kept, each a few numbers or a network's batch-norm statistics."""
 RECALIBRATION_EPOCH = -1
 """The epoch of the data order that the batch-norm pass reads; training starts at 0, so it is nobody else's."""
-
-
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """Mixed precision as the recipe says: weights stay float32, bf16 computes in bfloat16 where that is safe."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def _digest(*tensors: Tensor) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmark.cells import Problem
 from benchmark.problems.models import memory_format
-from benchmark.training.evaluation import autocast
+from benchmark.training.precision import autocast
 
 WARM_UP = 3
 REPEATS = 30

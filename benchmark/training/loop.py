@@ -19,9 +19,11 @@ from benchmark.problems.batches import Batches
 from benchmark.pruning.selection import NotANumber
 from benchmark.training import generators
 from benchmark.training.checkpoint import Checkpoints, Trunks
-from benchmark.training.evaluation import autocast, evaluate, recalibrate
+from benchmark.training.compiled import Forward, compiled
+from benchmark.training.evaluation import evaluate, recalibrate
 from benchmark.training.group import ALONE, Group
 from benchmark.training.method import Context, Method
+from benchmark.training.precision import LossScale, autocast
 from benchmark.training.schedules import LearningRates, dense_learning_rates, dense_warmup_iterations
 
 HISTORY = (
@@ -83,28 +85,44 @@ class Step:
         data: Batches,
         group: Group = ALONE,
     ):
-        self.network, self.group = group.wrap(network), group
+        problem = data.problem
+        self.forward: Forward = group.wrap(network)
+        self.group = group
+        if problem.compile != "none":
+            self.forward = compiled(network, problem)
         self.method = method
-        self.optimizer = optimizer
-        self.precision, self.device = data.problem.precision, data.device
+        self.precision, self.device = problem.precision, data.device
+        self.scale = LossScale(data.device) if problem.precision == "fp16" else None
+        self.use(optimizer)
         self.loss = torch.zeros((), device=data.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=data.device)
         self.count = 0
 
+    def use(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = self.method.optimizer = optimizer
+        if self.scale is not None:
+            self.scale.prepare(optimizer)
+
     def __call__(self, k: int, rate: float, images: Tensor, labels: Tensor) -> None:
-        method, optimizer = self.method, self.optimizer
+        method, optimizer, scale = self.method, self.optimizer, self.scale
         method.before_iteration(k)
         for group in optimizer.param_groups:
             group["lr"] = rate
         method.enter_forward()
         with autocast(self.precision, self.device):
-            logits = self.network(images)
+            logits = self.forward(images)
             loss = functional.cross_entropy(logits, labels)
         optimizer.zero_grad()
-        self.group.weigh(loss, len(labels)).backward()
+        weighed = self.group.weigh(loss, len(labels))
+        (weighed if scale is None else scale.scale(weighed)).backward()
         method.exit_forward()
-        method.after_backward()
-        optimizer.step()
+        if scale is None:
+            method.after_backward()
+            optimizer.step()
+        else:
+            scale.unscale(optimizer, method)
+            method.after_backward()
+            scale.step(optimizer)
         method.after_step()
         if len(labels):
             self.loss += loss.detach() * len(labels)
@@ -121,6 +139,8 @@ class Run:
     """One cell's training from its start, or its last checkpoint, to its end.
 
     report(iterations done, of all, values) is called at every epoch; should_stop() is asked at every iteration.
+    began: when this attempt did; earlier: "total", "training" and "evaluation" seconds of the attempts before it, each
+    up to its last checkpoint.
     """
 
     def __init__(
@@ -160,8 +180,9 @@ class Run:
         self.progress = Progress(position=start_position)
         self.rates: LearningRates | None = None
         self.step = Step(network, self.method, make_optimizer(self.method, problem), data, group)
-        self.method.optimizer = self.step.optimizer
         self._saved_at = time.monotonic()
+        self.began = time.perf_counter()
+        self.earlier: dict[str, float] = {}
 
     def execute(self) -> Progress:
         """Train to the end and measure "final". Raises Interrupted after saving when it is asked to stop."""
@@ -221,7 +242,7 @@ class Run:
         self.progress.rates.append(self.rates.tolist())
 
     def _start_optimizer(self) -> None:
-        self.step.optimizer = self.method.optimizer = make_optimizer(self.method, self.cell.problem)
+        self.step.use(make_optimizer(self.method, self.cell.problem))
 
     def _train_phase(self) -> None:
         assert self.rates is not None
@@ -296,6 +317,9 @@ class Run:
         state = self.checkpoints.load(self.data.device) if self.checkpoints is not None else None
         if state is not None and state["data"] == self.data.fingerprint:
             self._adopt(state)
+            seconds = self.progress.seconds
+            own = {"training": seconds["training"] - seconds["inherited"], "evaluation": seconds["evaluation"]}
+            self.earlier = {"total": state["elapsed"], **own}
             return
         if state is not None and self.checkpoints is not None:
             self.checkpoints.refused.append("the data changed since the checkpoint was written; starting again")
@@ -316,15 +340,25 @@ class Run:
             if state is not None and state["data"] == self.data.fingerprint:
                 self._adopt(state)
                 self.progress.seconds["inherited"] = self.progress.seconds["training"]
+                self.progress.seconds["evaluation"] = 0.0
                 return
+
+    @property
+    def seconds(self) -> dict[str, Any]:
+        """What the cell took by now, in all attempts, as records have it."""
+        elapsed = self.earlier.get("total", 0.0) + time.perf_counter() - self.began
+        attempts = {"earlier": self.earlier} if self.earlier else {}
+        return {"total": elapsed, **self.progress.seconds, **attempts}
 
     def _state(self) -> dict[str, Any]:
         """Everything that decides how the run goes on."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.step.optimizer.state_dict(),
+            "scale": None if self.step.scale is None else self.step.scale.state_dict(),
             "method": self.method.state_dict(),
             "progress": vars(self.progress),
+            "elapsed": self.seconds["total"],
             "rates": None if self.rates is None else torch.from_numpy(self.rates),
             "epoch so far": self.step.totals(),
             "data": self.data.fingerprint,
@@ -336,6 +370,8 @@ class Run:
         self.method.load_state_dict(state["method"])
         self._start_optimizer()
         self.step.optimizer.load_state_dict(state["optimizer"])
+        if self.step.scale is not None:
+            self.step.scale.load_state_dict(state["scale"])
         self.progress = Progress(**state["progress"])
         self.rates = None if state["rates"] is None else np.asarray(state["rates"].numpy())
         if self.group.leads:  # it carries on what all ranks had counted

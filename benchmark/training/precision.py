@@ -1,0 +1,94 @@
+"""Mixed precision: what a recipe's `precision` means on a device, and the loss scale that float16 needs."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmark.cells import Problem
+from benchmark.errors import UserError
+from benchmark.training.method import Method
+
+LOWER = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""What the layers that bear it compute in; weights, momentum and loss stay float32."""
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
+    """Mixed precision as the recipe says: weights stay float32, the rest where that is safe."""
+    return torch.autocast(device.type, dtype=LOWER.get(precision, torch.bfloat16), enabled=precision in LOWER)
+
+
+class LossScale:
+    """Multiplies the loss so that float16 gradients do not vanish, and skips steps whose gradients overflowed.
+
+    Nothing waits for the device: whether a step is skipped is decided by the fused optimizer itself. `skipped` counts
+    such steps, shape (). The scale halves after each and doubles after 2000 others (Micikevicius et al. 2018).
+    """
+
+    def __init__(self, device: torch.device):
+        self.scaler = torch.amp.GradScaler(device.type)
+        self.skipped = torch.zeros((), device=device)
+
+    def prepare(self, optimizer: torch.optim.Optimizer) -> None:
+        """Momentum of zeros: torch allocates it in the first step, and leaves it as it found the memory if that step
+        is skipped. A first step from zeros is the same to the last bit."""
+        for group in optimizer.param_groups:
+            for weight in group["params"] if group["momentum"] else ():
+                optimizer.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
+
+    def scale(self, loss: Tensor) -> Tensor:
+        return self.scaler.scale(loss)
+
+    def unscale(self, optimizer: torch.optim.Optimizer, method: Method) -> None:
+        """Give gradients their size back, before the method sees them."""
+        self.scaler.unscale_(optimizer)
+        if type(method).after_backward is not Method.after_backward:
+            # The step is skipped if any is not finite; the method should not choose weights by such numbers.
+            for group in optimizer.param_groups:
+                for weight in group["params"]:
+                    if weight.grad is not None:
+                        weight.grad.nan_to_num_(0, 0, 0)
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        # GradScaler has no public word for "this step overflowed" that does not wait for the device.
+        self.skipped += sum(self.scaler._found_inf_per_device(optimizer).values()) > 0
+        self.scaler.step(optimizer)
+        self.scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"scaler": self.scaler.state_dict(), "skipped": self.skipped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.scaler.load_state_dict(state["scaler"])
+        self.skipped.copy_(state["skipped"])
+
+
+def check_precision(problem: Problem, device: torch.device) -> None:
+    """Raises UserError if this torch cannot train in the recipe's precision on the device: it is tried on one layer."""
+    if problem.precision not in LOWER:
+        return
+    try:
+        network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8 * 36, 2)).to(device)
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, fused=True)
+        with autocast(problem.precision, device):
+            loss = functional.cross_entropy(
+                network(torch.zeros(4, 3, 8, 8, device=device)), torch.zeros(4, dtype=torch.int64, device=device)
+            )
+        if problem.precision == "fp16":
+            scale = LossScale(device)
+            scale.prepare(optimizer)
+            scale.scale(loss).backward()
+            scale.scaler.unscale_(optimizer)
+            scale.step(optimizer)
+        else:
+            loss.backward()
+    except (RuntimeError, TypeError, NotImplementedError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"problem {problem.name}: precision {problem.precision} does not work on {device.type} with torch "
+            f"{torch.__version__} ({reason}); precision fp32 does"
+        ) from None
