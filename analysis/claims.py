@@ -37,6 +37,8 @@ class Evidence:
     published: Mapping[Key, float]
     learning_rates: Mapping[Key, pd.Series] = field(default_factory=dict)
     """Fingerprints of the learning rates used, in the same form as `accuracy`."""
+    factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What a row is made of, where it is of several things: then rows are compared that differ in one of them."""
 
     def ours(self, row: str, sparsity: float, budget: str) -> pd.Series:
         return self.accuracy.get((row, sparsity, budget), pd.Series(dtype=float))

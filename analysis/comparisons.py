@@ -10,10 +10,15 @@ from analysis import statistics
 from analysis.claims import Evidence, per_seed, versus_on_average
 from analysis.statistics import ALPHA, TESTED_SEEDS, Difference
 
+NAMED = 12
+"""Pairs that a sentence names at most; all of them are in the list."""
+
 
 @dataclass(frozen=True)
 class Pair:
-    """Mean difference of the first row to the second, in accuracy points averaged over the columns within a seed.
+    """Mean difference of the first row to the second, in accuracy points averaged over their columns within a seed.
+
+    Their columns are those in which both have records.
 
     p: Holm-corrected over all pairs, NaN below TESTED_SEEDS. improvement: probability that a run of the first beats
     one of the second in the same column (ties one half), averaged over the columns; not paired.
@@ -34,15 +39,15 @@ class Pair:
 
 
 def pairs(evidence: Evidence) -> tuple[Pair, ...]:
-    """Every pair of rows that have records; the row that is higher up comes first."""
-    rows = [row for row in evidence.rows if any(len(evidence.ours(row, *column)) for column in evidence.columns)]
+    """Every pair of rows that have a column in common (and differ in one factor); the row higher up comes first."""
     found = []
-    for first, second in itertools.combinations(rows, 2):
-        difference = statistics.paired_difference(
-            per_seed(versus_on_average(first, second, evidence.columns), evidence)
-        )
+    for first, second in itertools.combinations(evidence.rows, 2):
+        columns = [c for c in evidence.columns if len(evidence.ours(first, *c)) and len(evidence.ours(second, *c))]
+        if not columns or not _comparable(evidence, first, second):
+            continue
+        difference = statistics.paired_difference(per_seed(versus_on_average(first, second, columns), evidence))
         share = statistics.probability_of_improvement(
-            [(evidence.ours(first, *column), evidence.ours(second, *column)) for column in evidence.columns]
+            [(evidence.ours(first, *column), evidence.ours(second, *column)) for column in columns]
         )
         found.append((first, second, difference, share))
     adjusted = statistics.holm([difference.p for _, _, difference, _ in found])
@@ -52,12 +57,17 @@ def pairs(evidence: Evidence) -> tuple[Pair, ...]:
     )
 
 
+def _comparable(evidence: Evidence, first: str, second: str) -> bool:
+    factors = evidence.factors
+    return not factors or sum(a != b for a, b in zip(factors[first], factors[second], strict=True)) == 1
+
+
 def summary(found: tuple[Pair, ...]) -> str:
-    """One sentence: how many pairs are decided, and which."""
+    """One sentence: how many pairs are decided, and which if they are few."""
     seeds = max((pair.difference.n for pair in found), default=0)
     if seeds < TESTED_SEEDS:
         return (
-            f"All {len(found)} pairs are undecided: at most {seeds} seeds have every column, "
+            f"All {len(found)} pairs are undecided: at most {seeds} seeds have both rows, "
             f"and a test is made from {TESTED_SEEDS} up"
         )
     decided = [
@@ -65,5 +75,5 @@ def summary(found: tuple[Pair, ...]) -> str:
         for pair in found
         if pair.p < ALPHA
     ]
-    named = f": {', '.join(decided)}" if decided else ""
+    named = f": {', '.join(decided)}" if 0 < len(decided) <= NAMED else ""
     return f"{len(decided)} of {len(found)} pairs differ clearly{named}"

@@ -18,6 +18,7 @@ from analysis.groups import groups
 from analysis.make_figures import app
 from benchmark.cells import Budget, Cell
 from benchmark.cli import main
+from benchmark.errors import UserError
 from benchmark.grid import load_sweep
 from tests.table1_records import MADE_UP, by_rank, fill, record_of, table1_records
 
@@ -76,6 +77,22 @@ def cycles(cycles_sweep: Path) -> Selection:
     return selection(str(cycles_sweep), [iterative(cell) for cell in own])
 
 
+def variant(cell: Cell) -> dict[str, Any]:
+    """Random pruning falls to 20 % with FT; filters leave a tenth more weights than their fraction says."""
+    criterion = dict(cell.hyperparameters).get("criterion", "magnitude")
+    level = 0.2 if (criterion, cell.schedule) == ("random", "FT") else 0.9
+    made = record_of(cell, level + 0.001 * cell.seed)
+    made["sparsity"]["prunable"] = cell.sparsity - (0.1 if "filters" in str(criterion) else 0.0)
+    return made
+
+
+@pytest.fixture
+def variants() -> Selection:
+    cells = load_sweep("retraining_variants", seeds="2").cells
+    own = [Cell(MADE_UP, c.method, c.seed, c.schedule, c.sparsity, c.budget, c.hyperparameters) for c in cells]
+    return selection("retraining_variants", [variant(cell) for cell in own])
+
+
 def drawn(draw, given: Selection) -> Drawing:
     with style():
         return draw(given)
@@ -91,6 +108,69 @@ def test_a_line_a_schedule_and_a_panel_a_sparsity(table1):
     assert list(lines) == ["FT", "LRW", "SLR", "CLR", "LLR", "ALLR"]
     assert list(lines["CLR"].get_xdata()) == [2.0, 5.0, 10.0]
     assert list(lines["CLR"].get_ydata()) == pytest.approx([83.2] * 3)
+
+
+def collapse(given: Selection, schedule: str) -> Selection:
+    """One of three runs at 90 % and the longest budget ends at a tenth."""
+    for record in given.whole.values():
+        cell = record["cell"]
+        if (cell["schedule"], cell["sparsity"], cell["budget"], cell["seed"]) == (schedule, 0.9, "11.11%", 0):
+            record["status"] = "collapsed"
+            record["accuracy"]["final"]["test"] = 0.1
+    return selection_again(given)
+
+
+@pytest.mark.parametrize("draw", [accuracy.budget, accuracy.methods, accuracy.speedup])
+def test_a_collapsed_run_does_not_squeeze_the_others_and_is_named(table1, draw):
+    drawing = drawn(draw, collapse(table1, "CLR"))
+    panel = drawing.figure.axes[-1]
+    assert panel.get_ylim()[0] > 70
+    assert [text.get_text().partition(" ")[0] for text in panel.texts] == ["CLR"]
+    assert drawing.sentences[-1].startswith("Below the axis: CLR at ")
+    assert "1 of 3 runs collapsed" in drawing.sentences[-1]
+
+
+def test_bands_and_bars_stay_between_none_and_all_images_right(table1):
+    for record in table1.whole.values():
+        record["accuracy"]["final"]["test"] = 1.0 if record["cell"]["seed"] else 0.7
+    figure = drawn(accuracy.budget, selection_again(table1)).figure
+    heights = [
+        vertex[1] for band in figure.axes[0].collections for path in band.get_paths() for vertex in path.vertices
+    ]
+    assert max(heights) == 100
+    bars = drawn(accuracy.methods, selection_again(table1)).figure.axes[0].collections
+    assert max(point[1] for bar in bars for segment in bar.get_segments() for point in segment) == 100
+
+
+def test_what_was_pruned_is_drawn_against_the_schedules(variants):
+    drawing = drawn(accuracy.variants, variants)
+    titles = [panel.get_title() for panel in drawing.figure.axes]
+    assert titles == [f"{part} % pruned, budget {text} %" for part in (60, 90) for text in ("5.55", "22.22")]
+    panel = drawing.figure.axes[0]
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["FT", "LRW", "SLR", "CLR", "LLR", "ALLR"]
+    _, labels = panel.get_legend_handles_labels()
+    assert labels[:3] == ["criterion magnitude", "criterion random", "criterion filters, stages even"]
+    assert len(labels) == 8
+    levels = [line.get_ydata()[0] for line in panel.lines if line.get_linestyle() == ":" or len(line.get_xdata()) == 2]
+    assert pytest.approx(90.05) in levels, "no line at magnitude pruning with FT"
+    assert any("not equally sparse" in sentence for sentence in drawing.sentences)
+
+
+def test_filters_are_placed_at_the_sparsity_that_they_reach(variants):
+    chosen = [r for r in variants.whole.values() if r["cell"]["schedule"] == "SLR" and r["cell"]["budget"] == "5.55%"]
+    found = records.read(chosen, "tests", whole=True)
+    (group,) = groups(found, variants.group.axes)
+    panel = drawn(accuracy.methods, Selection(group, found.whole, narrowed=True)).figure.axes[0]
+    handles, labels = panel.get_legend_handles_labels()
+    x = {label: list(handle[0].get_xdata()) for handle, label in zip(handles, labels, strict=True)}
+    assert x["criterion filters, stages even, SLR"] == pytest.approx([50, 80])
+    assert x["criterion random, SLR"] == pytest.approx([60, 90])
+    assert "zero" in panel.get_xlabel()
+
+
+def test_more_lines_than_can_be_told_apart_are_refused_with_a_hint(variants):
+    with pytest.raises(UserError, match="lines are too many for one figure; choose some with --only"):
+        drawn(accuracy.budget, variants)
 
 
 def test_schedules_are_drawn_as_the_suite_computes_them(table1):
@@ -110,6 +190,10 @@ def test_the_envelope_meets_the_baseline_where_the_sentence_says(cycles):
         in drawing.sentences[1]
     )
     assert "selected on validation accuracy" in drawing.sentences[2]
+    assert "running maximum" in drawing.sentences[3]
+    titles = [panel.get_title() for panel in drawing.figure.axes]
+    assert titles[0] == "90 % sparsity\nbaseline of 80 epochs: met after 20"
+    assert titles[1] == "98 % sparsity\nbaseline of 80 epochs: not met"
     assert "2 cycles of 20 epochs" in drawing.sentences[1]
 
 
@@ -175,7 +259,7 @@ def test_budgets_are_epochs_whatever_their_unit(budget, iterations, cycles, expe
 
 # How they look
 
-MADE_OF = {"figure1": "cycles", "distance": "cycles"}
+MADE_OF = {"figure1": "cycles", "distance": "cycles", "variants": "variants"}
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -183,10 +267,13 @@ def test_labels_are_inside_and_no_legend_covers_data(name, request):
     given = request.getfixturevalue(MADE_OF.get(name, "table1"))
     figure = drawn(FIGURES[name].draw, given).figure
     canvas = FigureCanvasAgg(figure)
-    with style():
+    with style():  # ticks that are made while measuring take its sizes, too
         canvas.draw()
         canvas.draw()
-    renderer = canvas.get_renderer()
+        assert_tidy(figure, canvas.get_renderer())
+
+
+def assert_tidy(figure, renderer) -> None:
     outline = figure.bbox.padded(1)
     (legend,) = figure.legends
     covered = legend.get_window_extent(renderer)
@@ -194,6 +281,8 @@ def test_labels_are_inside_and_no_legend_covers_data(name, request):
     for box in [covered, *(panel.get_tightbbox(renderer) for panel in figure.axes)]:
         assert outline.x0 <= box.x0
         assert box.x1 <= outline.x1
+    titles = [panel.title.get_window_extent(renderer) for panel in figure.axes]
+    assert not any(a.overlaps(b) for a, b in pairwise(titles))
     for panel in figure.axes:
         boxes = [t.get_window_extent(renderer) for t in panel.get_xticklabels() if t.get_text()]
         assert not any(a.overlaps(b) for a, b in pairwise(boxes)), panel.get_title()

@@ -39,13 +39,15 @@ def tables_of(given: list[dict]) -> dict[str, Table]:
 def test_it_follows_the_accuracies_with_a_row_for_each_criterion_and_fraction_of_filters():
     table = tables_of(made_up())["smaller"]
     criteria = ("criterion filters", "criterion random_filters")
-    assert [row.label for row in table.rows] == [f"{name}, {part} %" for name in criteria for part in (60, 90)]
+    labels = [row.label for row in table.rows]
+    assert labels[:4] == [f"{name}, {part} %" for name in criteria for part in (60, 90)]
+    assert labels[4:] == [f"{name}, stages {stages}, 60 %" for name in criteria for stages in ("6/3/1", "6/5/4")]
     labels = [column.label for column in table.columns]
     first = dict(zip(labels, table.rows[0].entries, strict=True))
     assert (first["parameters"].mean, first["MACs"].mean) == (400, 5000)
     assert first["ms masked"].mean == pytest.approx(30), "not the latency of the whole batch"
-    assert (first["ms smaller"].mean, first["ms smaller"].std) == (pytest.approx(21), pytest.approx(1))
-    assert all(entry.n == 3 and entry.rank is None for entry in first.values())
+    assert (first["ms smaller"].mean, first["ms smaller"].std) == (pytest.approx(22), pytest.approx(2.5**0.5))
+    assert all(entry.n == 5 and entry.rank is None for entry in first.values())
 
 
 def test_sweeps_that_prune_no_filters_have_no_such_table():
@@ -54,7 +56,7 @@ def test_sweeps_that_prune_no_filters_have_no_such_table():
 
 def test_runs_that_are_missing_are_counted():
     table = tables_of(made_up(lambda cell: cell.seed != 2))["smaller"]
-    assert (table.rows[0].entries[0].n, table.rows[0].entries[0].expected) == (2, 3)
+    assert (table.rows[0].entries[0].n, table.rows[0].entries[0].expected) == (4, 5)
 
 
 def test_weights_and_biases_keeps_what_the_table_shows():
@@ -66,4 +68,4 @@ def test_weights_and_biases_keeps_what_the_table_shows():
     )
     columns = ["smaller_parameters", "smaller_macs", "latency_masked", "latency_smaller"]
     assert theirs.cells[columns].equals(ours.cells[columns])
-    assert ours.cells["smaller_parameters"].notna().sum() == 48
+    assert ours.cells["smaller_parameters"].notna().sum() == 60

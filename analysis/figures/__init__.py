@@ -22,6 +22,7 @@ FIGURES: dict[str, Figure] = {
     "budget": Figure(accuracy.budget, ("table1",)),
     "methods": Figure(accuracy.methods, ("table2", "table1")),
     "speedup": Figure(accuracy.speedup, ("table2", "table1")),
+    "variants": Figure(accuracy.variants, ("retraining_variants",)),
     "schedules": Figure(rates.schedules, ("table1", "figure1")),
     "distance": Figure(rates.distance, ("figure1", "table1")),
     "layers": Figure(runs.layers, ("table2", "table1")),

@@ -1,21 +1,28 @@
-"""Accuracy against budget, sparsity and speedup."""
+"""Accuracy against budget, sparsity and speedup, and what was pruned against how it was retrained."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes as Panel
 
-from analysis import table2
-from analysis.claims import per_cent
+from analysis import table2, table_variants
+from analysis.claims import budget_words, per_cent
 from analysis.figures.drawing import (
+    COLOURS,
     WIDTH,
     Drawing,
+    Places,
     Selection,
     draw_line,
+    errors,
     legend_below,
     line_style,
     over_seeds,
     panels,
+    point_outside,
     positions,
+    scaled,
     seeds_sentence,
 )
 from benchmark.errors import UserError
@@ -23,44 +30,56 @@ from benchmark.errors import UserError
 
 def budget(selection: Selection) -> Drawing:
     """A panel a sparsity, a line a schedule."""
-    cells = selection.cells[selection.cells["budget"] != ""].copy()
+    cells = selection.cells[selection.cells["budget"] != ""]
     if cells.empty:
         raise UserError("figure budget: these records have no budget; it is for sweeps that retrain")
-    cells["row"] = row_names(cells)
-    rows = positions(cells["row"].unique())
+    cells = cells.assign(row=row_names(selection, cells))
+    rows = rows_of(selection, cells, "budget")
     sparsities = sorted(cells["sparsity"].unique())
     figure, found = panels(len(sparsities), share_y=False)
+    outside = []
     for panel, sparsity in zip(found, sparsities, strict=True):
-        own = over_seeds(cells[cells["sparsity"] == sparsity], ["row", "epochs"], "final_test")
+        own, limits = scaled(over_seeds(cells[cells["sparsity"] == sparsity], ["row", "epochs"], "final_test"))
         for row, position in rows.items():
             draw_line(panel, own[own["row"] == row], "epochs", position, row)
+        outside += point_outside(panel, own, limits, "epochs", rows)
         panel.set_title(f"{per_cent(sparsity)} sparsity")
         panel.set_xlabel("retraining epochs")
         ticks = sorted(own["epochs"].unique())
         if len(ticks) <= 6:
             panel.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
     found[0].set_ylabel("test accuracy in per cent")
-    legend_below(figure, found[0])
+    legend_below(figure, found[0], most=_abreast(rows))
     sentence = "Final test accuracy against the retraining budget, a panel a sparsity; the panels' scales differ."
-    return Drawing("budget", figure, (sentence, seeds_sentence(cells)))
+    return Drawing("budget", figure, (sentence, seeds_sentence(cells), *_outside(outside)))
 
 
 def methods(selection: Selection) -> Drawing:
-    """One panel, a line a method (and schedule)."""
+    """One panel, a line a method (and schedule), side by side where they have the same sparsity."""
     cells = shown(selection)
-    rows = positions(cells["row"].unique())
+    rows = rows_of(selection, cells, "methods")
+    target = not removes_filters(cells)
     figure, (panel,) = panels(1, height=3.2)
-    table = over_seeds(cells, ["row", "sparsity"], "final_test")
-    table["sparsity"] *= 100
-    for row, position in rows.items():
-        draw_line(panel, table[table["row"] == row], "sparsity", position, row)
-    panel.set_xlabel("sparsity in per cent (target)")
+    figure.set_figwidth(WIDTH)
+    table, limits = scaled(over_seeds(cells, ["row", "sparsity"], "final_test"))
+    reached = cells.groupby(["row", "sparsity"], sort=False)["sparsity_reached"].mean()
+    table["x"] = 100 * (table["sparsity"] if target else reached.to_numpy())
+    steps = np.diff(np.unique(table["x"]))
+    apart = 0.28 * float(steps.min()) / len(rows) if target and len(steps) else 0.0
+    for place, (row, position) in enumerate(rows.items()):
+        own = table[table["row"] == row].sort_values("x")
+        x = own["x"] + apart * (place - (len(rows) - 1) / 2)
+        panel.errorbar(x, own["mean"], yerr=errors(own), label=row, elinewidth=0.8, **line_style(position))
+    outside = point_outside(panel, table, limits, "x", rows)
+    panel.set_xlabel("sparsity in per cent (target)" if target else "per cent of the prunable weights that are zero")
     panel.set_ylabel("test accuracy in per cent")
-    panel.set_xticks(sorted(table["sparsity"].unique()))
-    legend_below(figure, panel, most=5)
-    return Drawing(
-        "methods", figure, (f"Final test accuracy against sparsity{_shown_words(selection)}.", seeds_sentence(cells))
-    )
+    if target:
+        panel.set_xticks(sorted(table["x"].unique()))
+        panel.xaxis.grid(False)
+    legend_below(figure, panel, most=_abreast(rows))
+    aside = " Lines are moved aside so that bars do not cover each other." if apart else ""
+    sentence = f"Final test accuracy against sparsity{_shown_words(selection)}.{aside}"
+    return Drawing("methods", figure, (sentence, seeds_sentence(cells, "bar"), *_outside(outside, " %")))
 
 
 def speedup(selection: Selection) -> Drawing:
@@ -68,29 +87,86 @@ def speedup(selection: Selection) -> Drawing:
     cells = shown(selection).dropna(subset=["speedup", "final_test"])
     if cells.empty:
         raise UserError("figure speedup: these records have no speedup")
-    rows = positions(cells["row"].unique())
+    rows = rows_of(selection, cells, "speedup")
     figure, (panel,) = panels(1, height=3.2)
-    figure.set_size_inches(WIDTH * 0.7, 3.4)
+    figure.set_figwidth(WIDTH)
+    table, limits = scaled(over_seeds(cells, ["row", "sparsity", "hyperparameters"], "final_test"))
+    speeds = cells.groupby(["row", "sparsity", "hyperparameters"], sort=False)["speedup"]
+    table["x"], table["x_std"] = speeds.mean().to_numpy(), speeds.std().fillna(0.0).to_numpy()
     for row, position in rows.items():
-        own = cells[cells["row"] == row].groupby("sparsity")[["speedup", "final_test"]]
-        mean, std = own.mean(), own.std().fillna(0.0)
-        panel.errorbar(
-            mean["speedup"],
-            mean["final_test"] * 100,
-            xerr=std["speedup"],
-            yerr=std["final_test"] * 100,
-            label=row,
-            elinewidth=0.7,
-            **line_style(position),
-        )
+        own = table[table["row"] == row].sort_values("x")
+        look = line_style(position)
+        panel.errorbar(own["x"], own["mean"], xerr=own["x_std"], yerr=errors(own), label=row, elinewidth=0.7, **look)
+    outside = point_outside(panel, table, limits, "x", rows)
+    _zoom_speedups(panel, table)
     panel.set_xlabel("theoretical speedup (dense MACs / remaining MACs)")
     panel.set_ylabel("test accuracy in per cent")
-    legend_below(figure, panel, most=5)
+    legend_below(figure, panel, most=_abreast(rows))
     sentence = (
         f"Final test accuracy against theoretical speedup{_shown_words(selection)}, a point a sparsity: "
         f"{', '.join(per_cent(value) for value in sorted(cells['sparsity'].unique()))}."
     )
-    return Drawing("speedup", figure, (sentence, "Bars are one sample standard deviation over seeds."))
+    return Drawing("speedup", figure, (sentence, seeds_sentence(cells, "bar"), *_outside(outside, "x")))
+
+
+def variants(selection: Selection) -> Drawing:
+    """A panel a sparsity and budget; the schedules across, a marker for what was pruned."""
+    axes, cells = selection.group.axes, selection.cells
+    if not table_variants.fits(axes) or cells["hyperparameters"].nunique() < 2 or cells["schedule"].nunique() < 2:
+        raise UserError("figure variants: these records are not of several settings retrained with several schedules")
+    labels = row_names(selection, cells)
+    cells = cells.assign(row=[name.removesuffix(f", {s}") for name, s in zip(labels, cells["schedule"], strict=True)])
+    rows = rows_of(selection, cells, "variants")
+    places = {name: place for place, name in enumerate(axes.schedules)}
+    columns = sorted(dict.fromkeys(zip(cells["sparsity"], cells["epochs"].round(2), cells["budget"], strict=True)))
+    figure, found = panels(len(columns), height=2.5, share_y=False)
+    figure.set_figwidth(WIDTH)
+    for panel, (sparsity, _, text) in zip(found, columns, strict=True):
+        own = cells[(cells["sparsity"] == sparsity) & (cells["budget"] == text)]
+        table = over_seeds(own, ["row", "schedule"], "final_test")  # all of it: that some collapse is the message
+        table["x"] = table["schedule"].map(places)
+        _draw_settings(panel, table, rows)
+        panel.set_title(f"{per_cent(sparsity)} pruned, budget {budget_words(text)}")
+        panel.set_xticks(list(places.values()), list(places))
+        panel.xaxis.grid(False)
+    for panel in found[:: 2 if len(found) == 4 else 3]:
+        panel.set_ylabel("test accuracy in per cent")
+    legend_below(figure, found[0], most=3)
+    sentence = "Final test accuracy, what was pruned against how it was retrained; the panels' scales differ."
+    filters = (
+        "Per cent pruned: of the weights, or of every layer's filters (with stages: of the first stage's, the others "
+        "in proportion), so that the two kinds are not equally sparse."
+    )
+    dotted = "Dotted: magnitude pruning followed by FT."
+    more = (*([filters] if removes_filters(cells) else []), dotted)
+    return Drawing("variants", figure, (sentence, *more, seeds_sentence(cells, "bar")))
+
+
+def _draw_settings(panel: Panel, table: pd.DataFrame, rows: Places) -> None:
+    for place, (row, position) in enumerate(rows.items()):
+        own = table[table["row"] == row]
+        if own.empty:
+            continue
+        x = own["x"] + 0.8 * ((place + 0.5) / len(rows) - 0.5)
+        look = {**line_style(position), "linestyle": ""}
+        panel.errorbar(x, own["mean"], yerr=errors(own), label=row, elinewidth=0.8, **look)
+    base = table[(table["schedule"] == "FT") & table["row"].str.startswith("criterion magnitude")]
+    for level in base["mean"]:
+        panel.axhline(level, color=COLOURS[0], linewidth=0.8, linestyle=(0, (1, 2)))
+
+
+def _zoom_speedups(panel: Panel, table: pd.DataFrame) -> None:
+    kept = table[table["collapsed"] == 0]
+    if 0 < len(kept) < len(table):
+        low, high = (kept["x"] - kept["x_std"]).min(), (kept["x"] + kept["x_std"]).max()
+        low, high = float(low), max(float(high), float(table["x"].max()))
+        room = 0.05 * max(high - low, 0.1)
+        panel.set_xlim(low - room, high + room)
+
+
+def _outside(found: list[str], unit: str = "") -> list[str]:
+    """`unit` follows the x of what `zoom` found."""
+    return [f"Below the axis: {', '.join(text.replace(' (', f'{unit} (', 1) for text in found)}."] if found else []
 
 
 def shown(selection: Selection) -> pd.DataFrame:
@@ -103,7 +179,7 @@ def shown(selection: Selection) -> pd.DataFrame:
     if len(retrained) and not selection.narrowed:
         longest = retrained.groupby("budget")["epochs"].max().idxmax()
         cells = cells[cells["budget"].isin(["", longest])]
-    return cells.assign(row=row_names(cells))
+    return cells.assign(row=row_names(selection, cells))
 
 
 def _shown_words(selection: Selection) -> str:
@@ -113,7 +189,36 @@ def _shown_words(selection: Selection) -> str:
     return f" at a budget of {budgets}" if budgets else ""
 
 
-def row_names(cells: pd.DataFrame) -> pd.Series:
-    """What tells lines apart: the schedule, with the method where there are several."""
+def row_names(selection: Selection, cells: pd.DataFrame) -> pd.Series:
+    """What tells lines apart: the schedule, with the method and the setting where there are several."""
+    axes = selection.group.axes
+    if len(axes.hyperparameters) > 1 and table_variants.fits(axes):
+        labels = table_variants.row_labels(axes)
+        kinds = zip(cells["method"], cells["schedule"], cells["hyperparameters"], strict=True)
+        return pd.Series([labels[kind] for kind in kinds], index=cells.index, dtype=object)
     names = cells["schedule"].where(cells["schedule"] != "", cells["method"])
     return names if cells["method"].nunique() == 1 else (cells["method"] + " " + cells["schedule"]).str.strip()
+
+
+def rows_of(selection: Selection, cells: pd.DataFrame, figure: str) -> dict[str, int]:
+    """Places in the style of the rows of `cells`, settings in the sweep's order.
+
+    Raises UserError for more than can be told apart.
+    """
+    axes = selection.group.axes
+    labels = list(table_variants.row_labels(axes).values()) if table_variants.fits(axes) else []
+    place = {name: n for n, label in reversed([*enumerate(labels)]) for name in (label, label.rpartition(", ")[0])}
+    rows = positions(sorted(cells["row"].unique(), key=lambda name: (place.get(name, -1), name)))
+    if len(rows) > len(COLOURS):
+        raise UserError(f"figure {figure}: {len(rows)} lines are too many for one figure; choose some with --only")
+    return rows
+
+
+def removes_filters(cells: pd.DataFrame) -> bool:
+    """Whether some cells prune whole filters, of which a sparsity is the fraction of filters and not of weights."""
+    return bool(cells["hyperparameters"].str.contains("filters").any())
+
+
+def _abreast(rows: Places) -> int:
+    """Entries of a legend beside each other: long names need room."""
+    return 6 if max(map(len, rows)) <= 10 else 3

@@ -12,9 +12,11 @@ from importlib.resources import as_file, files
 from typing import Any
 
 import matplotlib.style
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from analysis.claims_table1 import SCHEDULES
 from analysis.groups import Group
@@ -27,6 +29,10 @@ COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#C
 """Okabe and Ito's palette, which is safe for colour-blind readers, its yellow darkened for white paper, and a grey."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), "-", "-", "-", "-", "-", (0, (4, 2)), (0, (1, 1)))
+
+
+Places = Mapping[str, int]
+"""Labels of lines with their place in the style."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +120,61 @@ def legend_below(figure: Figure, panel: Panel, most: int = 6) -> None:
 
 
 def over_seeds(frame: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
-    """Mean, sample deviation (0 of one) and n of `value` in per cent, one row per combination of `by`."""
-    found = (frame.set_index(list(by))[value] * 100).groupby(level=list(range(len(by))), sort=False)
-    table = found.agg(["mean", "std", "count"]).reset_index()
+    """Mean, sample deviation (0 of one) and n of `value` in per cent, one row per combination of `by`.
+
+    low and high: one deviation around the mean, within 0 and 100. collapsed: how many of the runs did.
+    """
+    frame = frame.assign(value=frame[value] * 100, fell=frame["status"] == "collapsed")
+    found = frame.groupby(list(by), sort=False)
+    table = found["value"].agg(["mean", "std", "count"])
+    table["collapsed"] = found["fell"].sum()
     table["std"] = table["std"].fillna(0.0)
-    return table
+    table["low"] = (table["mean"] - table["std"]).clip(lower=0.0)
+    table["high"] = (table["mean"] + table["std"]).clip(upper=100.0)
+    return table.reset_index()
+
+
+def errors(table: pd.DataFrame) -> NDArray[np.float64]:
+    """What errorbar takes as yerr, shape (2, rows); none for what is outside of the axis."""
+    found = np.array([table["mean"] - table["low"], table["high"] - table["mean"]])
+    return np.where(table["outside"], 0.0, found) if "outside" in table else found
+
+
+def scaled(table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[float, float] | None]:
+    """The table of `over_seeds` with "outside", and limits of an axis for the entries without collapsed runs.
+
+    What collapsed would squeeze all others: it is outside where its mean lies below them. None if nothing is.
+    """
+    kept = table[table["collapsed"] == 0]
+    bottom, top = float(kept["low"].min()), float(kept["high"].max())
+    room = 0.06 * max(top - bottom, 1.0)
+    table = table.assign(outside=table["mean"] < bottom - room)  # of no entries without collapsed runs: nothing
+    return table, (bottom - room, top + room) if table["outside"].any() else None
+
+
+def point_outside(
+    panel: Panel, table: pd.DataFrame, limits: tuple[float, float] | None, x: str, rows: Places
+) -> list[str]:
+    """Set the limits of the y axis; an arrow at its lower edge for each entry outside, and a line that says which."""
+    if limits is None:
+        return []
+    panel.set_ylim(*limits)
+    said = []
+    for entry in table[table["outside"]].to_dict("records"):
+        colour = line_style(rows[entry["row"]])["color"]
+        panel.annotate(
+            f"{entry['row']} {entry['mean']:.1f} ± {entry['std']:.1f}",
+            xy=(entry[x], limits[0]),
+            xytext=(-4, 14),
+            textcoords="offset points",
+            color=colour,
+            fontsize=6.5,
+            horizontalalignment="right",
+            arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 0.8},
+        )
+        fell = f"{entry['collapsed']} of {entry['count']} runs collapsed"
+        said.append(f"{entry['row']} at {entry[x]:.3g} ({entry['mean']:.2f} ± {entry['std']:.2f}, {fell})")
+    return said
 
 
 def draw_line(panel: Panel, table: pd.DataFrame, x: str, position: int, label: str) -> None:
@@ -126,8 +182,7 @@ def draw_line(panel: Panel, table: pd.DataFrame, x: str, position: int, label: s
     table = table.sort_values(x)
     look = line_style(position)
     panel.plot(table[x], table["mean"], label=label, **look)
-    low, high = table["mean"] - table["std"], table["mean"] + table["std"]
-    panel.fill_between(table[x], low, high, color=look["color"], alpha=0.13, linewidth=0)
+    panel.fill_between(table[x], table["low"], table["high"], color=look["color"], alpha=0.13, linewidth=0)
 
 
 def settings_words(hyperparameters: str) -> str:
@@ -136,6 +191,9 @@ def settings_words(hyperparameters: str) -> str:
     return ", ".join(f"{key} {value}" for key, value in json.loads(hyperparameters).items())
 
 
-def seeds_sentence(frame: pd.DataFrame) -> str:
+def seeds_sentence(frame: pd.DataFrame, what: str = "band") -> str:
+    """`what` shows the deviation: "band" or "bar"."""
     counts = frame["seed"].nunique()
-    return f"Mean and band of one sample standard deviation over {counts} seed{'s' if counts > 1 else ''}."
+    if counts < 2:
+        return "One seed."
+    return f"Mean and {what} of one sample standard deviation over {counts} seeds, cut at 0 and 100 %."

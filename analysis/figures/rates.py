@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from analysis.claims import budget_words, per_cent
 from analysis.figures.drawing import (
@@ -98,6 +99,8 @@ def distance(selection: Selection) -> Drawing:
         ticks = sorted(table["x"].unique())
         if len(ticks) <= 10:
             panel.set_xticks(ticks)
+        elif iterative:
+            panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     found[0].set_ylabel("fraction of the peak learning rate")
     legend_below(figure, found[0])
     kind = "along the cycles of the runs with the most cycles" if iterative else "of one-shot pruning"

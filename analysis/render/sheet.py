@@ -104,10 +104,10 @@ PAIR_HEADINGS = ("rows", "difference", f"{CONFIDENCE:.0%} interval", "p (Holm)",
 
 def pairs_caption(pairs: Sequence[Pair]) -> str:
     return (
-        f"{summary(tuple(pairs))}. Differences are in accuracy points, averaged over the columns and paired "
-        f"over seeds, with {CONFIDENCE:.0%} intervals of their own from two seeds up; from {TESTED_SEEDS} up a "
-        f"paired t-test at the {ALPHA:.0%} level, Holm-corrected over all pairs. P(improvement): probability that a "
-        "run of the first row beats one of the second, averaged over the columns (Mann-Whitney, as in rliable)."
+        f"{summary(tuple(pairs))}. Differences are in accuracy points, averaged over the columns that both rows have "
+        f"and paired over seeds, with {CONFIDENCE:.0%} intervals of their own from two seeds up; from {TESTED_SEEDS} "
+        f"up a paired t-test at the {ALPHA:.0%} level, Holm-corrected over all pairs. P(improvement): probability that "
+        "a run of the first row beats one of the second, averaged over these columns (Mann-Whitney, as in rliable)."
     )
 
 

@@ -37,7 +37,7 @@ def plot_of(picture: Picture) -> Plot | None:
 
 def budget(selection: Selection) -> Plot:
     cells = selection.cells[selection.cells["budget"] != ""]
-    cells = cells.assign(row=row_names(cells), x=cells["epochs"].round(2))
+    cells = cells.assign(row=row_names(selection, cells), x=cells["epochs"].round(2))
     sparsities = sorted(cells["sparsity"].unique())
     traces, layout = [], _layout("", "test accuracy in per cent")
     layout["grid"] = {"rows": 1, "columns": len(sparsities), "pattern": "independent"}
@@ -67,54 +67,68 @@ def speedup(selection: Selection) -> Plot:
 
 
 def envelope(selection: Selection) -> Plot:
-    traces = []
-    for place, part in enumerate(figure1.parts(selection)):
-        colour, name = COLOURS[figure1.PLACES[place % len(figure1.PLACES)]], per_cent(part.sparsity)
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": f"runs, {name}",
-                "x": [run.epochs for run in part.runs],
-                "y": [round(100 * run.test, 3) for run in part.runs],
-                "text": [f"{run.setting}, seed {run.seed}" for run in part.runs],
-                "customdata": [run.id for run in part.runs],
-                "marker": {"color": colour, "opacity": 0.3, "size": 5},
-                "hovertemplate": "%{text}<br>%{x} epochs: %{y:.2f} %<extra></extra>",
-            }
-        )
-        ids = {
-            step: " ".join(r.id for r in part.runs if (r.setting, r.epochs) == (step.setting, step.epochs))
-            for step in part.steps
+    """A panel a sparsity: every run, the envelope, the level of the baseline."""
+    found = figure1.parts(selection)
+    traces, layout = [], _layout("", "test accuracy in per cent")
+    layout["grid"] = {"rows": 1, "columns": len(found), "pattern": "independent"}
+    for number, part in enumerate(found, 1):
+        suffix = "" if number == 1 else str(number)
+        own = [_every_run(part), _best_so_far(part), *_baseline(part)]
+        traces += [{**t, "xaxis": f"x{suffix}", "yaxis": f"y{suffix}", "showlegend": number == 1} for t in own]
+        title = f"retraining epochs, {per_cent(part.sparsity)} sparsity<br>{part.heading}"
+        layout[f"xaxis{suffix}"] = {"title": {"text": title, "font": {"size": 11}}, "type": "log"}
+        layout.setdefault(f"yaxis{suffix}", {})
+    return {"data": traces, "layout": layout}
+
+
+def _every_run(part: figure1.Part) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "every run",
+        "x": [run.epochs for run in part.runs],
+        "y": [round(100 * run.test, 3) for run in part.runs],
+        "text": [f"{run.setting}, seed {run.seed}" for run in part.runs],
+        "customdata": [run.id for run in part.runs],
+        "marker": {"color": figure1.ENVELOPE, "opacity": 0.3, "size": 5},
+        "hovertemplate": "%{text}<br>%{x} epochs: %{y:.2f} %<extra></extra>",
+    }
+
+
+def _best_so_far(part: figure1.Part) -> dict[str, Any]:
+    """A step's customdata are the ids of its records."""
+    ids = [
+        " ".join(run.id for run in part.runs if (run.setting, run.epochs) == (step.setting, step.epochs))
+        for step in part.steps
+    ]
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": "best so far, selected on validation accuracy",
+        "x": [step.epochs for step in part.steps],
+        "y": [round(100 * step.mean, 3) for step in part.steps],
+        "error_y": {"type": "data", "array": [round(100 * step.std, 3) for step in part.steps], "thickness": 1},
+        "text": [f"{step.setting}, n = {step.n}" for step in part.steps],
+        "customdata": ids,
+        "line": {"color": figure1.ENVELOPE, "shape": "hv"},
+        "hovertemplate": "%{text}<br>from %{x} epochs on: %{y:.2f} %<extra></extra>",
+    }
+
+
+def _baseline(part: figure1.Part) -> list[dict[str, Any]]:
+    if part.baseline is None or not part.runs:
+        return []
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": f"iterative baseline ({figure1.BASELINE})",
+            "x": [min(run.epochs for run in part.runs), max(run.epochs for run in part.runs)],
+            "y": [round(100 * part.baseline.mean, 3)] * 2,
+            "line": {"color": figure1.BASELINE_COLOUR, "dash": "dash"},
+            "hoverinfo": "name+y",
         }
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": f"best so far, {name}",
-                "x": [step.epochs for step in part.steps],
-                "y": [round(100 * step.mean, 3) for step in part.steps],
-                "error_y": {"type": "data", "array": [round(100 * step.std, 3) for step in part.steps], "thickness": 1},
-                "text": [f"{step.setting}, n = {step.n}" for step in part.steps],
-                "customdata": [ids[step] for step in part.steps],
-                "line": {"color": colour, "shape": "hv"},
-                "hovertemplate": "%{text}<br>from %{x} epochs on: %{y:.2f} %<extra></extra>",
-            }
-        )
-        if part.baseline is not None and part.runs:
-            ends = [min(run.epochs for run in part.runs), max(run.epochs for run in part.runs)]
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines",
-                    "name": f"baseline of {part.baseline.epochs:g} epochs, {name}",
-                    "x": ends,
-                    "y": [round(100 * part.baseline.mean, 3)] * 2,
-                    "line": {"color": colour, "dash": "dash"},
-                    "hoverinfo": "name+y",
-                }
-            )
-    return {"data": traces, "layout": _layout("retraining epochs in total", "test accuracy in per cent")}
+    ]
 
 
 PLOTS: dict[str, Callable[[Selection], Plot]] = {
