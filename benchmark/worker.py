@@ -43,6 +43,9 @@ CHANCE_MARGIN = 1.5
 TARGET_MARGIN = 0.001
 """A sparsity within this of the target has reached it: a weight that training happened to leave at zero is no miss."""
 
+PARENTS = 2
+"""Dense networks that a worker keeps in memory: cells of one seed follow each other."""
+
 Outcome = Literal["done", "already done", "held by another", "parent missing"]
 
 
@@ -68,6 +71,15 @@ def pick_device(name: str) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+@dataclass(frozen=True)
+class Parent:
+    """A dense run's record and weights, and the state of their files when they were read and checked."""
+
+    record: Record
+    weights: dict[str, torch.Tensor]
+    files: tuple[tuple[int, int, int], ...]
+
+
 class Worker:
     """Runs cells one after the other, keeping loaded what the next cell needs again."""
 
@@ -82,6 +94,7 @@ class Worker:
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
         self._data: tuple[Problem, Batches] | None = None
+        self._parents: dict[str, Parent] = {}
 
     def data(self, problem: Problem) -> Batches:
         """The problem's data, kept for the next cell."""
@@ -190,26 +203,44 @@ class Worker:
         return ours
 
     def _load_parent(self, cell: Cell, network: nn.Module) -> Record:
-        """Load the dense weights of the cell's seed, checked against the dense record."""
+        """Load the dense weights of the cell's seed, checked against the dense record; kept for the next cell."""
         dense = Cell.dense(cell.problem, cell.seed)
-        record = self.store.read(dense.id)
-        if record is None:
-            raise ParentMissing(f"no record of the dense run {dense.id}")
-        try:
-            path = self.store.weights_path(dense.id, record["weights_sha256"])
-            weights, checksum = checkpoint.load(path, dense.id, self.device)
-        except (checkpoint.BadCheckpoint, OSError) as error:
-            raise ParentMissing(f"the weights of the dense run {dense.id} cannot be used: {error}") from None
-        if checksum != record["weights_sha256"]:
-            raise ParentMissing(f"the weights of the dense run {dense.id} are not those that its record names")
-        trained_on, present = record["provenance"]["data"], self.data(cell.problem).fingerprint
+        known = self._parents.get(dense.id)
+        if known is None or known.files != self._parent_files(dense.id, known.record):
+            known = self._parents[dense.id] = self._read_parent(dense)
+            for forgotten in list(self._parents)[:-PARENTS]:
+                del self._parents[forgotten]
+        trained_on, present = known.record["provenance"]["data"], self.data(cell.problem).fingerprint
         if trained_on != present:
             raise UserError(
                 f"the dense run {dense.id} was trained on other data (fingerprint {trained_on}, here {present}): "
                 "use its --data, or another --results folder"
             )
-        network.load_state_dict(weights)
-        return record
+        network.load_state_dict(known.weights)
+        return known.record
+
+    def _read_parent(self, dense: Cell) -> Parent:
+        record = self.store.read(dense.id)
+        if record is None:
+            raise ParentMissing(f"no record of the dense run {dense.id}")
+        try:
+            path = self.store.weights_path(dense.id, record["weights_sha256"])
+            files = self._parent_files(dense.id, record)
+            weights, checksum = checkpoint.load(path, dense.id, self.device)
+        except (checkpoint.BadCheckpoint, OSError) as error:
+            raise ParentMissing(f"the weights of the dense run {dense.id} cannot be used: {error}") from None
+        if checksum != record["weights_sha256"]:
+            raise ParentMissing(f"the weights of the dense run {dense.id} are not those that its record names")
+        return Parent(record, weights, files)
+
+    def _parent_files(self, dense_id: str, record: Record) -> tuple[tuple[int, int, int], ...]:
+        """What changes when one of the two files is written again or damaged; empty if one is gone."""
+        paths = (self.store.record_path(dense_id), self.store.weights_path(dense_id, record["weights_sha256"]))
+        try:
+            found = [path.stat() for path in paths]
+        except OSError:
+            return ()
+        return tuple((about.st_ino, about.st_size, about.st_mtime_ns) for about in found)
 
 
 def make_record(cell: Cell, run: Run, parent: Record | None, smaller: nn.Module | None = None) -> Record:
@@ -219,7 +250,11 @@ def make_record(cell: Cell, run: Run, parent: Record | None, smaller: nn.Module 
     """
     progress, method, scale = run.progress, run.method, run.step.scale
     image = (cell.problem.channels, cell.problem.image_size, cell.problem.image_size)
-    measured = metrics.measure(run.network, image)
+    # Counting takes longer than all else after training, and gives the same for every network of this build.
+    build = f"macs of {image} in {type(run.network)} {run.network}"
+    if build not in run.data.remembered:
+        run.data.remembered[build] = metrics.macs(run.network, image)
+    measured = metrics.measure(run.network, image, run.data.remembered[build])
     if parent is not None:
         for kind, values in progress.measures.items():
             values["dense"] = parent[kind]["final"]

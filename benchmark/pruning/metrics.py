@@ -16,14 +16,15 @@ COUNTED = (nn.Linear, nn.modules.conv._ConvNd)
 """Layers whose operations count: the paper's speedup is over convolutions and linear layers."""
 
 
-def measure(network: nn.Module, image: Sequence[int]) -> dict[str, Any]:
+def measure(network: nn.Module, image: Sequence[int], dense: dict[str, int] | None = None) -> dict[str, Any]:
     """The record's "sparsity" and "macs", for one input of shape `image` (channels, height, width).
 
     sparsity: the zeros among prunable weights, as a fraction of those ("prunable") and of all weights and biases, batch
     norm's included ("all"); "layers": by prunable tensor its weights, zeros and dense MACs. macs: "dense"; "sparse",
-    the sum of density * MACs over the layers; "speedup" = dense / sparse, None where nothing is left.
+    the sum of density * MACs over the layers; "speedup" = dense / sparse, None where nothing is left. dense: what
+    `macs` gave for such a network, where that is known.
     """
-    dense = macs(network, image)
+    dense = macs(network, image) if dense is None else dense
     layers = {
         name: {
             "weights": weight.numel(),

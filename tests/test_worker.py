@@ -1,0 +1,69 @@
+"""What a worker keeps from one cell to the next changes no record, and is not trusted when its files change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark.cells import Budget, Cell
+from benchmark.grid import load_problem
+from benchmark.records import result
+from benchmark.store import Store
+from benchmark.training import checkpoint
+from benchmark.training.loop import Interrupted
+from benchmark.worker import Options, ParentMissing, Worker
+
+torch.set_num_threads(1)
+PROBLEM, _ = load_problem("digits", {"epochs": 2, "milestones": [], "warmup_epochs": 0, "width": 4})
+DENSE = Cell.dense(PROBLEM, 0)
+CELLS = [Cell(PROBLEM, "IMP", 0, schedule, 0.8, Budget.parse("1ep")) for schedule in ("FT", "LLR", "CLR")]
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "runs")
+    Worker(store, Options("cpu", 1)).run(DENSE)
+    return store
+
+
+def test_cells_of_one_worker_have_the_records_of_workers_of_their_own(trained: Store, monkeypatch):
+    reads = []
+    original = checkpoint.load
+    monkeypatch.setattr(checkpoint, "load", lambda *a, **k: reads.append(a) or original(*a, **k))
+    worker = Worker(trained, Options("cpu", 1))
+    for cell in CELLS:
+        assert worker.run(cell) == "done"
+    assert len(reads) == 1, "the dense weights were read again for every cell"
+    together = [trained.read(cell.id) for cell in CELLS]
+    for cell, record in zip(CELLS, together, strict=True):
+        trained.record_path(cell.id).unlink()
+        assert Worker(trained, Options("cpu", 1)).run(cell) == "done"
+        assert result(trained.read(cell.id)) == result(record)
+    assert len({record["parameters_sha256"] for record in together}) == len(CELLS)
+
+
+def test_dense_weights_that_change_on_disk_are_read_and_checked_again(trained: Store):
+    worker = Worker(trained, Options("cpu", 1))
+    worker.run(CELLS[0])
+    path = trained.weights_path(DENSE.id, trained.read(DENSE.id)["weights_sha256"])
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ParentMissing, match="cannot be used"):
+        worker.run(CELLS[1])
+    trained.record_path(DENSE.id).unlink()
+    with pytest.raises(ParentMissing, match="no record of the dense run"):
+        worker.run(CELLS[2])
+
+
+def test_seconds_are_those_of_all_attempts(trained: Store):
+    asked = iter(range(1000))
+    with pytest.raises(Interrupted):
+        Worker(trained, Options("cpu", 1)).run(CELLS[1], should_stop=lambda: next(asked) == 12)
+    Worker(trained, Options("cpu", 1)).run(CELLS[0])
+    Worker(trained, Options("cpu", 1)).run(CELLS[1])
+    whole, parts = (trained.read(cell.id)["seconds"] for cell in CELLS[:2])
+    assert "earlier" not in whole
+    earlier = parts["earlier"]
+    assert 0 < earlier["training"] < parts["training"] < parts["total"]
+    assert earlier["training"] < earlier["total"] < parts["total"]
