@@ -51,8 +51,8 @@ def publish(
         return _measure(measure)
     if per_minute <= 0 or patience <= 0:
         raise UserError("--per-minute and --patience: a number above 0")
-    if check_mode(mode, "--mode") == "off":
-        raise UserError("--mode off: one of online, offline, auto")
+    if mode not in ("online", "offline", "auto"):
+        raise UserError(f"--mode {mode}: one of online, offline, auto")
     if project is not None:
         check_project(project)
     if not results.is_dir():

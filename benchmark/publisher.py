@@ -1,6 +1,7 @@
 """Publishes finished cells to W&B beside a running sweep, without ever delaying or failing it.
 
     publisher = Publisher(Settings(store.path, mode="auto"))
+    publisher.follow(cell, "table1/digits", row)     # an epoch's end; does nothing unless the mode is "live"
     publisher.add(cell.id, "table1/digits")          # returns at once, raises nothing
     print(publisher.close(timeout_s=30).message)
 
@@ -19,12 +20,16 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import IO
 
-from benchmark.tracking import Answer, Job, Settings, asked_mode, reason_of
+from benchmark.cells import Cell
+from benchmark.store import Store
+from benchmark.tracking import Answer, Job, Mode, Settings, asked_mode, reason_of
+from benchmark.tracking_live import Follower
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120.0
@@ -55,7 +60,9 @@ class Publisher:
     """See the module. `add` and `close` are called from one thread; again: publish although a marker is there."""
 
     def __init__(self, settings: Settings, again: bool = False):
-        self.mode = asked_mode(settings.mode)
+        asked = asked_mode(settings.mode)
+        self._follower = Follower(Store(settings.store), settings.live_after) if asked == "live" else None
+        self.mode: Mode = "online" if asked == "live" else asked
         """What was asked for; once the child process runs, "online" or "offline"."""
         self.settings = replace(settings, mode=self.mode)
         self.again = again
@@ -66,7 +73,8 @@ class Publisher:
         self._added = 0
         self._settled: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
-        self._why_offline = "" if self.mode == settings.mode else f"WANDB_MODE is {self.mode}"
+        self._following: set[str] = set()
+        self._why_offline = "" if asked == settings.mode else f"WANDB_MODE is {asked}"
         self._why_left = self._url = ""
         self._given_up = False
         self._online_from = self._last_online = 0.0
@@ -76,7 +84,17 @@ class Publisher:
         if self.mode == "off":
             return
         self._added += 1
-        self._jobs.put(Job(cell_id, group, "", self.again))
+        self._put(Job(cell_id, group, "", self.again))
+
+    def follow(self, cell: Cell, group: str, row: Mapping[str, float]) -> None:
+        """Note an epoch of a running cell and, if it has run for long, have it shown. Returns at once."""
+        if self._follower is None or not self._follower.note(cell.id, row) or cell.id in self._following:
+            return
+        self._following.add(cell.id)
+        self._put(Job(cell.id, group, "online", cell=cell.to_json()))
+
+    def _put(self, job: Job) -> None:
+        self._jobs.put(job)
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="W&B publisher", daemon=True)
             self._thread.start()
@@ -89,6 +107,7 @@ class Publisher:
     def close(self, timeout_s: float | None = None) -> Summary:
         """Publish what is still waiting, for `timeout_s` at most (None: until done), and say what happened."""
         if self._thread is not None:
+            self._follower = None
             self._jobs.put(None)
             self._thread.join(timeout_s)
             if self._thread.is_alive():
@@ -106,7 +125,10 @@ class Publisher:
     def _work(self) -> None:
         busy: list[Job] = []
         while (job := self._jobs.get()) is not None and not self._closed.is_set():
-            self._settle(job, busy)
+            if job.cell is None:
+                self._settle(job, busy)
+            else:
+                self._show(job)
         while busy and not self._closed.wait(BUSY_SECONDS):
             again, busy = busy, []
             for job in again:
@@ -130,6 +152,17 @@ class Publisher:
         elif not self._closed.is_set():
             self._settled["left"] += 1
             self._why_left = answer.reason
+
+    def _show(self, job: Job) -> None:
+        """Show a cell that still trains, if that can be done now; nothing is kept of it if not."""
+        self._following.discard(job.cell_id)
+        if self._follower is None or self._start().outcome == "failed" or "online" not in self._modes():
+            return
+        answer = self._ask(job)
+        if answer.outcome == "failed":
+            self._note_failure("online", answer.reason)
+        else:
+            self._url = answer.url or self._url
 
     def _publish(self, job: Job) -> Answer:
         """Publish in the best mode that works."""
@@ -176,16 +209,20 @@ class Publisher:
         if answer.outcome == "failed":
             self._end_child()
         elif self.mode == "auto" or answer.mode == "offline":
-            self.mode = "online" if answer.mode == "online" else "offline"
+            asked, self.mode = self.mode, "online" if answer.mode == "online" else "offline"
             self._why_offline = answer.reason or self._why_offline
+            if asked == "auto" and self.mode == "offline" and not self.settings.fallback:
+                self._given_up, self._why_left = True, self._why_offline
+                self._end_child()
         return answer
 
     def _ask(self, job: Job) -> Answer:
         settings = self.settings
         limit = settings.answer_timeout
         if job.mode == "online":
-            self._closed.wait(max(0.0, self._last_online + settings.interval - time.monotonic()))
-            self._last_online = time.monotonic()
+            if job.cell is None:
+                self._closed.wait(max(0.0, self._last_online + settings.interval - time.monotonic()))
+                self._last_online = time.monotonic()
             limit += settings.init_timeout + settings.finish_timeout
         self._start()
         if self._child is None:

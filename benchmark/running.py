@@ -15,17 +15,19 @@ from benchmark import cli
 from benchmark.describe import counts
 from benchmark.display import Display, duration
 from benchmark.grid import Sweep
-from benchmark.launch.events import Failed, Finished
+from benchmark.launch.events import Epoch, Failed, Finished
 from benchmark.launch.local import LocalPool
 from benchmark.launch.machine import PoolOptions, given_rank
-from benchmark.plan import Plan, make_plan
+from benchmark.plan import Plan, make_plan, parents_of
 from benchmark.publisher import Publisher
 from benchmark.records import Record
 from benchmark.store import Store
+from benchmark.tracking import without_marker
 from benchmark.tuning import stages
 
 PUBLISH_SECONDS = 30.0
-"""How long the end of a sweep waits for Weights & Biases."""
+STOPPED_SECONDS = 5.0
+"""How long the end of a sweep waits for Weights & Biases, and that after Ctrl-C."""
 
 
 @dataclass
@@ -48,6 +50,7 @@ def run_here(
     started = time.monotonic()
     outcome = Outcome()
     signal.signal(signal.SIGTERM, _as_interrupt)
+    _publish_what_was_left(wanted, plan, store, publisher)
     try:
         _train(wanted, plan, store, options, publisher, console, outcome)
         following = [] if outcome.stopped else [c for c in stages(wanted, store).chosen if c not in set(plan.cells)]
@@ -58,14 +61,14 @@ def run_here(
             console.print(f"tuned: {counts(wanted, more)}", soft_wrap=True, highlight=False)
             _train(wanted, more, store, options, publisher, console, outcome)
     finally:
-        published = publisher.close(PUBLISH_SECONDS)
+        published = publisher.close(STOPPED_SECONDS if outcome.stopped else PUBLISH_SECONDS)
     if outcome.stopped:
+        _say(console, published.message)
         return cli.INTERRUPTED
     wall = time.monotonic() - started
     code = _print_table(name, wanted, store)
     _summarise(store, outcome, options, wall, console)
-    if published.message:
-        console.print(published.message, soft_wrap=True, highlight=False, markup=False)
+    _say(console, published.message)
     missing = sum(not store.has(cell.id) for cell in [*plan.cells, *following])
     return 1 if missing or outcome.failures else code
 
@@ -86,8 +89,10 @@ def _train(
                 display.show(event)
                 if isinstance(event, Failed):
                     outcome.failures.append(event)
+                elif isinstance(event, Epoch):
+                    publisher.follow(event.cell, _group(wanted), event.values)
                 elif isinstance(event, Finished):
-                    publisher.add(event.cell.id, f"{wanted.name}/{wanted.problem.name}")
+                    publisher.add(event.cell.id, _group(wanted))
         except KeyboardInterrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             console.print("stopping: running cells save a checkpoint")
@@ -97,6 +102,24 @@ def _train(
         finally:
             pool.stop()
             outcome.trained += display.trained
+
+
+def _publish_what_was_left(wanted: Sweep, plan: Plan, store: Store, publisher: Publisher) -> None:
+    """Publish what an earlier run of the sweep, or one without W&B, trained and did not publish."""
+    if publisher.mode != "off":
+        dense = {start.id for start in parents_of(plan.cells) if start is not None}
+        done = [*(cell_id for cell_id in sorted(dense) if store.has(cell_id)), *sorted(plan.done)]
+        for cell_id in dict.fromkeys(without_marker(store, done)):
+            publisher.add(cell_id, _group(wanted))
+
+
+def _group(wanted: Sweep) -> str:
+    return f"{wanted.name}/{wanted.problem.name}"
+
+
+def _say(console: Console, message: str) -> None:
+    if message:
+        console.print(message, soft_wrap=True, highlight=False, markup=False)
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:

@@ -6,6 +6,7 @@
     checkpoints/<ab>/<cell id>/          where an unfinished run goes on
     claims/<ab>/<cell id>.<generation>   who is training it now
     pins/<ab>/<name>                     what must not change while the folder is used, such as the data's fingerprint
+    live/<ab>/<cell id>.jsonl            epochs of a running cell, for W&B (tracking_live.py)
     published/<ab>/<cell id>.json        which W&B run shows it (tracking.py; publishing/ says who is at it)
     set-aside/                           unreadable files, kept for a look
 <ab> are the first two characters of the cell's hash, so that no folder grows long. Imports no torch.
@@ -148,6 +149,9 @@ class Store:
         for checkpoints in self._list("checkpoints", ""):
             if checkpoints.name in done:
                 shutil.rmtree(checkpoints, ignore_errors=True)
+        for log in self._list("live", ".jsonl"):
+            if log.stem in done:
+                log.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             now = (self.path / ".writable").stat().st_mtime
             for kind in ("records", "failures", "weights", "trunks", "claims", "pins"):

@@ -26,7 +26,7 @@ from benchmark.problems.folder import complete
 from benchmark.publisher import Publisher
 from benchmark.running import run_here
 from benchmark.store import Store
-from benchmark.tracking import Settings
+from benchmark.tracking import Settings, check_mode
 from benchmark.tuning import current, stages, tuned_only
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -57,7 +57,9 @@ def sweep(
     data: Annotated[Path | None, typer.Option(help="The folder of the images; default data/")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the images if they are not there")] = False,
     results: Annotated[Path, typer.Option(help="The results folder")] = RESULTS,
-    tracking: Annotated[str, typer.Option(help="Weights & Biases: auto, online, offline or off")] = "auto",
+    tracking: Annotated[
+        str, typer.Option(help="Weights & Biases: auto, online, offline, off; live also shows long cells as they train")
+    ] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and what it costs")] = False,
     cells: Annotated[bool, typer.Option("--cells", help="With --dry-run: one line a cell")] = False,
     executor: Annotated[str, typer.Option(help="local, or slurm to hand the cells to a cluster")] = "local",
@@ -75,8 +77,7 @@ def sweep(
         raise UserError(f"--workers {workers}: a count from 1 up")
     if device not in ("auto", "cpu", "cuda", "mps"):
         raise UserError(f"--device {device}: one of auto, cpu, cuda, mps")
-    if tracking not in ("auto", "online", "offline", "off"):
-        raise UserError(f"--tracking {tracking}: one of auto, online, offline, off")
+    mode = check_mode(tracking)
     recipe, profile = choose_executor(executor, cluster, cancel, parse_settings(set_ or []), workers, device)
     wanted = load_sweep(name, problem, seeds, only or (), recipe, order, complete=complete(data))
     if tuned:
@@ -103,14 +104,14 @@ def sweep(
     for line in [*refuse_damaged(wanted.cells, store, repair), *mixtures(wanted.cells, store)]:
         print(line, file=sys.stderr)
     if profile is not None:
-        return handover.submit(current(wanted, store), store, profile, data, console)
+        return handover.submit(current(wanted, store), store, profile, data, mode, console)
     plan = make_plan(current(wanted, store).cells, store, wanted.execution)
     console.print(counts(wanted, plan), soft_wrap=True, highlight=False)
     if plan.tasks:
         from benchmark.problems.prepare import prepare  # later than the plan, which should come at once
 
         prepare(wanted.problem, data, download, console)
-    publisher = Publisher(Settings(store.path, mode=tracking))  # type: ignore[arg-type]
+    publisher = Publisher(Settings(store.path, mode))
     return run_here(name, wanted, plan, store, options, publisher, console)
 
 

@@ -7,7 +7,8 @@ back to decide what to run. A marker file in the results folder says that a cell
     publishing/<ab>/<cell id>.<n>    who publishes it now (claims.py)
     wandb/                           W&B's own files, unless WANDB_DIR names another place
 
-`publisher.py` does this beside a running sweep, `publish.py` afterwards.
+`publisher.py` does this beside a running sweep, `publish.py` afterwards. In mode "live", `tracking_live.py` also shows
+cells while they train, in runs that the finished cell's run replaces.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import io
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from benchmark import atomic
 from benchmark.cells import HASH_LENGTH
@@ -30,7 +31,10 @@ from benchmark.records import Record
 from benchmark.store import Store
 from benchmark.tracking_reader import BadRunFile, read_run
 
-Mode = Literal["auto", "online", "offline", "off"]
+if TYPE_CHECKING:
+    import wandb
+
+Mode = Literal["auto", "online", "offline", "off", "live"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 PROJECT = "pruning-and-retraining"
 ENVIRONMENT_MODES: dict[str, Mode] = {"offline": "offline", "dryrun": "offline", "disabled": "off"}
@@ -45,10 +49,11 @@ class Settings:
     """Where and how to publish; holds no secrets.
 
     store: the results folder. project, entity: default WANDB_PROJECT and WANDB_ENTITY, then PROJECT and the account's
-    own. fallback: keep a run offline if the server cannot be reached. Times are seconds: init_timeout and
-    finish_timeout as in wandb.Settings; answer_timeout: on top of both until the publishing process counts as hung;
-    retry: how long to stay offline after the server failed; interval: between two runs sent to the server at least.
-    niceness: of the publishing process, since training comes first.
+    own. fallback: keep a run offline if the server cannot be reached or, in mode "auto", no key is configured; without
+    it the record alone is kept. Times are seconds: init_timeout and finish_timeout as in wandb.Settings;
+    answer_timeout: on top of both until the publishing process counts as hung; retry: how long to stay offline after
+    the server failed; interval: between two runs sent to the server at least; live_after: until a cell is long enough
+    to be shown while it trains. niceness: of the publishing process, since training comes first.
     """
 
     store: Path
@@ -61,6 +66,7 @@ class Settings:
     answer_timeout: float = 60.0
     retry: float = 600.0
     interval: float = 0.0
+    live_after: float = 20.0
     niceness: int = 10
 
     def to_json(self) -> str:
@@ -96,17 +102,21 @@ class Published:
 
 @dataclass(frozen=True)
 class Job:
-    """What the publishing process is asked: mode "online" or "offline"; again: although a marker is there."""
+    """What the publishing process is asked: mode "online" or "offline"; again: although a marker is there.
+
+    cell: as `Cell.to_json` gives it, of a cell that is not finished and should be shown as far as it is.
+    """
 
     cell_id: str
     group: str
     mode: str
     again: bool = False
+    cell: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """outcome: "ready", "published", "already published", "busy", "no record" or "failed" (reason says why)."""
+    """outcome: "ready", "published", "already published", "shown", "busy", "no record" or "failed" (reason: why)."""
 
     outcome: str
     mode: str = ""
@@ -254,26 +264,9 @@ def publish_record(record: Record, group: str, settings: Settings, mode: str) ->
     Can take init_timeout + finish_timeout, and after an exception wandb's service may be stuck: call it where both do
     no harm, and use a new process afterwards. Raises what wandb raises, or OSError if the data did not arrive.
     """
-    import wandb
-
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
-        run = wandb.init(
-            mode="online" if mode == "online" else "offline",
-            project=settings.project_name,
-            entity=settings.entity,
-            dir=settings.folder,
-            id=run_id(record),
-            name=record["id"],
-            group=group,
-            job_type=job_type(record),
-            tags=tags(record),
-            config=config_of(record),
-            reinit="create_new",
-            settings=wandb.Settings(**_run_settings(settings, set(wandb.Settings.model_fields))),
-        )
-        run.define_metric("epoch")
-        run.define_metric("*", step_metric="epoch")
+        run = begin_run(record, group, settings, mode)
         for row in history_of(record):
             run.log(row)
         run.summary.update(summary_of(record))
@@ -294,6 +287,29 @@ def publish_record(record: Record, group: str, settings: Settings, mode: str) ->
     if mode == "offline":
         _wait_until_written(folder / f"run-{run.id}.wandb")
     return published
+
+
+def begin_run(record: Record, group: str, settings: Settings, mode: str) -> wandb.Run:
+    """A W&B run with the id, name and config of `record` and nothing logged. An earlier run of that id is replaced."""
+    import wandb
+
+    run = wandb.init(
+        mode="online" if mode == "online" else "offline",
+        project=settings.project_name,
+        entity=settings.entity,
+        dir=settings.folder,
+        id=run_id(record),
+        name=record["id"],
+        group=group,
+        job_type=job_type(record),
+        tags=tags(record),
+        config=config_of(record),
+        reinit="create_new",
+        settings=wandb.Settings(**_run_settings(settings, set(wandb.Settings.model_fields))),
+    )
+    run.define_metric("epoch")
+    run.define_metric("*", step_metric="epoch")
+    return run
 
 
 def _wait_until_written(path: Path) -> None:
@@ -364,6 +380,12 @@ def is_published(store: Store, cell_id: str, mode: str) -> bool:
     """Whether a run needs no publishing in `mode`: an offline run still does when the server can be reached."""
     marker = read_marker(store, cell_id)
     return marker is not None and (mode == "offline" or marker["mode"] == "online")
+
+
+def without_marker(store: Store, cell_ids: Iterable[str]) -> list[str]:
+    """Those of `cell_ids` that were never published in any mode, by listing alone."""
+    marked = {path.stem for path in (store.path / "published").glob("*/*.json")}
+    return [name for name in cell_ids if name not in marked]
 
 
 def unpublished(store: Store, mode: str) -> list[str]:

@@ -27,12 +27,13 @@ from benchmark.tracking import (
     resolve_mode,
     write_marker,
 )
+from benchmark.tracking_live import LiveRuns, log_path
 
 
 def main() -> None:
     settings = Settings.from_json(sys.argv[1])
     connection = Connection(int(sys.argv[2]))
-    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # they reach all processes of a terminal or job; the parent decides
     os.nice(settings.niceness)
     jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -46,8 +47,10 @@ def main() -> None:
         return
     connection.send(Answer("ready", mode, reason))
     store, claims = Store(settings.store), Claims()
+    live = LiveRuns(store, settings)
     while (job := jobs.get()) is not None:
-        connection.send(_attempt(job, store, claims, settings))
+        connection.send(_attempt(job, store, claims, settings, live))
+    live.close()
     wandb.teardown()
 
 
@@ -59,8 +62,11 @@ def _listen(connection: Connection, jobs: queue.SimpleQueue[Job | None]) -> None
         os._exit(1)  # the parent is gone, or wants this to end now
 
 
-def _attempt(job: Job, store: Store, claims: Claims, settings: Settings) -> Answer:
+def _attempt(job: Job, store: Store, claims: Claims, settings: Settings, live: LiveRuns) -> Answer:
     try:
+        if job.cell is not None:
+            return live.show(job)
+        live.end(job.cell_id)
         return _publish(job, store, claims, settings)
     except Exception as error:
         return Answer("failed", reason=reason_of(error))
@@ -82,6 +88,7 @@ def _publish(job: Job, store: Store, claims: Claims, settings: Settings) -> Answ
         marker = read_marker(store, job.cell_id)
         published = publish_record(record, job.group or (marker or {}).get("group", ""), settings, job.mode)
         write_marker(store, job.cell_id, published)
+        log_path(store, job.cell_id).unlink(missing_ok=True)
         return Answer("published", published.mode, url=published.url)
     finally:
         claim.release()

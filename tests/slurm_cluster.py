@@ -107,6 +107,7 @@ class Cluster:
         """The sweep command on this cluster; what it printed."""
         sweep = name or str(self.work / "slow.yaml")
         slurm = ["--executor", "slurm", "--cluster", str(self.work / "test.yaml"), "--results", str(results)]
+        slurm += ["--tracking", "off"]  # where options do not say otherwise
         done = self.run(sys.executable, "-m", "benchmark.sweep", sweep, *slurm, *options, check=check, **variables)
         return done.stdout + done.stderr
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from benchmark.records import result
 from benchmark.store import Store
+from benchmark.tracking import unpublished
 from tests.conftest import ROOT, assert_one_line_refusal
 
 SMALL = ("--set", "epochs=9", "--set", "milestones=[3,6,8]", "--set", "warmup_epochs=1", "--tracking", "off")
@@ -70,14 +72,24 @@ def test_the_same_command_again_trains_nothing_and_prints_the_same_table(untouch
     assert before == {path: path.stat().st_mtime_ns for path in untouched.path.glob("records/*/*")}
 
 
+def test_what_an_earlier_run_left_unpublished_the_next_one_publishes(untouched: Store, tmp_path: Path):
+    for kind in ("records", "weights"):
+        shutil.copytree(untouched.path / kind, tmp_path / kind)
+    sweep(tmp_path, check=True)
+    assert unpublished(Store(tmp_path), "offline") == sorted(untouched.ids())
+    assert "14 runs kept offline" in sweep(tmp_path, "--tracking", "offline", check=True).stdout
+    assert unpublished(Store(tmp_path), "offline") == []
+
+
 def test_worker_count_and_order_change_no_bit(untouched: Store, tmp_path: Path):
     sweep(tmp_path, "--workers", "3", "--order", "schedule", check=True)
     assert results(Store(tmp_path)) == results(untouched)
 
 
 def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_loses_nothing(untouched: Store, tmp_path: Path):
+    here = ("--results", str(tmp_path), "--tracking", "offline")
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmark.sweep", "table1", *SMALL, *FEW, "--results", str(tmp_path)],
+        [sys.executable, "-m", "benchmark.sweep", "table1", *SMALL, *FEW, *here],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -89,6 +101,7 @@ def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_loses_nothing(untouched: Sto
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert "the same command" in output
+    assert "python -m benchmark.publish" in output, "nothing says that W&B runs are left to publish"
     assert "Traceback" not in output
     assert 0 < len(Store(tmp_path).ids()) < 14
     assert not list(tmp_path.glob("claims/*/*"))

@@ -20,6 +20,7 @@ from benchmark.launch.queue import Unknown, live, read_queue
 from benchmark.launch.submissions import submissions
 from benchmark.plan import Plan, make_plan
 from benchmark.store import Store
+from benchmark.tracking import Mode, without_marker
 
 Say = Callable[[str], None]
 
@@ -43,7 +44,7 @@ def choose_executor(
     return recipe, load_profile(cluster, slurm_settings)
 
 
-def submit(wanted: Sweep, store: Store, profile: Profile, data: Path | None, console: Console) -> int:
+def submit(wanted: Sweep, store: Store, profile: Profile, data: Path | None, tracking: Mode, console: Console) -> int:
     """Submit what is left and return; exit code 1 if sbatch did not take all of it."""
     say = _printer(console)
 
@@ -52,18 +53,27 @@ def submit(wanted: Sweep, store: Store, profile: Profile, data: Path | None, con
         say(counts(wanted, made))
         return made
 
-    result = slurm.submit(wanted, plan, store, profile, data, say)
+    result = slurm.submit(wanted, plan, store, profile, data, tracking, say)
     if result.queued_cells:
         say(f"{result.queued_cells} cells are queued or running already and are not submitted again")
     if result.submission is None:
         say("nothing to submit")
     else:
         _name_jobs(result, profile, say)
+    if left := _left_to_publish(wanted, store, tracking):
+        say(f"{left} finished cells are not in W&B; python -m benchmark.publish --results {store.path} sends them")
     say(f"python -m benchmark.status {wanted.name} --watch shows how it goes; --cancel ends it")
     if result.refusal:
         say(f"sbatch refused the rest: {result.refusal}; the same command again submits it")
         return 1
     return 0
+
+
+def _left_to_publish(wanted: Sweep, store: Store, tracking: Mode) -> int:
+    """Finished cells without a W&B run, where W&B is used at all."""
+    used = tracking in ("online", "live") or (tracking == "auto" and (store.path / "published").is_dir())
+    present = store.ids() if used else set()
+    return len(without_marker(store, [cell.id for cell in wanted.cells if cell.id in present])) if present else 0
 
 
 def _name_jobs(result: slurm.Submitted, profile: Profile, say: Say) -> None:

@@ -84,7 +84,7 @@ def _submission(folder: Path, count: int, profile: Profile) -> None:
         return Plan(made.cells, made.done, made.tasks[:count], 1.0)
 
     started = time.perf_counter()
-    result = slurm.submit(wanted, plan, store, profile, None, print)
+    result = slurm.submit(wanted, plan, store, profile, None, "off", print)
     seconds = time.perf_counter() - started
     print(f"{sum(map(len, result.jobs))} jobs in {len(result.jobs)} arrays submitted in {seconds:.2f} s")
     if result.refusal:

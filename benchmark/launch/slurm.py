@@ -26,6 +26,7 @@ from benchmark.launch.queue import Live, Unknown, live, read_queue
 from benchmark.launch.submissions import Submission, submissions, write_intent
 from benchmark.plan import Plan, Task
 from benchmark.store import Store
+from benchmark.tracking import Mode
 
 ARRAY_SIZE = 1001
 """SLURM's default MaxArraySize, where the cluster does not say."""
@@ -79,6 +80,7 @@ def submit(
     store: Store,
     profile: Profile,
     data: Path | None,
+    tracking: Mode,
     say: Callable[[str], None],
 ) -> Submitted:
     """Submit what is neither done nor queued. plan: made after squeue was read, so that no job ends unseen between."""
@@ -94,7 +96,7 @@ def submit(
         result = Submitted(layout=layout, queued_cells=sum(name in wanted_ids for name in queued))
         if not layout.chunks:
             return result
-        result.submission = write_intent(store, wanted, layout, costs, profile, data)
+        result.submission = write_intent(store, wanted, layout, costs, profile, data, tracking)
         _submit_arrays(result, profile)
     return result
 

@@ -33,6 +33,7 @@ from benchmark.launch.profile import Profile
 from benchmark.plan import Task
 from benchmark.provenance import code_hash, commit
 from benchmark.store import Store
+from benchmark.tracking import Mode
 
 SCHEMA = 1
 
@@ -123,7 +124,13 @@ class Submission:
 
 
 def write_intent(
-    store: Store, wanted: Sweep, layout: Layout, costs: Costs, profile: Profile, data: Path | None
+    store: Store,
+    wanted: Sweep,
+    layout: Layout,
+    costs: Costs,
+    profile: Profile,
+    data: Path | None,
+    tracking: Mode = "auto",
 ) -> Submission:
     """Put everything about a submission on disk before sbatch is called."""
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{re.sub(r'[^A-Za-z0-9]', '', getpass.getuser())}-{secrets.token_hex(3)}"
@@ -149,6 +156,7 @@ def write_intent(
         "results": str(store.path.absolute()),
         "data": None if data is None else str(data.absolute()),
         "threads": wanted.execution.threads,
+        "tracking": tracking,
         "profile": profile.model_dump(mode="json"),
         "arrays": [asdict(array) for array in layout.arrays],
     }

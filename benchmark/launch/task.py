@@ -24,20 +24,26 @@ from benchmark import atomic
 from benchmark.cells import digest
 from benchmark.launch import ranks
 from benchmark.launch.attempts import Attempts
-from benchmark.launch.events import Event, Failed, Finished, Retried
+from benchmark.launch.events import Epoch, Event, Failed, Finished, Retried
 from benchmark.launch.local import LocalPool
 from benchmark.launch.machine import PoolOptions, given_rank, gpus
 from benchmark.launch.profile import Profile
 from benchmark.launch.submissions import Submission
 from benchmark.plan import Task
 from benchmark.provenance import code_hash, commit
+from benchmark.publisher import Publisher
 from benchmark.store import Store
+from benchmark.tracking import Settings, without_marker
 
 TERMINATED = 143
 DENSE_SECONDS = 30.0
 """How long the record of a dense run may take to appear on another node's view of a shared file system."""
 STOP_CHECK_SECONDS = 1.0
 TRAIN = "train"
+RUNS_PER_MINUTE = 120
+"""Finished cells that all jobs of a submission together send to W&B; what is left `benchmark.publish` sends."""
+PUBLISH_SECONDS = {"finished": 60.0, "warned": 10.0, "stopped": 5.0}
+"""How long a job waits for W&B at its end, by the cause of it."""
 
 
 class ChunkTask:
@@ -98,10 +104,13 @@ class _Job:
         self.attempts = Attempts(submission.folder / "attempts" / f"{chunk}.jsonl")
         self.signals = _Signals()
         self.seconds: dict[str, float] = {}
+        self.cells: list[str] = []
         self.dense: dict[str, str | None] = {}
         self.begun = 0
         self.left_out: set[str] = set()
         self.counts = {"finished": 0, "failed": 0}
+        self.publisher = _publisher(submission)
+        self.group = f"{submission.about['sweep']}/{submission.about['problem']}"
         self._deadline = _deadline(self.profile)
         self._looked, self._stop = 0.0, False
 
@@ -147,11 +156,15 @@ class _Job:
 
     def _remaining(self) -> list[Task]:
         found = self.submission.tasks(self.chunk)
+        self.cells = [task.cell.id for task, _ in found]
         self.seconds = {task.cell.id: seconds for task, seconds in found if seconds is not None}
         return [task for task, _ in found if not self.store.has(task.cell.id)]
 
     def _train(self, tasks: list[Task]) -> None:
         pool = LocalPool(self.store, self._pool_options())
+        if self.publisher.mode != "off":  # what an earlier start of this job trained and did not publish
+            for name in without_marker(self.store, [name for name in self.cells if self.store.has(name)]):
+                self.publisher.add(name, self.group)
         _say(f"{len(tasks)} cells left of chunk {self.chunk}; a checkpoint every {self.profile.checkpoint} s")
         try:
             for event in pool.run(tasks, self._admit, self._should_stop):
@@ -161,14 +174,13 @@ class _Job:
         if self.signals.terminated:
             self._end("terminated")
             os._exit(TERMINATED)  # a plain exit would wait for whatever else this process holds
-        if self._stop:
-            self._end("stopped")
-        elif self.signals.warned or self.left_out:
-            self._end("warned")
+        cause = "stopped" if self._stop else "warned" if self.signals.warned or self.left_out else "finished"
+        self._end(cause)
+        if message := self.publisher.close(PUBLISH_SECONDS[cause]).message:
+            _say(message)
+        if cause == "warned":
             self._remove_leftovers()
             self.signals.requeue()
-        else:
-            self._end("finished")
 
     def _pool_options(self) -> PoolOptions:
         profile, about = self.profile, self.submission.about
@@ -205,8 +217,11 @@ class _Job:
     def _show(self, event: Event) -> None:
         self.begun += 1
         name = event.cell.id
-        if isinstance(event, Finished):
+        if isinstance(event, Epoch):
+            self.publisher.follow(event.cell, self.group, event.values)
+        elif isinstance(event, Finished):
             self.counts["finished"] += 1
+            self.publisher.add(name, self.group)
             _say(f"done {name}" if event.trained_here else f"already done {name}")
         elif isinstance(event, Failed):
             self.counts["failed"] += 1
@@ -277,6 +292,14 @@ class _Job:
         for path in Path(os.environ.get("SUBMITIT_FOLDER", self.submission.folder)).glob("*.save_tmp"):
             if f"{os.environ.get('SLURM_ARRAY_JOB_ID') or os.environ.get('SLURM_JOB_ID')}_" in path.name:
                 path.unlink(missing_ok=True)
+
+
+def _publisher(submission: Submission) -> Publisher:
+    """Where W&B was not asked for by name and cannot be reached, the records alone are kept: no job waits for it."""
+    mode = submission.about.get("tracking", "auto")
+    jobs = min(submission.profile.array_parallelism, sum(len(array.chunks) for array in submission.arrays))
+    interval = 60 / RUNS_PER_MINUTE * jobs
+    return Publisher(Settings(Path(submission.about["results"]), mode, fallback=mode != "auto", interval=interval))
 
 
 def _deadline(profile: Profile) -> float:
