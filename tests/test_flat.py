@@ -45,31 +45,41 @@ def test_chunks_cover_every_element_once_in_pieces_that_stay_in_the_cache():
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("by_unit", [False, True])
-def test_segments_spread_values_and_sum_them_by_layer_or_output_unit(channels_last: bool, by_unit: bool):
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_segments_spread_values_and_sum_them_by_layer_or_output_unit(channels_last: bool, by_unit: bool, device: str):
+    """By the way of CPUs and by that of accelerators, which runs on any device."""
     tensors = weights(channels_last)
     flat = Flat(tensors)
     segments = Segments(flat, by_unit)
-    values = torch.arange(segments.count, dtype=torch.float32)
-    spread = flat.view(torch.cat([segments.spread(values, chunk) for chunk in flat.chunks]))
-    vector = flat.vector()
+    flat.device = torch.device(device)  # it decides which way is gone, and nothing else
+    vector = flat.view(torch.empty(flat.size))
     vector.take(tensors)
-    sums, start = segments.sums(vector.values), 0
-    for tensor, part in zip(tensors, spread.parts, strict=True):
+    rows = segments.rows(vector.values)
+    sums, start = segments.sums(rows), 0
+    segments.subtract_(rows, segments.columns(torch.arange(segments.count, dtype=torch.float32)))
+    for tensor, part in zip(tensors, vector.parts, strict=True):
         units = tensor.shape[0] if by_unit else 1
-        expected = torch.arange(start, start + units, dtype=torch.float32)
-        assert torch.equal(part.reshape(units, -1), expected[:, None].expand(units, tensor.numel() // units))
+        values = torch.arange(start, start + units, dtype=torch.float32).view(-1, *[1] * (tensor.dim() - 1))
+        assert torch.equal(part, tensor - values)
         reference = tensor.reshape(units, -1).double().sum(1).float()
         torch.testing.assert_close(sums[start : start + units], reference, rtol=1e-4, atol=1e-3)
         start += units
     assert start == segments.count
 
 
-@pytest.mark.parametrize("by_unit", [False, True])
-def test_the_one_operation_for_accelerators_sums_the_same(by_unit: bool):
-    flat = Flat(weights(True))
-    segments = Segments(flat, by_unit)
-    vector = torch.randn(flat.size, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(segments.reduced(vector), segments.sums(vector), rtol=1e-4, atol=1e-3)
+def test_weights_with_gaps_between_them_have_vectors_without():
+    gaps = torch.randn(3, 4, 9)[..., :5]
+    flat = Flat([gaps])
+    vector = flat.vector()
+    vector.take([gaps])
+    assert torch.equal(vector.parts[0], gaps)
+    assert flat.size == 60
+
+
+def test_no_weights_at_all():
+    flat = Flat([])
+    assert flat.vector().parts == []
+    assert flat.chunks == []
 
 
 def test_units_that_are_scattered_over_memory_are_refused():

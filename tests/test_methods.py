@@ -15,6 +15,7 @@ from benchmark.methods import lc as lc_module
 from benchmark.methods.scratch import Transformed
 from benchmark.pruning import masks as masks_module
 from benchmark.pruning import selection
+from benchmark.pruning.flat import Vector
 from benchmark.training.loop import Run
 from benchmark.worker import make_record
 from tests.method_runs import (
@@ -184,8 +185,8 @@ def test_no_step_of_a_method_waits_for_an_accelerator(method: str, monkeypatch: 
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
-def mask_without_waiting(scores, k: int, *, magnitude: bool = False, bracket=None, out) -> None:
-    selection._mask_on_device(scores, k, magnitude, out)
+def mask_without_waiting(scores: Vector, k: int, *, magnitude: bool = False, bracket=None, out: Vector) -> None:
+    selection.mask_on_device(scores.parts, k, magnitude, out.parts)
 
 
 def test_the_test_for_waiting_sees_a_wait():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from benchmark.pruning import selection
+from benchmark.pruning.flat import Flat, mask_smallest
 from benchmark.pruning.selection import Bracket, find_threshold, keep_all_but_smallest, keep_masks
 
 
@@ -209,15 +210,24 @@ def test_the_way_of_accelerators_that_never_waits_gives_the_same_masks(
     scores = memory_formats(values, torch.float32, layout)
     k = round(share * sum(tensor.numel() for tensor in scores))
     out = [torch.full_like(tensor, 7.0) for tensor in scores]
-    selection._mask_on_device(scores, k, magnitude, out)
+    selection.mask_on_device(scores, k, magnitude, out)
     assert all(torch.equal(a, b) for a, b in zip(out, reference(scores, k, magnitude), strict=True))
 
 
-def test_selections_of_every_step_write_into_the_masks_they_are_given() -> None:
-    scores = [torch.randn(3, 4, 5, 5).contiguous(memory_format=torch.channels_last), torch.randn(7)]
-    out = [torch.full_like(tensor, 7.0) for tensor in scores]
-    selection.mask_smallest(scores, 200, magnitude=True, bracket=Bracket(), out=out)
-    assert all(torch.equal(a, b) for a, b in zip(out, reference(scores, 200, True), strict=True))
+@given(values, st.sampled_from(["one", "several", "channels_last", "permuted"]), st.booleans(), st.floats(0, 1))
+@settings(deadline=None)
+def test_selections_of_every_step_over_one_vector_give_the_same_masks(
+    values: list[float], layout: str, magnitude: bool, share: float
+) -> None:
+    """Ties are divided by the index in each tensor, although a vector holds it in the order of memory."""
+    scores = memory_formats(values, torch.float32, layout)
+    k = round(share * sum(tensor.numel() for tensor in scores))
+    flat = Flat(scores)
+    taken, out = flat.vector(), flat.vector()
+    taken.take(scores)
+    out.values.fill_(7.0)
+    mask_smallest(taken, k, magnitude=magnitude, bracket=Bracket(), out=out)
+    assert all(torch.equal(a, b) for a, b in zip(out.parts, reference(scores, k, magnitude), strict=True))
 
 
 def test_masks_are_rewritten_in_place() -> None:

@@ -23,5 +23,5 @@ class DNW(Transformed):
         self.bracket = Bracket()
 
     def transform(self) -> None:
-        self.masks.select(self.target, bracket=self.bracket)
+        self.masks.select(self.target, self.trained, self.bracket)
         self.masks.apply_()

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from benchmark.methods.scratch import FromScratch
-from benchmark.pruning.selection import Bracket, mask_smallest
+from benchmark.pruning.flat import mask_smallest
+from benchmark.pruning.selection import Bracket
 from benchmark.training.method import Context
 
 
@@ -21,7 +22,7 @@ class GSM(FromScratch):
     def __init__(self, context: Context):
         super().__init__(context)
         self.passive = round(self.target * self.masks.total)
-        self.live = [torch.empty_like(weight) for weight in self.masks.weights]
+        self.importance, self.live = self.flat.vector(), self.flat.vector()
         self.bracket = Bracket()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -31,6 +32,7 @@ class GSM(FromScratch):
     @torch.no_grad()
     def after_backward(self) -> None:
         gradients = self.gradients
-        importance = torch._foreach_mul(self.masks.weights, gradients)
-        mask_smallest(importance, self.passive, magnitude=True, bracket=self.bracket, out=self.live)
-        torch._foreach_mul_(gradients, self.live)
+        self.importance.take(self.masks.weights)
+        torch._foreach_mul_(self.importance.parts, gradients)
+        mask_smallest(self.importance, self.passive, magnitude=True, bracket=self.bracket, out=self.live)
+        torch._foreach_mul_(gradients, self.live.parts)

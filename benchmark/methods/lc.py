@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from benchmark.methods.scratch import FromScratch
-from benchmark.pruning.selection import Bracket, mask_smallest
+from benchmark.pruning.flat import mask_smallest
+from benchmark.pruning.selection import Bracket
 from benchmark.training.method import Context
 
 
@@ -21,7 +22,7 @@ class LC(FromScratch):
     def __init__(self, context: Context):
         super().__init__(context)
         self.outside = round(self.target * self.masks.total)
-        self.strength = [torch.empty_like(weight) for weight in self.masks.weights]
+        self.current, self.strength = self.flat.vector(), self.flat.vector()
         self.bracket = Bracket()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -30,8 +31,10 @@ class LC(FromScratch):
 
     @torch.no_grad()
     def after_backward(self) -> None:
-        weights = self.masks.weights
-        mask_smallest(weights, self.outside, magnitude=True, bracket=self.bracket, out=self.strength)
-        torch._foreach_mul_(self.strength, -self.weight_decay)  # 1 where a weight is among the largest, so 0 there ...
-        torch._foreach_add_(self.strength, self.weight_decay)  # ... and the decay elsewhere, both exactly
-        torch._foreach_addcmul_(self.gradients, weights, self.strength)
+        self.current.take(self.masks.weights)
+        mask_smallest(self.current, self.outside, magnitude=True, bracket=self.bracket, out=self.strength)
+        for (
+            chunk
+        ) in self.flat.chunks:  # 1 where a weight is among the largest: 0 there and the decay elsewhere, exactly
+            self.strength.values[chunk].mul_(-self.weight_decay).add_(self.weight_decay)
+        torch._foreach_addcmul_(self.gradients, self.current.parts, self.strength.parts)

@@ -30,6 +30,11 @@ class FromScratch(Method):
     def begin(self, phase: int) -> LearningRates:
         return self.context.dense_rates
 
+    @property
+    def flat(self) -> Flat:
+        """All prunable weights as one vector."""
+        return self.masks.flat
+
     def settle(self) -> None:
         """Make the weights what the network computes with; called once, after the last iteration."""
 
@@ -71,10 +76,6 @@ class Transformed(FromScratch):
     """
 
     settled = False
-
-    @cached_property
-    def flat(self) -> Flat:
-        return Flat(list(self.weights.values()))
 
     @cached_property
     def trained(self) -> Vector:

@@ -26,7 +26,11 @@ class STR(Transformed):
         self.layers = Segments(self.flat, by_unit=False)
         start = torch.full((self.layers.count,), context.number("s_init"), device=self.flat.device)
         self.s = nn.Parameter(start)
+        self.threshold = torch.empty_like(start)
+        self.columns = self.layers.columns(self.threshold)
+        self.excess = self.layers.rows(self.flat.vector().values)
         self.used = self.flat.vector()
+        self.by_layer = self.layers.rows(self.used.values)
         self.gradient = self.flat.vector()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -36,11 +40,12 @@ class STR(Transformed):
         return [self.s]
 
     def transform(self) -> None:
-        thresholds = self.s.detach().sigmoid()
+        torch.sigmoid(self.s.detach(), out=self.threshold)
+        torch.abs(self.trained.values, out=self.excess.values)
+        self.layers.subtract_(self.excess, self.columns)
         for chunk in self.flat.chunks:
-            weight = self.trained.values[chunk]
-            excess = weight.abs().sub_(self.layers.spread(thresholds, chunk)).relu_()
-            torch.mul(excess, weight.sign(), out=self.used.values[chunk])
+            sign = torch.sign(self.trained.values[chunk], out=self.used.values[chunk])
+            sign.mul_(self.excess.values[chunk].relu_())
         self.used.give(self.masks.weights)
 
     @torch.no_grad()
@@ -55,4 +60,4 @@ class STR(Transformed):
             gradient.mul_(alive)
         self.gradient.give(gradients)
         threshold = self.s.detach().sigmoid()
-        self.s.grad = -threshold * (1 - threshold) * self.layers.sums(self.used.values)
+        self.s.grad = -threshold * (1 - threshold) * self.layers.sums(self.by_layer)

@@ -1,4 +1,4 @@
-"""All weight tensors end to end in one vector, so that elementwise work is a few operations however many layers."""
+"""All weight tensors end to end in one vector, so that work on them is a few operations however many layers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmark.pruning.selection import CHUNK
+from benchmark.pruning.selection import CHUNK, Bracket, find_threshold, keep_masks, mask_on_device
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Vector:
-    """values: shape (n,); parts: the same memory as tensors of the weights' shapes and strides."""
+    """values: shape (n,); parts: the same memory in pieces, such as tensors of the weights' shapes and strides."""
 
     values: Tensor
     parts: list[Tensor]
@@ -33,59 +33,93 @@ class Flat:
     """
 
     def __init__(self, weights: Sequence[Tensor]):
-        self.weights = [weight.detach() for weight in weights]
-        self.sizes = [weight.numel() for weight in weights]
+        # As `empty_like` would lay them out: as the weights lie in memory, without the gaps between their elements.
+        layouts = [torch.empty_like(weight, device="meta") for weight in weights]
+        self.layouts = [(layout.size(), layout.stride()) for layout in layouts]
+        self.sizes = [layout.numel() for layout in layouts]
         self.size = sum(self.sizes)
-        self.device = self.weights[0].device
-        step = CHUNK if self.device.type == "cpu" else self.size
+        self.device = weights[0].device if weights else torch.device("cpu")
+        self.dtype = weights[0].dtype if weights else torch.float32
+        step = CHUNK if self.device.type == "cpu" else max(self.size, 1)
         self.chunks = [slice(start, min(start + step, self.size)) for start in range(0, self.size, step)]
 
     def vector(self) -> Vector:
         """A new vector, its values undefined."""
-        return self.view(torch.empty(self.size, dtype=self.weights[0].dtype, device=self.device))
+        return self.view(torch.empty(self.size, dtype=self.dtype, device=self.device))
 
     def view(self, values: Tensor) -> Vector:
         """A contiguous tensor (n,) as a vector."""
         pieces = values.split(self.sizes)
-        parts = [
-            piece.as_strided(weight.size(), weight.stride()) for piece, weight in zip(pieces, self.weights, strict=True)
-        ]
-        return Vector(values, parts)
+        return Vector(values, [piece.as_strided(*layout) for piece, layout in zip(pieces, self.layouts, strict=True)])
+
+
+def mask_smallest(
+    scores: Vector, k: int, *, magnitude: bool = False, bracket: Bracket | None = None, out: Vector
+) -> None:
+    """Write 0 into `out` for the k smallest scores and 1 for the others: for selections in every step.
+
+    The result is that of `selection.keep_all_but_smallest` over the parts. An accelerator is not waited for: there a
+    NaN counts as the largest score instead of being refused.
+    """
+    if scores.values.device.type != "cpu":
+        mask_on_device(scores.parts, k, magnitude, out.parts)
+        return
+    threshold = find_threshold([scores.values], k, magnitude=magnitude, bracket=bracket)
+    if threshold.divides_ties:  # which of the equal ones go is a matter of the parts' indices, not of the memory
+        keep_masks(scores.parts, threshold, magnitude=magnitude, out=out.parts)
+    else:
+        keep_masks([scores.values], threshold, magnitude=magnitude, out=[out.values])
 
 
 class Segments:
     """One value for each weight tensor, or for each of its output units (dimension 0): thresholds, sums, counts.
 
-    They are numbered in the order of the flat vector, where each covers one stretch.
+    They are numbered in the order of the flat vector, where each covers one stretch. On a CPU a layer at a time is
+    quickest; on an accelerator what counts is that it is one operation for all of them.
     """
 
     def __init__(self, flat: Flat, by_unit: bool):
         self.flat = flat
         self.shapes: list[tuple[int, int]] = []
-        for weight in flat.weights:
-            units = weight.shape[0] if by_unit else 1
-            each = weight.numel() // max(units, 1)
-            if by_unit and units > 1 and weight.stride(0) != each:
-                raise ValueError(f"the units of weights of shape {tuple(weight.shape)} do not lie one after the other")
+        for (shape, stride), size in zip(flat.layouts, flat.sizes, strict=True):
+            units = shape[0] if by_unit else 1
+            each = size // max(units, 1)
+            if by_unit and units > 1 and stride[0] != each:
+                raise ValueError(f"the units of weights of shape {tuple(shape)} do not lie one after the other")
             self.shapes.append((units, each))
+        self.units = [units for units, _ in self.shapes]
         lengths = [each for units, each in self.shapes for _ in range(units)]
         self.count = len(lengths)
         self.lengths = torch.tensor(lengths, device=flat.device)
-        self.index = torch.repeat_interleave(
-            torch.arange(self.count, dtype=torch.int32, device=flat.device), self.lengths, output_size=flat.size
-        )
+        self._index: Tensor | None = None
 
-    def spread(self, values: Tensor, chunk: slice) -> Tensor:
-        """The value of every element's segment, for the elements of one chunk. values: (count,)."""
-        return values.index_select(0, self.index[chunk])
+    def rows(self, vector: Tensor) -> Vector:
+        """A flat vector (n,) with parts of shape (segments, elements of each), one a weight tensor."""
+        pieces = vector.split(self.flat.sizes)
+        return Vector(vector, [piece.view(shape) for piece, shape in zip(pieces, self.shapes, strict=True)])
 
-    def sums(self, vector: Tensor) -> Tensor:
-        """Sums of a vector (n,) over each segment, shape (count,), the same at every call."""
+    def columns(self, values: Tensor) -> Vector:
+        """Values (count,) of the segments with parts of shape (segments, 1), one a weight tensor."""
+        return Vector(values, [piece.unsqueeze(1) for piece in values.split(self.units)])
+
+    def subtract_(self, rows: Vector, columns: Vector) -> None:
+        """From every element its segment's value."""
         if self.flat.device.type != "cpu":
-            return self.reduced(vector)
-        parts = vector.split(self.flat.sizes)
-        return torch.cat([part.view(shape).sum(1) for part, shape in zip(parts, self.shapes, strict=True)])
+            rows.values.sub_(columns.values.index_select(0, self.index))
+            return
+        for row, column in zip(rows.parts, columns.parts, strict=True):
+            row.sub_(column)
 
-    def reduced(self, vector: Tensor) -> Tensor:
-        """`sums` as one operation for all layers, which is what counts on an accelerator."""
-        return torch.segment_reduce(vector, "sum", lengths=self.lengths, axis=0, unsafe=True)
+    def sums(self, rows: Vector) -> Tensor:
+        """Sums over each segment, shape (count,), the same at every call."""
+        if self.flat.device.type != "cpu":
+            return torch.segment_reduce(rows.values, "sum", lengths=self.lengths, axis=0, unsafe=True)
+        return torch.cat([row.sum(1) for row in rows.parts])
+
+    @property
+    def index(self) -> Tensor:
+        """The segment of every element, shape (n,)."""
+        if self._index is None:
+            numbers = torch.arange(self.count, dtype=torch.int32, device=self.lengths.device)
+            self._index = torch.repeat_interleave(numbers, self.lengths, output_size=self.flat.size)
+        return self._index

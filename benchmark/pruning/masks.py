@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import UserError
-from benchmark.pruning.selection import Bracket, find_threshold, keep_masks, mask_smallest
+from benchmark.pruning.flat import Flat, Vector, mask_smallest
+from benchmark.pruning.selection import Bracket, find_threshold, keep_masks
 
 
 def prunable(network: nn.Module) -> dict[str, nn.Parameter]:
@@ -48,7 +49,10 @@ class Masks:
     def __init__(self, weights: Mapping[str, nn.Parameter]):
         self.names = list(weights)
         self.weights: list[Tensor] = list(weights.values())
-        self.tensors = [torch.ones_like(weight, requires_grad=False) for weight in self.weights]
+        self.flat = Flat(self.weights)
+        self.vector = self.flat.vector()
+        self.vector.values.fill_(1)
+        self.tensors = self.vector.parts
         self.total = sum(weight.numel() for weight in self.weights)
         self.alive = self.total
 
@@ -102,15 +106,18 @@ class Masks:
         return before
 
     @torch.no_grad()
-    def select(self, sparsity: float, scores: Sequence[Tensor] | None = None, bracket: Bracket | None = None) -> None:
+    def select(self, sparsity: float, weights: Vector | None = None, bracket: Bracket | None = None) -> None:
         """New masks over all weights, so that pruned ones may return (DPF, DNW, GMP's option); no weight is changed.
 
-        Exactly round(sparsity * all) are masked. `bracket`: the warm start of a series of these.
+        Exactly round(sparsity * all) are masked, those of the smallest |w|. `weights`: a vector of `flat` that holds
+        them already, which saves gathering them. `bracket`: the warm start of a series of these.
         """
         _check_fraction(sparsity)
+        if weights is None:
+            weights = self.flat.vector()
+            weights.take(self.weights)
         count = round(sparsity * self.total)
-        candidates = self._candidates(scores)
-        mask_smallest(candidates, count, magnitude=scores is None, bracket=bracket, out=self.tensors)
+        mask_smallest(weights, count, magnitude=True, bracket=bracket, out=self.vector)
         self.alive = self.total - count
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,6 +47,11 @@ class Threshold:
     value: float
     ties: int
     tied: int
+
+    @property
+    def divides_ties(self) -> bool:
+        """Whether only some of the scores equal to `value` go, which the tie rule chooses."""
+        return self.ties != self.tied
 
 
 class Bracket:
@@ -122,7 +128,7 @@ def keep_masks(
     else:
         for tensor, mask in zip(scores, masks, strict=True):
             _write_mask(tensor, threshold.value, magnitude, mask)
-    if threshold.ties == threshold.tied:
+    if not threshold.divides_ties:
         return masks
     remaining = threshold.ties
     for tensor, mask in zip(scores, masks, strict=True):
@@ -140,26 +146,6 @@ def keep_all_but_smallest(
 ) -> list[Tensor]:
     """Masks that prune exactly the k smallest: `keep_masks` at `find_threshold`."""
     return keep_masks(scores, find_threshold(scores, k, magnitude=magnitude, bracket=bracket), magnitude=magnitude)
-
-
-def mask_smallest(
-    scores: Sequence[Tensor],
-    k: int,
-    *,
-    magnitude: bool = False,
-    bracket: Bracket | None = None,
-    out: Sequence[Tensor],
-) -> None:
-    """Write `keep_all_but_smallest` into `out`, without waiting for an accelerator: for selections in every step.
-
-    There a NaN counts as the largest score instead of being refused, since to refuse it would be to wait for it.
-    """
-    if scores and scores[0].device.type != "cpu":
-        _mask_on_device(scores, k, magnitude, out)
-    else:
-        keep_masks(
-            scores, find_threshold(scores, k, magnitude=magnitude, bracket=bracket), magnitude=magnitude, out=out
-        )
 
 
 # --- on the CPU ----------------------------------------------------------------------------------------------------
@@ -184,9 +170,9 @@ def _threshold_by_bracket(
             sampled = _sampled_bracket(parts, count, magnitude, share, margin)
             if found := _within(parts, rank, k, magnitude, sampled, bracket):
                 return found
-        everything = _within(parts, rank, k, magnitude, (-math.inf, math.inf), None)
-    assert everything is not None, "every rank lies in the bracket of all numbers"
-    return everything
+        found = _among(_everything(parts, magnitude), 0, rank, k)
+    assert found is not None, "every rank lies among all of them"
+    return found
 
 
 def _within(
@@ -203,17 +189,34 @@ def _within(
         is_large = np.greater(chunk, high, out=large[: chunk.size])
         below += int(np.count_nonzero(is_small))
         inside.append(chunk[np.equal(is_small, is_large, out=is_large)])  # neither: within, or a NaN
-    gathered = np.concatenate(inside)
-    if np.isnan(gathered).any():
+    gathered: Any = np.concatenate(inside)
+    found = _among(gathered, below, rank, k)
+    if bracket and found:
+        bracket.learn(found.value, gathered.size, float(high) - float(low))
+    return found
+
+
+def _among(candidates: Scores, below: int, rank: int, k: int) -> Threshold | None:
+    """The threshold if the score of that rank is one of the candidates, which are reordered, else None.
+
+    below: how many scores are smaller than all of them. The larger ones do not matter.
+    """
+    if candidates.size and math.isnan(candidates.max()):
         raise NotANumber("a score is NaN: there is no smallest")
-    if not below <= rank < below + gathered.size:
+    if not below <= rank < below + candidates.size:
         return None
-    gathered.partition(rank - below)
-    value = gathered[rank - below]
-    if bracket:
-        bracket.learn(float(value), gathered.size, float(high) - float(low))
-    below += int(np.count_nonzero(gathered < value))
-    return Threshold(float(value), k - below, int(np.count_nonzero(gathered == value)))
+    candidates.partition(rank - below)
+    value = candidates[rank - below]
+    below += int(np.count_nonzero(candidates < value))
+    return Threshold(float(value), k - below, int(np.count_nonzero(candidates == value)))
+
+
+def _everything(parts: list[Scores], magnitude: bool) -> Scores:
+    """A copy of all scores."""
+    scores: Any = np.concatenate(parts)
+    if magnitude:
+        np.abs(scores, out=scores)
+    return scores
 
 
 def _sample_size(count: int) -> int:
@@ -234,8 +237,9 @@ def _sampled_bracket(
     sample = np.concatenate(picked)
     if magnitude:
         np.abs(sample, out=sample)
-    sample.sort()
     low, high = math.floor(share * sample.size - margin), math.ceil(share * sample.size + margin)
+    if ranks := [rank for rank in (low, high) if 0 <= rank < sample.size]:
+        sample.partition(ranks)
     return (
         float(sample[low]) if low >= 0 else -math.inf,
         float(sample[high]) if high < sample.size else math.inf,
@@ -316,8 +320,11 @@ def _threshold_by_topk(scores: Sequence[Tensor], k: int, magnitude: bool) -> Thr
     return Threshold(numbers[0], k - int(numbers[1]), int(numbers[2]))
 
 
-def _mask_on_device(scores: Sequence[Tensor], k: int, magnitude: bool, out: Sequence[Tensor]) -> None:
-    """`mask_smallest` in a few operations for all tensors together, none of which the host waits for."""
+def mask_on_device(scores: Sequence[Tensor], k: int, magnitude: bool, out: Sequence[Tensor]) -> None:
+    """Write `keep_all_but_smallest` into `out`, in a few operations for all tensors together.
+
+    The host waits for none of them: a NaN counts as the largest score instead of being refused.
+    """
     flat = torch.cat([tensor.detach().reshape(-1) for tensor in scores])
     if magnitude:
         flat = flat.abs_()
