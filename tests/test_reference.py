@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.make_tables import make_sheets
 from benchmark.grid import load_sweep
 from benchmark.store import read_compact, write_compact
 from tests.conftest import ROOT, assert_one_line_refusal
@@ -24,9 +25,9 @@ def table1() -> list[dict]:
 
 
 def test_table1_is_complete_and_from_one_state_of_the_code(table1: list[dict]):
-    cells = {cell.id for cell in load_sweep("table1").cells}
+    cells = {cell.id for cell in load_sweep("table1", seeds="5").cells}
     assert cells <= {record["id"] for record in table1}
-    assert len(table1) == len(cells) + 3
+    assert len(table1) == len(cells) + 5
     assert {record["provenance"]["dirty"] for record in table1} == {False}
     assert len({record["provenance"]["code"] for record in table1}) == 1
 
@@ -45,7 +46,9 @@ def test_digits_show_the_papers_effect(table1: list[dict]):
 
 
 def test_the_readme_shows_the_table_that_the_command_prints(command):
-    finished = command("analysis.make_tables", "table1", "--results", str(REFERENCE), "--format", "markdown")
+    """The sweep's own three seeds, of the five that are committed."""
+    options = ("--seeds", "3", "--results", str(REFERENCE), "--format", "markdown")
+    finished = command("analysis.make_tables", "table1", *options)
     assert finished.returncode == 0, finished.stderr
     shown = re.search(r"<!-- table1:.*?-->\n(.*?)<!-- end", (ROOT / "README.md").read_text(), re.S)
     assert shown is not None
@@ -55,15 +58,31 @@ def test_the_readme_shows_the_table_that_the_command_prints(command):
         assert row in finished.stdout
 
 
+def test_the_readme_says_of_the_claims_what_five_seeds_say():
+    (sheet,) = make_sheets(["table1"], REFERENCE)
+    shown = re.search(r"<!-- claims:.*?-->\n(.*?)<!-- end", (ROOT / "README.md").read_text(), re.S)
+    assert shown is not None
+    assert shown[1].splitlines()[2:] == [f"| {found.statement} | {found.verdict} |" for found in sheet.findings]
+    assert {found.verdict for found in sheet.findings} == {"held", "undecided"}
+
+
+def test_three_seeds_decide_none_of_the_claims():
+    for name in ("table1", "table2"):
+        (sheet,) = make_sheets([name], REFERENCE, seeds="3")
+        assert {found.verdict for found in sheet.findings} == {"undecided"}
+        assert all("too few for a test" in found.figures for found in sheet.findings)
+
+
 def test_an_export_holds_the_records_of_a_sweep_and_its_dense_runs(command, table1: list[dict], tmp_path: Path):
     from benchmark.store import Store
 
     store = Store(tmp_path / "store")
     for record in table1:
         store.commit(record)
-    finished = command("benchmark.export", "table1", "--results", str(store.path), "--output", str(tmp_path))
+    options = ("--seeds", "5", "--results", str(store.path), "--output", str(tmp_path))
+    finished = command("benchmark.export", "table1", *options)
     assert finished.returncode == 0, finished.stderr
-    assert "165 of 165 records" in finished.stdout
+    assert "275 of 275 records" in finished.stdout
     assert list(read_compact(tmp_path / "table1-digits.jsonl")) == table1
     write_compact(tmp_path / "again.jsonl", table1)
     assert (tmp_path / "again.jsonl").read_bytes() == (REFERENCE / "table1-digits.jsonl").read_bytes()
