@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmark.cells import Hyperparameters, Scalar
 from benchmark.errors import UserError
+from benchmark.methods.accepted import Accepted, Numbers, Schedules, Words
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,19 @@ class Declaration:
 
     where: "module:Class". from_dense: it starts from the dense network of its seed, else from the initial weights.
     retrains: it takes a retraining schedule and a budget. defaults: every hyperparameter with its default.
+    accepted: what one takes, where that is not everything of its default's type.
     """
 
     where: str
     from_dense: bool
     retrains: bool
     defaults: dict[str, Scalar] = field(default_factory=dict)
+    accepted: dict[str, Accepted] = field(default_factory=dict)
 
+
+COUNT = Numbers(1)
+DECAY: dict[str, Accepted] = {"decay": Numbers(0)}
+NORM = Words("all", "prunable")
 
 METHODS: dict[str, Declaration] = {
     "dense": Declaration("benchmark.methods.dense:Dense", from_dense=False, retrains=False),
@@ -39,38 +46,75 @@ METHODS: dict[str, Declaration] = {
             **{"cycles": 1, "ladder": "even", "momentum": "fresh", "norm": "all"},
             **{"criterion": "magnitude", "stages": "even"},
         },
+        accepted={
+            "cycles": COUNT,
+            "ladder": Words("even", "renda"),
+            "momentum": Words("fresh", "kept"),
+            "norm": NORM,
+            "criterion": Words("magnitude", "random", "filters", "random_filters"),
+        },
     ),
     "BIMP": Declaration(
         "benchmark.methods.bimp:BIMP",
         from_dense=False,
         retrains=False,
         defaults={"dense_share": 0.75, "cycles": 1, "schedule": "ALLR", "span": "T0", "norm": "all", "decay": 1.0},
+        accepted={
+            "dense_share": Numbers(0, 1, open_below=True, open_above=True),
+            "cycles": COUNT,
+            "schedule": Schedules(),
+            "span": Words("T0", "T"),
+            "norm": NORM,
+            **DECAY,
+        },
     ),
     "GMP": Declaration(
         "benchmark.methods.gmp:GMP",
         from_dense=False,
         retrains=False,
         defaults={"interval": 1, "returning": False, "decay": 1.0},
+        accepted={"interval": COUNT, **DECAY},
     ),
     "GSM": Declaration(
-        "benchmark.methods.gsm:GSM", from_dense=False, retrains=False, defaults={"momentum": 0.98, "decay": 1.0}
+        "benchmark.methods.gsm:GSM",
+        from_dense=False,
+        retrains=False,
+        defaults={"momentum": 0.98, "decay": 1.0},
+        accepted={"momentum": Numbers(0, 1, open_above=True), **DECAY},
     ),
     "DPF": Declaration(
-        "benchmark.methods.dpf:DPF", from_dense=False, retrains=False, defaults={"interval": 1, "decay": 1.0}
+        "benchmark.methods.dpf:DPF",
+        from_dense=False,
+        retrains=False,
+        defaults={"interval": 1, "decay": 1.0},
+        accepted={"interval": COUNT, **DECAY},
     ),
-    "DNW": Declaration("benchmark.methods.dnw:DNW", from_dense=False, retrains=False, defaults={"decay": 1.0}),
-    "LC": Declaration("benchmark.methods.lc:LC", from_dense=False, retrains=False, defaults={"decay": 1.0}),
+    "DNW": Declaration(
+        "benchmark.methods.dnw:DNW", from_dense=False, retrains=False, defaults={"decay": 1.0}, accepted=DECAY
+    ),
+    "LC": Declaration(
+        "benchmark.methods.lc:LC", from_dense=False, retrains=False, defaults={"decay": 1.0}, accepted=DECAY
+    ),
     "STR": Declaration(
-        "benchmark.methods.str_:STR", from_dense=False, retrains=False, defaults={"s_init": -4.0, "decay": 1.0}
+        "benchmark.methods.str_:STR",
+        from_dense=False,
+        retrains=False,
+        defaults={"s_init": -4.0, "decay": 1.0},
+        accepted={"s_init": Numbers(), **DECAY},
     ),
     "DST": Declaration(
-        "benchmark.methods.dst:DST", from_dense=False, retrains=False, defaults={"alpha": 1e-4, "decay": 1.0}
+        "benchmark.methods.dst:DST",
+        from_dense=False,
+        retrains=False,
+        defaults={"alpha": 1e-4, "decay": 1.0},
+        accepted={"alpha": Numbers(0), **DECAY},
     ),
     "CS": Declaration(
         "benchmark.methods.cs:CS",
         from_dense=False,
         retrains=False,
         defaults={"s_init": 0.0, "beta_final": 200.0, "penalty": 1e-5, "decay": 1.0},
+        accepted={"s_init": Numbers(-80, 80), "beta_final": Numbers(1), "penalty": Numbers(0), **DECAY},
     ),
 }
 
@@ -99,7 +143,8 @@ def load(name: str) -> Any:
 
 def check_hyperparameters(method: str, given: dict[str, Scalar]) -> Hyperparameters:
     """`given` without what equals its default, sorted: the form that a cell holds. Raises UserError."""
-    defaults = declaration(method).defaults
+    declared = declaration(method)
+    defaults = declared.defaults
     for key, value in given.items():
         if key not in defaults:
             accepted = ", ".join(defaults) or "none"
@@ -111,4 +156,6 @@ def check_hyperparameters(method: str, given: dict[str, Scalar]) -> Hyperparamet
         )
         if not fits or (isinstance(default, int) and isinstance(value, float) and not value.is_integer()):
             raise UserError(f"method {method}: hyperparameter {key} is {value!r}; it takes a value like {default!r}")
+        if key in declared.accepted and not declared.accepted[key].takes(value):
+            raise UserError(f"method {method}: hyperparameter {key} is {value!r}; it takes {declared.accepted[key]}")
     return tuple(sorted((key, value) for key, value in given.items() if value != defaults[key]))

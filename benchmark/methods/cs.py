@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.errors import UserError
 from benchmark.methods.scratch import Transformed
 from benchmark.training.method import Context
 
@@ -26,8 +25,6 @@ class CS(Transformed):
     def __init__(self, context: Context):
         super().__init__(context)
         start, final = context.number("s_init"), context.number("beta_final")
-        if final < 1:
-            raise UserError(f"method CS: hyperparameter beta_final is {final:g}; it takes a number from 1 up")
         self.scale = 1 + math.exp(-start)
         self.final, self.penalty = final, context.number("penalty")
         self.beta = 1.0

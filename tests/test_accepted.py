@@ -1,0 +1,80 @@
+"""Values that a hyperparameter does not take are refused while a sweep is planned, in a line that says what is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmark import cli
+from benchmark.errors import UserError
+from benchmark.grid import load_sweep
+from benchmark.methods import METHODS, Declaration, check_hyperparameters
+from benchmark.methods.accepted import Numbers, Words
+from benchmark.methods.imp import CRITERIA
+from benchmark.sweep import app
+
+WRONG = [
+    ("IMP", "ladder", "steep", "even or renda"),
+    ("IMP", "criterion", "gradient", "magnitude, random, filters or random_filters"),
+    ("IMP", "momentum", "reset", "fresh or kept"),
+    ("IMP", "norm", "some", "all or prunable"),
+    ("IMP", "cycles", 0, "a number from 1 up"),
+    ("BIMP", "span", "T1", "T0 or T"),
+    ("BIMP", "dense_share", 1, "a number above 0 and below 1"),
+    ("BIMP", "dense_share", 0, "a number above 0 and below 1"),
+    ("BIMP", "schedule", "ALR", "FT, LRW, SLR, CLR, LLR, ALLR, or 'module:function'"),
+    ("GMP", "interval", 0, "a number from 1 up"),
+    ("GSM", "momentum", 1, "a number from 0 up and below 1"),
+    ("DNW", "decay", -1, "a number from 0 up"),
+    ("STR", "s_init", float("nan"), "a finite number"),
+    ("CS", "beta_final", 0.5, "a number from 1 up"),
+    ("CS", "penalty", float("inf"), "a number from 0 up"),
+]
+
+
+@pytest.mark.parametrize(("method", "key", "value", "words"), WRONG)
+def test_a_value_that_is_not_taken_is_refused_with_what_is(method: str, key: str, value, words: str):
+    with pytest.raises(UserError) as refusal:
+        check_hyperparameters(method, {key: value})
+    assert str(refusal.value).startswith(f"method {method}: hyperparameter {key} is {value!r}; it takes ")
+    assert words in str(refusal.value)
+
+
+def test_a_sweep_with_such_a_value_ends_at_planning_with_one_line_and_code_2(tmp_path: Path, capsys):
+    grid = {"method": "IMP", "schedule": ["LLR"], "sparsity": [0.9], "budget": ["10%"]}
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"title": "t", "grids": [{**grid, "hyperparameters": {"ladder": ["steep"]}}]}))
+    assert cli.main(app, [str(file), "--results", str(tmp_path / "results")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "mine.yaml: grids.0: method IMP: hyperparameter ladder is 'steep'; it takes even or renda" in lines[0]
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("sweep", ["table1", "table2", "figure1", "retraining_variants"])
+def test_all_settings_of_the_sweeps_are_taken(sweep: str):
+    assert load_sweep(sweep).cells
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_default_is_taken_and_everything_accepted_is_a_hyperparameter(method: str):
+    declared = METHODS[method]
+    check_hyperparameters(method, dict(declared.defaults))
+    assert set(declared.accepted) <= set(declared.defaults)
+
+
+def test_the_criteria_that_a_plan_knows_are_those_that_there_are():
+    declared = METHODS["IMP"].accepted["criterion"]
+    assert isinstance(declared, Words)
+    assert set(declared.words) == set(CRITERIA)
+
+
+def test_a_method_of_ones_own_may_say_what_it_takes():
+    declared = Declaration("m:C", False, False, {"share": 0.5}, {"share": Numbers(0, 1, open_above=True)})
+    assert [declared.accepted["share"].takes(value) for value in (0, 0.5, 1, "half")] == [True, True, False, False]
+
+
+def test_a_schedule_from_outside_is_taken_by_bimp():
+    assert check_hyperparameters("BIMP", {"schedule": "benchmark.training.schedules:linear"})
