@@ -141,6 +141,9 @@ class Display:
             return
         if event.trained_here:
             self.trained.append({"seconds": record["seconds"]})  # whole records of a long sweep would fill the memory
+        if aside := record["provenance"].get("set_aside"):
+            text = f"the record of {event.cell.id} could not be read; it is now {aside}"
+            self.console.print(text, soft_wrap=True, highlight=False, markup=False)
         final = record["accuracy"]["final"]
         if not event.cell.is_dense and (self.best is None or final["validation"] > self.best[0]):
             self.best = (final["validation"], event.cell.id, final["test"])

@@ -200,6 +200,8 @@ def mixtures(cells: Iterable[Cell], store: Store) -> list[str]:
         )
     if second := store.second_results():
         lines.append(f"{len(second)} cells gave another result when they were trained again, see {second[0].parent}")
+    if unreadable := store.unreadable():
+        lines.append(f"{len(unreadable)} records that nothing could read were set aside, see {unreadable[0].parent}")
     return lines
 
 

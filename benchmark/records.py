@@ -25,6 +25,10 @@ class BadRecord(Exception):
     """A record that cannot be used; the message says why, in words that follow a file name."""
 
 
+class OtherSchema(BadRecord):
+    """A record of another version of the suite, which may be whole: nothing that runs unattended moves it."""
+
+
 def encode(record: Record) -> bytes:
     """Raises ValueError for NaN or infinity, which JSON cannot hold: a record says `null` where there is no number."""
     body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
@@ -51,7 +55,7 @@ def body_of(content: bytes) -> bytes:
     except (ValueError, KeyError, TypeError):
         raise BadRecord("is not a record of this suite") from None
     if schema != SCHEMA:
-        raise BadRecord(f"has schema version {schema!r}; this version of the suite reads {SCHEMA}")
+        raise OtherSchema(f"has schema version {schema!r}; this version of the suite reads {SCHEMA}")
     body = rest[:-2].strip(b"\n")
     if hashlib.sha256(body).hexdigest() != checksum:
         raise BadRecord("does not match its checksum: it was truncated or changed after it was written")

@@ -28,7 +28,7 @@ from benchmark import atomic
 from benchmark.cells import HASH_LENGTH
 from benchmark.envelope import BadCheckpoint, unseal
 from benchmark.errors import CannotGoOn, UserError
-from benchmark.records import BadRecord, Record, body_of, decode, encode, encode_line, result
+from benchmark.records import BadRecord, OtherSchema, Record, body_of, decode, encode, encode_line, result
 from benchmark.redaction import redact
 
 TEMPORARY_SECONDS = 24 * 3600.0
@@ -116,6 +116,24 @@ class Store:
                 found.append((path, str(error)))
         return found
 
+    def is_damaged(self, cell_id: str) -> bool:
+        """Whether there is a record that nothing can read: what runs unattended sets it aside and trains again.
+
+        Raises UserError if it may be good for somebody: for another version of the suite, or once it can be opened.
+        """
+        path = self.record_path(cell_id)
+        try:
+            body_of(path.read_bytes())
+        except FileNotFoundError:
+            return False
+        except OtherSchema as error:
+            raise UserError(f"{path} {error}; the sweep's --repair sets it aside and trains the cell again") from None
+        except BadRecord:
+            return True
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror})") from None
+        return False
+
     def set_aside(self, path: Path) -> Path:
         """Move a file that cannot be used out of the way, keeping it."""
         target = self.path / "set-aside" / f"{path.name}.{datetime.now(UTC):%Y%m%dT%H%M%S}.{uuid.uuid4().hex[:8]}"
@@ -129,6 +147,10 @@ class Store:
     def second_results(self) -> list[Path]:
         """Results that differ from the record that was there first. Equal cells should have equal results."""
         return sorted((self.path / "set-aside").glob("*.second-result.json"))
+
+    def unreadable(self) -> list[Path]:
+        """Records that were set aside since nothing could read them."""
+        return sorted((self.path / "set-aside").glob("*.json.*"))
 
     def pin(self, name: str, value: str) -> str:
         """Keep `value` under `name` unless one is kept; returns the one that is kept."""

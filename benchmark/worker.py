@@ -123,23 +123,33 @@ class Worker:
         report: Callable[[int, dict[str, float]], None] = lambda done, values: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Outcome:
-        """Train `cell` unless its record is there or somebody else trains it. Raises what training raises."""
-        if self.store.has(cell.id):
+        """Train `cell` unless its record is there or somebody else trains it. Raises what training raises.
+
+        A record that nothing can read is set aside, which the new one says.
+        """
+        if self.store.has(cell.id) and not self.store.is_damaged(cell.id):
             return "already done"
         claim = self.claims.take(self.store.file("claims", cell.id))
         if claim is None:
             return "held by another"
         try:
+            aside = self._set_aside_damaged(cell)
             if self.store.has(cell.id):
                 return "already done"
             self.group.announce(cell)
-            return "done" if self._train(cell, report, should_stop) else "already done"
+            return "done" if self._train(cell, report, should_stop, aside) else "already done"
         except Exception:
             if self.store.has(cell.id):  # somebody who took us for dead finished the cell and cleared it away under us
                 return "already done"
             raise
         finally:
             claim.release()
+
+    def _set_aside_damaged(self, cell: Cell) -> Path | None:
+        """To be called with the claim held, so that nobody's new record is taken for the damaged one."""
+        if not self.store.has(cell.id) or not self.store.is_damaged(cell.id):
+            return None
+        return self.store.set_aside(self.store.record_path(cell.id))
 
     def follow(self) -> None:
         """Train along with rank 0, cell by cell, until it announces None or is asked to stop."""
@@ -150,9 +160,13 @@ class Worker:
             return
 
     def _train(
-        self, cell: Cell, report: Callable[[int, dict[str, float]], None], should_stop: Callable[[], bool]
+        self,
+        cell: Cell,
+        report: Callable[[int, dict[str, float]], None],
+        should_stop: Callable[[], bool],
+        aside: Path | None = None,
     ) -> bool:
-        """True if the record is ours, False if somebody else's was there first."""
+        """True if the record is ours, False if somebody else's was there first. aside: a damaged record of the cell."""
         started, start_time = time.perf_counter(), datetime.now(UTC)
         data = self.data(cell.problem)
         network = synchronise_batch_norm(models.build(cell.problem, cell.seed).to(self.device), self.group)
@@ -197,6 +211,7 @@ class Worker:
             "start": start_time.isoformat(timespec="milliseconds"),
             "end": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "refused_checkpoints": checkpoints.refused,
+            **({} if aside is None else {"set_aside": str(aside)}),
         }
         ours = self.store.commit(record) is record
         checkpoints.clear()
@@ -222,7 +237,9 @@ class Worker:
     def _read_parent(self, dense: Cell) -> Parent:
         record = self.store.read(dense.id)
         if record is None:
-            raise ParentMissing(f"no record of the dense run {dense.id}")
+            there = self.store.has(dense.id)
+            problem = f"; {self.store.problems[-1]}; the sweep's --repair trains it again" if there else ""
+            raise ParentMissing(f"no usable record of the dense run {dense.id}{problem}")
         try:
             path = self.store.weights_path(dense.id, record["weights_sha256"])
             files = self._parent_files(dense.id, record)

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from benchmark.errors import CannotGoOn
+from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch.serving import one_line
 from benchmark.plan import mixtures
 from benchmark.redaction import RedactedStream, redact
 from benchmark.store import Store
-from benchmark.worker import Worker
+from benchmark.worker import ParentMissing, Worker
 from tests.faults import cells, damage, disk, kills
 from tests.faults.damage import OPTIONS, Bench
-from tests.faults.harness import IMP_GRID, Row, untouched, write_sweep
+from tests.faults.harness import IMP_GRID, Row, compare, untouched, write_sweep
 
 SEED = 0
 
@@ -123,6 +123,44 @@ def test_data_that_changed_since_the_folder_was_begun_stop_the_sweep(bench: Benc
     with pytest.raises(CannotGoOn, match=r"data changed.*0123456789abcdef"):
         Worker(store, OPTIONS).run(bench.cells[0])
     assert store.ids() == set()
+
+
+def test_a_worker_that_meets_an_unreadable_record_sets_it_aside_trains_again_and_says_so(bench: Bench):
+    store = finished(bench)
+    cell = bench.cells[1]
+    path = store.record_path(cell.id)
+    half = path.read_bytes()[:1000]
+    path.write_bytes(half)
+    worker = Worker(store, OPTIONS)
+    assert [worker.run(one) for one in bench.cells] == ["already done", "done", *["already done"] * 2]
+    row = Row("an unreadable record", tries=1)
+    compare(row, store.path, bench.untouched)
+    assert_nothing_lost([row])
+    (aside,) = store.unreadable()
+    assert aside.read_bytes() == half
+    assert (store.read(cell.id) or {})["provenance"]["set_aside"] == str(aside)
+    (line,) = mixtures(bench.cells, store)
+    assert line == f"1 records that nothing could read were set aside, see {aside.parent}"
+
+
+def test_a_worker_leaves_the_record_of_another_version_of_the_suite_where_it_is(bench: Bench):
+    store = finished(bench)
+    path = store.record_path(bench.cells[1].id)
+    other = path.read_bytes().replace(b'"schema": 1', b'"schema": 2', 1)
+    path.write_bytes(other)
+    with pytest.raises(UserError, match=r"schema version 2.*--repair"):
+        Worker(store, OPTIONS).run(bench.cells[1])
+    assert path.read_bytes() == other
+
+
+def test_a_cell_whose_dense_record_nothing_can_read_fails_and_names_the_file(bench: Bench):
+    store = finished(bench)
+    dense, cell = bench.cells[:2]
+    store.record_path(cell.id).unlink()
+    store.record_path(dense.id).write_bytes(b"")
+    with pytest.raises(ParentMissing, match=rf"{store.record_path(dense.id)} is truncated.*--repair"):
+        Worker(store, OPTIONS).run(cell)
+    assert store.record_path(dense.id).exists()
 
 
 def test_a_cell_that_somebody_else_finished_meanwhile_is_no_failure(bench: Bench):

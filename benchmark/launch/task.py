@@ -158,7 +158,10 @@ class _Job:
         found = self.submission.tasks(self.chunk)
         self.cells = [task.cell.id for task, _ in found]
         self.seconds = {task.cell.id: seconds for task, seconds in found if seconds is not None}
-        return [task for task, _ in found if not self.store.has(task.cell.id)]
+        damaged = {path.stem: reason for path, reason in self.store.damaged(task.cell.id for task, _ in found)}
+        for name, reason in damaged.items():
+            _say(f"the record of {name} {reason}")
+        return [task for task, _ in found if task.cell.id in damaged or not self.store.has(task.cell.id)]
 
     def _train(self, tasks: list[Task]) -> None:
         pool = LocalPool(self.store, self._pool_options())
