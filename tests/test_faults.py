@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -89,9 +90,7 @@ def test_a_disk_filled_to_the_last_byte_stops_the_sweep_and_it_goes_on_later(swe
 
 def finished(bench: Bench) -> Store:
     store = bench.store()
-    worker = Worker(store, OPTIONS)
-    for cell in bench.cells:
-        worker.run(cell)
+    shutil.copytree(bench.folder / "untouched", store.path)
     return store
 
 
