@@ -72,7 +72,7 @@ class Problem(BaseModel):
     unreadable_images: Literal["stop", "skip"] = "stop"
     training_share: float = Field(default=1, gt=0, le=1, description="share of the training images, class by class")
     validation_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of the training images held out")
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     compile: Literal["none", "default", "reduce-overhead"] = Field(
         default="none", description="torch.compile of training, by its mode; the second uses CUDA graphs on GPUs"
     )

@@ -34,7 +34,7 @@ from benchmark.training import checkpoint, latency
 from benchmark.training.compiled import check_compile
 from benchmark.training.group import ALONE, Group, synchronise_batch_norm
 from benchmark.training.loop import Interrupted, Progress, Run
-from benchmark.training.precision import check_precision
+from benchmark.training.precision import prepare_device
 
 SAMPLES = 100
 """Points of the learning-rate curve that a record keeps; its hash covers all."""
@@ -104,7 +104,7 @@ class Worker:
 
     def _open_data(self, problem: Problem) -> Batches:
         try:
-            check_precision(problem, self.device)
+            prepare_device(problem, self.device)
             check_compile(problem, self.group)
             data = open_data(problem, self.device, self.options.data, (self.group.rank, self.group.ranks))
         except UserError as error:

@@ -114,6 +114,11 @@ def test_a_precision_that_the_device_cannot_train_in_stops_the_sweep_in_one_line
         worker.run(Cell.dense(FP16, 0))
 
 
+def test_tf32_is_refused_where_there_is_none(tmp_path: Path):
+    with pytest.raises(CannotGoOn, match="precision tf32 is for NVIDIA GPUs, not cpu; fp32 is for all"):
+        Worker(Store(tmp_path), Options("cpu", 1)).run(Cell.dense(PLAIN.model_copy(update={"precision": "tf32"}), 0))
+
+
 def test_an_unknown_precision_or_mode_is_refused(command):
     finished = command("benchmark.sweep", "table1", "--set", "precision=fp8", "--dry-run")
     assert_one_line_refusal(finished, "precision", "fp16")
