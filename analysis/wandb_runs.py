@@ -1,7 +1,7 @@
 """Records out of Weights & Biases, for whoever kept only that: a folder of offline runs, or a project on a server.
 
 A run that `benchmark.tracking` published holds the cell and its circumstances as config, the final numbers as summary
-and the history, which is all that tables need; the zeros of each layer and the cycles but the last are not there.
+and the history. Runs that older versions published lack the zeros of each layer and all cycles but the last.
 """
 
 from __future__ import annotations
@@ -147,9 +147,12 @@ def record_of(run: Run, whole: bool = False) -> dict[str, Any]:
         **{key: numbers.get(key) or {} for key in NUMBERS},
         "iterations": numbers.get("iterations") or {},
         "images_per_second": numbers.get("images_per_second"),
-        "cycles": numbers.get("cycles", 0),
+        "cycles": [dict(cycle) for cycle in numbers.get("per_cycle") or []] or numbers.get("cycles", 0),
         "history": {},
     }
+    layers = [dict(told) for told in numbers.get("per_layer") or []]
+    if layers:
+        record["sparsity"] = {**record["sparsity"], "layers": {told.pop("layer"): told for told in layers}}
     if whole:
         rows = run.rows()
         names = dict.fromkeys(key for row in rows for key in row)

@@ -224,7 +224,10 @@ def history_of(record: Record) -> list[dict[str, Any]]:
 
 
 def summary_of(record: Record) -> dict[str, Any]:
-    """Final numbers as flat keys, such as accuracy/final/test and sparsity/prunable; d, d1 and d2 of the last cycle."""
+    """Final numbers as flat keys, such as accuracy/final/test and sparsity/prunable; d, d1 and d2 of the last cycle.
+
+    per_cycle and per_layer hold what belongs to each cycle and layer, as lists so that neither fills the run's table.
+    """
     last = record["cycles"][-1] if record["cycles"] else {}
     numbers = {
         "status": record["status"],
@@ -241,6 +244,8 @@ def summary_of(record: Record) -> dict[str, Any]:
         "seconds": record["seconds"],
         "cycles": len(record["cycles"]),
         **{key: last.get(key) for key in ("d", "d1", "d2")},
+        "per_cycle": record["cycles"] or None,
+        "per_layer": [{"layer": name, **told} for name, told in record["sparsity"].get("layers", {}).items()] or None,
     }
     return dict(_flat(numbers, ""))
 

@@ -79,8 +79,13 @@ def test_every_row_of_the_records_export_is_the_same(swept, tmp_path: Path, caps
 def test_figures_and_the_report_read_the_runs_too(swept, tmp_path: Path, capsys):
     sweep, results = swept
     source = ["--from-wandb", str(results)]
-    assert main(figures_app, ["budget", "curves", "--sweep", str(sweep), "--output", str(tmp_path), *source]) == 0
-    assert len(list(tmp_path.glob("*.svg"))) == 2
+    names = ["budget", "methods", "speedup", "schedules", "distance", "layers", "curves"]
+    for folder, place in (("runs", source), ("records", ["--results", str(results)])):
+        output = ["--output", str(tmp_path / folder), "--format", "png"]
+        assert main(figures_app, [*names, "--sweep", str(sweep), *output, *place]) == 0
+    drawn = {path.name: path.read_bytes() for path in (tmp_path / "runs").iterdir()}
+    assert len(drawn) == len(names)
+    assert drawn == {path.name: path.read_bytes() for path in (tmp_path / "records").iterdir()}
     assert main(report_app, ["--sweep", str(sweep), "--output", str(tmp_path / "report.html"), *source]) == 0
     assert "8 records" in capsys.readouterr().out
 
@@ -166,6 +171,16 @@ def test_a_record_survives_the_way_through_w_and_b():
         assert back[key] == record[key], key
     assert back["cell"]["problem"] == record["cell"]["problem"]
     assert back["cycles"] == 0
+
+
+def test_layers_keep_their_order_and_cycles_all_that_they_say():
+    record = made_up_record(table1_cells(MADE_UP, (0,))[0], 0.5)
+    record["sparsity"]["layers"] = {name: {"weights": 8, "zeros": 4, "macs": 16} for name in ("z", "a", "m")}
+    record["cycles"] = [{"cycle": n, "sparsity": 0.45 * (n + 1), "d": 0.3, "d1": 0.3, "d2": 0.1} for n in range(2)]
+    back = record_of(ServerRun(FakeRun(record)))
+    assert list(back["sparsity"]["layers"]) == ["z", "a", "m"]
+    assert back["sparsity"]["layers"] == record["sparsity"]["layers"]
+    assert back["cycles"] == record["cycles"]
 
 
 def test_names_that_are_neither_a_folder_nor_a_project_get_one_line(server, tmp_path: Path, capsys):

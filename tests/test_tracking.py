@@ -115,6 +115,9 @@ def assert_holds(run: Any, record: Record) -> None:
         assert run.summary[key] == value, key
     for key in ("d", "d1", "d2"):
         assert run.summary.get(key) == (record["cycles"][-1][key] if record["cycles"] else None)
+    assert run.summary.get("per_cycle", []) == record["cycles"]
+    layers = record["sparsity"].get("layers", {})
+    assert run.summary.get("per_layer", []) == [{"layer": name, **told} for name, told in layers.items()]
 
 
 def dense_record() -> Record:

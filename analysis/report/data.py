@@ -25,9 +25,11 @@ def _cell(record: Mapping[str, Any], curves: dict[str, Any]) -> dict[str, Any]:
     cell, accuracy = record["cell"], record["accuracy"]
     rates = record.get("learning_rate") or {}
     sampled, key = rates.get("sampled"), str(rates.get("sha256") or record["id"])
+    history = record.get("history") or {}
+    if not sampled and history.get("learning_rate"):  # of a W&B run: the last one of every epoch
+        sampled = {"iteration": history.get("iteration") or history["epoch"], "value": history["learning_rate"]}
     if sampled and key not in curves:
         curves[key] = [_thinned(sampled["iteration"]), [_rounded(value) for value in _thinned(sampled["value"])]]
-    history = record.get("history") or {}
     provenance = record.get("provenance") or {}
     told = {
         "seed": cell["seed"],
