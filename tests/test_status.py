@@ -18,6 +18,7 @@ from benchmark.launch.chunks import Costs, Layout, lay_out
 from benchmark.launch.profile import Profile, Retries
 from benchmark.launch.queue import Unknown, read_queue
 from benchmark.launch.submissions import Submission, write_intent
+from benchmark.launch.task import _Job
 from benchmark.plan import Task, make_plan
 from benchmark.progress import Progress, look, progress
 from benchmark.store import Store
@@ -209,6 +210,18 @@ def test_cells_wait_for_a_dense_run_that_somebody_elses_job_trains():
     assert {array.after_jobs for array in layout.arrays} == {("55_2",)}
     free = lay_out(cells, COST, Profile(), 1001, {})
     assert {(array.after_jobs, array.after_chunks) for array in free.arrays} == {((), ())}
+
+
+def test_a_job_trains_again_what_nothing_can_read_and_says_so(submitted, capsys):
+    store, submission, _ = submitted
+    dense, *cells = [task.cell.id for chunk in (0, 1) for task, _ in submission.tasks(chunk)]
+    store.commit({"schema": 1, "id": dense, "cell": {}})
+    record(store, cells[0])
+    job = _Job(submission, 0)
+    assert job._remaining() == []
+    job = _Job(submission, 1)
+    assert [task.cell.id for task in job._remaining()] == cells
+    assert f"the record of {cells[0]} is truncated" in capsys.readouterr().out
 
 
 def test_a_job_gives_up_by_cause(tmp_path: Path):

@@ -32,6 +32,8 @@ INJECTED = [
     Injected("deep", "exception", "RecursionError", "in deep"),
     Injected("quit_interpreter", "exception", "SystemExit: a method that calls sys.exit", "quit_interpreter"),
     Injected("memory", "out of memory", "MemoryError", "np.ones"),
+    Injected("device", "device error", "CUDA error: an illegal memory access", "in device"),
+    Injected("device_memory", "out of memory", "CUDA out of memory", "in device_memory"),
     Injected("nan", "refused", "gave nan at iteration 0"),
     Injected("infinite", "refused", "gave 1e+38 at iteration 0"),
     Injected("wrong_length", "refused", "gave shape"),

@@ -68,3 +68,14 @@ def oom_kill(retraining: Retraining) -> LearningRates:
 
 def deep(retraining: Retraining) -> LearningRates:
     return deep(retraining)
+
+
+def device(retraining: Retraining) -> LearningRates:
+    """What torch raises when a GPU reports an error; the process is of no use afterwards."""
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def device_memory(retraining: Retraining) -> LearningRates:
+    import torch  # the sweep, which looks this function up as well, does without
+
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")

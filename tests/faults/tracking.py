@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from tests.faults.cells import SECRETS
 from tests.faults.harness import PATIENCE, ROOT, Results, Row, compare, environment, finished, run
 from tests.wandb_server import BAD_ADDRESSES, KEY, Server
 
@@ -19,7 +20,8 @@ def bad_address(name: str, sweep: Path, untouched: Results, folder: Path) -> Row
     row = Row(f"W&B: {name}", tries=1)
     results = folder / f"tracking-{name.replace(' ', '-')}" / "results"
     with BAD_ADDRESSES[name]() as url:
-        done = run(sweep, results, "--tracking", "auto", WANDB_API_KEY=KEY, WANDB_BASE_URL=url)
+        there = {**SECRETS, "WANDB_API_KEY": KEY, "WANDB_BASE_URL": url}
+        done = run(sweep, results, "--tracking", "auto", **there)
     output = done.stdout + done.stderr
     row.expect(finished(done.returncode, output), f"exit code {done.returncode}: {output[-1000:]}")
     row.expect("Traceback" not in output, f"a stack trace: {output[-1000:]}")
@@ -36,9 +38,11 @@ def bad_address(name: str, sweep: Path, untouched: Results, folder: Path) -> Row
         if created[cell_id[-12:]] > 1:
             row.add_doubled(f"{created[cell_id[-12:]]} runs of {cell_id}")
     row.expect(len(created) == len(untouched), f"{len(created)} runs of {len(untouched)} cells")
-    for path in results.rglob("*"):
-        row.expect(path.is_dir() or KEY.encode() not in path.read_bytes(), f"the key is in {path}")
-    row.expect(KEY not in output, "the key was printed")
+    contents = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    for secret in (KEY, *SECRETS.values()):
+        row.expect(secret not in output, "a secret was printed")
+        for path, content in contents.items():
+            row.expect(secret.encode() not in content, f"a secret is in {path}")
     return row
 
 
