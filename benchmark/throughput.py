@@ -4,7 +4,9 @@ Both loops train the same network on this machine in the same run, turn by turn,
 and noisy machine where absolute numbers do not. The bare loop reuses prepared batches; the suite's loop augments,
 counts loss and accuracy, sets the learning rate of every iteration and asks whether to stop. `--against` compares with
 something else: `research`, a pruned network's training steps in the manner of a research script; `null`, the same with
-next to no network; `pillow`, augmented batches alone against torchvision's transforms in a DataLoader.
+next to no network; `pillow`, augmented batches alone against torchvision's transforms in a DataLoader; `plain-dst`, a
+step of DST against a plain implementation's (benchmark.plain_dst). `--methods` compares what each method's step costs
+with dense training.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from benchmark import cli
 from benchmark.cells import Budget, Cell, Problem
 from benchmark.errors import UserError
 from benchmark.grid import load_problem
-from benchmark.method_costs import compare_methods, lines, parse_methods
+from benchmark.method_costs import compare_dst, compare_methods, lines, parse_methods, synchronise
 from benchmark.methods import METHODS, load
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
@@ -39,12 +41,13 @@ BASELINES = {
     "research": "step over a research script's",
     "null": "step over a research script's, next to no network,",
     "pillow": "batches over torchvision's",
+    "plain-dst": "",
 }
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
-def make_run(problem: Problem, data: Data) -> Run:
+def make_run(problem: Problem, data: Batches) -> Run:
     """A dense run with its first phase begun, ready to be driven an epoch at a time."""
     cell = Cell.dense(problem, 0)
     network = models.build(problem, 0).to(data.device)
@@ -57,7 +60,7 @@ def time_loop(run: Run, iterations: int) -> float:
     """Seconds for `iterations` iterations of the suite's loop, with batches as training draws them."""
     per_epoch = run.data.iterations_per_epoch
     rates = [run.cell.problem.learning_rate / 10] * iterations
-    _synchronise(run.data.device)
+    synchronise(run.data.device)
     started = time.perf_counter()
     k = 0
     for epoch in range(-(-iterations // per_epoch)):
@@ -66,7 +69,7 @@ def time_loop(run: Run, iterations: int) -> float:
             run.should_stop()
             k += 1
     _ = run.step.loss.item() / run.step.count
-    _synchronise(run.data.device)
+    synchronise(run.data.device)
     return time.perf_counter() - started
 
 
@@ -77,7 +80,7 @@ def time_bare(run: Run, iterations: int) -> float:
     last = data.iterations_per_epoch - 1
     whole, rest = (next(data.training_batches(0, 0, k, k + 1)) for k in (0, last))
     order = [rest if k % (last + 1) == last else whole for k in range(iterations)]
-    _synchronise(data.device)
+    synchronise(data.device)
     started = time.perf_counter()
     for inputs, targets in order:
         with autocast(problem.precision, data.device):
@@ -85,7 +88,7 @@ def time_bare(run: Run, iterations: int) -> float:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    _synchronise(data.device)
+    synchronise(data.device)
     return time.perf_counter() - started
 
 
@@ -109,7 +112,7 @@ def time_data(data: Batches, epoch: int) -> tuple[float, int]:
     """(seconds, images) of one epoch of augmented batches."""
     started = time.perf_counter()
     count = sum(len(labels) for _, labels in data.training_batches(0, epoch))
-    _synchronise(data.device)
+    synchronise(data.device)
     return time.perf_counter() - started, count
 
 
@@ -145,18 +148,13 @@ def compare_steps(
     for turn in range(repeats + 1):
         started = time.perf_counter()
         theirs.run(iterations)
-        _synchronise(data.device)
+        synchronise(data.device)
         plain = time.perf_counter() - started
         seconds = time_loop(ours, iterations)
         if turn:
             ratios.append(plain / seconds)
             speeds.append(iterations * problem.batch_size / seconds)
     return ratios, speeds
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 @app.command()
@@ -171,7 +169,7 @@ def throughput(
     repeats: Annotated[int, typer.Option(min=1, help="Turns of each loop")] = 15,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
-    against: Annotated[str, typer.Option(help="bare, research, null or pillow")] = "bare",
+    against: Annotated[str, typer.Option(help="bare, research, null, pillow or plain-dst")] = "bare",
     methods: Annotated[str | None, typer.Option(help="Methods over dense training: all, or DNW,GSM")] = None,
 ) -> int:
     """Images per second of the suite's training loop over a bare loop, in the same run."""
@@ -182,18 +180,23 @@ def throughput(
     if model:
         settings["model"] = model
     if synthetic:
-        settings |= {"dataset": "noise", "image_size": 32, "channels": 3, "crop_padding": 4, "flip": True}
-        settings |= {"width": 0, "batch_size": 128} if "batch_size" not in settings else {"width": 0}
+        noise = {"dataset": "noise", "image_size": 32, "channels": 3, "crop_padding": 4, "flip": True}
+        settings = {**noise, "width": 0, "batch_size": 128, **settings}
     recipe, _ = load_problem(problem, settings)
     torch.set_num_threads(threads)
     data = Data(recipe, pick_device(device))
-    if chosen:
-        found = compare_methods(recipe, data, chosen, iterations, repeats, time_loop)
-        typer.echo(
-            "\n".join(
-                [f"{recipe.model} on {recipe.dataset}, {repeats} turns of {iterations} iterations", *lines(found)]
-            )
+    setting = (
+        f"{recipe.model} on {recipe.dataset}, {recipe.image_size} px, batch {recipe.batch_size}, {recipe.precision}, "
+        f"{data.device.type}, {threads} thread{'' if threads == 1 else 's'}"
+    )
+    turns = f"{repeats} turns of {iterations} iterations"
+    if chosen or against == "plain-dst":
+        shown = (
+            lines(compare_methods(recipe, data, chosen, iterations, repeats), data.device)
+            if chosen
+            else compare_dst(recipe, data, iterations, repeats)
         )
+        typer.echo("\n".join([f"{setting}; medians (quartiles) of {turns}", *shown]))
         return 0
     if against == "pillow":
         ratios, speeds = compare_data(recipe, data, repeats)
@@ -203,10 +206,8 @@ def throughput(
         ratios, speeds = compare_loops(recipe, data, iterations, repeats)
     low, _, high = _quartiles(ratios)
     typer.echo(
-        f"{recipe.model} on {recipe.dataset}, batch {recipe.batch_size}, {recipe.precision}, {data.device.type}, "
-        f"{threads} thread{'' if threads == 1 else 's'}: {BASELINES[against]} {statistics.median(ratios):.3f} "
-        f"(quartiles {low:.3f} to {high:.3f}, {repeats} turns of {iterations} iterations); "
-        f"{statistics.median(speeds):.0f} images/s"
+        f"{setting}: {BASELINES[against]} {statistics.median(ratios):.3f} "
+        f"(quartiles {low:.3f} to {high:.3f}, {turns}); {statistics.median(speeds):.0f} images/s"
     )
     return 0
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmark.cells import Problem
 from benchmark.problems.augment import Normalisation, Windows, laid_out, moments, rotate
 from benchmark.problems.batches import Batch, Batches, held_out
-from benchmark.problems.cache import Split
+from benchmark.problems.cache import Source, Split
 from benchmark.problems.seeds import generator
 from benchmark.problems.sources import open_source
 
@@ -52,13 +52,18 @@ class Draws:
 
 
 class Data(Batches):
-    """A problem's images in memory."""
+    """A problem's images in memory. source: the images, where they are not those of `folder`."""
 
     def __init__(
-        self, problem: Problem, device: torch.device, folder: Path | None = None, shard: tuple[int, int] = (0, 1)
+        self,
+        problem: Problem,
+        device: torch.device,
+        folder: Path | None = None,
+        shard: tuple[int, int] = (0, 1),
+        source: Source | None = None,
     ):
         super().__init__(problem, device, shard)
-        source = open_source(problem, folder)
+        source = source or open_source(problem, folder)
         self.fingerprint, self.remarks = source.fingerprint, source.remarks
         training, pad, size = source.training, problem.crop_padding, problem.image_size
         if training.padding != pad:

@@ -108,15 +108,20 @@ def _digits(problem: Problem) -> Source:
     return _embedded(images[~test], labels[~test], images[test], labels[test])
 
 
+NOISE_BYTES = 1 << 26
+"""Of a split at most, but for 256 training images and 64 test images that there are of any size."""
+
+
 def _noise(problem: Problem) -> Source:
     """Random images of the problem's shape, to measure speed with: nothing can be learned from them."""
     stream = np.random.default_rng(0)
+    most = NOISE_BYTES // (problem.image_size**2 * problem.channels)
 
     def make(count: int) -> tuple[Images, Labels]:
         shape = (count, problem.image_size, problem.image_size, problem.channels)
         return stream.integers(256, size=shape, dtype=np.uint8), stream.integers(problem.classes, size=count)
 
-    return _embedded(*make(4096), *make(512))
+    return _embedded(*make(max(256, min(4096, most))), *make(max(64, min(512, most))))
 
 
 def _embedded(images: Images, labels: Labels, test_images: Images, test_labels: Labels) -> Source:

@@ -43,7 +43,8 @@ Request = tuple[int, int, int]
 
 
 class StreamedData(Batches):
-    """A problem's images on disk. loaders: processes that decode; 0 decodes in the training process."""
+    """A problem's images on disk. loaders: processes that decode; 0 decodes in the training process. decoder: one of
+    DECODERS; None is the fastest that is installed."""
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class StreamedData(Batches):
         folder: Path | None = None,
         shard: tuple[int, int] = (0, 1),
         loaders: int | None = None,
+        decoder: str | None = None,
     ):
         super().__init__(problem, device, shard)
         root = find(problem, folder or DEFAULT_FOLDER).root
@@ -70,7 +72,7 @@ class StreamedData(Batches):
             loaders = 0 if device.type == "cpu" else max(1, torch.get_num_threads())
         self._requests = _Requests()
         self._loader = DataLoader(
-            _Images(problem, (*listing.training, *listing.test)),
+            _Images(problem, (*listing.training, *listing.test), decoder),
             batch_sampler=self._requests,
             collate_fn=_as_it_is,
             num_workers=loaders,
@@ -154,16 +156,17 @@ class _Requests:
 class _Images(Dataset[Any]):
     """Batches as uint8 (b, height, width, channels), labels (b,), and (path, reason) of what could not be read."""
 
-    def __init__(self, problem: Problem, files: Sequence[Labelled]):
+    def __init__(self, problem: Problem, files: Sequence[Labelled], decoder: str | None):
         self.size, self.channels, self.flip = problem.image_size, problem.channels, problem.flip
         self.shorter = problem.evaluation_size or problem.image_size
         # Arrays, since processes that are forked would copy a list of a million objects by counting references.
         self.paths = np.array([os.fsencode(path) for path, _ in files])
         self.labels = torch.tensor([label for _, label in files])
-        self.decode: Decoder | None = None
+        self.decoder = decoder
+        self.decode: Decoder | None = None  # chosen in the process that decodes
 
     def __getitems__(self, requests: list[Request]) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
-        self.decode = self.decode or pick_decoder()
+        self.decode = self.decode or pick_decoder(self.decoder)
         images, labels, bad = [], [], []
         for index, seed, place in requests:
             path = os.fsdecode(self.paths[index])
@@ -209,8 +212,13 @@ def random_box(height: int, width: int, stream: np.random.Generator) -> tuple[in
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def pick_decoder() -> Decoder:
-    """TorchCodec where it is installed, else Pillow."""
+DECODERS = ("torchcodec", "pillow")
+
+
+def pick_decoder(name: str | None = None) -> Decoder:
+    """By name; without one TorchCodec where it is installed, else Pillow."""
+    if name == "pillow":
+        return decode_with_pillow
     try:
         from torchcodec.decoders import decode_image
     except (ImportError, RuntimeError, OSError):

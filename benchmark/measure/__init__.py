@@ -1,0 +1,1 @@
+"""Commands that measure the suite on the machine at hand: `python -m benchmark.measure --help`."""

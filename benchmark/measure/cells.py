@@ -1,0 +1,43 @@
+"""Where the time of cells goes."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmark.cells import Cell
+from benchmark.grid import load_sweep
+from benchmark.launch.machine import share_out
+from benchmark.plan import parent
+from benchmark.problems.folder import complete
+from benchmark.store import Store
+from benchmark.worker import Options, Worker
+
+
+def per_cell(
+    name: str, problem: str | None, settings: Mapping[str, Any], data: Path | None, device: str, count: int
+) -> list[tuple[float, float, float]]:
+    """(all, training, evaluation) seconds of cells that one worker runs one after the other, the first left out."""
+    wanted = load_sweep(name, problem, seeds=1, settings=settings, complete=complete(data))
+    threads = share_out(wanted.execution.threads, None, device).threads
+    found = []
+    with tempfile.TemporaryDirectory(prefix="measure-") as folder:
+        store = Store.open_for_writing(Path(folder))
+        worker = Worker(store, Options(device, threads, data=data))
+        cells = [cell for cell in wanted.cells if not cell.is_dense][: count + 1]
+        for dense in dict.fromkeys(filter(None, map(parent, cells))):
+            worker.run(dense)
+        for cell in cells:
+            started = time.perf_counter()
+            worker.run(cell)
+            found.append((time.perf_counter() - started, *_spent(store, cell)))
+    return found[1:]
+
+
+def _spent(store: Store, cell: Cell) -> tuple[float, float]:
+    record = store.read(cell.id)
+    assert record is not None
+    return record["seconds"]["training"], record["seconds"]["evaluation"]

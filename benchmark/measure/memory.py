@@ -1,0 +1,118 @@
+"""What worker processes take, and how much of the images each of them has to itself, as Linux counts it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.cells import Problem
+from benchmark.errors import UserError
+from benchmark.grid import load_problem
+from benchmark.problems.cache import Images, Labels, Raw, Source, cached
+
+MB = 1 << 20
+PART = 5_000
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Of one worker, in MB. peak: resident at most; proportional: what it shares divided among those that share it;
+    images: the mapped array; resident and private: of that array."""
+
+    peak: float
+    proportional: float
+    images: float
+    resident: float
+    private: float
+
+
+def measure(images: int, model: str, workers: int, iterations: int) -> list[Memory]:
+    """Workers that are forked as the pool's are, and all train at once. Raises UserError away from Linux."""
+    if not Path("/proc/self/smaps_rollup").exists():
+        raise UserError("memory: /proc/self/smaps_rollup is not there; this measurement needs Linux")
+    recipe, _ = load_problem("cifar10", {"model": model})
+    with tempfile.TemporaryDirectory(prefix="measure-") as folder:
+        os.environ["PRUNING_BENCHMARK_CACHE"] = folder
+        _open(recipe, images)
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["benchmark.launch.preload"])
+        pairs = [context.Pipe() for _ in range(workers)]
+        processes = [
+            context.Process(target=_work, args=(theirs, recipe, images, iterations), daemon=True) for _, theirs in pairs
+        ]
+        for process in processes:
+            process.start()
+        for ours, _ in pairs:
+            ours.recv()  # it has trained
+        for ours, _ in pairs:
+            ours.send("measure")
+        found = [ours.recv() for ours, _ in pairs]
+        for ours, _ in pairs:
+            ours.send("end")
+        for process in processes:
+            process.join()
+    return found
+
+
+def _open(recipe: Problem, images: int) -> Source:
+    """Noise in the cache of decoded images, where a real problem's images are."""
+
+    def noise(count: int) -> Raw:
+        return Raw(count, _noise(count, recipe.classes))
+
+    return cached(recipe, "noise", "noise", lambda: noise(images), lambda: noise(1000), [])
+
+
+def _noise(count: int, classes: int) -> Iterator[tuple[Images, Labels]]:
+    stream = np.random.default_rng(0)
+    for first in range(0, count, PART):
+        n = min(PART, count - first)
+        yield stream.integers(256, size=(n, 32, 32, 3), dtype=np.uint8), stream.integers(classes, size=n)
+
+
+def _work(connection: Connection, recipe: Problem, images: int, iterations: int) -> None:
+    import torch
+
+    from benchmark.problems.data import Data
+    from benchmark.throughput import make_run, time_loop
+
+    torch.set_num_threads(1)
+    run = make_run(recipe, Data(recipe, torch.device("cpu"), source=_open(recipe, images)))
+    time_loop(run, iterations)
+    for _ in run.data.training_batches(0, 1):  # every image once
+        pass
+    connection.send("trained")
+    connection.recv()
+    connection.send(_look())
+    connection.recv()  # until all have looked, since what is shared depends on who lives
+
+
+def _look() -> Memory:
+    rollup = dict(_fields(Path("/proc/self/smaps_rollup").read_text()))
+    mapped: dict[str, float] = {}
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split(" ", 1)[0]:
+            inside = line.endswith("/training.npy")
+        elif inside:
+            for name, value in _fields(line):
+                mapped[name] = mapped.get(name, 0) + value
+    private = mapped.get("Private_Clean", 0) + mapped.get("Private_Dirty", 0)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Memory(peak, rollup["Pss"], mapped.get("Size", 0), mapped.get("Rss", 0), private)
+
+
+def _fields(text: str) -> Iterator[tuple[str, float]]:
+    """Lines such as "Rss:   123 kB", in MB."""
+    for line in text.splitlines():
+        name, _, rest = line.partition(":")
+        if rest.endswith(" kB"):
+            yield name, int(rest.split()[0]) / 1024
