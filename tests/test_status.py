@@ -6,6 +6,8 @@ import os
 import stat
 import subprocess
 import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
@@ -252,3 +254,22 @@ def test_one_machine_down_without_anything_up_says_so(tmp_path: Path):
     done = subprocess.run([script, "down", "--folder", tmp_path / "x"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "nothing is up" in done.stderr
+
+
+@pytest.mark.parametrize(("user", "command"), [(0, "`env DEBIAN_FRONTEND"), (1000, "`sudo env DEBIAN_FRONTEND")])
+def test_one_machine_names_missing_packages_and_installs_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, user: int, command: str
+):
+    loader = SourceFileLoader("one_machine", str(Path(__file__).parent.parent / "slurm" / "one-machine"))
+    script = module_from_spec(spec_from_loader("one_machine", loader))
+    loader.exec_module(script)
+    monkeypatch.setattr(script.shutil, "which", lambda program: program if program == "apt-get" else None)
+    monkeypatch.setattr(script.subprocess, "run", lambda *_, **__: pytest.fail("something was run"))
+    monkeypatch.setattr(script.os, "getuid", lambda: user)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "argv", ["one-machine", "up", "--folder", str(tmp_path / "x")])
+    assert script.main() == 2
+    said = capsys.readouterr().err
+    assert "missing packages: mariadb-server munge slurm-wlm slurmdbd; `up --install` runs" in said
+    assert command in said
+    assert not (tmp_path / "x").exists()

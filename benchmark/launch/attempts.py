@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmark.launch.profile import Retries
+from benchmark.launch.profile import JOB_START, Retries
 
 ENDED = ("warned", "terminated", "lost")
 """Causes that have a limit; an attempt that starts and notes no end was lost."""
@@ -37,7 +37,8 @@ class Attempts:
 
     def start(self, position: str) -> None:
         """position: whatever changes as soon as the job gets anywhere (records, checkpoints)."""
-        self._append({"event": "start", "position": position, "job": os.environ.get("SLURM_JOB_ID")})
+        job = {"job": os.environ.get("SLURM_JOB_ID"), "job_start": os.environ.get(JOB_START)}
+        self._append({"event": "start", "position": position, **job})
 
     def end(self, cause: str) -> None:
         self._append({"event": "end", "cause": cause})
@@ -68,7 +69,7 @@ class Attempts:
         return None
 
     def _append(self, values: dict[str, Any]) -> None:
-        values = {**values, "host": socket.gethostname(), "time": datetime.now(UTC).isoformat(timespec="seconds")}
+        values = {**values, "host": socket.gethostname(), "time": datetime.now(UTC).isoformat(timespec="milliseconds")}
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")  # one write of a short line: appends of two hosts do not mix
             file.flush()

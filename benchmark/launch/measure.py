@@ -1,7 +1,8 @@
 """`python -m benchmark.launch.measure`: how long planning, status and submission take for very many cells.
 
---cells 100000      make a sweep of so many cells, plan its jobs, write its intent, ask its status
---submit 1000       also submit so many held jobs (SLURM needed) and cancel them
+--cells 100000            make a sweep of so many cells, plan its jobs, write its intent, ask its status
+--submit 1000             also submit so many held jobs (SLURM needed) and cancel them
+--overhead results/runs   instead: where the time of the SLURM jobs of a results folder went, per cell
 """
 
 from __future__ import annotations
@@ -10,17 +11,22 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from benchmark import cli
+from benchmark.errors import UserError
 from benchmark.grid import Sweep, load_sweep
 from benchmark.launch import slurm
+from benchmark.launch.attempts import Attempts
 from benchmark.launch.chunks import lay_out, learn_costs
 from benchmark.launch.profile import Profile, load_profile
-from benchmark.launch.submissions import write_intent
+from benchmark.launch.submissions import Submission, submissions, write_intent
 from benchmark.plan import Plan, make_plan
 from benchmark.progress import look, progress
 from benchmark.records import encode
@@ -34,8 +40,11 @@ def measure(
     cells: Annotated[int, typer.Option(min=100, help="Cells of the sweep")] = 100_000,
     submit: Annotated[int, typer.Option(min=0, help="Held jobs to submit and cancel; needs SLURM")] = 0,
     cluster: Annotated[str | None, typer.Option(help="The profile to submit with")] = None,
+    overhead: Annotated[Path | None, typer.Option(help="A results folder that SLURM jobs worked on")] = None,
 ) -> int:
     """Print seconds."""
+    if overhead is not None:
+        return _overhead(Store(overhead))
     folder = Path(tempfile.mkdtemp(prefix="measure-"))
     try:
         _plan_and_status(folder, cells)
@@ -90,6 +99,56 @@ def _submission(folder: Path, count: int, profile: Profile) -> None:
     if result.refusal:
         print(f"sbatch refused the rest: {result.refusal}")
     slurm.cancel(store, wanted.name)
+
+
+def _overhead(store: Store) -> int:
+    """What jobs that were never disturbed spent on cells besides training and evaluating them."""
+    found = [spent for one in submissions(store) for spent in _jobs(one, store)]
+    cells = sum(spent.cells for spent in found)
+    if not cells:
+        raise UserError(f"--overhead {store.path}: no SLURM job finished cells there")
+    total, starting, training, evaluation, inside = (
+        sum(getattr(spent, key) for spent in found) for key in ("total", "starting", "training", "evaluation", "inside")
+    )
+    rest = total - training - evaluation
+    print(
+        f"{len(found)} jobs, {cells} cells, {total:.1f} s of workers: {100 * training / total:.0f} % training, ", end=""
+    )
+    print(f"{100 * evaluation / total:.0f} % evaluation")
+    print(f"beyond these {rest / cells:.3f} s a cell, of which")
+    print(f"  {starting / cells:.3f} s until a worker begins its first cell ({starting / len(found):.2f} s a job)")
+    print(f"  {(inside - training - evaluation) / cells:.3f} s in the cell: network, dense weights, record")
+    print(f"  {(total - starting - inside) / cells:.3f} s between cells and at the job's end")
+    return 0
+
+
+@dataclass(frozen=True)
+class _Spent:
+    """Seconds of one job, times its workers; inside: of `Worker.run`, cell by cell."""
+
+    cells: int
+    total: float
+    starting: float
+    training: float
+    evaluation: float
+    inside: float
+
+
+def _jobs(submission: Submission, store: Store) -> Iterator[_Spent]:
+    workers = submission.profile.workers
+    for chunk in (number for array in submission.arrays for number in array.chunks):
+        lines = Attempts(submission.folder / "attempts" / f"{chunk}.jsonl").read()
+        records = [record for task, _ in submission.tasks(chunk) if (record := store.read(task.cell.id))]
+        if [line["event"] for line in lines] != ["start", "end"] or not records:
+            continue
+        start, end = (datetime.fromisoformat(line["time"]).timestamp() for line in lines)
+        start = float(lines[0].get("job_start") or start)
+        first = min(datetime.fromisoformat(record["provenance"]["start"]).timestamp() for record in records)
+        seconds = [record["seconds"] for record in records]
+        training = sum(one["training"] - one.get("inherited", 0.0) for one in seconds)
+        evaluation = sum(one["evaluation"] for one in seconds)
+        inside = sum(one["total"] for one in seconds)
+        yield _Spent(len(records), workers * (end - start), workers * (first - start), training, evaluation, inside)
 
 
 if __name__ == "__main__":

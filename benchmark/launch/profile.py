@@ -146,6 +146,8 @@ def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
     return {key: value for key, value in settings.items() if not key.startswith("slurm.")}, slurm
 
 
+JOB_START = "PRUNING_JOB_START"
+"""When a job's script began, in seconds since 1970: older versions of SLURM do not tell a job."""
 AGAIN_AFTER_A_KILL = (
     "code=$?",
     "# Killed (-9: memory, an operator) is not cancelled: start again; the job itself counts how often.",
@@ -177,7 +179,7 @@ def sbatch_parameters(profile: Profile, job_name: str, parallelism: int, depende
         "gpus_per_node": profile.gpus or None,
         "signal_delay_s": profile.warning,
         "array_parallelism": parallelism,
-        "setup": list(profile.setup) or None,
+        "setup": [f"export {JOB_START}=$(date +%s.%N)", *profile.setup],
         "teardown": list(AGAIN_AFTER_A_KILL),
         "dependency": dependency,
         "additional_parameters": extra,

@@ -27,7 +27,7 @@ from benchmark.launch.attempts import Attempts
 from benchmark.launch.events import Epoch, Event, Failed, Finished, Retried
 from benchmark.launch.local import LocalPool
 from benchmark.launch.machine import PoolOptions, given_rank, gpus
-from benchmark.launch.profile import Profile
+from benchmark.launch.profile import JOB_START, Profile
 from benchmark.launch.submissions import Submission
 from benchmark.plan import Task
 from benchmark.provenance import code_hash, commit
@@ -307,8 +307,9 @@ def _publisher(submission: Submission) -> Publisher:
 
 def _deadline(profile: Profile) -> float:
     """When the warning is due, on this process's clock."""
-    end = os.environ.get("SLURM_JOB_END_TIME")
-    left = float(end) - time.time() if end else float(profile.time)
+    end = os.environ.get("SLURM_JOB_END_TIME")  # not before SLURM 23
+    began = os.environ.get(JOB_START)
+    left = (float(end) if end else float(began or time.time()) + profile.time) - time.time()
     return time.monotonic() + left - profile.warning
 
 
