@@ -183,6 +183,7 @@ def _bad_server(**faults: Any) -> Callable[[], AbstractContextManager[str]]:
 BAD_ADDRESSES: dict[str, Callable[[], AbstractContextManager[str]]] = {
     "refuses connections": lambda: contextlib.nullcontext(refusing()),
     "hangs": hanging,
+    "is slow": _bad_server(delay=30.0),
     "answers garbage": babbling,
     "refuses the key": _bad_server(status=401),
     "dies in mid-run": _bad_server(dies=True),
