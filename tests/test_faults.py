@@ -6,7 +6,6 @@ import io
 import json
 import os
 import random
-import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -88,12 +87,6 @@ def test_a_disk_filled_to_the_last_byte_stops_the_sweep_and_it_goes_on_later(swe
 # What finished cells do not share
 
 
-def finished(bench: Bench) -> Store:
-    store = bench.store()
-    shutil.copytree(bench.folder / "untouched", store.path)
-    return store
-
-
 def change(store: Store, cell_id: str, **values: Any) -> None:
     record = store.read(cell_id)
     assert record is not None
@@ -102,7 +95,7 @@ def change(store: Store, cell_id: str, **values: Any) -> None:
 
 
 def test_cells_trained_by_other_code_or_on_other_data_or_weights_are_reported_and_not_trained_silently(bench: Bench):
-    store = finished(bench)
+    store = bench.finished()
     assert mixtures(bench.cells, store) == []
     dense, first, second, third = (cell.id for cell in bench.cells)
     read = {name: store.read(name) or {} for name in (first, second, third)}
@@ -125,7 +118,7 @@ def test_data_that_changed_since_the_folder_was_begun_stop_the_sweep(bench: Benc
 
 
 def test_a_worker_that_meets_an_unreadable_record_sets_it_aside_trains_again_and_says_so(bench: Bench):
-    store = finished(bench)
+    store = bench.finished()
     cell = bench.cells[1]
     path = store.record_path(cell.id)
     half = path.read_bytes()[:1000]
@@ -143,7 +136,7 @@ def test_a_worker_that_meets_an_unreadable_record_sets_it_aside_trains_again_and
 
 
 def test_a_worker_leaves_the_record_of_another_version_of_the_suite_where_it_is(bench: Bench):
-    store = finished(bench)
+    store = bench.finished()
     path = store.record_path(bench.cells[1].id)
     other = path.read_bytes().replace(b'"schema": 1', b'"schema": 2', 1)
     path.write_bytes(other)
@@ -153,7 +146,7 @@ def test_a_worker_leaves_the_record_of_another_version_of_the_suite_where_it_is(
 
 
 def test_a_cell_whose_dense_record_nothing_can_read_fails_and_names_the_file(bench: Bench):
-    store = finished(bench)
+    store = bench.finished()
     dense, cell = bench.cells[:2]
     store.record_path(cell.id).unlink()
     store.record_path(dense.id).write_bytes(b"")
@@ -163,7 +156,7 @@ def test_a_cell_whose_dense_record_nothing_can_read_fails_and_names_the_file(ben
 
 
 def test_a_cell_that_somebody_else_finished_meanwhile_is_no_failure(bench: Bench):
-    store, done = bench.store(), finished(bench)
+    store, done = bench.store(), bench.finished()
 
     def finish_it(iteration: int, values: dict[str, float]) -> None:
         store.commit(done.read(bench.cells[0].id) or {})

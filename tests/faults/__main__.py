@@ -106,13 +106,13 @@ def _disk() -> dict[str, Section]:
         return section
 
     def full(row: Row, g: Ground, rng: random.Random) -> None:
-        disk.full(row, f"size={rng.randrange(60, 500)}k", *g.whole, g.folder)
+        disk.full(row, f"size={rng.randrange(60, 400)}k", *g.small, g.folder)
 
     def files(row: Row, g: Ground, rng: random.Random) -> None:
-        disk.full(row, f"nr_inodes={rng.randrange(12, 70)}", *g.whole, g.folder)
+        disk.full(row, f"nr_inodes={rng.randrange(12, 60)}", *g.small, g.folder)
 
     def closed(row: Row, g: Ground, rng: random.Random) -> None:
-        disk.closed(row, *g.whole, g.folder, rng)
+        disk.closed(row, *g.small, g.folder, rng)
 
     taken = {"disk-closed": many("permissions taken away in mid-run", closed)}
     if not disk.can_mount():
@@ -159,6 +159,7 @@ def faults(
     kills_: Annotated[int, typer.Option("--kills", help="Processes to kill")] = 200,
     soak_: Annotated[int, typer.Option("--soak", help="Tiny cells to train under fire")] = 2000,
     short: Annotated[bool, typer.Option("--short", help="A few minutes of everything")] = False,
+    tries: Annotated[int, typer.Option(help="Of most other faults; of the fuzz fifty times as many")] = 5,
     only: Annotated[str, typer.Option(help="Sections, or how their names begin: kills,disk-full")] = "",
     rows: Annotated[Path | None, typer.Option(help="Keep finished rows here, and do not try again what it has")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the folder, also if all is well")] = False,
@@ -168,12 +169,14 @@ def faults(
     if not wanted:
         raise UserError(f"--only {only}: no section begins so; there are {', '.join(sections())}")
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
-    kills_, soak_ = (8, 100) if short else (kills_, soak_)
+    kills_, soak_, tries = (8, 100, 1) if short else (kills_, soak_, tries)
     print(f"seed {seed}, in {folder}", flush=True)
-    table = Table({"seed": seed, "kills": kills_, "soak": soak_, "short": short}, rows)
-    ground = Ground(folder, seed, kills_, soak_, tries=1 if short else 5, short=short)
+    table = Table(rows)
+    ground = Ground(folder, seed, kills_, soak_, tries, short)
+    counts = {"kills": kills_, "soak": soak_}
     for name, work in wanted.items():
-        table.section(name, lambda work=work: work(ground))
+        settings = {"seed": seed, "short": short, "count": counts.get(name.partition("-")[0], tries)}
+        table.section(name, settings, lambda work=work: work(ground))
     code = table.end()
     if code == 0 and not keep:
         shutil.rmtree(folder)

@@ -8,6 +8,7 @@ import io
 import json
 import pickle
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ from benchmark.worker import Options, Worker
 from tests.faults.harness import IMP_GRID, Row, compare, results_of, write_sweep
 
 Damage = Callable[[bytes, random.Random], bytes]
-OPTIONS = Options("cpu", 1, checkpoint_seconds=0.0)
+OPTIONS = Options("cpu", 1)
+OFTEN = Options("cpu", 1, checkpoint_seconds=0.0)
+"""A checkpoint at every iteration, which takes longer than the training."""
 
 
 def _flip(content: bytes, position: int, rng: random.Random) -> bytes:
@@ -89,12 +92,18 @@ class Bench:
         self._number += 1
         return Store(self.folder / f"damaged-{self._number}")
 
+    def finished(self) -> Store:
+        """A store in which all cells are done."""
+        store = self.store()
+        shutil.copytree(self.folder / "untouched", store.path)
+        return store
+
     def interrupted(self, iteration: int) -> tuple[Store, Path]:
         """A store whose dense run was stopped before an iteration, and the newest checkpoint."""
         store = self.store()
         asked = iter(range(10**9))
         with contextlib.suppress(Interrupted):
-            Worker(store, OPTIONS).run(self.cells[0], should_stop=lambda: next(asked) >= iteration)
+            Worker(store, OFTEN).run(self.cells[0], should_stop=lambda: next(asked) >= iteration)
         found = store.file("checkpoints", self.cells[0].id).glob("*.pt")
         return store, max(found, key=lambda path: int(path.stem))
 
@@ -169,10 +178,8 @@ def damaged_results(bench: Bench, rng: random.Random, tries: int) -> list[Row]:
 
 def _one_result(row: Row, bench: Bench, rng: random.Random, pattern: str, damage: Damage) -> None:
     row.tries += 1
-    store = bench.store()
-    worker = Worker(store, OPTIONS)
-    for cell in bench.cells[:-1]:  # one is left, so that the dense weights are still needed
-        worker.run(cell)
+    store = bench.finished()
+    store.record_path(bench.cells[-1].id).unlink()  # one is left, so that the dense weights are still needed
     path = rng.choice(sorted(store.path.glob(pattern)))
     path.write_bytes(damage(path.read_bytes(), rng))
     try:

@@ -30,24 +30,24 @@ def commit() -> str:
 class Table:
     """Prints each row as it is done; the exit code is 1 if anything was lost, doubled or wrong.
 
-    kept: a file of finished sections, one JSON object a line; what it has for the same `settings` is not done again.
+    kept: a file of finished sections, one JSON object a line; what it has with the same settings is not done again.
     """
 
-    def __init__(self, settings: dict[str, Any], kept: Path | None):
-        self.settings, self.kept = settings, kept
+    def __init__(self, kept: Path | None):
+        self.kept = kept
         self.rows: list[Row] = []
         self.seconds = 0.0
         self.commits: dict[str, None] = {}
         self._commit = commit()
         print(HEAD, flush=True)
 
-    def section(self, name: str, work: Callable[[], list[Row]]) -> None:
+    def section(self, name: str, settings: dict[str, Any], work: Callable[[], list[Row]]) -> None:
         """Do `work`, or take its rows from the file."""
-        found = self._find(name)
+        found = self._find(name, settings)
         if found is None:
             started = time.monotonic()
             rows = [asdict(row) for row in work()]
-            found = {"section": name, "commit": self._commit, "settings": self.settings, "rows": rows}
+            found = {"section": name, "commit": self._commit, "settings": settings, "rows": rows}
             found["seconds"] = round(time.monotonic() - started, 1)
             if self.kept is not None:
                 with open(self.kept, "a", encoding="utf-8") as file:
@@ -57,12 +57,12 @@ class Table:
         for row in found["rows"]:
             self._add(Row(**row), found["seconds"] / len(found["rows"]))
 
-    def _find(self, name: str) -> dict[str, Any] | None:
+    def _find(self, name: str, settings: dict[str, Any]) -> dict[str, Any] | None:
         if self.kept is None or not self.kept.exists():
             return None
         try:
             lines = [json.loads(line) for line in self.kept.read_text(encoding="utf-8").splitlines()]
-            same = [line for line in lines if (line["section"], line["settings"]) == (name, self.settings)]
+            same = [line for line in lines if (line["section"], line["settings"]) == (name, settings)]
         except (ValueError, KeyError, TypeError):
             raise UserError(f"--rows {self.kept}: not a file of rows that this command wrote") from None
         return same[-1] if same else None
