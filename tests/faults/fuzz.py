@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import typer
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmark import cli
+from analysis import make_tables
+from benchmark import cli, status
 from benchmark.grid import load_sweep
 from benchmark.store import Store
 from benchmark.sweep import app
@@ -103,9 +105,9 @@ def bent(draw: st.DrawFn, whole: Any) -> Any:
     return value
 
 
-def run(*arguments: str) -> tuple[int, str, str]:
+def run(*arguments: str, command: typer.Typer = app) -> tuple[int, str, str]:
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as error:
-        code = cli.main(app, arguments)
+        code = cli.main(command, arguments)
     return code, out.getvalue(), error.getvalue()
 
 
@@ -180,6 +182,22 @@ def _command_line(typed: tuple[list[tuple[str, str]], str]) -> None:
             judge(Path(folder), set(), code, error)
 
 
+READING = ["--problem", "--seeds", "--format", "--details", "--watch=x", "--every", "--colour", "-x", "--"]
+READ = (ROOT / "results/reference/table1-digits.jsonl").read_bytes().splitlines(keepends=True)[:12]
+
+
+def _reading_command_line(typed: tuple[typer.Typer, list[tuple[str, str]], str]) -> None:
+    """Of the commands that read results: whatever is typed, they write nothing."""
+    command, arguments, name = typed
+    flat = [part.replace("\0", "") for pair in arguments for part in pair]
+    with tempfile.TemporaryDirectory() as folder:
+        records = Path(folder) / "records.jsonl"
+        records.write_bytes(b"".join(READ))
+        for first in ([], ["table1"], [name.replace("\0", "")]):
+            code, _, error = run("--results", str(folder), *first, *flat, command=command)
+            judge(Path(folder), {records}, code, error)
+
+
 Property = tuple[st.SearchStrategy[Any], Callable[[Any], None]]
 PROPERTIES: dict[str, Property] = {
     "sweep files": (bent(TABLE1), _sweep_file),
@@ -194,6 +212,14 @@ PROPERTIES: dict[str, Property] = {
             ODD_TEXT,
         ),
         _command_line,
+    ),
+    "command lines of tables and status": (
+        st.tuples(
+            st.sampled_from([make_tables.app, status.app]),
+            st.lists(st.tuples(st.sampled_from(READING), st.one_of(NEAR, ODD_TEXT)), max_size=2),
+            ODD_TEXT,
+        ),
+        _reading_command_line,
     ),
 }
 """What is made up, and the check of each: a sweep, or one line and exit code 2, and nothing left behind."""
