@@ -144,11 +144,14 @@ def streaming(
     from benchmark.measure.streaming import decoders, measure
 
     for decoder in decoders():
-        rates = measure(decoder, images, most or cores(), repeats)
+        rates, each_core = measure(decoder, images, most or cores(), repeats)
         for loaders, values in rates.items():
             print(f"{decoder}, {loaders} loader processes: {spread(values, 0)} images/s")
-        alone = statistics.median(rates[0])
-        print(f"{decoder}: {alone:.0f} images/s a core; {needed:.0f} images/s need {needed / alone:.1f} such cores")
+        rate = statistics.median(each_core)
+        print(
+            f"{decoder}: {spread(each_core, 0)} images per second of processor time; {needed:.0f} images/s need "
+            f"{needed / rate:.1f} such cores"
+        )
     return 0
 
 

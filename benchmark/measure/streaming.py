@@ -27,20 +27,27 @@ def decoders() -> list[str]:
     return ["pillow"] if streaming.pick_decoder() is streaming.decode_with_pillow else ["torchcodec", "pillow"]
 
 
-def measure(decoder: str, images: int, most: int, repeats: int) -> dict[int, list[float]]:
-    """Images/s of whole epochs by number of loader processes; 0 decodes in the training process."""
+def measure(decoder: str, images: int, most: int, repeats: int) -> tuple[dict[int, list[float]], list[float]]:
+    """(images/s of whole epochs by number of loader processes, images per second of processor time).
+
+    0 loader processes is the training process itself, whose processor time gives the second: what one core decodes
+    that has nothing else to do.
+    """
     with tempfile.TemporaryDirectory(prefix="measure-") as folder:
         root = _make_images(Path(folder), images)
         counts = [0, *range(1, most + 1)]
         data = {loaders: _open(root, loaders, decoder) for loaders in counts}
         rates: dict[int, list[float]] = {loaders: [] for loaders in counts}
+        each_core = []
         for turn in range(repeats + 1):
             for loaders, one in data.items():
-                started = time.perf_counter()
+                started, worked = time.perf_counter(), time.process_time()
                 seen = sum(len(labels) for _, labels in one.training_batches(0, turn))
                 if turn:  # the first starts the processes
                     rates[loaders].append(seen / (time.perf_counter() - started))
-        return rates
+                    if not loaders:
+                        each_core.append(seen / (time.process_time() - worked))
+        return rates, each_core
 
 
 def _open(root: Path, loaders: int, decoder: str) -> StreamedData:
