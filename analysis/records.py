@@ -26,6 +26,7 @@ CELL = ("method", "schedule", "sparsity", "budget", "hyperparameters")
 """Columns that say which cell of a sweep a record is, seed and problem aside; "" or NaN where it has none."""
 
 ACCURACIES = ("dense", "pruned", "final")
+RESULTS = tuple(f"{stage}_{split}" for stage in ACCURACIES for split in ("test", "validation"))
 COLUMNS = (
     "id",
     "problem",
@@ -33,7 +34,7 @@ COLUMNS = (
     *CELL,
     "seed",
     "status",
-    *(f"{stage}_{split}" for stage in ACCURACIES for split in ("test", "validation")),
+    *RESULTS,
     "epochs",
     "cycles",
     "learning_rates",
@@ -253,7 +254,10 @@ def read(
 
 
 def _collect(records: Iterable[dict[str, Any]], problems: list[str], source: str, whole: bool) -> Records:
-    """`problems` may grow while `records` is read. Of two records of one cell the first counts."""
+    """`problems` may grow while `records` is read. Of two records of one cell the first counts.
+
+    Sweeps share cells, so that several files may hold one: that is a problem only where their accuracies differ.
+    """
     reader = _Reader()
     rows = []
     kept: dict[str, dict[str, Any]] = {}
@@ -268,8 +272,10 @@ def _collect(records: Iterable[dict[str, Any]], problems: list[str], source: str
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror or error})") from None
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    again = frame.duplicated(["identity", *CELL, "seed"])
-    problems += [f"{source}: cell {cell} has more than one record; the first one counts" for cell in frame["id"][again]]
+    key = ["identity", *CELL, "seed"]
+    again = frame.duplicated(key)
+    other = again & ~frame.duplicated([*key, *RESULTS])
+    problems += [f"{source}: cell {cell} has records that differ; the first one counts" for cell in frame["id"][other]]
     return Records(frame[~again].reset_index(drop=True), reader.recipes, tuple(problems), source, kept)
 
 

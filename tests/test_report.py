@@ -243,6 +243,10 @@ def test_pointing_at_a_table_cell_shows_its_seeds_rates_and_history(page):
     assert len(seeds) == len(cell.get_attribute("data-runs").split())
     assert NASTY in texts(page, "#inspector")[0]
     until(lambda: len(find(page, "#inspector .curves .scatterlayer .trace")) == 2 * len(seeds))
+    (record,) = find(page, "#inspector details pre")
+    for name in cell.get_attribute("data-runs").split():
+        assert name in record.get_attribute("textContent")
+    assert f"remarks: {NASTY}" in record.get_attribute("textContent")
 
 
 def test_pointing_at_a_point_of_a_figure_shows_its_records(page):

@@ -176,14 +176,22 @@ def test_the_order_of_records_does_not_matter(shuffler):
     assert measured(shuffled).rows == measured(given).rows
 
 
-def test_of_two_records_of_a_cell_the_first_counts_and_the_other_is_reported():
+def test_of_two_different_records_of_a_cell_the_first_counts_and_the_other_is_reported():
     first, *rest = table1_records(by_rank)[3:]
     second = json.loads(json.dumps(first))
     second["accuracy"]["final"]["test"] = 0.01
     found = records.read([first, second, *rest], "tests")
-    assert [first["id"] in problem and "more than one record" in problem for problem in found.problems] == [True]
+    assert [first["id"] in problem and "records that differ" in problem for problem in found.problems] == [True]
     assert len(found.frame) == len(rest) + 1
     assert found.frame["final_test"].min() > 0.01
+
+
+def test_a_cell_that_two_files_hold_with_equal_results_is_no_problem():
+    first, *rest = table1_records(by_rank)[3:]
+    again = {**first, "seconds": {"total": 99.0}, "provenance": {**first["provenance"], "host": "elsewhere"}}
+    found = records.read([first, again, *rest], "tests")
+    assert found.problems == ()
+    assert len(found.frame) == len(rest) + 1
 
 
 @pytest.mark.parametrize(

@@ -70,10 +70,10 @@ class Part:
 
 
 def parts(selection: Selection) -> list[Part]:
-    """A part a sparsity, the lowest first. Raises UserError for records without budgets."""
+    """A part a sparsity, the lowest first. Raises UserError for records without cycles."""
     cells = selection.cells[selection.cells["budget"] != ""]
-    if cells.empty:
-        raise UserError("figure figure1: these records have no budget; it is for sweeps of iterative pruning")
+    if cells.empty or not ((cells["cycles"] > 1) | cells["hyperparameters"].str.contains("cycles|ladder")).any():
+        raise UserError("figure figure1: no run here has several cycles; it is for sweeps of iterative pruning")
     found = []
     for sparsity in sorted(cells["sparsity"].unique()):
         own = cells[cells["sparsity"] == sparsity]

@@ -6,10 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis.figures.drawing import settings_words
 from analysis.report.gather import Report
 
 POINTS = 40
-"""Points of a curve at most."""
+"""Points of a history at most."""
+RATE_POINTS = 100
+"""Points of a learning-rate curve at most; those of iterative pruning have many peaks, and many cells share one."""
 
 
 def page_data(report: Report, plots: Mapping[str, Any]) -> str:
@@ -29,7 +32,8 @@ def _cell(record: Mapping[str, Any], curves: dict[str, Any]) -> dict[str, Any]:
     if not sampled and history.get("learning_rate"):  # of a W&B run: the last one of every epoch
         sampled = {"iteration": history.get("iteration") or history["epoch"], "value": history["learning_rate"]}
     if sampled and key not in curves:
-        curves[key] = [_thinned(sampled["iteration"]), [_rounded(value) for value in _thinned(sampled["value"])]]
+        points = (_thinned(sampled[name], RATE_POINTS) for name in ("iteration", "value"))
+        curves[key] = [[_rounded(value) for value in values] for values in points]
     provenance = record.get("provenance") or {}
     told = {
         "seed": cell["seed"],
@@ -38,6 +42,8 @@ def _cell(record: Mapping[str, Any], curves: dict[str, Any]) -> dict[str, Any]:
         "dense": _share(accuracy, "dense", "test"),
         "pruned": _share(accuracy, "pruned", "test"),
         "status": record.get("status", "ok"),
+        "settings": settings_words(json.dumps(cell["hyperparameters"])) if cell.get("hyperparameters") else "",
+        "start": str(provenance.get("start") or "")[:16],
         "remarks": "; ".join(map(str, record.get("remarks") or [])),
         "sparsity": _rounded((record.get("sparsity") or {}).get("prunable")),
         "speedup": _rounded((record.get("macs") or {}).get("speedup")),
@@ -64,8 +70,8 @@ def _rounded(value: Any) -> float | None:
     return None if value is None else float(f"{float(value):.4g}")
 
 
-def _thinned(values: Sequence[Any]) -> list[Any]:
-    """The first, the last and what lies evenly between."""
-    if len(values) <= POINTS:
+def _thinned(values: Sequence[Any], most: int = POINTS) -> list[Any]:
+    """The first, the last and what lies evenly between, `most` of them."""
+    if len(values) <= most:
         return list(values)
-    return [values[round(n * (len(values) - 1) / (POINTS - 1))] for n in range(POINTS)]
+    return [values[round(n * (len(values) - 1) / (most - 1))] for n in range(most)]

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.claims import per_cent
 from analysis.figures import figure1
 from analysis.figures.accuracy import row_names, shown
-from analysis.figures.drawing import COLOURS, Selection, positions
+from analysis.figures.drawing import COLOURS, Selection, over_seeds, positions, scaled
 from analysis.report.gather import Picture
 
 Plot = dict[str, Any]
@@ -56,14 +56,16 @@ def methods(selection: Selection) -> Plot:
     cells = shown(selection)
     cells = cells.assign(x=cells["sparsity"] * 100)
     traces = [_line(cells[cells["row"] == row], "x", row, n) for row, n in positions(cells["row"].unique()).items()]
-    return {"data": traces, "layout": _layout("sparsity in per cent (target)", "test accuracy in per cent")}
+    layout = _layout("sparsity in per cent (target)", "test accuracy in per cent")
+    return {"data": traces, "layout": _zoomed(layout, cells)}
 
 
 def speedup(selection: Selection) -> Plot:
     cells = shown(selection).dropna(subset=["speedup", "final_test"])
     cells = cells.assign(x=cells.groupby(["row", "sparsity"])["speedup"].transform("mean").round(2))
     traces = [_line(cells[cells["row"] == row], "x", row, n) for row, n in positions(cells["row"].unique()).items()]
-    return {"data": traces, "layout": _layout("theoretical speedup", "test accuracy in per cent")}
+    layout = _layout("theoretical speedup", "test accuracy in per cent")
+    return {"data": traces, "layout": _zoomed(layout, cells)}
 
 
 def envelope(selection: Selection) -> Plot:
@@ -76,7 +78,8 @@ def envelope(selection: Selection) -> Plot:
         own = [_every_run(part), _best_so_far(part), *_baseline(part)]
         traces += [{**t, "xaxis": f"x{suffix}", "yaxis": f"y{suffix}", "showlegend": number == 1} for t in own]
         title = f"retraining epochs, {per_cent(part.sparsity)} sparsity<br>{part.heading}"
-        layout[f"xaxis{suffix}"] = {"title": {"text": title, "font": {"size": 11}}, "type": "log"}
+        ticks = {"tickvals": figure1.TICKS, "ticktext": [str(tick) for tick in figure1.TICKS]}
+        layout[f"xaxis{suffix}"] = {"title": {"text": title, "font": {"size": 11}}, "type": "log", **ticks}
         layout.setdefault(f"yaxis{suffix}", {})
     return {"data": traces, "layout": layout}
 
@@ -157,6 +160,12 @@ def _line(cells: pd.DataFrame, x: str, label: str, place: int) -> dict[str, Any]
         "marker": {"symbol": SYMBOLS[place % len(SYMBOLS)]},
         "hovertemplate": "%{text}<br>%{y:.2f} ± %{error_y.array:.2f}<extra></extra>",
     }
+
+
+def _zoomed(layout: dict[str, Any], cells: pd.DataFrame) -> dict[str, Any]:
+    """As the figure at first: without what collapsed, which a reader finds by zooming out (a double click)."""
+    _, limits = scaled(over_seeds(cells, ["row", "sparsity"], "final_test"))
+    return {**layout, "yaxis": {**layout["yaxis"], "range": limits}} if limits else layout
 
 
 def _layout(x: str, y: str) -> dict[str, Any]:

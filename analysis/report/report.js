@@ -35,10 +35,15 @@
     return { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, size: 12 }, ...layout, ...axes };
   }
 
-  // Black lines of the paper's palette would vanish on a dark page.
+  // Black and dark blue of the paper's palette would vanish on a dark page.
+  const lighter = { "#000000": "#ffffff", "#0072B2": "#4aa8e0" };
   function visible(trace) {
-    const line = trace.line && trace.line.color === "#000000" && dark.matches ? { ...trace.line, color: "#ffffff" } : trace.line;
-    return { ...trace, name: plain(trace.name), text: (trace.text || []).map(plain), line };
+    const seen = { ...trace, name: plain(trace.name), text: (trace.text || []).map(plain) };
+    for (const part of ["line", "marker"]) {
+      const colour = dark.matches && trace[part] && lighter[trace[part].color];
+      if (colour) seen[part] = { ...trace[part], color: colour };
+    }
+    return seen;
   }
 
   // The inspector: seeds, learning rates and history of the records behind a cell of a table, a row or a point.
@@ -56,7 +61,7 @@
     seeds.append(seedsTable(known));
     inspector.append(close, seeds, ...facts(known));
     const curves = element("div", undefined, { class: "curves" });
-    inspector.append(curves);
+    inspector.append(curves, records(known));
     inspector.hidden = false;
     library().then(() => { if (curves.isConnected) drawCurves(curves, known); });
   }
@@ -86,6 +91,16 @@
     return lines.filter(Boolean).map(line => element("p", line));
   }
 
+  function records(ids) {
+    const folded = element("details");
+    const told = id => {
+      const { history, rate, ...others } = data.cells[id];
+      return [id, ...Object.entries(others).map(([name, value]) => `  ${name}: ${value}`)].join("\n");
+    };
+    folded.append(element("summary", ids.length > 1 ? "records" : "record"), element("pre", ids.map(told).join("\n")));
+    return folded;
+  }
+
   function drawCurves(target, ids) {
     const traces = [];
     for (const id of ids) {
@@ -101,7 +116,7 @@
     const title = text => ({ title: { text, font: { size: 10 }, standoff: 4 }, tickfont: { size: 9 }, nticks: 4 });
     Plotly.newPlot(target, traces, themed({
       height: 170, margin: { t: 8, r: 8, l: 40, b: 34 }, grid: { rows: 1, columns: 2, pattern: "independent" },
-      xaxis: title("iteration: learning rate"), yaxis: { tickfont: { size: 9 }, nticks: 4 },
+      xaxis: title("iteration: learning rate"), yaxis: { tickfont: { size: 9 }, nticks: 4, rangemode: "tozero" },
       xaxis2: title("epoch: val. accuracy, %"), yaxis2: { tickfont: { size: 9 }, nticks: 4 },
     }), { ...config, staticPlot: true });
   }
