@@ -21,7 +21,11 @@ from tests.conftest import ROOT
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
 PATH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
+PATIENCE = 1200.0
+"""Seconds until something counts as hung: machines that also do other work take many times as long as idle ones."""
 CELLS = 4
+ONE = ("--only", "schedule=LLR,sparsity=0.9")
+"""One of them."""
 
 SLOW_METHOD = '''
 import os
@@ -73,7 +77,7 @@ class Cluster:
     variables: dict[str, str] = field(default_factory=dict)
 
     def up(self) -> None:
-        options = ["--no-accounting", "--array-size", "8", "--requeue-seconds", "5", "--cpus", "12"]
+        options = ["--no-accounting", "--array-size", "8", "--requeue-seconds", "5", "--cpus", "24"]
         command = [ROOT / "slurm" / "one-machine", "up", "--folder", self.folder, *options]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stderr
@@ -98,7 +102,7 @@ class Cluster:
             capture_output=True,
             text=True,
             check=False,
-            timeout=240,
+            timeout=PATIENCE,
         )
         assert done.returncode == 0 or not check, f"{command}\n{done.stdout}\n{done.stderr}"
         return done
@@ -124,7 +128,7 @@ class Cluster:
                 found[job] = state
         return found
 
-    def wait(self, results: Path, seconds: float = 240) -> None:
+    def wait(self, results: Path, seconds: float = PATIENCE) -> None:
         """Until no job of the folder is queued or running."""
         wait_for(lambda: not self.jobs(results), seconds, lambda: self.logs(results))
 
@@ -164,24 +168,26 @@ class Outcome:
 @dataclass
 class Fault:
     """strike: disturbs a job in the middle of a cell; mark: what it leaves, without which it came too late to count;
-    options, slow: of the sweep command and its iterations."""
+    options, slow: of the sweep command and its iterations; ranks: processes that train one cell together."""
 
     name: str
     strike: Callable[[Cluster, Path, str], None]
     mark: str
     options: tuple[str, ...] = ()
     slow: float = 0.06
+    ranks: int = 1
 
-    def play(self, cluster: Cluster, dense: Path, results: Path, expected: dict[str, dict]) -> Outcome:
+    def play(self, cluster: Cluster, undisturbed: Path, results: Path) -> Outcome:
         """Submit, disturb, and repeat the command until nothing is left."""
-        copy_dense(dense, results)
+        copy_dense(undisturbed, results)
+        expected = records(undisturbed)
         commands = 0
         while commands < 4 and len(records(results)) < len(expected):
             cluster.sweep(results, *self.options, SLOW=str(self.slow))
             commands += 1
             if commands == 1:
                 in_a_cell = lambda: list(results.glob("checkpoints/*/*/*.pt"))  # noqa: E731
-                wait_for(in_a_cell, 180, lambda: cluster.logs(results))
+                wait_for(in_a_cell, PATIENCE, lambda: cluster.logs(results))
                 self.strike(cluster, results, min(cluster.jobs(results)))
             cluster.wait(results)
         found = records(results)
@@ -214,12 +220,15 @@ def copy_dense(source: Path, target: Path) -> None:
         shutil.copy(path, to)
 
 
-def process_of(results: Path) -> int:
-    """The Python process of a folder's job, which supervises its workers."""
+def process_of(results: Path, rank: int = 0) -> int:
+    """The Python process of a folder's job, which supervises its workers, or one of its other ranks."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = path.read_bytes().decode(errors="replace").split("\0")
+            variables = (path.parent / "environ").read_bytes().decode(errors="replace").split("\0")
         except OSError:
+            continue
+        if f"SLURM_PROCID={rank}" not in variables:
             continue
         if "submitit.core._submit" in words and words[-2].startswith(str(results)) and "srun" not in words[0]:
             return int(path.parent.name)
@@ -228,6 +237,10 @@ def process_of(results: Path) -> int:
 
 def kill_task(cluster: Cluster, results: Path, job: str) -> None:
     os.kill(process_of(results), signal.SIGKILL)
+
+
+def kill_second_rank(cluster: Cluster, results: Path, job: str) -> None:
+    os.kill(process_of(results, rank=1), signal.SIGKILL)
 
 
 def kill_worker(cluster: Cluster, results: Path, job: str) -> None:
@@ -281,6 +294,7 @@ def lose_node(cluster: Cluster, results: Path, job: str) -> None:
     wait_for(back, 60)
 
 
+TWO_RANKS = (*ONE, "--set", "slurm.tasks=2")
 TOGETHER = (
     Fault("time limit", wait_for_the_limit, "warned", ("--set", "slurm.time=1min", "--set", "slurm.warning=20s"), 0.2),
     Fault("scontrol requeue", requeue, "terminated"),
@@ -289,5 +303,8 @@ TOGETHER = (
     Fault("kill -9 of a worker", kill_worker, "again"),
     Fault("STOP file", stop_file, "stopped"),
     Fault("--cancel", cancel_sweep, "terminated", slow=0.25),
+    Fault("two ranks: scontrol requeue", requeue, "terminated", TWO_RANKS, 0.15, ranks=2),
+    Fault("two ranks: kill -9 of the task", kill_task, "second", TWO_RANKS, 0.15, ranks=2),
+    Fault("two ranks: kill -9 of the other", kill_second_rank, "second", TWO_RANKS, 0.15, ranks=2),
 )
 ALONE = (Fault("preemption", preempt, "warned"), Fault("kill -9 of slurmd", lose_node, "second", slow=0.1))

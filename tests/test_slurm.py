@@ -5,19 +5,29 @@ from __future__ import annotations
 import getpass
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from benchmark.store import Store
 from tests.conftest import ROOT
-from tests.slurm_cluster import ALONE, CELLS, TOGETHER, Cluster, Outcome, missing_programs, records
+from tests.slurm_cluster import ALONE, CELLS, ONE, TOGETHER, Cluster, Fault, Outcome, missing_programs, records
+from tests.slurm_plays import SERVERS, Publication, Table1, publish
 
 if missing_programs():
     pytest.skip(
         f"SLURM is not installed ({', '.join(missing_programs())}): slurm/one-machine up --install",
         allow_module_level=True,
     )
+
+
+AT_ONCE = 6
+"""Plays side by side. Each waits most of its time, but a worker process needs memory for torch."""
+AGAIN_BY_ITSELF = (
+    *("time limit", "scontrol requeue", "kill -9 of the task", "preemption"),
+    *("two ranks: scontrol requeue", "two ranks: kill -9 of the task", "two ranks: kill -9 of the other"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,46 +51,82 @@ def local(cluster: Cluster, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def outcomes(cluster: Cluster, local: Path, tmp_path_factory, request) -> dict[str, Outcome]:
-    """What became of a sweep under each fault; those that strike one job only side by side."""
-    expected = records(local)
+def local_pair(cluster: Cluster, tmp_path_factory) -> Path:
+    """One cell of the slow sweep and its dense run, each trained by two processes of this machine."""
+    results = tmp_path_factory.mktemp("pair")
+    sweep = [sys.executable, "-m", "benchmark.sweep", str(cluster.work / "slow.yaml"), *ONE, "--results", results]
+    cluster.run(*sweep, "--gpus-per-cell", "2", "--device", "cpu", "--workers", "1", "--tracking", "off", check=False)
+    assert len(records(results)) == 2
+    return results
 
-    def play(fault) -> Outcome:
-        return fault.play(cluster, local, tmp_path_factory.mktemp("fault"), expected)
 
-    with ThreadPoolExecutor(len(TOGETHER)) as threads:
-        found = dict(zip([fault.name for fault in TOGETHER], threads.map(play, TOGETHER), strict=True))
+@dataclass
+class Plays:
+    """What became of a sweep under each fault, of table1 here and through SLURM, and of jobs with each W&B server."""
+
+    outcomes: dict[str, Outcome]
+    table1: Table1
+    publications: dict[str, Publication]
+
+
+@pytest.fixture(scope="module")
+def plays(cluster: Cluster, local: Path, local_pair: Path, tmp_path_factory, request) -> Plays:
+    """All that mostly waits side by side, the longest first; then, one by one, the faults that strike every job."""
+
+    def play(fault: Fault) -> Outcome:
+        return fault.play(cluster, local_pair if fault.ranks == 2 else local, tmp_path_factory.mktemp("fault"))
+
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        faults = {fault.name: threads.submit(play, fault) for fault in TOGETHER}
+        table1 = threads.submit(Table1.play, cluster, tmp_path_factory.mktemp("table1"))
+        servers = {
+            kind: threads.submit(publish, cluster, local, tmp_path_factory.mktemp("wandb"), kind) for kind in SERVERS
+        }
+    found = {name: one.result() for name, one in faults.items()}
     for fault in ALONE:
         found[fault.name] = play(fault)
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        print(f"\n{'fault':22} {'commands':>8} {'tries':>6} {'lost':>5} {'doubled':>8} {'wrong':>6}")
+        print(f"\n{'fault':34} {'commands':>8} {'tries':>6} {'lost':>5} {'doubled':>8} {'wrong':>6}")
         for name, one in found.items():
-            print(f"{name:22} {one.commands:8} {one.attempts:6} {one.lost:5} {one.doubled:8} {one.wrong:6}")
-    return found
+            print(f"{name:34} {one.commands:8} {one.attempts:6} {one.lost:5} {one.doubled:8} {one.wrong:6}")
+    return Plays(found, table1.result(), {kind: one.result() for kind, one in servers.items()})
 
 
-def test_a_sweep_through_slurm_gives_the_local_records_bit_for_bit(cluster: Cluster, local: Path, tmp_path: Path):
-    printed = cluster.sweep(tmp_path)
-    assert "1 dense run" in printed
-    assert f"{CELLS} cells, after its dense runs" in printed
-    cluster.wait(tmp_path)
-    assert records(tmp_path) == records(local), cluster.logs(tmp_path)
-    assert "nothing to submit" in cluster.sweep(tmp_path)
-    status = cluster.status(tmp_path)
-    assert status.splitlines()[1].split()[:7] == ["slow", "4", "4", "0", "0", "0", "0"]
+def test_table1_through_slurm_gives_the_local_records_bit_for_bit(plays: Plays):
+    there = plays.table1.there
+    assert len(there) == 162 + 3, plays.table1.status
+    assert there == plays.table1.here
+    assert "3 dense runs" in plays.table1.submitted
+    assert "cells, after its dense runs" in plays.table1.submitted
+    assert "nothing to submit" in plays.table1.again
+    assert plays.table1.status.splitlines()[1].split()[:7] == ["table1", "162", "162", "0", "0", "0", "0"]
 
 
 @pytest.mark.parametrize("fault", [fault.name for fault in (*TOGETHER, *ALONE)])
-def test_a_disturbed_sweep_ends_with_the_records_of_an_undisturbed_one(outcomes: dict[str, Outcome], fault: str):
-    assert outcomes[fault].clean, outcomes[fault]
+def test_a_disturbed_sweep_ends_with_the_records_of_an_undisturbed_one(plays: Plays, fault: str):
+    outcome = plays.outcomes[fault]
+    assert outcome.clean, outcome
     mark = next(one.mark for one in (*TOGETHER, *ALONE) if one.name == fault)
-    assert outcomes[fault].marks[mark], f"the fault struck nothing: {outcomes[fault]}"
+    assert outcome.marks[mark], f"the fault struck nothing: {outcome}"
 
 
-@pytest.mark.parametrize("fault", ["time limit", "scontrol requeue", "kill -9 of the task", "preemption"])
-def test_what_slurm_can_start_again_needs_no_command(outcomes: dict[str, Outcome], fault: str):
-    assert outcomes[fault].commands == 1
-    assert outcomes[fault].attempts > 1
+@pytest.mark.parametrize("fault", AGAIN_BY_ITSELF)
+def test_what_slurm_can_start_again_needs_no_command(plays: Plays, fault: str):
+    assert plays.outcomes[fault].commands == 1
+    assert plays.outcomes[fault].attempts > 1
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_job_ends_as_it_would_without_wandb_whatever_the_server_does(plays: Plays, kind: str):
+    found = plays.publications[kind]
+    assert found.records == found.expected
+    assert found.published_by_the_job == (kind == "answers")
+    assert found.rows == {name: len(record["history"]["epoch"]) for name, record in found.records.items()}
+    assert found.left == []
+
+
+def test_a_long_cell_is_shown_while_its_job_runs(plays: Plays):
+    assert plays.publications["answers"].provisional_rows > 0
 
 
 def test_a_failed_dense_run_fails_its_cells_with_the_reason_and_the_next_command_repairs_it(
@@ -162,17 +208,14 @@ def test_a_job_refuses_code_that_changed_since_its_submission(cluster: Cluster, 
     assert records(tmp_path) == records(local)
 
 
-def test_two_tasks_of_a_job_train_one_cell_together_as_two_ranks_of_one_machine_do(cluster: Cluster, tmp_path: Path):
-    few = ("--only", "schedule=LLR,sparsity=0.9,budget=11.11%", "--seeds", "1", "--set", "epochs=3")
-    few += ("--set", "milestones=[1,2]", "--set", "warmup_epochs=1")
-    ranks = ["--gpus-per-cell", "2", "--device", "cpu", "--workers", "1", "--tracking", "off"]
-    here = [sys.executable, "-m", "benchmark.sweep", "table1", *few, *ranks, "--results", tmp_path / "here"]
-    cluster.run(*here, check=False)
-    cluster.sweep(tmp_path / "there", *few, "--set", "slurm.tasks=2", name="table1")
-    cluster.wait(tmp_path / "there")
-    found = {record["id"]: record for record in Store(tmp_path / "there").records()}
-    assert [record["provenance"]["ranks"] for record in found.values()] == [2, 2], cluster.logs(tmp_path / "there")
-    assert records(tmp_path / "there") == records(tmp_path / "here")
+def test_two_tasks_of_a_job_train_one_cell_together_as_two_ranks_of_one_machine_do(
+    cluster: Cluster, local_pair: Path, tmp_path: Path
+):
+    cluster.sweep(tmp_path, *ONE, "--set", "slurm.tasks=2")
+    cluster.wait(tmp_path)
+    found = {record["id"]: record for record in Store(tmp_path).records()}
+    assert [record["provenance"]["ranks"] for record in found.values()] == [2, 2], cluster.logs(tmp_path)
+    assert records(tmp_path) == records(local_pair)
 
 
 def test_one_machine_says_what_runs(cluster: Cluster):

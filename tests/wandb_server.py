@@ -39,8 +39,9 @@ class ReceivedRun:
 
 
 class Server:
-    """runs: by id. upload_status: what uploads of history get (403: refused). dies: stop serving at the first upload.
+    """runs: by id; replaced: those whose place they took. upload_status: what uploads of history get (403: refused).
 
+    dies: stop serving at the first upload.
     crash: answer so that wandb's own service crashes, as 0.31.0 does at an answer without files. status: what every
     request gets (401: the key is refused). delay: seconds before every answer.
     """
@@ -49,6 +50,7 @@ class Server:
         self, upload_status: int = 200, dies: bool = False, crash: bool = False, status: int = 200, delay: float = 0.0
     ):
         self.runs: dict[str, ReceivedRun] = {}
+        self.replaced: dict[str, ReceivedRun] = {}
         self.created: list[str] = []
         self.upload_status, self.dies, self.crash = upload_status, dies, crash
         self.status, self.delay = status, delay
@@ -88,6 +90,8 @@ class Server:
             name = variables["name"]
             if variables.get("groupName") is not None:  # later calls change the config of a run, no more
                 self.created.append(name)
+                if name in self.runs:
+                    self.replaced[name] = self.runs[name]
                 self.runs[name] = ReceivedRun(variables)
             project = {"id": "cA==", "name": variables["project"], "entity": {"id": "ZQ==", "name": "somebody"}}
             bucket = {"id": "aWQ=", "name": name, "displayName": "", "config": variables["config"], "project": project}
