@@ -161,7 +161,8 @@ def startup(repeats: Repeats = 5) -> int:
     from benchmark.measure.startup import measure
 
     for command, values in measure(repeats).items():
-        print(f"{command}: {spread(values)} s")
+        whole, processor = zip(*values, strict=True)
+        print(f"{command}: {spread(whole)} s, {spread(processor)} s of processor time")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import time
@@ -9,13 +10,19 @@ import time
 COMMANDS = {"--help": ["--help"], "table1 --dry-run": ["table1", "--dry-run"]}
 
 
-def measure(repeats: int) -> dict[str, list[float]]:
-    """Seconds of whole commands, a value a turn."""
-    found: dict[str, list[float]] = {name: [] for name in COMMANDS}
+def measure(repeats: int) -> dict[str, list[tuple[float, float]]]:
+    """(seconds, seconds of processor time) of whole commands, a pair a turn."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in COMMANDS}
     for _ in range(repeats):
         for name, arguments in COMMANDS.items():
-            started = time.perf_counter()
+            started, worked = time.perf_counter(), _processor_time()
             command = [sys.executable, "-m", "benchmark.sweep", *arguments]
             subprocess.run(command, check=True, capture_output=True)  # noqa: S603
-            found[name].append(time.perf_counter() - started)
+            found[name].append((time.perf_counter() - started, _processor_time() - worked))
     return found
+
+
+def _processor_time() -> float:
+    """Of the commands that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
