@@ -24,7 +24,10 @@ KINDS = ("sweep", "server", "publisher", "service")
 
 @dataclass(frozen=True)
 class Sample:
-    """seconds: since the start. megabytes: of memory that the process shares with no other. records: stored by then."""
+    """seconds: since the start. records: stored by then. megabytes: of memory that is no file's.
+
+    What a worker has from the server that it was forked from counts, so that it makes no difference who else has it.
+    """
 
     seconds: float
     megabytes: float
@@ -87,12 +90,12 @@ def _tiny(path: Path, cells: int) -> Path:
 
 def _sample(pid: int, now: float, records: int) -> Sample | None:
     try:
-        status = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        status = Path(f"/proc/{pid}/status").read_text()
         files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
     except OSError:
         return None
-    private = sum(int(kb) for kb in re.findall(r"^Private_\w+:\s+(\d+) kB", status, re.M))
-    return Sample(now, private / 1024, files, records) if private else None
+    match = re.search(r"^RssAnon:\s+(\d+) kB", status, re.M)
+    return Sample(now, int(match[1]) / 1024, files, records) if match else None
 
 
 def _line(row: Row, name: str, series: list[Sample]) -> str:
@@ -109,6 +112,6 @@ def _line(row: Row, name: str, series: list[Sample]) -> str:
     )
     seconds = series[-1].seconds - series[0].seconds
     return (
-        f"{name}, {seconds:.0f} s: least own memory {memory[0]:.1f} MB in the second quarter, {memory[1]:.1f} MB in "
+        f"{name}, {seconds:.0f} s: least memory {memory[0]:.1f} MB in the second quarter, {memory[1]:.1f} MB in "
         f"the last, slope {1000 * slope:+.2f} MB in 1,000 cells; open files {files[0]:g} and {files[1]:g}"
     )
