@@ -59,7 +59,7 @@ def test_the_readme_shows_the_table_that_the_command_prints(command):
 
 
 def test_the_readme_says_of_the_claims_what_five_seeds_say():
-    (sheet,) = make_sheets(["table1"], REFERENCE)
+    (sheet,) = make_sheets(["table1"], REFERENCE, "digits")
     shown = re.search(r"<!-- claims:.*?-->\n(.*?)<!-- end", (ROOT / "README.md").read_text(), re.S)
     assert shown is not None
     assert shown[1].splitlines()[2:] == [f"| {found.statement} | {found.verdict} |" for found in sheet.findings]
@@ -68,7 +68,7 @@ def test_the_readme_says_of_the_claims_what_five_seeds_say():
 
 def test_three_seeds_decide_none_of_the_claims():
     for name in ("table1", "table2"):
-        (sheet,) = make_sheets([name], REFERENCE, seeds="3")
+        (sheet,) = make_sheets([name], REFERENCE, "digits", "3")
         assert {found.verdict for found in sheet.findings} == {"undecided"}
         assert all("too few for a test" in found.figures for found in sheet.findings)
 
