@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
+import re
+import tarfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +25,7 @@ from benchmark.grid import SWEEPS, load_problem, load_sweep
 from benchmark.problems import decode, folder
 from benchmark.problems.augment import Windows, moments, rotate
 from benchmark.problems.data import Data, open_data
-from benchmark.problems.sources import open_source
+from benchmark.problems.sources import download, open_source
 from benchmark.problems.streaming import StreamedData, decode_with_pillow
 from benchmark.store import Store
 from benchmark.worker import Options, Worker
@@ -212,6 +218,32 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"cifar-10-batches-py: .*--download fetches it again"):
         open_source(cifar, tmp_path)
+
+
+def test_a_download_is_checked_done_once_for_all_processes_and_shows_its_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], request
+):
+    images = cifar_archive(tmp_path / "server", monkeypatch)
+    with tarfile.open(tmp_path / "cifar.tgz", "w:gz") as archive:
+        archive.add(tmp_path / "server" / "cifar-10-batches-py", "cifar-10-batches-py")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    request.addfinalizer(server.shutdown)
+    monkeypatch.setattr(datasets.CIFAR10, "url", f"http://127.0.0.1:{server.server_port}/cifar.tgz")
+    cifar, _ = load_problem("cifar10")
+    with pytest.raises(UserError, match=r"--download: cifar10 cannot be fetched into .*corrupted"):
+        download(cifar, tmp_path / "refused")
+    monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", datasets.utils.calculate_md5(str(tmp_path / "cifar.tgz")))
+    fetched = []
+    original = datasets.CIFAR10.download
+    monkeypatch.setattr(datasets.CIFAR10, "download", lambda self: fetched.append(1) or original(self))
+    capfd.readouterr()
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: download(cifar, tmp_path / "data"), range(3)))
+    assert len(fetched) == 1
+    assert re.search(r"100(\.0)?%", capfd.readouterr().err)
+    assert np.array_equal(open_source(cifar, tmp_path / "data").training.images[3, 4:36, 4:36, 0], images[3][0])
 
 
 # Batches
