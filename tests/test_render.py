@@ -219,6 +219,18 @@ def test_latex_compiles_as_it_stands(tmp_path: Path):
     assert (tmp_path / "table.pdf").stat().st_size > 5_000
 
 
+def test_latex_puts_groups_of_columns_under_each_other_where_the_page_is_too_narrow():
+    wide = sheet("a", "b")
+    table = wide.tables[0]
+    for times, tabulars in ((1, 1), (5, 5 * len(table.groups))):
+        columns = tuple(replace(c, group=f"{c.group} {n}") for n in range(times) for c in table.columns)
+        rows = tuple(replace(row, entries=row.entries * times) for row in table.rows)
+        many = replace(table, columns=columns, rows=rows, footer=())
+        written = latex.write(replace(wide, tables=(many,)))
+        assert written.count(r"\begin{tabular}") == written.count(r"\bottomrule") == tabulars
+        assert written.count(r"\begin{table}") == written.count(r"\caption") == 1
+
+
 # HTML
 
 

@@ -41,6 +41,8 @@ SPECIAL = {
     MISSING: "--",
     FLAG: r"$\dagger$",
 }
+CHARACTERS, LINE = 15, 180
+"""Of a column, and of a line of A4 on its side in \\footnotesize: about what fits."""
 HEAD = r"""\documentclass{article}
 \usepackage[a4paper,landscape,margin=15mm]{geometry}
 \usepackage{booktabs,siunitx}
@@ -75,6 +77,32 @@ def _ascii(character: str) -> str:
 
 
 def _table(table: Table, sheet: Sheet) -> str:
+    title = re.sub(r"^Table \d+: ", "", table.title)  # LaTeX numbers them itself
+    caption = " ".join(
+        escape(sentence) for sentence in (f"{title[:1].upper()}{title[1:]}.", *table.caption, legend(LEGEND))
+    )
+    return (
+        "\\begin{table}[!htb]\n\\centering\\footnotesize\n"
+        + f"\\caption{{{caption}}}\n\\label{{tab:{sheet.slug}-{table.key}}}\n"
+        + "\\par\\medskip\n".join(map(_tabular, _parts(table)))
+        + "".join(f"\\par {escape(note)}\n" for note in notes(table))
+        + "\\end{table}\n"
+    )
+
+
+def _parts(table: Table) -> list[Table]:
+    """The table itself, or its groups of columns one under another where together they are wider than the page."""
+    widest = max((len(row.label) for row in table.rows), default=0)
+    if widest + CHARACTERS * len(table.columns) <= LINE:
+        return [table]
+    parts, start = [], 0
+    for _, span in table.groups:
+        parts.append(table.part(start, start + span))
+        start += span
+    return parts
+
+
+def _tabular(table: Table) -> str:
     spans, rules, start = [], [], 2
     for group, span in table.groups:
         spans.append(rf"\multicolumn{{{span}}}{{c}}{{{escape(group)}}}")
@@ -84,14 +112,8 @@ def _table(table: Table, sheet: Sheet) -> str:
     body = [_line([escape(row.label), *map(_cell, row.entries, table.columns)]) for row in table.rows]
     if table.footer:
         body += ["\\midrule\n", *(_line([escape(cell) for cell in (row.label, *row.cells)]) for row in table.footer)]
-    title = re.sub(r"^Table \d+: ", "", table.title)  # LaTeX numbers them itself
-    caption = " ".join(
-        escape(sentence) for sentence in (f"{title[:1].upper()}{title[1:]}.", *table.caption, legend(LEGEND))
-    )
     return (
-        "\\begin{table}[!htb]\n\\centering\\footnotesize\n"
-        + f"\\caption{{{caption}}}\n\\label{{tab:{sheet.slug}-{table.key}}}\n"
-        + f"\\begin{{tabular}}{{l{'c' * len(table.columns)}}}\n\\toprule\n"
+        f"\\begin{{tabular}}{{l{'c' * len(table.columns)}}}\n\\toprule\n"
         + _line(["", *spans])
         + " ".join(rules)
         + "\n"
@@ -99,8 +121,6 @@ def _table(table: Table, sheet: Sheet) -> str:
         + "\\midrule\n"
         + "".join(body)
         + "\\bottomrule\n\\end{tabular}\n"
-        + "".join(f"\\par {escape(note)}\n" for note in notes(table))
-        + "\\end{table}\n"
     )
 
 
