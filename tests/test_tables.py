@@ -248,9 +248,11 @@ def test_the_caption_says_where_a_recipe_differs_from_its_file():
 def test_the_caption_tells_of_mixed_commits_libraries_and_dense_networks():
     given = table1_records(by_rank)
     given[5]["provenance"] |= {"commit": "a" * 40, "dirty": True, "versions": {"python": "3.11.0", "torch": "9.9.9"}}
+    given[5]["provenance"]["code"] = "other code"
     given[6]["parent"]["weights_sha256"] = "another"
     caption = " ".join(measured(given).caption)
     assert "commits 0000000, aaaaaaa with uncommitted changes" in caption
+    assert "2 versions of the code that decides results" in caption
     assert "library versions differ: torch 0.0.0, 9.9.9" in caption
     assert f"records of seed {given[6]['cell']['seed']} start from different dense networks" in caption
 

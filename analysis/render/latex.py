@@ -77,7 +77,7 @@ def _ascii(character: str) -> str:
 
 
 def _table(table: Table, sheet: Sheet) -> str:
-    title = re.sub(r"^Table \d+: ", "", table.title)  # LaTeX numbers them itself
+    title = re.sub(r"^(Table|Figure) \d+: ", "", table.title)  # LaTeX numbers them itself
     caption = " ".join(
         escape(sentence) for sentence in (f"{title[:1].upper()}{title[1:]}.", *table.caption, legend(LEGEND))
     )
