@@ -48,7 +48,7 @@ def layers(selection: Selection) -> Drawing:
             panel.fill_between(x, mean - std, mean + std, color=look["color"], alpha=0.13, linewidth=0)
         panel.axhline(sparsity * 100, color="#888888", linewidth=0.7, linestyle=(0, (1, 2)), label="target, all layers")
         panel.set_title(f"target {per_cent(sparsity)}")
-        step = math.ceil(len(names) / 20)
+        step = math.ceil(len(names) / 14)  # labels of more would touch each other
         panel.set_xticks(np.arange(0, len(names), step), [_short(name) for name in names[::step]], rotation=90)
     found[0].set_ylabel("sparsity in per cent")
     legend_below(figure, found[0])
