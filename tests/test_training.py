@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -206,6 +207,36 @@ def test_a_damaged_or_foreign_checkpoint_is_refused_and_the_one_before_used(tmp_
         assert str(newest) in again.refused[0]
     with pytest.raises(BadCheckpoint, match="another cell"):
         load_checkpoint(tmp_path / "c" / "0.pt", "other")
+
+
+@pytest.mark.parametrize("seconds", [0.1, 1.0, 10.0])
+def test_checkpoints_come_with_the_time_and_with_every_epoch_that_is_not_short(tmp_path, monkeypatch, seconds: float):
+    """An iteration takes so many seconds, an epoch has 17 of them, and a checkpoint is wanted every 60 seconds."""
+    now, saved = 0.0, []
+
+    def iteration_begins() -> bool:
+        nonlocal now
+        now += seconds
+        return False
+
+    monkeypatch.setattr("benchmark.training.loop.time.monotonic", lambda: now)
+    run = make_run(
+        Cell.dense(PROBLEM, 0),
+        checkpoints=Checkpoints(tmp_path / "c", "cell"),
+        checkpoint_seconds=60.0,
+        should_stop=iteration_begins,
+    )
+    save = run._save
+    monkeypatch.setattr(run, "_save", lambda: (saved.append(run.progress.position), save()))
+    run.execute()
+    epochs = [17, 34, 51, 68, 85]
+    if seconds == 0.1:
+        assert saved == []
+    elif seconds == 1.0:
+        assert saved == epochs
+    else:
+        assert set(epochs) < set(saved)
+        assert max(later - earlier for earlier, later in pairwise([0, *saved, 102])) <= 7, saved
 
 
 def test_only_the_last_two_checkpoints_are_kept(tmp_path):

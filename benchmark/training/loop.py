@@ -26,6 +26,8 @@ from benchmark.training.method import Context, Method
 from benchmark.training.precision import LossScale, autocast
 from benchmark.training.schedules import LearningRates, dense_learning_rates, dense_warmup_iterations
 
+EPOCH_PATIENCE = 0.25
+"""Share of `checkpoint_seconds` after which the end of an epoch is a moment for a checkpoint."""
 HISTORY = (
     "epoch",
     "iteration",
@@ -260,7 +262,8 @@ class Run:
         last = min(per_epoch, first + len(rates) - progress.iteration)
         started = time.perf_counter()
         for images, labels in self.data.training_batches(self.cell.seed, epoch, first, last):
-            stop, save = self.group.decide(self.should_stop(), self._checkpoint_due())
+            due = self._checkpoint_due(between_epochs=progress.position % per_epoch == 0)
+            stop, save = self.group.decide(self.should_stop(), due)
             if stop or save:
                 progress.seconds["training"] += time.perf_counter() - started
                 self._save()
@@ -302,8 +305,10 @@ class Run:
 
     # Checkpoints
 
-    def _checkpoint_due(self) -> bool:
-        return self.checkpoints is not None and time.monotonic() - self._saved_at >= self.checkpoint_seconds
+    def _checkpoint_due(self, between_epochs: bool) -> bool:
+        """Every `checkpoint_seconds`, and with every epoch unless epochs are so short that it would slow training."""
+        patience = self.checkpoint_seconds * (EPOCH_PATIENCE if between_epochs else 1.0)
+        return self.checkpoints is not None and time.monotonic() - self._saved_at >= patience
 
     def _save(self) -> None:
         if self.checkpoints is None:
