@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -40,6 +43,15 @@ def test_iterative_pruning_and_returning_weights_keep_them_too():
 
 def test_a_method_from_outside_the_package_passes():
     assert not broken(findings("tests.user_methods:Halfway"))
+
+
+def test_the_readmes_recipe_for_a_method_is_short_and_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    (recipe,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class HalfWay" in block)
+    assert len(recipe.splitlines()) < 40
+    (tmp_path / "halfway.py").write_text(recipe, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not broken(findings("halfway:HalfWay"))
 
 
 @pytest.mark.parametrize(
