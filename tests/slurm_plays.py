@@ -63,7 +63,7 @@ def publish(cluster: Cluster, local: Path, results: Path, kind: str) -> Publicat
     account = {"WANDB_API_KEY": KEY, "WANDB_CONFIG_DIR": str(results / "config"), "WANDB_MODE": "online"}
     with Server().serving() as good:
         with _serving(kind, good) as url:
-            slow = "1.3" if kind == "answers" else "0"  # three epochs of 22 s: the second one is late enough to be shown
+            slow = "1.3" if kind == "answers" else "0"  # epochs of 22 s: the second is late enough to show
             cluster.sweep(results, *ONE, "--tracking", SERVERS[kind], **account, WANDB_BASE_URL=url, SLOW=slow)
             cluster.wait(results)
         by_the_job = cell not in unpublished(Store(results), "online")

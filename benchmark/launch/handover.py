@@ -82,7 +82,7 @@ def _name_jobs(result: slurm.Submitted, profile: Profile, say: Say) -> None:
         cells = sum(len(result.layout.chunks[chunk].tasks) for chunk in array.chunks)
         waits = [*(f"job {n}" for n in array.after_jobs), *(["its dense runs"] if array.after_chunks else [])]
         name = jobs[0] if len(jobs) == 1 else f"{jobs[0].partition('_')[0]}_[0-{len(jobs) - 1}]"
-        what = f"{cells} dense run{'s' * (cells > 1)}" if array.kind == "dense" else f"{cells} cells"
+        what = f"{cells} {'dense run' if array.kind == 'dense' else 'cell'}{'s' * (cells > 1)}"
         say(f"job {name}: {what}{', after ' + ' and '.join(waits) if waits else ''}")
     say(f"logs: {slurm.log_folder(result.submission, profile)}")
 
