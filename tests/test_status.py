@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -23,6 +25,7 @@ from benchmark.launch.submissions import Submission, write_intent
 from benchmark.launch.task import _Job
 from benchmark.plan import Task, make_plan
 from benchmark.progress import Progress, look, progress
+from benchmark.publish import made_up_record
 from benchmark.store import Store
 from tests.conftest import assert_one_line_refusal
 
@@ -247,6 +250,25 @@ def test_a_job_that_gets_nowhere_gives_up(tmp_path: Path):
         attempts.end("terminated")
     assert attempts.exhausted(retries, "further") is None
     assert "retries.idle" in attempts.exhausted(retries, "here")
+
+
+def test_the_overhead_of_jobs_is_what_their_cells_do_not_account_for(command, submitted):
+    store, submission, layout = submitted
+    cell = layout.chunks[0].tasks[0].cell
+    record = made_up_record(0) | {"id": cell.id, "cell": cell.to_json()}
+    record["seconds"] = {"total": 6.0, "training": 4.0, "evaluation": 1.0}
+    record["provenance"] |= {"start": "2026-01-01T00:00:12+00:00"}
+    store.commit(record)
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    lines = [{"event": "start", "time": str(began + timedelta(seconds=10)), "job_start": str(began.timestamp())}]
+    lines += [{"event": "end", "time": str(began + timedelta(seconds=20))}]
+    (submission.folder / "attempts" / "0.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said = command("benchmark.launch.measure", "--overhead", str(store.path)).stdout
+    assert "1 jobs, 1 cells, 20.0 s of workers: 20 % training, 5 % evaluation" in said
+    assert "beyond these 15.000 s a cell" in said
+    assert [line.split()[0] for line in said.splitlines()[2:]] == ["12.000", "1.000", "2.000"]
+    empty = command("benchmark.launch.measure", "--overhead", str(store.path / "records"))
+    assert_one_line_refusal(empty, "--overhead", "no SLURM job")
 
 
 def test_one_machine_down_without_anything_up_says_so(tmp_path: Path):
