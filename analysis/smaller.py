@@ -46,15 +46,15 @@ def tables(group: Group) -> tuple[Table, ...]:
                 "MACs of the non-zero weights.",
                 "Parameters and MACs (of one image) are those of the network that was built without the filters. "
                 f"Latency: forward pass of {group.recipe.batch_size} images, median of a run's repeats, taken in turns "
-                "with the masked network, beside whatever else the machine did. Means over the schedules and budgets "
-                "of a seed, ± over seeds.",
+                "with the masked network, beside whatever else the machine did. Medians over the schedules and "
+                "budgets of a seed, mean ± over seeds.",
             ),
         ),
     )
 
 
 def _row(label: str, runs: pd.DataFrame, expected: int) -> Row:
-    by_seed = runs.groupby("seed")[[column for column, _, _, _ in SHOWN]].mean()
+    by_seed = runs.groupby("seed")[[column for column, _, _, _ in SHOWN]].median()
     ids = tuple(runs.sort_values("seed")["id"])
     return Row(
         label,
