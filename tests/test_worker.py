@@ -52,7 +52,7 @@ def test_dense_weights_that_change_on_disk_are_read_and_checked_again(trained: S
     with pytest.raises(ParentMissing, match="cannot be used"):
         worker.run(CELLS[1])
     trained.record_path(DENSE.id).unlink()
-    with pytest.raises(ParentMissing, match="no record of the dense run"):
+    with pytest.raises(ParentMissing, match="no usable record of the dense run"):
         worker.run(CELLS[2])
 
 
