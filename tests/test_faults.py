@@ -63,8 +63,7 @@ def test_damaged_records_and_weights_are_named_and_trained_again(bench: Bench):
 
 
 def test_a_cell_that_raises_aborts_or_hangs_fails_alone_and_shows_no_secret(tmp_path: Path):
-    undisturbed = untouched(cells.neighbours(tmp_path), tmp_path / "neighbours")
-    assert_nothing_lost(cells.failing_cells(tmp_path, undisturbed))
+    assert_nothing_lost(cells.failing_cells(tmp_path))
 
 
 def test_workers_that_cannot_start_cost_one_message(tmp_path: Path):

@@ -72,9 +72,7 @@ def sections() -> dict[str, Section]:
     return {
         "damage-checkpoints": lambda g: damage.damaged_checkpoints(g.bench, g.rng("checkpoints"), 2 * g.tries),
         "damage-results": lambda g: damage.damaged_results(g.bench, g.rng("results"), 2 * g.tries),
-        "cells-failing": lambda g: cells.failing_cells(
-            g.folder, untouched(cells.neighbours(g.folder), g.folder / "neighbours")
-        ),
+        "cells-failing": lambda g: cells.failing_cells(g.folder),
         "cells-nan": lambda g: [cells.nan_in_training(g.folder)],
         "cells-start": lambda g: [cells.workers_that_cannot_start(g.folder)],
         **{f"kills-{victim}": _kills(victim, share) for victim, share in SHARES.items()},
