@@ -173,6 +173,9 @@ def norm(network: nn.Module, everything: bool = True) -> float:
 
 
 def norm_of_difference(difference: Sequence[Tensor]) -> float:
-    """2-norm in float64 over all the tensors together."""
-    norms = [torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64) for tensor in difference]
-    return float(torch.stack(norms).norm()) if norms else 0.0
+    """2-norm over all the tensors together, in float64 but for Apple's GPUs, which have none."""
+    if not difference:
+        return 0.0
+    precision = torch.float32 if difference[0].device.type == "mps" else torch.float64
+    norms = [torch.linalg.vector_norm(tensor.detach(), dtype=precision) for tensor in difference]
+    return float(torch.stack(norms).norm())

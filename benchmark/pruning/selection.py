@@ -308,16 +308,16 @@ def _write_mask(tensor: Tensor, value: float, magnitude: bool, mask: Tensor) -> 
 
 
 def _threshold_by_topk(scores: Sequence[Tensor], k: int, magnitude: bool) -> Threshold:
-    """The same by torch alone. One synchronisation with the device, for the three numbers."""
+    """The same by torch alone. Apple's GPUs have no float64, so the counts come over apart from the value."""
     flat = torch.cat([tensor.detach().reshape(-1) for tensor in scores])
     if magnitude:
         flat = flat.abs_()
     value = _kth(flat, max(k, 1))
-    below, tied = torch.count_nonzero(flat < value), torch.count_nonzero(flat == value)
-    numbers = torch.stack([value.double(), below.double(), tied.double(), torch.isnan(flat).any().double()]).tolist()
-    if numbers[3]:
+    counted = [torch.count_nonzero(flat < value), torch.count_nonzero(flat == value), torch.isnan(flat).any().long()]
+    below, tied, undefined = torch.stack(counted).tolist()
+    if undefined:
         raise NotANumber("a score is NaN: there is no smallest")
-    return Threshold(numbers[0], k - int(numbers[1]), int(numbers[2]))
+    return Threshold(value.item(), k - below, tied)
 
 
 def mask_on_device(scores: Sequence[Tensor], k: int, magnitude: bool, out: Sequence[Tensor]) -> None:
