@@ -19,6 +19,7 @@ import typer
 
 from benchmark import cli
 from benchmark.cells import Budget, Cell, Problem, Scalar
+from benchmark.cli import parse_settings
 from benchmark.errors import UserError
 from benchmark.grid import load_problem
 from benchmark.methods import check_hyperparameters, declaration, load
@@ -26,7 +27,6 @@ from benchmark.problems import models
 from benchmark.problems.batches import Batches
 from benchmark.problems.data import open_data
 from benchmark.records import Record
-from benchmark.sweep import parse_settings
 from benchmark.training.checkpoint import Checkpoints
 from benchmark.training.loop import Interrupted, Run
 from benchmark.worker import make_record

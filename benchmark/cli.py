@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
+import yaml
 
 from benchmark.errors import UserError
 
@@ -33,3 +35,17 @@ def main(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
 def _refuse(message: str) -> int:
     print("error: " + " ".join(message.split()), file=sys.stderr)
     return USAGE_ERROR
+
+
+def parse_settings(texts: list[str]) -> dict[str, Any]:
+    """KEY=VALUE texts of --set as a mapping; values are read as YAML."""
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set {text}: write KEY=VALUE, such as epochs=30")
+        try:
+            found[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"--set {text}: the value is not valid YAML") from None
+    return found

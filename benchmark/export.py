@@ -24,6 +24,7 @@ def export(
     name: Annotated[str, typer.Argument(help="A sweep of sweeps/ (table1) or a file of your own (mine.yaml)")],
     problem: Annotated[str | None, typer.Option(help="A problem of sweeps/problems/, or a file of your own")] = None,
     seeds: Annotated[str | None, typer.Option(help="How many (5) or which (0,3,7)")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe, as in the sweep")] = None,
     results: Annotated[Path, typer.Option(help="The results folder")] = Path("results/runs"),
     output: Annotated[Path, typer.Option(help="The folder to write to")] = Path("results/reference"),
 ) -> int:
@@ -32,7 +33,7 @@ def export(
     Returns exit code 1 if some cells have no record yet.
     """
     store = Store(results)
-    sweep = current(load_sweep(name, problem, seeds), store)
+    sweep = current(load_sweep(name, problem, seeds, settings=cli.parse_settings(set_ or [])), store)
     cells = [*sweep.cells, *(start for cell in sweep.cells if (start := parent(cell)))]
     found = {cell.id: store.read(cell.id) for cell in dict.fromkeys(cells)}
     records = [record for record in found.values() if record is not None]

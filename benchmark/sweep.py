@@ -8,10 +8,9 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
 from rich.console import Console
 
 from benchmark import cli
@@ -78,7 +77,7 @@ def sweep(
     if device not in ("auto", "cpu", "cuda", "mps"):
         raise UserError(f"--device {device}: one of auto, cpu, cuda, mps")
     mode = check_mode(tracking)
-    recipe, profile = choose_executor(executor, cluster, cancel, parse_settings(set_ or []), workers, device)
+    recipe, profile = choose_executor(executor, cluster, cancel, cli.parse_settings(set_ or []), workers, device)
     wanted = load_sweep(name, problem, seeds, only or (), recipe, order, complete=complete(data))
     if tuned:
         wanted = tuned_only(wanted, Store(results))
@@ -113,20 +112,6 @@ def sweep(
         prepare(wanted.problem, data, download, console)
     publisher = Publisher(Settings(store.path, mode))
     return run_here(name, wanted, plan, store, options, publisher, console)
-
-
-def parse_settings(texts: list[str]) -> dict[str, Any]:
-    """KEY=VALUE texts of --set as a mapping; values are read as YAML."""
-    settings = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(f"--set {text}: write KEY=VALUE, such as epochs=30")
-        try:
-            settings[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"--set {text}: the value is not valid YAML") from None
-    return settings
 
 
 if __name__ == "__main__":

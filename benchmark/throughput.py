@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from benchmark import cli
 from benchmark.cells import Budget, Cell, Problem
+from benchmark.cli import parse_settings
 from benchmark.errors import UserError
 from benchmark.grid import load_problem
 from benchmark.method_costs import compare_dst, compare_methods, lines, parse_methods, synchronise
@@ -31,7 +32,6 @@ from benchmark.problems.batches import Batches
 from benchmark.problems.data import Data
 from benchmark.problems.sources import open_source
 from benchmark.research_loop import Null, PlainLoop, pillow_batches
-from benchmark.sweep import parse_settings
 from benchmark.training.loop import Run, make_optimizer
 from benchmark.training.precision import autocast
 from benchmark.worker import pick_device

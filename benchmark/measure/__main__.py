@@ -19,8 +19,8 @@ from typing import Annotated
 import typer
 
 from benchmark import cli
+from benchmark.cli import parse_settings
 from benchmark.launch.machine import cores
-from benchmark.sweep import parse_settings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
 
