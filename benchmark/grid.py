@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -57,7 +57,7 @@ class Grid(_Strict):
     sparsity: tuple[float, ...] = Field(min_length=1)
     schedule: tuple[str, ...] = ()
     budget: tuple[str, ...] = ()
-    hyperparameters: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
+    hyperparameters: dict[str, Annotated[tuple[Scalar, ...], Field(min_length=1)]] = Field(default_factory=dict)
 
     @field_validator("sparsity", mode="before")
     @classmethod

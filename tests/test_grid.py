@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmark.errors import UserError
@@ -108,6 +108,7 @@ def test_a_wrong_command_line_names_key_value_and_what_is_accepted(changes: dict
         ("method", "XYZ", ["XYZ", "IMP"]),
         ("hyperparameters", {"cycels": [1]}, ["cycels", "cycles"]),
         ("hyperparameters", {"cycles": ["many"]}, ["cycles", "'many'"]),
+        ("hyperparameters", {"cycles": []}, ["cycles", "at least 1 item"]),
         ("colour", "red", ["grids.0.colour", "unknown key"]),
     ],
 )
@@ -137,6 +138,7 @@ YAML_VALUES = st.recursive(
 
 
 @settings(max_examples=200, deadline=None)
+@example(key="title", inner="hyperparameters", value={"": []})
 @given(
     key=st.sampled_from(["title", "problem", "seeds", "recipe", "grids"]),
     inner=st.sampled_from([None, "method", "schedule", "sparsity", "budget", "hyperparameters"]),
