@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from analysis.tables import Entry
 from benchmark.cells import Problem
 from benchmark.errors import UserError
 from benchmark.grid import load_problem
@@ -20,15 +21,23 @@ def printable(text: object) -> str:
     return "".join(character if character.isprintable() else "?" for character in str(text))
 
 
-def statistic(what: str, seeds: Sequence[int], expected: int, partial: int, missing: int, entries: int) -> str:
-    """What an entry is, n, and how complete the table is."""
+def statistic(seeds: Iterable[int], expected: int, entries: Sequence[Entry]) -> str:
+    """What an entry is, n, and how complete the table is; entries: those of accuracies that the sweep asks for."""
+    missing = sum(entry.n == 0 for entry in entries)
+    partial = sum(entry.is_partial for entry in entries) - missing
+    found = sorted(set(seeds))
     n = f"n = {expected} seeds" if expected > 1 else "n = 1 seed"
-    so_far = "so far " if len(seeds) < expected else ""
-    sentence = f"{what}: mean ± sample standard deviation (ddof = 1) over {n} ({so_far}{_list(sorted(seeds))})."
+    so_far = "so far " if len(found) < expected else ""
+    sentence = (
+        "Test accuracy of the final epoch in per cent: mean ± sample standard deviation (ddof = 1) over "
+        f"{n} ({so_far}{_list(found)})."
+    )
     if missing:
-        sentence += f" {missing} of {entries} entries have no record (–)."
+        sentence += f" {missing} of {len(entries)} entries have no record (–)."
     if partial:
-        sentence += f" {partial} of {entries} have fewer seeds than {expected}, and show how many, as in 1/{expected}."
+        sentence += (
+            f" {partial} of {len(entries)} have fewer seeds than {expected}, and show how many, as in 1/{expected}."
+        )
     return sentence
 
 

@@ -35,10 +35,6 @@ def measured(group: Group) -> Table:
         for name in axes.schedules
     )
     entries = [entry for row in rows for entry in row.entries]
-    missing = sum(entry.n == 0 for entry in entries)
-    partial = sum(entry.is_partial for entry in entries) - missing
-    what = "Test accuracy of the final epoch in per cent"
-    seeds = sorted(group.cells["seed"].unique())
     return ranked(
         Table(
             "measured",
@@ -47,7 +43,7 @@ def measured(group: Group) -> Table:
             _columns(axes),
             rows,
             caption=(
-                captions.statistic(what, seeds, group.expected, partial, missing, len(entries)),
+                captions.statistic(group.cells["seed"], group.expected, entries),
                 captions.problem(group.recipe),
                 captions.dense(group.every),
                 captions.provenance(group.every, group.source, group.problems),

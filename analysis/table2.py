@@ -50,10 +50,7 @@ def measured(group: Group) -> Table:
         for method in methods(group.axes)
     )
     accuracies = [row.entries[index] for row in rows for index in range(1, len(row.entries), 3)]
-    missing = sum(found.n == 0 for found in accuracies)
-    partial = sum(found.is_partial for found in accuracies) - missing
-    seeds = sorted({seed for runs in cells.values() for seed in runs["seed"]})
-    what = "Test accuracy of the final epoch in per cent"
+    seeds = [seed for runs in cells.values() for seed in runs["seed"]]
     return ranked(
         Table(
             "measured",
@@ -62,7 +59,7 @@ def measured(group: Group) -> Table:
             _columns(group.axes),
             rows,
             caption=(
-                captions.statistic(what, seeds, group.expected, partial, missing, len(accuracies)),
+                captions.statistic(seeds, group.expected, accuracies),
                 "Speedup: dense MACs over MACs of the non-zero weights. Sparsity: per cent of the prunable weights "
                 "that are zero in the end, learned or pruned by magnitude. Images/s: training throughput of these runs "
                 "as they ran, beside others; `python -m benchmark.throughput --methods all` measures it side by side.",

@@ -47,10 +47,6 @@ def measured(group: Group) -> Table:
         for kind, label in labels.items()
     )
     entries = [entry for row in rows for entry in row.entries if entry.n is not None]
-    missing = sum(entry.n == 0 for entry in entries)
-    partial = sum(entry.is_partial for entry in entries) - missing
-    seeds = sorted(group.cells["seed"].unique())
-    what = "Test accuracy of the final epoch in per cent"
     return ranked(
         Table(
             "measured",
@@ -59,7 +55,7 @@ def measured(group: Group) -> Table:
             tuple(Column(f"sparsity {per_cent(s)}", f"budget {budget_words(b)}") for s, b in columns),
             rows,
             caption=(
-                captions.statistic(what, seeds, group.expected, partial, missing, len(entries)),
+                captions.statistic(group.cells["seed"], group.expected, entries),
                 captions.problem(group.recipe),
                 captions.dense(group.every),
                 captions.provenance(group.every, group.source, group.problems),
