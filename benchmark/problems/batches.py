@@ -16,6 +16,18 @@ Batch = tuple[Tensor, Tensor]
 """images: float32 (b, channels, height, width), normalised; labels: int64 (b,); both on the training device."""
 
 
+class Remembered(dict[str, Any]):
+    """The last results that were assigned, by what they were made of: each a few numbers, or a network's batch-norm
+    statistics."""
+
+    capacity = 256
+
+    def __setitem__(self, key: str, result: Any) -> None:
+        super().__setitem__(key, result)
+        if len(self) > self.capacity:
+            del self[next(iter(self))]
+
+
 class Batches(ABC):
     """Batches of a problem's training, validation and test images.
 
@@ -34,7 +46,7 @@ class Batches(ABC):
         self.problem = problem
         self.device = device
         self.shard = shard
-        self.remembered: dict[str, Any] = {}
+        self.remembered = Remembered()
 
     @property
     @abstractmethod

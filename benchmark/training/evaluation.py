@@ -7,7 +7,6 @@ measured once per worker, not once per cell. On CIFAR-10 that is half of a cell'
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +16,6 @@ from benchmark.problems.batches import Batches
 from benchmark.training.group import ALONE, Group
 from benchmark.training.precision import autocast
 
-REMEMBERED = 256
-"""Results of passes over the data that are kept, each a few numbers or a network's batch-norm statistics."""
 RECALIBRATION_EPOCH = -1
 """The epoch of the data order that the batch-norm pass reads; training starts at 0, so it is nobody else's."""
 
@@ -30,12 +27,6 @@ def _digest(*tensors: Tensor) -> str:
     return content.hexdigest()
 
 
-def _remember(data: Batches, key: str, result: Any) -> None:
-    data.remembered[key] = result
-    if len(data.remembered) > REMEMBERED:
-        data.remembered.pop(next(iter(data.remembered)))
-
-
 @torch.no_grad()
 def evaluate(network: nn.Module, data: Batches, split: str, group: Group = ALONE) -> tuple[float, float]:
     """(accuracy as a fraction, mean cross-entropy) on the "validation" or "test" split, on all ranks together."""
@@ -44,24 +35,25 @@ def evaluate(network: nn.Module, data: Batches, split: str, group: Group = ALONE
     # Apple's GPUs have no float64.
     loss = torch.zeros((), dtype=torch.float32 if data.device.type == "mps" else torch.float64, device=data.device)
     count = torch.zeros((), dtype=torch.int64)
-    key, result = "", None
+    key = ""
     with autocast(data.problem.precision, data.device):
         for images, labels in data.evaluation_batches(split):
             logits = network(images).float()
-            if not key:
+            if not key and group.ranks == 1:
                 # what decides the outputs need not all be in the network's state: a method may keep a part elsewhere
                 key = f"{split} {_digest(*network.state_dict().values(), logits)}"
-                result = data.remembered.get(key) if group.ranks == 1 else None
-                if result is not None:
+                if key in data.remembered:
                     break
             correct += (logits.argmax(1) == labels).sum()
             loss += functional.cross_entropy(logits, labels, reduction="sum")
             count += len(labels)
     network.train()
-    if result is None:
-        correct, loss, count = group.total(correct, loss, count)
-        result = correct.item() / count.item(), loss.item() / count.item()
-        _remember(data, key, result)
+    if key in data.remembered:
+        return data.remembered[key]
+    correct, loss, count = group.total(correct, loss, count)
+    result = correct.item() / count.item(), loss.item() / count.item()
+    if key:
+        data.remembered[key] = result
     return result
 
 
@@ -81,20 +73,20 @@ def recalibrate(network: nn.Module, data: Batches, seed: int) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # torch's way of asking for a cumulative average
     network.train()
-    state, key, known = _digest(*network.state_dict().values()), "", None
+    alone = data.shard[1] == 1
+    state, key = _digest(*network.state_dict().values()) if alone else "", ""
     with autocast(data.problem.precision, data.device):
         for images, _ in data.training_batches(seed, RECALIBRATION_EPOCH, 0, batches):
             outputs = network(images)
-            if not key:
+            if not key and alone:
                 key = f"recalibration {seed} {state} {_digest(outputs.float())}"
-                known = data.remembered.get(key) if data.shard[1] == 1 else None
-                if known is not None:
+                if key in data.remembered:
                     break
     statistics = [buffer for norm in norms for buffer in norm.buffers()]
-    if known is None:
-        _remember(data, key, [buffer.clone() for buffer in statistics])
-    else:
-        for buffer, value in zip(statistics, known, strict=True):
+    if key in data.remembered:
+        for buffer, value in zip(statistics, data.remembered[key], strict=True):
             buffer.copy_(value)
+    elif key:
+        data.remembered[key] = [buffer.clone() for buffer in statistics]
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
