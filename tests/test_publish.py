@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from benchmark.store import Store
 from benchmark.tracking import read_marker, unpublished
 from benchmark.tracking_reader import read_runs
 from tests.conftest import assert_one_line_refusal
-from tests.wandb_server import KEY, Server, refusing
+from tests.wandb_server import KEY, Server, forget_account, refusing
 
 Publish = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -33,10 +32,7 @@ def publish(
     command: Publish, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command on `store`, with no account but what is passed as variables."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
+    forget_account(monkeypatch, tmp_path)
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         arguments = ("--results", str(store.path), *arguments)

@@ -31,7 +31,7 @@ from benchmark.tracking import (
 )
 from benchmark.tracking_reader import LoggedRun, read_runs, run_files
 from tests.conftest import ROOT
-from tests.wandb_server import BAD_ADDRESSES, KEY, Server, hanging
+from tests.wandb_server import BAD_ADDRESSES, KEY, Server, forget_account, hanging
 
 GROUP = "table1/made-up"
 AT_ONCE = 0.2
@@ -40,11 +40,7 @@ AT_ONCE = 0.2
 
 @pytest.fixture(autouse=True)
 def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No key, no netrc and no W&B variable of whoever runs the tests."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
+    forget_account(monkeypatch, tmp_path)
 
 
 @pytest.fixture

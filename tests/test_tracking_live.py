@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from benchmark.tracking import Settings, history_of, run_id, unpublished
 from benchmark.tracking_live import log_path, read
 from benchmark.tracking_reader import run_files
 from tests.conftest import assert_one_line_refusal
-from tests.wandb_server import KEY, Server, hanging, refusing
+from tests.wandb_server import KEY, Server, forget_account, hanging, refusing
 
 GROUP = "table1/made-up"
 RECORD = made_up_record(0, epochs=6)
@@ -29,10 +28,7 @@ ROWS = history_of(RECORD)
 
 @pytest.fixture(autouse=True)
 def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
+    forget_account(monkeypatch, tmp_path)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import os
 import random
 import socket
 import socketserver
@@ -14,7 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 KEY = "k" * 40
 """Looks like a key, and must appear in no file."""
@@ -195,3 +199,11 @@ BAD_ADDRESSES: dict[str, Callable[[], AbstractContextManager[str]]] = {
     "crashes the service": _bad_server(crash=True),
 }
 """Ways in which a server can fail; each gives its address for as long as it is entered."""
+
+
+def forget_account(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """No key, no netrc and no W&B variable of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(folder / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(folder / "config"))
