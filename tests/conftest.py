@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,3 +42,21 @@ def assert_one_line_refusal(finished: subprocess.CompletedProcess[str], *words: 
     assert len(lines) == 1, finished.stderr
     for word in ("error:", *words):
         assert word in lines[0]
+
+
+def below(pid: int) -> list[tuple[int, str]]:
+    """(pid, command) of all processes that `pid` and its children started."""
+    found = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # gone in the meantime
+            for child in map(int, path.read_text().split()):
+                command = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
+                found += [(child, command), *below(child)]
+    return found
+
+
+def wait_for(ready: Callable[[], object], seconds: float, explain: Callable[[], str] = str) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain\n{explain()}"
+        time.sleep(0.3)

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from benchmark.records import result
 from benchmark.store import Store
-from tests.conftest import ROOT
+from tests.conftest import ROOT, wait_for
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
 PATH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
@@ -36,12 +35,14 @@ from benchmark.methods.imp import IMP
 
 
 class SlowIMP(IMP):
-    """IMP whose iterations take as long as SLOW says, so that there is time to disturb them."""
+    """IMP whose iterations take as long as SLOW says, so that one can disturb them; sparsity RAISE raises."""
 
     declaration = Declaration("slow:SlowIMP", from_dense=True, retrains=True, defaults=METHODS["IMP"].defaults)
 
     def before_iteration(self, k):
         time.sleep(float(os.environ.get("SLOW", "0")))
+        if k > 3 and os.environ.get("RAISE") == str(self.context.cell.sparsity):
+            raise RuntimeError("this one never works")
         super().before_iteration(k)
 '''
 SLOW_SWEEP = """
@@ -135,13 +136,6 @@ class Cluster:
     def logs(self, results: Path) -> str:
         files = sorted((results / "submissions").glob("*/log/*_log.*"))
         return "\n".join(f"{path.name}: {path.read_text()}" for path in files)
-
-
-def wait_for(ready: Callable[[], object], seconds: float, explain: Callable[[], str] = str) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain\n{explain()}"
-        time.sleep(0.3)
 
 
 def records(results: Path) -> dict[str, dict]:

@@ -37,6 +37,26 @@ class Table1:
 
 
 @dataclass
+class OneRaises:
+    """Two cells of a job of two ranks, the first of which raises, after one command: both failed, or one record."""
+
+    records: dict[str, dict]
+    expected: dict[str, dict]
+    status: str
+    starts: int
+    """Times that the cell which raises was begun."""
+
+    @classmethod
+    def play(cls, cluster: Cluster, local_pair: Path, results: Path) -> OneRaises:
+        copy_dense(local_pair, results)
+        both = ("--only", "schedule=LLR", "--set", "slurm.tasks=2")
+        cluster.sweep(results, *both, RAISE="0.7")
+        cluster.wait(results)
+        begun = cluster.logs(results).count("FAILED ")
+        return cls(records(results), records(local_pair), cluster.status(results), begun)
+
+
+@dataclass
 class Publication:
     """Of one cell, which a job trained with a W&B server that may be bad, and `publish` sent on, and its dense run.
 

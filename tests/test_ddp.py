@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,11 @@ from torch import distributed as dist
 from torch import multiprocessing, nn
 
 from benchmark.cells import Budget, Cell, Problem
+from benchmark.records import result
 from benchmark.store import Store
 from benchmark.training.group import Group, join, synchronise_batch_norm
 from benchmark.worker import Options, Worker
-from tests.conftest import ROOT, assert_one_line_refusal
+from tests.conftest import ROOT, assert_one_line_refusal, below, wait_for
 
 # A batch of 37 leaves parts of 19 and 18, and the last batch of an epoch is smaller still.
 PROBLEM = Problem(
@@ -189,6 +191,22 @@ def test_a_worker_starts_its_other_ranks(command, sweep, tmp_path: Path):
     command("benchmark.sweep", *sweep, "--gpus-per-cell", "2", "--workers", "1")
     records = list(Store(tmp_path / "runs").records())
     assert [record["provenance"]["ranks"] for record in records] == [2, 2]
+
+
+def test_a_rank_that_is_killed_costs_no_cell_and_changes_no_bit(command, sweep, tmp_path: Path):
+    alone, disturbed = tmp_path / "alone", tmp_path / "disturbed"
+    two = [*sweep[:3], "--tracking", "off", "--gpus-per-cell", "2", "--workers", "1", "--set", "epochs=9"]
+    two += ["--checkpoint-seconds", "0.1"]
+    command("benchmark.sweep", *two, "--results", alone)
+    running = subprocess.Popen([sys.executable, "-m", "benchmark.sweep", *two, "--results", disturbed], cwd=ROOT)
+    ranks = lambda: [pid for pid, command in below(running.pid) if "spawn_main" in command]  # noqa: E731
+    wait_for(lambda: ranks() and list(disturbed.glob("checkpoints/*/*/*.pt")), 200)
+    os.kill(ranks()[0], signal.SIGKILL)
+    running.wait(200)
+    there, here = ({one["id"]: result(one) for one in Store(path).records()} for path in (alone, disturbed))
+    assert len(there) == 2
+    assert there == here
+    assert not Store(disturbed).failures()
 
 
 def test_torchrun_starts_the_ranks_of_a_sweep(sweep, tmp_path: Path):

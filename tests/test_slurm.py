@@ -13,7 +13,7 @@ import pytest
 from benchmark.store import Store
 from tests.conftest import ROOT
 from tests.slurm_cluster import ALONE, CELLS, ONE, TOGETHER, Cluster, Fault, Outcome, missing_programs, records
-from tests.slurm_plays import SERVERS, Publication, Table1, publish
+from tests.slurm_plays import SERVERS, OneRaises, Publication, Table1, publish
 
 if missing_programs():
     pytest.skip(
@@ -66,6 +66,7 @@ class Plays:
 
     outcomes: dict[str, Outcome]
     table1: Table1
+    one_raises: OneRaises
     publications: dict[str, Publication]
 
 
@@ -79,6 +80,7 @@ def plays(cluster: Cluster, local: Path, local_pair: Path, tmp_path_factory, req
     with ThreadPoolExecutor(AT_ONCE) as threads:
         faults = {fault.name: threads.submit(play, fault) for fault in TOGETHER}
         table1 = threads.submit(Table1.play, cluster, tmp_path_factory.mktemp("table1"))
+        one_raises = threads.submit(OneRaises.play, cluster, local_pair, tmp_path_factory.mktemp("raises"))
         servers = {
             kind: threads.submit(publish, cluster, local, tmp_path_factory.mktemp("wandb"), kind) for kind in SERVERS
         }
@@ -89,7 +91,8 @@ def plays(cluster: Cluster, local: Path, local_pair: Path, tmp_path_factory, req
         print(f"\n{'fault':34} {'commands':>8} {'tries':>6} {'lost':>5} {'doubled':>8} {'wrong':>6}")
         for name, one in found.items():
             print(f"{name:34} {one.commands:8} {one.attempts:6} {one.lost:5} {one.doubled:8} {one.wrong:6}")
-    return Plays(found, table1.result(), {kind: one.result() for kind, one in servers.items()})
+    publications = {kind: one.result() for kind, one in servers.items()}
+    return Plays(found, table1.result(), one_raises.result(), publications)
 
 
 def test_table1_through_slurm_gives_the_local_records_bit_for_bit(plays: Plays):
@@ -114,6 +117,14 @@ def test_a_disturbed_sweep_ends_with_the_records_of_an_undisturbed_one(plays: Pl
 def test_what_slurm_can_start_again_needs_no_command(plays: Plays, fault: str):
     assert plays.outcomes[fault].commands == 1
     assert plays.outcomes[fault].attempts > 1
+
+
+def test_a_cell_that_raises_on_all_ranks_fails_alone_and_the_job_goes_on(plays: Plays):
+    found = plays.one_raises
+    assert found.status.splitlines()[1].split()[:6] == ["slow", "2", "1", "0", "0", "1"], found.status
+    assert "this one never works" in found.status
+    assert found.starts == 1
+    assert found.records == found.expected
 
 
 @pytest.mark.parametrize("kind", SERVERS)

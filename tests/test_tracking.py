@@ -30,7 +30,7 @@ from benchmark.tracking import (
     write_marker,
 )
 from benchmark.tracking_reader import LoggedRun, read_runs, run_files
-from tests.conftest import ROOT
+from tests.conftest import ROOT, below
 from tests.wandb_server import BAD_ADDRESSES, KEY, Server, forget_account, hanging
 
 GROUP = "table1/made-up"
@@ -449,16 +449,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def below(pid: int) -> list[tuple[int, str]]:
-    """(pid, command) of all processes that `pid` and its children started."""
-    found = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, path.read_text().split()):
-            command = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
-            found += [(child, command), *below(child)]
-    return found
 
 
 def children() -> list[int]:

@@ -32,7 +32,7 @@ STOP_SECONDS = 30.0
 ABORT_SECONDS = 5.0
 """How long a worker that hangs may take to write where it stands."""
 START_FAILURES = 3
-TRIES = {"killed": 3, "out of memory": 2, "device error": 2}
+TRIES = {"killed": 3, "rank lost": 3, "out of memory": 2, "device error": 2}
 """Times that a cell is tried in one run of a pool, by what ended it; for all other causes once."""
 BUSY_SECONDS = 1.0
 """How long to leave alone a cell that another sweep trains."""

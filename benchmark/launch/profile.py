@@ -148,12 +148,18 @@ def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
 
 JOB_START = "PRUNING_JOB_START"
 """When a job's script began, in seconds since 1970: older versions of SLURM do not tell a job."""
-AGAIN_AFTER_A_KILL = (
+AGAIN_AFTER_A_SIGNAL = (
     "code=$?",
-    "# Killed (-9: memory, an operator) is not cancelled: start again; the job itself counts how often.",
-    "# After a scancel that had to kill, this script is gone before the pause ends.",
-    'if [ "$code" -eq 137 ]; then sleep 5; scontrol requeue "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}'
-    '${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"; fi',
+    "# Ended by a signal, and not by SLURM (memory, an operator, the loss of a rank): start again; the job counts",
+    "# how often. A job that SLURM ends is not RUNNING any more; after a scancel that had to kill, this script is gone",
+    "# before the pause ends.",
+    'if [ "$code" -eq 137 ] || [ "$code" -eq 143 ]; then',
+    '  job="${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"',
+    "  sleep 5",
+    '  if [ "$code" -eq 137 ] || [ "$(squeue --noheader --jobs "$job" --format %T)" = RUNNING ]; then',
+    '    scontrol requeue "$job"',
+    "  fi",
+    "fi",
     'exit "$code"',
 )
 
@@ -180,7 +186,7 @@ def sbatch_parameters(profile: Profile, job_name: str, parallelism: int, depende
         "signal_delay_s": profile.warning,
         "array_parallelism": parallelism,
         "setup": [f"export {JOB_START}=$(date +%s.%N)", *profile.setup],
-        "teardown": list(AGAIN_AFTER_A_KILL),
+        "teardown": list(AGAIN_AFTER_A_SIGNAL),
         "dependency": dependency,
         "additional_parameters": extra,
         # since SLURM 22.05 a step no longer takes over the job's count of processors; a rank that dies ends the others

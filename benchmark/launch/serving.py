@@ -31,7 +31,7 @@ ORPHAN_SECONDS = 30.0
 """How long a worker without a pool may take to save its checkpoint and leave."""
 FOLLOWER_SECONDS = 5.0
 """How long the other ranks of a cell may take to leave after this one."""
-BROKEN = ("out of memory", "device error")
+BROKEN = ("out of memory", "device error", "rank lost")
 """Causes after which a process is not to be trusted with another cell."""
 LINE = 1000
 """Characters of an error's message that are shown; its traceback is kept whole."""
@@ -120,6 +120,10 @@ def one_line(text: str) -> str:
 
 def _cause(error: BaseException) -> str:
     """torch names what a GPU reports in the class or only in the message, depending on its version."""
+    from benchmark.training.group import lost_a_rank
+
+    if lost_a_rank(error):
+        return "rank lost"
     if type(error).__name__ == "OutOfMemoryError":
         return "out of memory"
     device = isinstance(error, RuntimeError) and any(

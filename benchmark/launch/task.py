@@ -5,7 +5,9 @@ checkpoints, never in the pickle, so that a job that SLURM requeues by itself go
 
 SIGUSR2 (time limit, preemption with a user signal) and SIGTERM (scancel, requeue, preemption without one) only set a
 flag here. The workers then stop at the next iteration and save; after that submitit's own handler requeues the job, or
-the process exits with 143, which leaves it to SLURM what follows.
+the process exits with 143, which leaves it to SLURM what follows, and to the job's script where SLURM wants nothing.
+
+The ranks of a cell stand or fall together: the loss or error of one ends the job, and its script starts it again.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ from benchmark.store import Store
 from benchmark.tracking import Settings, without_marker
 
 TERMINATED = 143
+KILLED = 137
+"""The job's script starts the job again after it (`profile.AGAIN_AFTER_A_SIGNAL`)."""
 DENSE_SECONDS = 30.0
 """How long the record of a dense run may take to appear on another node's view of a shared file system."""
 STOP_CHECK_SECONDS = 1.0
@@ -161,7 +165,13 @@ class _Job:
         damaged = {path.stem: reason for path, reason in self.store.damaged(task.cell.id for task, _ in found)}
         for name, reason in damaged.items():
             _say(f"the record of {name} {reason}")
-        return [task for task, _ in found if task.cell.id in damaged or not self.store.has(task.cell.id)]
+        left = [task for task, _ in found if task.cell.id in damaged or not self.store.has(task.cell.id)]
+        return [task for task in left if not self._failed_here(task.cell.id)]
+
+    def _failed_here(self, name: str) -> bool:
+        """Whether a start of this submission's jobs has tried the cell in vain: the next submission tries again."""
+        failure = self.store.failure(name)
+        return failure is not None and failure["time"] > self.submission.about["time"]
 
     def _train(self, tasks: list[Task]) -> None:
         pool = LocalPool(self.store, self._pool_options())
@@ -169,11 +179,17 @@ class _Job:
             for name in without_marker(self.store, [name for name in self.cells if self.store.has(name)]):
                 self.publisher.add(name, self.group)
         _say(f"{len(tasks)} cells left of chunk {self.chunk}; a checkpoint every {self.profile.checkpoint} s")
+        scattered: Event | None = None
         try:
             for event in pool.run(tasks, self._admit, self._should_stop):
                 self._show(event)
+                if self.profile.ranks > 1 and isinstance(event, Failed | Retried):
+                    scattered = event
+                    break
         finally:
             pool.stop()
+        if scattered is not None:
+            self._start_over(isinstance(scattered, Failed))
         if self.signals.terminated:
             self._end("terminated")
             os._exit(TERMINATED)  # a plain exit would wait for whatever else this process holds
@@ -184,6 +200,19 @@ class _Job:
         if cause == "warned":
             self._remove_leftovers()
             self.signals.requeue()
+
+    def _start_over(self, failed: bool) -> None:
+        """Leave for the job's script to start all ranks again: they no longer stand where this one does.
+
+        What was lost notes no end, which counts against retries.lost. Returns if a failed cell was the last one.
+        """
+        if failed and not self._remaining():
+            return
+        if failed:
+            self._end("failed")
+        else:
+            _say("lost one of the ranks; all of them start again from the last checkpoint")
+        os._exit(KILLED)
 
     def _pool_options(self) -> PoolOptions:
         profile, about = self.profile, self.submission.about

@@ -86,6 +86,11 @@ def join(group: Group, device: torch.device, meeting: str) -> None:
     dist.init_process_group(backend, init_method=meeting, rank=group.rank, world_size=group.ranks, timeout=WAIT)
 
 
+def lost_a_rank(error: BaseException) -> bool:
+    """Whether another rank's end raised this: gloo says so in the message alone, NCCL in the class."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/transport" in str(error))
+
+
 def synchronise_batch_norm(network: nn.Module, group: Group) -> nn.Module:
     """The network with batch norms over the whole batch; names and values of its tensors stay."""
     if group.ranks == 1:
