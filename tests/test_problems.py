@@ -6,6 +6,8 @@ import functools
 import os
 import pickle
 import re
+import subprocess
+import sys
 import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,20 +18,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 from torchvision import datasets
 from torchvision.transforms import functional as reference
 
 from benchmark.cells import Budget, Cell, Problem
 from benchmark.errors import UserError
 from benchmark.grid import SWEEPS, load_problem, load_sweep
-from benchmark.problems import decode, folder
+from benchmark.problems import decode, folder, sources
 from benchmark.problems.augment import Windows, moments, rotate
 from benchmark.problems.data import Data, open_data
 from benchmark.problems.sources import download, open_source
 from benchmark.problems.streaming import StreamedData, decode_with_pillow
 from benchmark.store import Store
 from benchmark.worker import Options, Worker
-from tests.conftest import assert_one_line_refusal
+from tests.conftest import ROOT, assert_one_line_refusal
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -64,6 +67,35 @@ def images(tmp_path: Path) -> Path:
 
 
 # Class folders
+
+
+@pytest.mark.parametrize("file", ["there", "elsewhere"])
+def test_digits_are_scikit_learns_whether_or_not_its_file_is_where_it_was(file: str, monkeypatch: pytest.MonkeyPatch):
+    raw = load_digits()
+    if file == "elsewhere":
+        monkeypatch.setattr(sources, "find_spec", lambda name: None)
+    source = open_source(load_problem("digits")[0])
+    images = np.concatenate([source.training.images[..., 0], source.test.images[..., 0]])
+    order = np.concatenate(
+        [np.flatnonzero(~_last_of_its_class(raw.target)), np.flatnonzero(_last_of_its_class(raw.target))]
+    )
+    assert np.array_equal(images, (raw.images[order] * 255 / 16).round().astype(np.uint8))
+    assert np.array_equal(np.concatenate([source.training.labels, source.test.labels]), raw.target[order])
+
+
+def _last_of_its_class(labels: np.ndarray) -> np.ndarray:
+    """Whether an image is among the last 30 % of its class."""
+    found = np.zeros(len(labels), dtype=bool)
+    for label in range(10):
+        members = np.flatnonzero(labels == label)
+        found[members[round(0.7 * len(members)) :]] = True
+    return found
+
+
+def test_workers_that_train_on_digits_do_not_load_scikit_learn():
+    code = "import sys; from benchmark.grid import load_problem; from benchmark.problems.sources import open_source; "
+    code += "open_source(load_problem('digits')[0]); sys.exit('sklearn' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize("name", ["test", "val"])
