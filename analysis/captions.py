@@ -84,14 +84,14 @@ def dense(frame: pd.DataFrame) -> str:
     return sentence
 
 
-def provenance(frame: pd.DataFrame, source: str, problems: int) -> str:
+def provenance(frame: pd.DataFrame, problems: int) -> str:
     """Where the records are, who made them, and how many files could not be used."""
     commits = dict.fromkeys(
         commit[:7] + (" with uncommitted changes" if dirty else "")
         for commit, dirty in zip(frame["commit"], frame["dirty"], strict=True)
         if commit
     )
-    parts = [f"Records: {len(frame)} from {source}"]
+    parts = [f"Records: {len(frame)} from {_list(list(frame['source'].unique()))}"]
     if commits:
         parts.append(f"commit{'s' if len(commits) > 1 else ''} {_list(list(commits))}")
     if len(set(frame["code"]) - {""}) > 1:

@@ -22,7 +22,6 @@ class Group:
     axes: Axes
     cells: pd.DataFrame
     dense: pd.DataFrame
-    source: str
     problems: int
     """How many records of the source could not be used."""
 
@@ -46,7 +45,7 @@ def groups(records: Records, axes: Axes, problem: str | None = None) -> list[Gro
         recipe = records.recipes[str(identity)]
         if problem in (None, recipe.name):
             of_recipe = dense[dense["identity"] == identity]
-            found.append(Group(recipe, axes, own, of_recipe, records.source, len(records.problems)))
+            found.append(Group(recipe, axes, own, of_recipe, len(records.problems)))
     return sorted(found, key=lambda group: (group.recipe.name, group.recipe.identity))
 
 

@@ -82,7 +82,7 @@ def draw(
                 drawing = figure.draw(Selection(group, whole, bool(only)))
             plain = captions.is_plain(group.recipe)
             stem = f"{drawing.name}-{group.recipe.name}" + ("" if plain else f"-{group.recipe.identity}")
-            source = captions.provenance(group.every, group.source, group.problems)
+            source = captions.provenance(group.every, group.problems)
             drawings.append(Drawing(stem, drawing.figure, (*drawing.sentences, captions.problem(group.recipe), source)))
         return drawings
     raise nothing(sweep or figure.sweeps[0], place, problem)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -52,6 +52,7 @@ COLUMNS = (
     "code",
     "device",
     "versions",
+    "source",
 )
 
 
@@ -231,7 +232,8 @@ class Results:
         if self.live is None:
             return read([])
         store = Store(self.live)
-        found = _collect(store.records(), store.problems, f"live store {self.live}", self.whole)
+        label = f"live store {self.live}"
+        found = _collect({label: store.records()}, store.problems, label, self.whole)
         return replace(found, failures=tuple(store.failures())) if self.whole else found
 
     def _reference(self, name: str) -> Records:
@@ -241,7 +243,7 @@ class Results:
 
     def _of_files(self, files: Sequence[Path]) -> Records:
         problems: list[str] = []
-        records = (record for file in files for record in read_compact(file, problems))
+        records = {f"reference runs {file}": read_compact(file, problems) for file in files}
         label = str(files[0]) if len(files) == 1 else f"{len(files)} files in {self.path}"
         return _collect(records, problems, f"reference runs {label}", self.whole)
 
@@ -250,25 +252,26 @@ def read(
     records: Iterable[dict[str, Any]], source: str = "", whole: bool = False, problems: Sequence[str] = ()
 ) -> Records:
     """Records that are already at hand, such as those of a test, and what was not usable of where they are from."""
-    return _collect(records, list(problems), source, whole)
+    return _collect({source: records}, list(problems), source, whole)
 
 
-def _collect(records: Iterable[dict[str, Any]], problems: list[str], source: str, whole: bool) -> Records:
-    """`problems` may grow while `records` is read. Of two records of one cell the first counts.
+def _collect(places: Mapping[str, Iterable[dict[str, Any]]], problems: list[str], source: str, whole: bool) -> Records:
+    """places: records by what a caption calls the place; source: all of them. `problems` may grow while they are read.
 
-    Sweeps share cells, so that several files may hold one: that is a problem only where their accuracies differ.
+    Of two records of one cell the first counts. Sweeps share cells, so that several files may hold one: that is a
+    problem only where their accuracies differ.
     """
     reader = _Reader()
     rows = []
     kept: dict[str, dict[str, Any]] = {}
     try:
-        for record in records:
+        for place, record in ((place, record) for place, records in places.items() for record in records):
             try:
-                rows.append(reader.row(record))
+                rows.append((*reader.row(record), place))
                 if whole:
                     kept.setdefault(str(record["id"]), record)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
-                problems.append(f"{source}: record {record.get('id')!r} cannot be used: {_reason(error)}")
+                problems.append(f"{place}: record {record.get('id')!r} cannot be used: {_reason(error)}")
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror or error})") from None
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -296,7 +299,7 @@ class _Reader:
         self._known: dict[str, Problem] = {}
 
     def row(self, record: dict[str, Any]) -> tuple[Any, ...]:
-        """Values of COLUMNS. Raises KeyError, TypeError, ValueError or AttributeError for what is not a record."""
+        """COLUMNS but for the last. Raises KeyError, TypeError, ValueError or AttributeError where it is no record."""
         cell, provenance = record["cell"], record.get("provenance", {})
         recipe = self._recipe(cell["problem"])
         accuracies = record["accuracy"]

@@ -46,7 +46,7 @@ def measured(group: Group) -> Table:
                 captions.statistic(group.cells["seed"], group.expected, entries),
                 captions.problem(group.recipe),
                 captions.dense(group.every),
-                captions.provenance(group.every, group.source, group.problems),
+                captions.provenance(group.every, group.problems),
             ),
         )
     )

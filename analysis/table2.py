@@ -66,7 +66,7 @@ def measured(group: Group) -> Table:
                 *settings_sentences(group, cells),
                 captions.problem(group.recipe),
                 captions.dense(group.every),
-                captions.provenance(group.every, group.source, group.problems),
+                captions.provenance(group.every, group.problems),
             ),
         )
     )
