@@ -197,10 +197,13 @@ def _cells(grid: Grid, problem: Problem, seeds: Sequence[int]) -> list[Cell]:
 
 
 def axis(cell: Cell, name: str) -> str:
-    """A cell's value on an axis, as users write it."""
+    """A cell's value on an axis, or of a hyperparameter, as users write it; "" if it has none."""
     if name == "hyperparameters":
         return ",".join(f"{key}={value}" for key, value in cell.hyperparameters)
-    value = getattr(cell, name)
+    if name in AXES:
+        value = getattr(cell, name)
+    else:
+        value = {**declaration(cell.method).defaults, **dict(cell.hyperparameters)}.get(name)
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -215,17 +218,18 @@ def _filtered(cells: list[Cell], only: Sequence[str]) -> list[Cell]:
 
 
 def _parse_filter(text: str, cells: list[Cell]) -> dict[str, str]:
+    keys = list(dict.fromkeys([*AXES[:-1], *(name for cell in cells for name, _ in cell.hyperparameters)]))
     wanted = {}
     for part in text.split(","):
         key, equals, value = part.strip().partition("=")
-        if not equals or key not in AXES[:-1]:
-            raise UserError(f"--only {text}: write KEY=VALUE[,KEY=VALUE], where KEY is one of {', '.join(AXES[:-1])}")
-        if key == "sparsity":
-            try:
-                value = f"{float(value):g}"
-            except ValueError:
+        if not equals or key not in keys:
+            raise UserError(f"--only {text}: write KEY=VALUE[,KEY=VALUE], where KEY is one of {', '.join(keys)}")
+        try:
+            value = f"{float(value):g}"  # 0.90 is 0.9
+        except ValueError:
+            if key == "sparsity":
                 raise UserError(f"--only {text}: sparsity is a number such as 0.9") from None
-        accepted = list(dict.fromkeys(axis(cell, key) for cell in cells))
+        accepted = [value for value in dict.fromkeys(axis(cell, key) for cell in cells) if value]
         if value not in accepted:
             raise UserError(f"--only {text}: no {key} {value!r} in this sweep; it has {', '.join(accepted)}")
         wanted[key] = value

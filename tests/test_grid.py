@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from benchmark.errors import UserError
 from benchmark.grid import SWEEPS, load_sweep, parse_seeds
+from benchmark.methods import METHODS
 
 
 @pytest.fixture
@@ -57,6 +58,17 @@ def test_only_keeps_what_meets_all_parts_of_one_filter():
     assert all(cell.schedule == "ALLR" or cell.seed == 1 for cell in cells)
 
 
+@pytest.mark.parametrize(
+    ("only", "name_at", "count"),
+    [("s_init=-2.50,sparsity=0.9", 0, 2), ("method=CS,s_init=0", 1, 9), ("momentum=0.98", 0, 9)],
+)
+def test_only_also_chooses_by_hyperparameter_be_it_the_default(only: str, name_at: int, count: int):
+    key, value = only.split(",")[name_at].split("=")
+    cells = load_sweep("table2", seeds="1", only=[only]).cells
+    settings = [{**METHODS[cell.method].defaults, **dict(cell.hyperparameters)} for cell in cells]
+    assert [own[key] for own in settings] == [float(value)] * count
+
+
 def test_seeds_are_a_count_or_a_list():
     assert parse_seeds("5") == (0, 1, 2, 3, 4)
     assert parse_seeds("0,3,7") == (0, 3, 7)
@@ -80,6 +92,7 @@ def test_settings_change_the_recipe():
         ({"problem": "mnist"}, ["'mnist'", "digits"]),
         ({"only": ["schedule=XYZ"]}, ["'XYZ'", "FT, LRW, SLR, CLR, LLR, ALLR"]),
         ({"only": ["colour=red"]}, ["KEY=VALUE", "schedule"]),
+        ({"name": "table2", "only": ["s_init=7"]}, ["no s_init '7'", "-2.5, -3, -2"]),
         ({"only": ["sparsity=abc"]}, ["a number such as 0.9"]),
         ({"order": "size"}, ["--order", "sparsity"]),
         ({"settings": {"epoch": 3}}, ["'epoch'", "epochs"]),
