@@ -46,3 +46,28 @@ def test_workers_that_cannot_start_stop_the_sweep_with_one_message(tmp_path):
     with pytest.raises(UserError, match="workers cannot start"):
         list(pool.run(tasks))
     pool.stop()
+
+
+def test_a_fork_server_that_refuses_for_a_moment_costs_no_sweep(tmp_path, monkeypatch):
+    """One that was killed still has its address until the system has cleared it away."""
+    refusals = [ConnectionRefusedError("refused"), EOFError(), ConnectionRefusedError("refused"), OSError("gone")]
+
+    def start(self):
+        if refusals:
+            raise refusals.pop()
+        self._popen = object()
+
+    monkeypatch.setattr("multiprocessing.context.ForkServerProcess.start", start)
+    pool = LocalPool(Store(tmp_path), PoolOptions(workers=1, threads=1))
+    assert pool._start(0).number == 0
+    assert not refusals
+
+
+def test_a_fork_server_that_never_comes_stops_the_sweep_with_one_message(tmp_path, monkeypatch):
+    def start(self):
+        raise ConnectionRefusedError("refused")
+
+    monkeypatch.setattr("multiprocessing.context.ForkServerProcess.start", start)
+    monkeypatch.setattr("benchmark.launch.local.SERVER_SECONDS", 0.5)
+    with pytest.raises(UserError, match="workers cannot start"):
+        LocalPool(Store(tmp_path), PoolOptions(workers=1, threads=1))._start(0)

@@ -32,6 +32,9 @@ STOP_SECONDS = 30.0
 ABORT_SECONDS = 5.0
 """How long a worker that hangs may take to write where it stands."""
 START_FAILURES = 3
+SERVER_SECONDS = 30.0
+SERVER_PAUSE = 0.2
+"""How long to try to start a worker while there is no server to fork it from, and the pause between."""
 TRIES = {"killed": 3, "rank lost": 3, "out of memory": 2, "device error": 2}
 """Times that a cell is tried in one run of a pool, by what ended it; for all other causes once."""
 BUSY_SECONDS = 1.0
@@ -129,16 +132,19 @@ class LocalPool:
             "gpu": self._gpus_of(number),
             "ranks": self.options.ranks,
         }
-        for _ in range(START_FAILURES):
+        deadline = time.monotonic() + SERVER_SECONDS
+        while True:
             process = self._context.Process(target=serve, args=(theirs, settings), name=f"worker {number}")
             try:
                 process.start()
             except (EOFError, OSError) as error:
-                failure = error  # the fork server was killed this moment: the next start makes another
+                # A killed fork server refuses until the system has cleared it away; after that a start makes another.
+                if time.monotonic() > deadline:
+                    raise UserError(f"workers cannot start ({type(error).__name__}: {error})") from None
+                time.sleep(SERVER_PAUSE)
                 continue
             theirs.close()
             return _Slot(number, process, ours)
-        raise UserError(f"workers cannot start ({type(failure).__name__}: {failure})")
 
     def _gpus_of(self, number: int) -> str | None:
         """Ids for worker `number`, as CUDA_VISIBLE_DEVICES has them."""
