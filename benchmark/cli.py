@@ -43,7 +43,7 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
-            raise UserError(f"--set {text}: write KEY=VALUE, such as epochs=30")
+            raise UserError(f"--set {text}: write KEY=VALUE, such as batch_size=64")
         try:
             found[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError:

@@ -150,10 +150,21 @@ def load_problem(
             raise UserError(f"{key!r} is not a setting of a recipe: one of {accepted}")
     name = path.stem
     base = validated(Problem, {"name": name, **file.recipe}, path, "recipe")
-    if not settings:
-        return base, file.execution
-    changed = {**base.model_dump(exclude_unset=True), **settings}
-    return validated(Problem, changed, None, f"recipe of {name} with the settings given"), file.execution
+    changed = {**base.model_dump(exclude_unset=True), **(settings or {})}
+    recipe = validated(Problem, changed, None, f"recipe of {name} with the settings given") if settings else base
+    _refuse_late_milestones(recipe, base)
+    return recipe, file.execution
+
+
+def _refuse_late_milestones(recipe: Problem, base: Problem) -> None:
+    """A milestone that never comes would leave the learning rate of the dense run high, and with it FT's and LRW's."""
+    if recipe.decay != "step" or not recipe.milestones or recipe.milestones[-1] < recipe.epochs:
+        return
+    fitting = ",".join(f"{milestone * recipe.epochs / base.epochs:g}" for milestone in base.milestones)
+    raise UserError(
+        f"problem {recipe.name}: milestones {recipe.milestones[-1]:g} is not before the end at epochs {recipe.epochs}; "
+        f"in proportion they would be --set 'milestones=[{fitting}]'"
+    )
 
 
 def parse_seeds(value: str | int | Sequence[int]) -> tuple[int, ...]:

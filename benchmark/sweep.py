@@ -44,7 +44,7 @@ def sweep(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A field of the recipe: epochs=30; or of the cluster: slurm.time=4h"),
+        typer.Option("--set", help="A field of the recipe: batch_size=64; or of the cluster: slurm.time=4h"),
     ] = None,
     order: Annotated[
         str | None, typer.Option(help="Axes, outermost first: seed,sparsity,budget,method,hyperparameters,schedule")

@@ -81,7 +81,7 @@ def test_wrong_seeds_are_refused(text: str):
 
 
 def test_settings_change_the_recipe():
-    assert load_sweep("table1", settings={"epochs": 30}).problem.epochs == 30
+    assert load_sweep("table1", settings={"epochs": 100}).problem.epochs == 100
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,7 @@ def test_settings_change_the_recipe():
         ({"name": "table2", "only": ["s_init=7"]}, ["no s_init '7'", "-2.5, -3, -2"]),
         ({"only": ["sparsity=abc"]}, ["a number such as 0.9"]),
         ({"order": "size"}, ["--order", "sparsity"]),
+        ({"settings": {"epochs": 45}}, ["milestones 80", "epochs 45", "--set 'milestones=[15,30,40]'"]),
         ({"settings": {"epoch": 3}}, ["'epoch'", "epochs"]),
         ({"settings": {"epochs": "many"}}, ["epochs", "'many'", "integer"]),
         ({"settings": {"momentum": 1.5}}, ["momentum", "1.5", "less than 1"]),
