@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, fields, replace
+from decimal import Decimal
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
@@ -108,14 +109,16 @@ class Problem(BaseModel):
 
     @property
     def identity(self) -> str:
-        """Hash of the recipe. The name is left out: renaming a problem does not change its results."""
+        """Hash of the recipe. The name is left out, since renaming a problem does not change its results, except where
+        nothing else tells one data set from another: class folders of one's own."""
         return _identity(self)
 
 
 @lru_cache(maxsize=256)
 def _identity(problem: Problem) -> str:
     # Not cached on the model: `model_copy` would carry the old hash along.
-    return digest(problem.model_dump(mode="json", exclude_defaults=True, exclude={"name"}))
+    unnamed = set() if problem.dataset == "imagefolder" else {"name"}
+    return digest(problem.model_dump(mode="json", exclude_defaults=True, exclude=unnamed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,8 @@ class Budget:
         return round(epochs * iterations_per_epoch) * times
 
     def __str__(self) -> str:
-        return f"{self.amount:g}{self.unit}{'/cycle' if self.per_cycle else ''}"
+        # never an exponent, which `parse` does not read
+        return f"{Decimal(repr(self.amount)).normalize():f}{self.unit}{'/cycle' if self.per_cycle else ''}"
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,19 @@ def test_ids_are_file_names_whatever_the_names(method: str, schedule: str):
     assert SLUG.fullmatch(cell.id)
 
 
+@pytest.mark.parametrize("text", ["1234567it", "0.00001ep", "33.33333%", "2.22%", "100ep/cycle", "20it", "0ep"])
+def test_a_budget_reads_as_it_was_written(text: str):
+    assert str(Budget.parse(text)) == text
+    assert Budget.parse(str(Budget.parse(text))) == Budget.parse(text)
+
+
+def test_image_folders_of_ones_own_are_told_apart_by_name():
+    """Nothing else of a recipe says which images they are."""
+    mine, yours = (Problem(name=name, dataset="imagefolder", model="resnet20", epochs=1) for name in ("mine", "yours"))
+    assert mine.identity != yours.identity
+    assert DIGITS.identity == DIGITS.model_copy(update={"name": "other"}).identity
+
+
 @given(
     seed=st.integers(0, 10**9),
     sparsity=st.floats(0.01, 0.99),
