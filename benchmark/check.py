@@ -148,7 +148,7 @@ def check(cell: Cell, interruptions: Sequence[int] | None = None) -> Iterator[Fi
     yield Finding(
         "keeps to its length", length == trial.iterations, f"{length} iterations of {trial.iterations} that it has"
     )
-    yield _sparsity(cell, plain, record)
+    yield _sparsity(plain, record)
     watch = Watch()
     watched = watch.run = trial.run(should_stop=watch)
     watched.execute()
@@ -163,11 +163,11 @@ def check(cell: Cell, interruptions: Sequence[int] | None = None) -> Iterator[Fi
     )
 
 
-def _sparsity(cell: Cell, run: Run, record: Record) -> Finding:
-    assert cell.sparsity is not None
-    masks = run.method.masks
+def _sparsity(run: Run, record: Record) -> Finding:
+    masks, target = run.method.masks, run.method.target_sparsity
+    assert target is not None
     zeros = sum(layer["zeros"] for layer in record["sparsity"]["layers"].values())
-    missing = round(cell.sparsity * masks.total) - zeros
+    missing = round(target * masks.total) - zeros
     detail = f"{zeros} of {masks.total} weights are zero, {100 * record['sparsity']['prunable']:.2f} %"
     learned = record["sparsity"]["learned"]
     if learned is not None:
