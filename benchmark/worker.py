@@ -38,8 +38,9 @@ from benchmark.training.precision import prepare_device
 
 SAMPLES = 100
 """Points of the learning-rate curve that a record keeps; its hash covers all."""
-CHANCE_MARGIN = 1.5
-"""Up to this many times chance, a final accuracy counts as collapsed."""
+CHANCE_MARGIN = 0.5
+CHANCE_MOST = 0.05
+"""A final accuracy no more than this share of chance above it counts as collapsed, nor than this much above it."""
 TARGET_MARGIN = 0.001
 """A sparsity within this of the target has reached it: a weight that training happened to leave at zero is no miss."""
 
@@ -185,6 +186,7 @@ class Worker:
             start_position=cell.problem.epochs * data.iterations_per_epoch if parent else 0,
             trunks=checkpoint.Trunks(self.store.path / "trunks", made_by()),
             group=self.group,
+            parent=parent["weights_sha256"] if parent else "",
         )
         run.began = started
         progress = run.execute()
@@ -313,7 +315,8 @@ def judge(cell: Cell, progress: Progress, sparsity: dict[str, Any], target: floa
     if empty:
         reasons.append(f"all weights of {', '.join(empty)} are zero")
     accuracy = progress.measures["accuracy"]["final"]["validation"]
-    if accuracy <= CHANCE_MARGIN / cell.problem.classes:
+    chance = 1 / cell.problem.classes
+    if accuracy <= chance + min(CHANCE_MARGIN * chance, CHANCE_MOST):
         reasons.append(f"a final validation accuracy of {100 * accuracy:.1f} % is about chance")
     if reasons:
         return "collapsed", reasons

@@ -79,6 +79,16 @@ def test_steps_that_overflow_change_nothing_and_are_counted(method: str):
     assert record["accuracy"]["final"]["test"] > 0.6
 
 
+def test_a_loss_that_overflows_in_a_skipped_step_does_not_end_the_run():
+    run = make_run(Cell.dense(FP16, 0))
+    forward, calls = run.step.forward, iter(range(1000))
+    run.step.forward = lambda images: forward(images) * (torch.inf if next(calls) == 3 else 1)
+    record = outcome(run)
+    assert record["status"] == "ok"
+    assert record["iterations"]["skipped"] == 1
+    assert all(loss is not None and loss < 10 for loss in record["history"]["train_loss"])
+
+
 def test_the_first_step_that_counts_is_sgd_s_though_others_were_skipped():
     """Momentum starts from zeros, not from what the memory held."""
     run, other = overflowing(Cell.dense(FP16, 0)), make_run(Cell.dense(FP16, 0))

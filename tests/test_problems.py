@@ -25,12 +25,17 @@ from torchvision.transforms import functional as reference
 from benchmark.cells import Budget, Cell, Problem
 from benchmark.errors import UserError
 from benchmark.grid import SWEEPS, load_problem, load_sweep
+from benchmark.methods import load
 from benchmark.problems import decode, folder, sources
 from benchmark.problems.augment import Windows, moments, rotate
 from benchmark.problems.data import Data, open_data
+from benchmark.problems.folder import list_images
+from benchmark.problems.models import build
+from benchmark.problems.seeds import generator
 from benchmark.problems.sources import download, open_source
 from benchmark.problems.streaming import StreamedData, decode_with_pillow
 from benchmark.store import Store
+from benchmark.training.loop import Run
 from benchmark.worker import Options, Worker
 from tests.conftest import ROOT, assert_one_line_refusal
 
@@ -439,6 +444,25 @@ def test_streamed_images_that_cannot_be_read_stop_the_run_or_are_left_out(large:
     data = streamed(large, unreadable_images="skip", **declared)
     assert sum(len(labels) for _, labels in data.evaluation_batches("test")) == 5
     assert data.remarks[0].startswith("skipped: 1 images cannot be read, the first: ")
+
+
+def test_a_batch_without_a_readable_image_counts_as_an_iteration_and_is_no_step(large: Path):
+    declared = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "unreadable_images": "skip", "batch_size": 2}
+    whole = streamed(large, **declared)
+    files = [*list_images(large).training]
+    stream = generator(0, whole.problem.dataset, "epoch", 0)
+    for place in torch.randperm(whole.training_images, generator=stream)[2:4]:  # the second batch
+        Path(files[whole._index[place]][0]).write_bytes(b"no image")
+    data = streamed(large, **declared)
+    sizes = [len(labels) for _, labels in data.training_batches(0, 0)]
+    assert sizes[:3] == [2, 0, 2]
+    assert len(sizes) == data.iterations_per_epoch
+    cell = Cell.dense(data.problem, 0)
+    run = Run(cell, build(data.problem, 0), data, load("dense"), {})
+    run.execute()
+    assert run.progress.position == data.iterations_per_epoch
+    assert len(run.progress.history["epoch"]) == 1
+    assert run.progress.images == data.training_images - 2
 
 
 # From problem file to record

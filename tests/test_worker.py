@@ -12,8 +12,8 @@ from benchmark.grid import load_problem
 from benchmark.records import result
 from benchmark.store import Store
 from benchmark.training import checkpoint
-from benchmark.training.loop import Interrupted
-from benchmark.worker import Options, ParentMissing, Worker
+from benchmark.training.loop import Interrupted, Progress
+from benchmark.worker import Options, ParentMissing, Worker, judge
 
 torch.set_num_threads(1)
 PROBLEM, _ = load_problem("digits", {"epochs": 2, "milestones": [], "warmup_epochs": 0, "width": 4})
@@ -67,3 +67,44 @@ def test_seconds_are_those_of_all_attempts(trained: Store):
     earlier = parts["earlier"]
     assert 0 < earlier["training"] < parts["training"] < parts["total"]
     assert earlier["training"] < earlier["total"] < parts["total"]
+
+
+def test_a_checkpoint_of_another_dense_network_is_refused_and_the_cell_starts_again(trained: Store):
+    """As after --repair on a machine that does not repeat its sums: the record must not name a parent it never had."""
+    asked = iter(range(1000))
+    with pytest.raises(Interrupted):
+        Worker(trained, Options("cpu", 1)).run(CELLS[0], should_stop=lambda: next(asked) == 12)
+    record = trained.read(DENSE.id)
+    weights, _ = checkpoint.load(trained.weights_path(DENSE.id, record["weights_sha256"]), DENSE.id)
+    other = {name: tensor * 0.9 if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    content, record["weights_sha256"] = checkpoint.encode(DENSE.id, other)
+    trained.weights_path(DENSE.id, record["weights_sha256"]).write_bytes(content)
+    trained.record_path(DENSE.id).unlink()
+    trained.commit(record)
+    Worker(trained, Options("cpu", 1)).run(CELLS[0])
+    found = trained.read(CELLS[0].id)
+    assert found["provenance"]["refused_checkpoints"] == [
+        "the dense network changed since the checkpoint was written; starting again"
+    ]
+    trained.record_path(CELLS[0].id).unlink()
+    Worker(trained, Options("cpu", 1)).run(CELLS[0])
+    assert result(trained.read(CELLS[0].id)) == result(found)
+
+
+@pytest.mark.parametrize(
+    ("classes", "accuracy", "status"),
+    [
+        *((2, 0.74, "ok"), (2, 0.56, "ok"), (2, 0.54, "collapsed"), (3, 0.45, "ok"), (3, 0.38, "collapsed")),
+        *(
+            (10, 0.16, "ok"),
+            (10, 0.15, "collapsed"),
+            (100, 0.016, "ok"),
+            (1000, 0.002, "ok"),
+            (1000, 0.001, "collapsed"),
+        ),
+    ],
+)
+def test_a_run_is_taken_for_collapsed_near_chance_whatever_the_number_of_classes(classes, accuracy, status):
+    cell = Cell.dense(PROBLEM.model_copy(update={"classes": classes}), 0)
+    progress = Progress(position=0, measures={"accuracy": {"final": {"validation": accuracy}}})
+    assert judge(cell, progress, {"layers": {}, "prunable": 0.0}, None)[0] == status

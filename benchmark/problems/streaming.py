@@ -106,13 +106,14 @@ class StreamedData(Batches):
             places = torch.arange(self.training_images)[where]
             index = self._index[order[where]]
             requests.append([(i, base, place) for i, place in zip(index.tolist(), places.tolist(), strict=True)])
-        yield from self._load(requests)
+        yield from self._load(requests)  # one batch a request, so that iterations can be counted by them
 
     def evaluation_batches(self, name: str) -> Iterator[Batch]:
         size = EVALUATION_BATCH["cpu" if self.device.type == "cpu" else "gpu"]
         rank, ranks = self.shard
         parts = self._evaluation[name].split(size)[rank::ranks]
-        yield from self._load([[(i, 0, -1) for i in part.tolist()] for part in parts])
+        batches = self._load([[(i, 0, -1) for i in part.tolist()] for part in parts])
+        yield from ((images, labels) for images, labels in batches if len(labels))
 
     def _load(self, requests: list[list[Request]]) -> Iterator[Batch]:
         for images, labels in self._raw(requests):
@@ -129,8 +130,7 @@ class StreamedData(Batches):
                         "--set unreadable_images=skip"
                     )
                 self._skipped[path] = reason
-            if len(labels) or self.shard[1] > 1:  # ranks stay in step, also with no image of a last, small batch
-                yield images, labels
+            yield images, labels
 
     def _measure(self) -> tuple[Tensor, Tensor]:
         step = max(1, len(self._index) // MEASURED)

@@ -76,7 +76,9 @@ def recalibrate(network: nn.Module, data: Batches, seed: int) -> None:
     alone = data.shard[1] == 1
     state, key = _digest(*network.state_dict().values()) if alone else "", ""
     with autocast(data.problem.precision, data.device):
-        for images, _ in data.training_batches(seed, RECALIBRATION_EPOCH, 0, batches):
+        for images, labels in data.training_batches(seed, RECALIBRATION_EPOCH, 0, batches):
+            if alone and not len(labels):
+                continue  # not one image of the batch could be read
             outputs = network(images)
             if not key and alone:
                 key = f"recalibration {seed} {state} {_digest(outputs.float())}"

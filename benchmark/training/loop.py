@@ -127,7 +127,8 @@ class Step:
             scale.step(optimizer)
         method.after_step()
         if len(labels):
-            self.loss += loss.detach() * len(labels)
+            # a loss that overflowed float16 belongs to a step that was skipped, which ends nothing
+            self.loss += (loss.detach() if scale is None else loss.detach().nan_to_num(0, 0, 0)) * len(labels)
             self.correct += (logits.detach().argmax(1) == labels).sum()
             self.count += len(labels)
 
@@ -141,6 +142,7 @@ class Run:
     """One cell's training from its start, or its last checkpoint, to its end.
 
     report(iterations done, of all, values) is called at every epoch; should_stop() is asked at every iteration.
+    parent: hash of the dense weights that `network` starts with, "" if it starts from its initial ones.
     began: when this attempt did; earlier: "total", "training" and "evaluation" seconds of the attempts before it, each
     up to its last checkpoint.
     """
@@ -159,11 +161,13 @@ class Run:
         start_position: int = 0,
         trunks: Trunks | None = None,
         group: Group = ALONE,
+        parent: str = "",
     ):
         problem = cell.problem
         generators.seed_all(cell.seed)
         self.cell, self.network, self.data, self.group = cell, network, data, group
         self.checkpoints, self.checkpoint_seconds, self.trunks = checkpoints, checkpoint_seconds, trunks
+        self.origin = {"data": data.fingerprint, "parent": parent}
         self.report, self.should_stop = report, should_stop
         dense_rates = dense_learning_rates(problem, data.iterations_per_epoch)
         self.method = make_method(
@@ -270,7 +274,8 @@ class Run:
                 if stop:
                     raise Interrupted(f"stopped before iteration {progress.iteration} of phase {progress.phase}")
                 started = time.perf_counter()
-            self.step(progress.iteration, rates[progress.iteration], images, labels)
+            if len(labels) or self.group.ranks > 1:  # ranks take every step together, also one without images here
+                self.step(progress.iteration, rates[progress.iteration], images, labels)
             progress.iteration += 1
             progress.position += 1
         self._end_epoch(rates[progress.iteration - 1], started)
@@ -278,7 +283,7 @@ class Run:
     def _end_epoch(self, rate: float, started: float) -> None:
         progress, step = self.progress, self.step
         totals = step.totals()
-        count = int(totals["count"])
+        count = max(1, int(totals["count"]))  # none where not one image could be read
         train_loss = totals["loss"].item() / count  # waits for the device, so the clock is read after it
         progress.seconds["training"] += time.perf_counter() - started
         progress.images += count
@@ -320,14 +325,15 @@ class Run:
 
     def _restore(self) -> None:
         state = self.checkpoints.load(self.data.device) if self.checkpoints is not None else None
-        if state is not None and state["data"] == self.data.fingerprint:
+        if state is not None and state["origin"] == self.origin:
             self._adopt(state)
             seconds = self.progress.seconds
             own = {"training": seconds["training"] - seconds["inherited"], "evaluation": seconds["evaluation"]}
             self.earlier = {"total": state["elapsed"], **own}
             return
         if state is not None and self.checkpoints is not None:
-            self.checkpoints.refused.append("the data changed since the checkpoint was written; starting again")
+            changed = "data" if state["origin"]["data"] != self.origin["data"] else "dense network"
+            self.checkpoints.refused.append(f"the {changed} changed since the checkpoint was written; starting again")
         self._start_from_trunk()
 
     def _leave_trunk(self) -> None:
@@ -342,7 +348,7 @@ class Run:
         for phase in range(self.method.phases - 1, 0, -1):
             name = self.method.trunk(phase)
             state = self.trunks.load(name, self.data.device) if self.trunks is not None and name is not None else None
-            if state is not None and state["data"] == self.data.fingerprint:
+            if state is not None and state["origin"] == self.origin:
                 self._adopt(state)
                 self.progress.seconds["inherited"] = self.progress.seconds["training"]
                 self.progress.seconds["evaluation"] = 0.0
@@ -366,7 +372,7 @@ class Run:
             "elapsed": self.seconds["total"],
             "rates": None if self.rates is None else torch.from_numpy(self.rates),
             "epoch so far": self.step.totals(),
-            "data": self.data.fingerprint,
+            "origin": self.origin,
             "generators": generators.states(),
         }
 
