@@ -171,7 +171,7 @@ def figures_of(comparisons: Sequence[Comparison], counts: str) -> list[str]:
     if published:
         parts[0] += f" (published {_range(published)})"
     few = f": too few for a test, which is made from {TESTED_SEEDS} up" if max(seeds) < TESTED_SEEDS else ""
-    parts.append(f"n = {_count(seeds)}{few}")
+    parts.append(f"n = {seeds_words(seeds)}{few}")
     if min(seeds) >= TESTED_SEEDS:
         parts.append(f"largest {p_words(max(comparison.p for comparison in comparisons))}")
     if max(seeds) >= TESTED_SEEDS:
@@ -184,8 +184,9 @@ def _range(values: Sequence[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _count(seeds: Sequence[int]) -> str:
-    low, high = min(seeds), max(seeds)
+def seeds_words(counts: Sequence[int]) -> str:
+    """Numbers of seeds as one range: 3 seeds, or 1 to 3 seeds."""
+    low, high = min(counts), max(counts)
     return f"{high} seed{'' if high == 1 else 's'}" if low == high else f"{low} to {high} seeds"
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.envelope import Run, envelope, met_after, reached, settings
+from analysis.envelope import Run, common_seeds, envelope, incomplete, met_after, reached, settings
 
 accuracies = st.one_of(st.floats(0, 1), st.sampled_from([0.5, 0.75, 0.9]), st.just(math.nan))
 runs = st.lists(
@@ -44,8 +44,10 @@ def test_the_order_of_the_runs_does_not_matter(found, shuffler):
 @given(runs)
 def test_it_never_exceeds_the_best_run_within_its_epochs(found):
     steps = envelope(found)
+    complete = {(step.epochs, step.setting) for step in settings(found, common_seeds(found))}
     for epochs in (1.0, 2.0, 7.0, 50.0, 1000.0):
-        within = [run.test for run in found if run.epochs <= epochs and math.isfinite(run.test + run.validation)]
+        within = [run.test for run in found if run.epochs <= epochs and (run.epochs, run.setting) in complete]
+        within = [test for test in within if math.isfinite(test)]
         level = reached(steps, epochs)
         assert math.isnan(level) == (not within)
         assert not within or level <= max(within)
@@ -69,11 +71,13 @@ def test_a_missing_cell_is_as_if_it_had_not_been_planned(found):
 
 
 @given(runs)
-def test_every_step_is_a_setting_that_was_run_with_its_own_seeds(found):
+def test_every_step_is_a_setting_that_was_run_with_the_seeds_of_all(found):
+    seeds = common_seeds(found)
     for step in envelope(found):
         own = [run for run in found if (run.setting, run.epochs) == (step.setting, step.epochs)]
-        assert step.n == sum(math.isfinite(run.test + run.validation) for run in own)
-        assert step in settings(found)
+        assert seeds <= {run.seed for run in own if math.isfinite(run.test + run.validation)}
+        assert step.n == len(seeds)
+        assert step in settings(found, seeds)
 
 
 def run(setting: str, epochs: float, validation: float, test: float, seed: int = 0) -> Run:
@@ -100,6 +104,31 @@ def test_the_band_is_the_sample_deviation_over_seeds_and_none_for_one():
     (step,) = envelope([run("a", 5, 0.8, 0.90, 0), run("a", 5, 0.8, 0.92, 1), run("a", 5, 0.8, 0.94, 2)])
     assert (round(step.mean, 9), round(step.std, 9), step.n) == (0.92, 0.02, 3)
     assert envelope([run("a", 5, 0.8, 0.9)])[0].std == 0.0
+
+
+def seeds_of(setting: str, epochs: float, level: float, seeds: tuple[int, ...]) -> list[Run]:
+    return [run(setting, epochs, level, level, seed) for seed in seeds]
+
+
+def test_a_setting_with_missing_seeds_takes_no_part():
+    """One easy seed of a longer setting does not take over from three seeds of a shorter one."""
+    found = [*seeds_of("a", 5, 0.90, (0, 1, 2)), *seeds_of("b", 10, 0.95, (2,)), *seeds_of("c", 20, 0.97, (0, 1))]
+    assert [(step.setting, step.n) for step in envelope(found)] == [("a", 3)]
+    assert incomplete(found, common_seeds(found)) == 2
+
+
+def test_means_are_over_the_seeds_that_the_most_complete_settings_share():
+    a = [*seeds_of("a", 5, 0.90, (1, 2)), *seeds_of("a", 5, 0.99, (0,))]
+    found = [*a, *seeds_of("b", 10, 0.95, (1, 2, 3)), *seeds_of("c", 20, 0.97, (1, 2))]
+    assert common_seeds(found) == {1, 2}
+    assert [(step.setting, round(step.mean, 9), step.n) for step in envelope(found)] == [
+        ("a", 0.9, 2),
+        ("b", 0.95, 2),
+        ("c", 0.97, 2),
+    ]
+    apart = [run("a", 5, 0.9, 0.9, 0), run("b", 5, 0.9, 0.9, 1)]
+    assert envelope(apart) == ()
+    assert incomplete(apart, common_seeds(apart)) == 2
 
 
 def test_nothing_run_is_no_envelope():

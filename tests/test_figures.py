@@ -184,7 +184,7 @@ def test_schedules_are_drawn_as_the_suite_computes_them(table1):
 
 def test_the_envelope_meets_the_baseline_where_the_sentence_says(cycles):
     drawing = drawn(figure1.draw, cycles)
-    assert drawing.sentences[0] == "90 % sparsity: the baseline of 80 epochs (86.00%) is met after 20."
+    assert drawing.sentences[0] == "90 % sparsity: the baseline of 80 epochs (86.00%) is met after 20; n = 2 seeds."
     assert (
         "98 % sparsity: the baseline of 80 epochs (99.00%) is not met; the envelope ends at 92.10%"
         in drawing.sentences[1]
@@ -192,9 +192,34 @@ def test_the_envelope_meets_the_baseline_where_the_sentence_says(cycles):
     assert "selected on validation accuracy" in drawing.sentences[2]
     assert "running maximum" in drawing.sentences[3]
     titles = [panel.get_title() for panel in drawing.figure.axes]
-    assert titles[0] == "90 % sparsity\nbaseline of 80 epochs: met after 20"
-    assert titles[1] == "98 % sparsity\nbaseline of 80 epochs: not met"
+    assert titles[0] == "90 % sparsity, n = 2 seeds\nbaseline of 80 epochs: met after 20"
+    assert titles[1] == "98 % sparsity, n = 2 seeds\nbaseline of 80 epochs: not met"
     assert "2 cycles of 20 epochs" in drawing.sentences[1]
+
+
+def without(given: Selection, schedule: str, seed: int) -> Selection:
+    """Without a seed of the schedule's settings of 80 and of two cycles of 20 epochs at 90 %."""
+    for name, record in list(given.whole.items()):
+        cell = record["cell"]
+        left = (cell["schedule"], cell["seed"], cell["sparsity"]) == (schedule, seed, 0.9)
+        if left and cell["budget"] in ("80ep", "40ep") and cell["hyperparameters"]:
+            del given.whole[name]
+    return selection_again(given)
+
+
+def test_a_setting_with_missing_seeds_is_counted_and_drawn_as_a_point_alone(cycles):
+    drawing = drawn(figure1.draw, without(cycles, "ALLR", 0))
+    assert drawing.sentences[0].endswith("n = 2 seeds, 1 setting with missing seeds left out.")
+    assert all("2 cycles of 20" not in step.setting for step in figure1.parts(selection_again(cycles))[0].steps)
+    points = next(line for line in drawing.figure.axes[0].lines if line.get_label() == "every run")
+    assert len(points.get_xdata()) == 11
+
+
+def test_a_baseline_with_missing_seeds_is_no_level_to_meet(cycles):
+    drawing = drawn(figure1.draw, without(cycles, "LRW", 1))
+    assert drawing.figure.axes[0].get_title().endswith("the baseline misses seeds")
+    assert drawing.sentences[0].startswith("90 % sparsity: the baseline misses seeds; the envelope")
+    assert "(99.00%)" in drawing.sentences[1]
 
 
 def test_the_envelope_selects_on_validation(cycles):

@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes as Panel
 from matplotlib.ticker import NullLocator
 
-from analysis.claims import per_cent
-from analysis.envelope import Run, Step, envelope, met_after, settings
+from analysis.claims import per_cent, seeds_words
+from analysis.envelope import Run, Step, common_seeds, envelope, incomplete, met_after, settings
 from analysis.figures.drawing import COLOURS, WIDTH, Drawing, Selection, legend_below, panels
 from benchmark.errors import UserError
 
@@ -24,9 +24,10 @@ TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 EXPLAINED = (
     "Line: the best so far with at most so many retraining epochs in total, over all numbers of cycles and epochs per "
     "cycle. Settings (cycles, epochs per cycle) are selected on validation accuracy, and the test accuracy of the "
-    "selected is reported: mean and band of one sample standard deviation over seeds, cut at 0 and 100 %. Faint "
-    f"points: every run. Dashed: the mean of the iterative baseline ({BASELINE}), at the epochs that the title says; a "
-    "ring where the line first meets it. The panels' scales differ."
+    "selected is reported: mean and band of one sample standard deviation over the n seeds that the title says, the "
+    "same for all settings and the baseline, cut at 0 and 100 %. Faint points: every run, also of settings that miss "
+    f"one of these seeds and take no other part. Dashed: the mean of the iterative baseline ({BASELINE}), at the "
+    "epochs that the title says; a ring where the line first meets it. The panels' scales differ."
 )
 CAVEAT = (
     "A selected setting takes over only where its mean test accuracy is above that of the one before: this running "
@@ -36,18 +37,25 @@ CAVEAT = (
 
 @dataclass(frozen=True)
 class Part:
-    """One sparsity: its runs, their envelope, and the baseline with the most epochs, if there is one."""
+    """One sparsity: its runs, their envelope, and the baseline with the most epochs, all over the same seeds."""
 
     sparsity: float
     runs: tuple[Run, ...]
+    seeds: frozenset[int]
     steps: tuple[Step, ...]
     baseline: Step | None
+    """None if it has no records, or not of all the seeds."""
+    baseline_misses_seeds: bool = False
+
+    @property
+    def title(self) -> str:
+        return f"{per_cent(self.sparsity)} sparsity{f', n = {seeds_words([len(self.seeds)])}' if self.seeds else ''}"
 
     @property
     def heading(self) -> str:
         """What the title of the panel says of the baseline."""
         if self.baseline is None:
-            return "no records of the baseline"
+            return self._no_baseline
         met = met_after(self.steps, self.baseline.mean)
         words = "not met" if met is None else f"met after {met:g}"
         return f"baseline of {self.baseline.epochs:g} epochs: {words}"
@@ -56,17 +64,25 @@ class Part:
     def sentence(self) -> str:
         """The message of the figure, in words."""
         start = f"{per_cent(self.sparsity)} sparsity: "
+        left_out = incomplete(self.runs, self.seeds)
         if not self.steps:
-            return f"{start}no runs yet."
+            return f"{start}{'no seed that all settings have' if left_out else 'no runs yet'}."
         last = self.steps[-1]
         best = f"the envelope ends at {last.mean:.2%} after {last.epochs:g} epochs ({last.setting})"
+        over = f"n = {seeds_words([len(self.seeds)])}"
+        if left_out:
+            over += f", {left_out} setting{'s' if left_out > 1 else ''} with missing seeds left out"
         if self.baseline is None:
-            return f"{start}no records of the baseline; {best}."
+            return f"{start}{self._no_baseline}; {best}; {over}."
         base = f"the baseline of {self.baseline.epochs:g} epochs"
         met = met_after(self.steps, self.baseline.mean)
         if met is None:
-            return f"{start}{base} ({self.baseline.mean:.2%}) is not met; {best}."
-        return f"{start}{base} ({self.baseline.mean:.2%}) is met after {met:g}."
+            return f"{start}{base} ({self.baseline.mean:.2%}) is not met; {best}; {over}."
+        return f"{start}{base} ({self.baseline.mean:.2%}) is met after {met:g}; {over}."
+
+    @property
+    def _no_baseline(self) -> str:
+        return "the baseline misses seeds" if self.baseline_misses_seeds else "no records of the baseline"
 
 
 def parts(selection: Selection) -> list[Part]:
@@ -78,9 +94,13 @@ def parts(selection: Selection) -> list[Part]:
     for sparsity in sorted(cells["sparsity"].unique()):
         own = cells[cells["sparsity"] == sparsity]
         is_baseline = own["schedule"] == BASELINE
-        runs = _runs(own[~is_baseline])
-        baselines = settings(_runs(own[is_baseline]))
-        found.append(Part(float(sparsity), runs, envelope(runs), baselines[-1] if baselines else None))
+        runs, base = _runs(own[~is_baseline]), _runs(own[is_baseline])
+        longest = [run for run in base if run.epochs == base[-1].epochs]  # never a shorter one in its place
+        seeds = common_seeds(runs) or common_seeds(longest)
+        level = settings(longest, seeds)
+        found.append(
+            Part(float(sparsity), runs, seeds, envelope(runs), level[-1] if level else None, bool(base) and not level)
+        )
     return found
 
 
@@ -91,7 +111,7 @@ def draw(selection: Selection) -> Drawing:
     figure.set_figwidth(WIDTH)
     for panel, part in zip(drawn, found, strict=True):
         _draw_part(panel, part)
-        panel.set_title(f"{per_cent(part.sparsity)} sparsity\n{part.heading}", fontsize=7)
+        panel.set_title(f"{part.title}\n{part.heading}", fontsize=7)
         panel.set_xlabel("retraining epochs in total")
     drawn[0].set_ylabel("test accuracy in per cent")
     legend_below(figure, drawn[0])
@@ -110,8 +130,9 @@ def _draw_part(panel: Panel, part: Part) -> None:
         mean = np.array([100 * step.mean for step in held])
         std = np.array([100 * step.std for step in held])
         panel.step([*x, last], mean, where="post", color=ENVELOPE, label="best so far, selected on validation accuracy")
-        low, high = np.maximum(mean - std, 0.0), np.minimum(mean + std, 100.0)
-        panel.fill_between([*x, last], low, high, step="post", color=ENVELOPE, alpha=0.15, linewidth=0)
+        if len(part.seeds) > 1:
+            low, high = np.maximum(mean - std, 0.0), np.minimum(mean + std, 100.0)
+            panel.fill_between([*x, last], low, high, step="post", color=ENVELOPE, alpha=0.15, linewidth=0)
         panel.plot(x, mean[:-1], **look)
     if part.baseline is not None:
         level = 100 * part.baseline.mean

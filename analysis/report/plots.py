@@ -77,7 +77,7 @@ def envelope(selection: Selection) -> Plot:
         suffix = "" if number == 1 else str(number)
         own = [_every_run(part), _best_so_far(part), *_baseline(part)]
         traces += [{**t, "xaxis": f"x{suffix}", "yaxis": f"y{suffix}", "showlegend": number == 1} for t in own]
-        title = f"retraining epochs, {per_cent(part.sparsity)} sparsity<br>{part.heading}"
+        title = f"retraining epochs, {part.title}<br>{part.heading}"
         ticks = {"tickvals": figure1.TICKS, "ticktext": [str(tick) for tick in figure1.TICKS]}
         layout[f"xaxis{suffix}"] = {"title": {"text": title, "font": {"size": 11}}, "type": "log", **ticks}
         layout.setdefault(f"yaxis{suffix}", {})
@@ -101,7 +101,11 @@ def _every_run(part: figure1.Part) -> dict[str, Any]:
 def _best_so_far(part: figure1.Part) -> dict[str, Any]:
     """A step's customdata are the ids of its records."""
     ids = [
-        " ".join(run.id for run in part.runs if (run.setting, run.epochs) == (step.setting, step.epochs))
+        " ".join(
+            run.id
+            for run in part.runs
+            if (run.setting, run.epochs) == (step.setting, step.epochs) and run.seed in part.seeds
+        )
         for step in part.steps
     ]
     return {
