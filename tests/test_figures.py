@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.image
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -16,6 +17,7 @@ from analysis.figures import FIGURES, Selection, accuracy, encode, figure1, rate
 from analysis.figures.drawing import COLOURS, DASHES, MARKERS, Drawing, positions
 from analysis.groups import groups
 from analysis.make_figures import app
+from analysis.report import plots
 from benchmark.cells import Budget, Cell
 from benchmark.cli import main
 from benchmark.errors import UserError
@@ -140,6 +142,48 @@ def test_bands_and_bars_stay_between_none_and_all_images_right(table1):
     assert max(heights) == 100
     bars = drawn(accuracy.methods, selection_again(table1)).figure.axes[0].collections
     assert max(point[1] for bar in bars for segment in bar.get_segments() for point in segment) == 100
+
+
+def fewer(given: Selection, schedule: str) -> Selection:
+    """One seed of the schedule alone."""
+    for name, record in list(given.whole.items()):
+        if record["cell"]["schedule"] == schedule and record["cell"]["seed"]:
+            del given.whole[name]
+    return selection_again(given)
+
+
+@pytest.mark.parametrize(("draw", "what"), [(accuracy.budget, "band"), (accuracy.methods, "bar")])
+def test_one_seed_has_no_deviation_and_n_is_said_as_a_range(table1, draw, what):
+    words = f"Mean and {what} of one sample standard deviation over"
+    assert f"{words} 3 seeds, cut" in drawn(draw, table1).sentences[1]
+    drawing = drawn(draw, fewer(table1, "FT"))
+    assert f"{words} 1 to 3 seeds (no {what} for 1 seed), cut" in drawing.sentences[1]
+    own = drawing.figure.axes[0].collections[0]  # of FT, the first row
+    if what == "band":
+        assert not own.get_paths()
+    else:
+        assert not np.isfinite(own.get_segments()).any()
+
+
+def test_a_collapsed_run_of_one_seed_has_no_deviation(table1):
+    drawing = drawn(accuracy.methods, fewer(collapse(table1, "CLR"), "CLR"))
+    assert drawing.figure.axes[0].texts[0].get_text() == "CLR 10.0"
+    assert "CLR at 90 % (10.00, 1 of 1 runs collapsed)" in drawing.sentences[-1]
+
+
+def test_curves_layers_and_distances_say_over_how_many(table1, cycles):
+    assert drawn(runs.layers, table1).sentences[1].endswith("over 18 runs.")
+    assert drawn(runs.curves, fewer(table1, "FT")).sentences[0].endswith("means over 1 to 3 seeds.")
+    assert drawn(rates.distance, cycles).sentences[1] == "Means over 2 seeds."
+
+
+def test_points_of_one_run_have_no_deviation_on_the_page(table1):
+    by_name = {trace["name"]: trace for trace in plots.methods(fewer(table1, "FT"))["data"]}
+    assert by_name["FT"]["error_y"]["array"] == [None] * 3
+    assert by_name["FT"]["text"][0].startswith("FT, n = 1<br>")
+    assert "±" not in by_name["FT"]["text"][0]
+    assert by_name["SLR"]["text"][0].startswith("SLR, n = 3<br>")
+    assert "±" in by_name["SLR"]["text"][0]
 
 
 def test_what_was_pruned_is_drawn_against_the_schedules(variants):

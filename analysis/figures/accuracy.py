@@ -37,12 +37,13 @@ def budget(selection: Selection) -> Drawing:
     rows = rows_of(selection, cells, "budget")
     sparsities = sorted(cells["sparsity"].unique())
     figure, found = panels(len(sparsities), share_y=False)
-    outside = []
+    outside, counts = [], []
     for panel, sparsity in zip(found, sparsities, strict=True):
         own, limits = scaled(over_seeds(cells[cells["sparsity"] == sparsity], ["row", "epochs"], "final_test"))
         for row, position in rows.items():
             draw_line(panel, own[own["row"] == row], "epochs", position, row)
         outside += point_outside(panel, own, limits, "epochs", rows)
+        counts += own["count"].tolist()
         panel.set_title(f"{per_cent(sparsity)} sparsity")
         panel.set_xlabel("retraining epochs")
         ticks = sorted(own["epochs"].unique())
@@ -51,7 +52,7 @@ def budget(selection: Selection) -> Drawing:
     found[0].set_ylabel("test accuracy in per cent")
     legend_below(figure, found[0], most=_abreast(rows))
     sentence = "Final test accuracy against the retraining budget, a panel a sparsity; the panels' scales differ."
-    return Drawing("budget", figure, (sentence, seeds_sentence(cells), *_outside(outside)))
+    return Drawing("budget", figure, (sentence, seeds_sentence(counts), *_outside(outside)))
 
 
 def methods(selection: Selection) -> Drawing:
@@ -79,7 +80,7 @@ def methods(selection: Selection) -> Drawing:
     legend_below(figure, panel, most=_abreast(rows))
     aside = " Lines are moved aside so that bars do not cover each other." if apart else ""
     sentence = f"Final test accuracy against sparsity{_shown_words(selection)}.{aside}"
-    return Drawing("methods", figure, (sentence, seeds_sentence(cells, "bar"), *_outside(outside, " %")))
+    return Drawing("methods", figure, (sentence, seeds_sentence(table["count"], "bar"), *_outside(outside, " %")))
 
 
 def speedup(selection: Selection) -> Drawing:
@@ -106,7 +107,7 @@ def speedup(selection: Selection) -> Drawing:
         f"Final test accuracy against theoretical speedup{_shown_words(selection)}, a point a sparsity: "
         f"{', '.join(per_cent(value) for value in sorted(cells['sparsity'].unique()))}."
     )
-    return Drawing("speedup", figure, (sentence, seeds_sentence(cells, "bar"), *_outside(outside, "x")))
+    return Drawing("speedup", figure, (sentence, seeds_sentence(table["count"], "bar"), *_outside(outside, "x")))
 
 
 def variants(selection: Selection) -> Drawing:
@@ -121,10 +122,12 @@ def variants(selection: Selection) -> Drawing:
     columns = sorted(dict.fromkeys(zip(cells["sparsity"], cells["epochs"].round(2), cells["budget"], strict=True)))
     figure, found = panels(len(columns), height=2.5, share_y=False)
     figure.set_figwidth(WIDTH)
+    counts = []
     for panel, (sparsity, _, text) in zip(found, columns, strict=True):
         own = cells[(cells["sparsity"] == sparsity) & (cells["budget"] == text)]
         table = over_seeds(own, ["row", "schedule"], "final_test")  # all of it: that some collapse is the message
         table["x"] = table["schedule"].map(places)
+        counts += table["count"].tolist()
         _draw_settings(panel, table, rows)
         panel.set_title(f"{per_cent(sparsity)} pruned, budget {budget_words(text)}")
         panel.set_xticks(list(places.values()), list(places))
@@ -139,7 +142,7 @@ def variants(selection: Selection) -> Drawing:
     )
     dotted = "Dotted: magnitude pruning followed by FT."
     more = (*([filters] if removes_filters(cells) else []), dotted)
-    return Drawing("variants", figure, (sentence, *more, seeds_sentence(cells, "bar")))
+    return Drawing("variants", figure, (sentence, *more, seeds_sentence(counts, "bar")))
 
 
 def _draw_settings(panel: Panel, table: pd.DataFrame, rows: Places) -> None:

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from analysis.claims import seeds_words
 from analysis.claims_table1 import SCHEDULES
 from analysis.groups import Group
 from analysis.table2 import ORDER as METHODS
@@ -120,24 +121,25 @@ def legend_below(figure: Figure, panel: Panel, most: int = 6) -> None:
 
 
 def over_seeds(frame: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
-    """Mean, sample deviation (0 of one) and n of `value` in per cent, one row per combination of `by`.
+    """Mean, sample deviation (NaN of one) and n of `value` in per cent, one row per combination of `by`.
 
-    low and high: one deviation around the mean, within 0 and 100. collapsed: how many of the runs did.
+    low and high: one deviation around the mean, within 0 and 100; of one run the mean.
+    collapsed: how many of the runs did.
     """
     frame = frame.assign(value=frame[value] * 100, fell=frame["status"] == "collapsed")
     found = frame.groupby(list(by), sort=False)
     table = found["value"].agg(["mean", "std", "count"])
     table["collapsed"] = found["fell"].sum()
-    table["std"] = table["std"].fillna(0.0)
-    table["low"] = (table["mean"] - table["std"]).clip(lower=0.0)
-    table["high"] = (table["mean"] + table["std"]).clip(upper=100.0)
+    table["low"] = (table["mean"] - table["std"].fillna(0.0)).clip(lower=0.0)
+    table["high"] = (table["mean"] + table["std"].fillna(0.0)).clip(upper=100.0)
     return table.reset_index()
 
 
 def errors(table: pd.DataFrame) -> NDArray[np.float64]:
-    """What errorbar takes as yerr, shape (2, rows); none for what is outside of the axis."""
+    """What errorbar takes as yerr, shape (2, rows); NaN, no bar, of one run and for what is outside of the axis."""
     found = np.array([table["mean"] - table["low"], table["high"] - table["mean"]])
-    return np.where(table["outside"], 0.0, found) if "outside" in table else found
+    hidden = (table["count"] < 2) | table.get("outside", False)
+    return np.where(hidden, np.nan, found)
 
 
 def scaled(table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[float, float] | None]:
@@ -163,7 +165,7 @@ def point_outside(
     for entry in table[table["outside"]].to_dict("records"):
         colour = line_style(rows[entry["row"]])["color"]
         panel.annotate(
-            f"{entry['row']} {entry['mean']:.1f} ± {entry['std']:.1f}",
+            f"{entry['row']} {_level(entry, 1)}",
             xy=(entry[x], limits[0]),
             xytext=(-4, 14),
             textcoords="offset points",
@@ -173,16 +175,25 @@ def point_outside(
             arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 0.8},
         )
         fell = f"{entry['collapsed']} of {entry['count']} runs collapsed"
-        said.append(f"{entry['row']} at {entry[x]:.3g} ({entry['mean']:.2f} ± {entry['std']:.2f}, {fell})")
+        said.append(f"{entry['row']} at {entry[x]:.3g} ({_level(entry, 2)}, {fell})")
     return said
 
 
+def _level(entry: Mapping[Any, Any], digits: int) -> str:
+    """Mean ± deviation; the mean alone of one run."""
+    deviation = f" ± {entry['std']:.{digits}f}" if entry["count"] > 1 else ""
+    return f"{entry['mean']:.{digits}f}{deviation}"
+
+
 def draw_line(panel: Panel, table: pd.DataFrame, x: str, position: int, label: str) -> None:
-    """A line of means over `x` with a band of one sample deviation."""
+    """A line of means over `x` with a band of one sample deviation, between points of several runs."""
     table = table.sort_values(x)
     look = line_style(position)
     panel.plot(table[x], table["mean"], label=label, **look)
-    panel.fill_between(table[x], table["low"], table["high"], color=look["color"], alpha=0.13, linewidth=0)
+    several = table["count"] > 1
+    panel.fill_between(
+        table[x], table["low"], table["high"], where=several, color=look["color"], alpha=0.13, linewidth=0
+    )
 
 
 def settings_words(hyperparameters: str) -> str:
@@ -191,9 +202,10 @@ def settings_words(hyperparameters: str) -> str:
     return ", ".join(f"{key} {value}" for key, value in json.loads(hyperparameters).items())
 
 
-def seeds_sentence(frame: pd.DataFrame, what: str = "band") -> str:
-    """`what` shows the deviation: "band" or "bar"."""
-    counts = frame["seed"].nunique()
-    if counts < 2:
+def seeds_sentence(counts: Iterable[int], what: str = "band") -> str:
+    """`counts`: the number of seeds of every point; `what` shows the deviation: "band" or "bar"."""
+    found = [int(count) for count in counts if count > 0]  # a point without an accuracy is not drawn
+    if max(found, default=1) < 2:
         return "One seed."
-    return f"Mean and {what} of one sample standard deviation over {counts} seeds, cut at 0 and 100 %."
+    none = f" (no {what} for 1 seed)" if min(found) < 2 else ""
+    return f"Mean and {what} of one sample standard deviation over {seeds_words(found)}{none}, cut at 0 and 100 %."

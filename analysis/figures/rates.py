@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from analysis.claims import budget_words, per_cent
+from analysis.claims import budget_words, per_cent, seeds_words
 from analysis.figures.drawing import (
     Drawing,
     Selection,
@@ -78,6 +78,7 @@ def distance(selection: Selection) -> Drawing:
     iterative = bool((cells["cycles"] > 1).any())
     sparsities = sorted(cells["sparsity"].unique())
     figure, found = panels(len(sparsities))
+    counts = []
     for panel, sparsity in zip(found, sparsities, strict=True):
         own = cells[cells["sparsity"] == sparsity]
         detail = ""
@@ -88,6 +89,7 @@ def distance(selection: Selection) -> Drawing:
             words = ", ".join(filter(None, (own["schedule"].iloc[0], settings_words(own["hyperparameters"].iloc[0]))))
             detail = f"\n{words}, {budget_words(own['budget'].iloc[0])}" if own["budget"].iloc[0] else f"\n{words}"
         table = _cycle_rows(own, selection, iterative)
+        counts += table.groupby("x")["seed"].nunique().tolist()
         for position, (name, symbol) in enumerate((("d1", "$d_1$"), ("d2", "$d_2$"), ("d", "$d$"))):
             means = table.groupby("x")[name].mean()
             look = line_style((4, 1, 0)[position])
@@ -105,15 +107,15 @@ def distance(selection: Selection) -> Drawing:
     legend_below(figure, found[0])
     kind = "along the cycles of the runs with the most cycles" if iterative else "of one-shot pruning"
     sentence = f"ALLR's d = max(d1, d2), {kind}: d1 from how far pruning moved the weights, d2 the share of the budget."
-    return Drawing("distance", figure, (sentence, "Means over the seeds."))
+    return Drawing("distance", figure, (sentence, f"Means over {seeds_words(counts)}."))
 
 
 def _cycle_rows(cells: pd.DataFrame, selection: Selection, iterative: bool) -> pd.DataFrame:
     rows = []
-    for name, epochs in zip(cells["id"], cells["epochs"], strict=True):
+    for name, seed, epochs in zip(cells["id"], cells["seed"], cells["epochs"], strict=True):
         for cycle in selection.whole[name]["cycles"]:
             x = cycle["cycle"] + 1 if iterative else epochs
-            rows.append({"x": x, **{key: cycle.get(key, math.nan) for key in ("d", "d1", "d2")}})
+            rows.append({"x": x, "seed": seed, **{key: cycle.get(key, math.nan) for key in ("d", "d1", "d2")}})
     return pd.DataFrame(rows)
 
 

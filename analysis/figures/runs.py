@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.claims import budget_words, per_cent
+from analysis.claims import budget_words, per_cent, seeds_words
 from analysis.figures.accuracy import shown
 from analysis.figures.drawing import (
     WIDTH,
@@ -36,23 +36,29 @@ def layers(selection: Selection) -> Drawing:
     sparsities = sorted(cells["sparsity"].unique())
     methods = positions(cells["method"].unique())
     figure, found = panels(len(sparsities), height=2.7)
+    counts: list[int] = []
     for panel, sparsity in zip(found, sparsities, strict=True):
         for method, position in methods.items():
             own = cells[(cells["sparsity"] == sparsity) & (cells["method"] == method)]
             if own.empty:
                 continue
             table = pd.DataFrame([zeros[name] for name in own["id"]], columns=names) * 100
-            mean, std, x = table.mean(), table.std().fillna(0.0), np.arange(len(names))
+            mean, std, x = table.mean(), table.std(), np.arange(len(names))
+            counts.append(len(own))
             look = line_style(position)
             panel.plot(x, mean, label=method, **look)
-            panel.fill_between(x, mean - std, mean + std, color=look["color"], alpha=0.13, linewidth=0)
+            if len(own) > 1:
+                panel.fill_between(x, mean - std, mean + std, color=look["color"], alpha=0.13, linewidth=0)
         panel.axhline(sparsity * 100, color="#888888", linewidth=0.7, linestyle=(0, (1, 2)), label="target, all layers")
         panel.set_title(f"target {per_cent(sparsity)}")
         step = math.ceil(len(names) / 14)  # labels of more would touch each other
         panel.set_xticks(np.arange(0, len(names), step), [_short(name) for name in names[::step]], rotation=90)
     found[0].set_ylabel("sparsity in per cent")
     legend_below(figure, found[0])
-    return Drawing("layers", figure, ("Sparsity of each layer, from input to output.", "Mean and deviation over runs."))
+    low, high = min(counts), max(counts)
+    runs = f"{low} to {high} runs" if low < high else f"{high} runs"
+    over = f"Mean and band of one sample standard deviation over {runs}." if high > 1 else "A line is one run."
+    return Drawing("layers", figure, ("Sparsity of each layer, from input to output.", over))
 
 
 def curves(selection: Selection) -> Drawing:
@@ -69,6 +75,7 @@ def curves(selection: Selection) -> Drawing:
         ("validation_accuracy", "val. accuracy, %"),
     )
     labels = _labels(cells)
+    counts = [own["seed"].nunique() for _, own in cells.groupby(labels)]
     for label, position in positions(labels.unique()).items():
         own = cells[labels == label]
         for panel, (key, _) in zip(found, parts, strict=True):
@@ -82,7 +89,8 @@ def curves(selection: Selection) -> Drawing:
         found[1].set_yscale("log")
     legend_below(figure, found[0])
     common = _common(cells)
-    return Drawing("curves", figure, (f"Training curves{f' ({common})' if common else ''}, means over the seeds.",))
+    sentence = f"Training curves{f' ({common})' if common else ''}, means over {seeds_words(counts)}."
+    return Drawing("curves", figure, (sentence,))
 
 
 def _few(selection: Selection) -> pd.DataFrame:

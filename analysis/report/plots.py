@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.claims import per_cent
+from analysis.envelope import Step
 from analysis.figures import figure1
 from analysis.figures.accuracy import row_names, shown
 from analysis.figures.drawing import COLOURS, Selection, over_seeds, positions, scaled
@@ -114,12 +115,16 @@ def _best_so_far(part: figure1.Part) -> dict[str, Any]:
         "name": "best so far, selected on validation accuracy",
         "x": [step.epochs for step in part.steps],
         "y": [round(100 * step.mean, 3) for step in part.steps],
-        "error_y": {"type": "data", "array": [round(100 * step.std, 3) for step in part.steps], "thickness": 1},
+        "error_y": {"type": "data", "array": [_bar(step) for step in part.steps], "thickness": 1},
         "text": [f"{step.setting}, n = {step.n}" for step in part.steps],
         "customdata": ids,
         "line": {"color": figure1.ENVELOPE, "shape": "hv"},
         "hovertemplate": "%{text}<br>from %{x} epochs on: %{y:.2f} %<extra></extra>",
     }
+
+
+def _bar(step: Step) -> float | None:
+    return round(100 * step.std, 3) if step.n > 1 else None
 
 
 def _baseline(part: figure1.Part) -> list[dict[str, Any]]:
@@ -150,19 +155,22 @@ def _line(cells: pd.DataFrame, x: str, label: str, place: int) -> dict[str, Any]
     """A line over `x` of means with their deviations; a point's customdata are the ids of its records."""
     points = cells.sort_values("seed").groupby(x)
     tests = points["final_test"]
-    mean, std = (tests.mean() * 100).round(3), (tests.std().fillna(0.0) * 100).round(3)
+    mean, std = (tests.mean() * 100).round(3), (tests.std() * 100).round(3)  # NaN of one run: no bar
     return {
         "type": "scatter",
         "mode": "lines+markers",
         "name": label,
         "x": [float(value) for value in mean.index],
         "y": mean.where(mean.notna(), None).tolist(),
-        "error_y": {"type": "data", "array": std.tolist(), "thickness": 1},
-        "text": [f"{label}, n = {count}" for count in points.size()],
+        "error_y": {"type": "data", "array": std.astype(object).where(std.notna(), None).tolist(), "thickness": 1},
+        "text": [
+            f"{label}, n = {count}<br>{level:.2f}{f' ± {bar:.2f}' if count > 1 else ''}"
+            for count, level, bar in zip(tests.count(), mean, std, strict=True)
+        ],
         "customdata": points["id"].agg(" ".join).tolist(),
         "line": {"color": COLOURS[place % len(COLOURS)], "dash": DASHES[place % len(DASHES)]},
         "marker": {"symbol": SYMBOLS[place % len(SYMBOLS)]},
-        "hovertemplate": "%{text}<br>%{y:.2f} ± %{error_y.array:.2f}<extra></extra>",
+        "hovertemplate": "%{text}<extra></extra>",
     }
 
 
