@@ -64,7 +64,7 @@ class Comparison:
     label: str
     difference: Difference
     p: float
-    """Holm-corrected p value of what the claim says; NaN where there are too few seeds."""
+    """Holm-corrected p value of what the claim says; NaN where nothing is tested: too few seeds, or the same runs."""
     published: float
     """The same difference of the published means; NaN where the paper has no such column."""
 
@@ -161,7 +161,7 @@ def improvement(evidence: Evidence, names: Sequence[str], others: Sequence[str])
 
 
 def figures_of(comparisons: Sequence[Comparison], counts: str) -> list[str]:
-    """The range of the differences, ours and published, with n and the largest p value."""
+    """The range of the differences, ours and published, with n and the largest p value of those tested."""
     seeds = [comparison.difference.n for comparison in comparisons]
     means = [comparison.difference.mean for comparison in comparisons if comparison.difference.n]
     if not means:
@@ -172,8 +172,9 @@ def figures_of(comparisons: Sequence[Comparison], counts: str) -> list[str]:
         parts[0] += f" (published {_range(published)})"
     few = f": too few for a test, which is made from {TESTED_SEEDS} up" if max(seeds) < TESTED_SEEDS else ""
     parts.append(f"n = {seeds_words(seeds)}{few}")
-    if min(seeds) >= TESTED_SEEDS:
-        parts.append(f"largest {p_words(max(comparison.p for comparison in comparisons))}")
+    tested = [comparison.p for comparison in comparisons if not math.isnan(comparison.p)]
+    if min(seeds) >= TESTED_SEEDS and tested:
+        parts.append(f"largest {p_words(max(tested))}")
     if max(seeds) >= TESTED_SEEDS:
         parts.append(counts)
     return parts

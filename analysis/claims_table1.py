@@ -28,7 +28,7 @@ from analysis.claims import (
     versus,
     versus_on_average,
 )
-from analysis.statistics import ALPHA
+from analysis.statistics import ALPHA, TESTED_SEEDS
 
 SCHEDULES = ("FT", "LRW", "SLR", "CLR", "LLR", "ALLR")
 """Rows of the published table, which the claims are about."""
@@ -47,25 +47,37 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
 
 
 def lrw_equals_ft(evidence: Evidence) -> Finding:
-    """Both retrain at the last dense learning rate as long as the budget fits into the dense run's last plateau."""
+    """Both retrain at the last dense learning rate as long as the budget fits into the dense run's last plateau.
+
+    Where they did in every seed and ended alike, they are the same runs by construction: equal, and nothing to test.
+    """
     contrasts = [versus("LRW", "FT", sparsity, budget) for sparsity, budget in evidence.columns]
     values = [per_seed(contrast, evidence) for contrast in contrasts]
-    inside = statistics.holm([statistics.equivalence_p(value, EQUIVALENCE_MARGIN) for value in values])
+    same = [_same_runs(evidence, *column) for column in evidence.columns]
+    inside = statistics.holm(
+        [
+            math.nan if is_same else statistics.equivalence_p(value, EQUIVALENCE_MARGIN)
+            for is_same, value in zip(same, values, strict=True)
+        ]
+    )
     outside = statistics.holm([statistics.beyond_p(value, EQUIVALENCE_MARGIN) for value in values])
     comparisons = compared(contrasts, values, inside, evidence)
-    equal = sum(p < ALPHA for p in inside)
+    equal = sum(is_same or p < ALPHA for is_same, p in zip(same, inside, strict=True))
     verdict: Verdict = "undecided"
     if any(p < ALPHA for p in outside):
         verdict = "not held"
     elif equal == len(inside):
         verdict = "held"
     counts = f"{equal} of {len(inside)} within ±{EQUIVALENCE_MARGIN} points"
+    if any(same):
+        counts += f" ({sum(same)} by the same runs)"
     return Finding(
         "lrw-equals-ft",
         "LRW equals FT at these budgets",
         verdict,
         "; ".join(figures_of(comparisons, counts) + _same_rates(evidence)),
-        f"two one-sided paired t-tests per column, equivalence within ±{EQUIVALENCE_MARGIN} points, Holm-corrected",
+        f"two one-sided paired t-tests per column, equivalence within ±{EQUIVALENCE_MARGIN} points, Holm-corrected; "
+        "none where both used the same learning rates and reached the same accuracy in every seed",
         comparisons,
     )
 
@@ -145,15 +157,27 @@ def _gap_change(larger: tuple[float, str], smaller: tuple[float, str]) -> Contra
     )
 
 
+def _same_runs(evidence: Evidence, sparsity: float, budget: str) -> bool:
+    """Whether LRW and FT had the same learning rates and accuracy in every seed, TESTED_SEEDS of them or more."""
+    differences = evidence.ours("LRW", sparsity, budget) - evidence.ours("FT", sparsity, budget)
+    seeds = differences.dropna().index
+    rates = _rates_agree(evidence, sparsity, budget).reindex(seeds)  # NaN where a record does not say its rates
+    return len(seeds) >= TESTED_SEEDS and bool((differences[seeds] == 0).all() and rates.eq(True).all())
+
+
+def _rates_agree(evidence: Evidence, sparsity: float, budget: str) -> pd.Series:
+    """Per seed whether LRW used the very learning rates of FT, where records say both."""
+    both = [evidence.learning_rates.get((name, sparsity, budget)) for name in ("LRW", "FT")]
+    if both[0] is None or both[1] is None:
+        return pd.Series(dtype=object)
+    pair = pd.concat(both, axis=1, join="inner").dropna()
+    return pair.iloc[:, 0] == pair.iloc[:, 1]
+
+
 def _same_rates(evidence: Evidence) -> list[str]:
     """How many LRW runs used the very learning rates of their FT run, where records say it."""
-    same = pairs = 0
-    for sparsity, budget in evidence.columns:
-        both = [evidence.learning_rates.get((name, sparsity, budget)) for name in ("LRW", "FT")]
-        if both[0] is not None and both[1] is not None:
-            pair = pd.concat(both, axis=1, join="inner").dropna()
-            pairs += len(pair)
-            same += int((pair.iloc[:, 0] == pair.iloc[:, 1]).sum())
+    agree = [_rates_agree(evidence, *column) for column in evidence.columns]
+    pairs, same = sum(map(len, agree)), sum(int(found.sum()) for found in agree)
     return [f"same learning rates in {same} of {pairs} pairs of runs"] if pairs else []
 
 

@@ -18,6 +18,8 @@ TESTED_SEEDS = 5
 """With fewer seeds nothing is tested: a verdict is "undecided", beside differences and their intervals."""
 CONFIDENCE = 0.95
 ALPHA = 0.05
+ROUNDING = 1e-9
+"""Differences of per cents carry errors of about 1e-14; within this they are equal."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def paired_difference(differences: ArrayLike) -> Difference:
         return Difference(n, mean)
     tested = n >= TESTED_SEEDS
     if _is_constant(values):
-        return Difference(n, mean, mean, mean, _sign_flip_p(values) if tested else math.nan)
+        return Difference(n, mean, mean, mean, min(1.0, 2 * _sign_flip_p(abs(values))) if tested else math.nan)
     test = stats.ttest_1samp(values, 0.0)
     interval = test.confidence_interval(CONFIDENCE)
     return Difference(n, mean, float(interval.low), float(interval.high), float(test.pvalue) if tested else math.nan)
@@ -71,41 +73,28 @@ def paired_difference(differences: ArrayLike) -> Difference:
 def equivalence_p(differences: ArrayLike, margin: float) -> float:
     """p value of two one-sided paired t-tests (TOST) for a mean difference inside ±margin; NaN below TESTED_SEEDS.
 
-    Differences that are all equal are inside (p = 0) or outside (p = 1): rows that agree in every seed leave nothing
-    to estimate.
+    The larger of the two p values; of differences that are all equal, also at 0, see `above_p`.
     """
-    values = _finite(differences)
-    if len(values) < TESTED_SEEDS:
-        return math.nan
-    if _is_constant(values):
-        return 0.0 if abs(values[0]) < margin else 1.0
-    below = stats.ttest_1samp(values, margin, alternative="less").pvalue
-    above = stats.ttest_1samp(values, -margin, alternative="greater").pvalue
-    return float(max(below, above))
+    return float(np.maximum(above_p(differences, -margin), below_p(differences, margin)))
 
 
 def beyond_p(differences: ArrayLike, margin: float) -> float:
     """p value (two-sided) for a mean difference outside ±margin: the opposite of `equivalence_p`, with its rules."""
-    values = _finite(differences)
-    if len(values) < TESTED_SEEDS:
-        return math.nan
-    if _is_constant(values):
-        return _sign_flip_p(values) if abs(values[0]) > margin else 1.0
-    above = stats.ttest_1samp(values, margin, alternative="greater").pvalue
-    below = stats.ttest_1samp(values, -margin, alternative="less").pvalue
-    return float(min(1.0, 2 * min(above, below)))
+    either = np.minimum(above_p(differences, margin), below_p(differences, -margin))
+    return float(np.minimum(1.0, 2 * either))
 
 
 def above_p(differences: ArrayLike, bound: float) -> float:
     """One-sided p value of the paired t-test for a mean difference above `bound`; NaN below TESTED_SEEDS.
 
-    Differences that are all equal are above (p = 0) or not (p = 1), as in `equivalence_p`.
+    Differences that are all equal have no spread for a t-test. Theirs is the exact sign-flip test: p = 2^-n where they
+    are above, so that n seeds never say more than n signs can, and 1 otherwise.
     """
     values = _finite(differences)
     if len(values) < TESTED_SEEDS:
         return math.nan
     if _is_constant(values):
-        return 0.0 if values[0] > bound else 1.0
+        return _sign_flip_p(values - bound)
     return float(stats.ttest_1samp(values, bound, alternative="greater").pvalue)
 
 
@@ -151,12 +140,9 @@ def probability_of_improvement(columns: Sequence[tuple[ArrayLike, ArrayLike]]) -
 
 
 def _is_constant(values: NDArray[np.float64]) -> bool:
-    """Equal up to rounding: differences of per cents carry errors of about 1e-14."""
-    return bool(np.ptp(values) < 1e-9)
+    return bool(np.ptp(values) < ROUNDING)
 
 
 def _sign_flip_p(values: NDArray[np.float64]) -> float:
-    if abs(values[0]) < 1e-9:
-        return 1.0
-    test = stats.permutation_test((values,), np.mean, permutation_type="samples", n_resamples=9999, rng=0)
-    return float(test.pvalue)
+    """Exact one-sided p value of equal `values` above 0: of the 2^n choices of their signs only one has such a mean."""
+    return 0.5 ** len(values) if values.min() > ROUNDING else 1.0

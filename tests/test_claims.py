@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from random import Random
 
 import pandas as pd
@@ -150,6 +151,22 @@ def test_equal_learning_rates_are_counted_where_records_say_them():
         "same learning rates in 1 of 2 pairs of runs"
         in finding("lrw-equals-ft", evidence(learning_rates=rates)).figures
     )
+
+
+def test_lrw_equals_ft_by_identity_where_rates_and_accuracies_are_the_same():
+    """Differences that are 0 by chance, on a small test set, are no equal runs: five of them prove nothing."""
+    same = {key: pd.Series(["same"] * 5) for key in PUBLISHED}
+    given = evidence(noise=0.0, learning_rates=same)
+    accuracy = {
+        key: given.accuracy[("FT", *key[1:])] if key[0] == "LRW" else value for key, value in given.accuracy.items()
+    }
+    equal = Evidence(accuracy, SCHEDULES, SPARSITIES, BUDGETS, PUBLISHED, same)
+    found = finding("lrw-equals-ft", equal)
+    assert found.verdict == "held"
+    assert "n = 5 seeds; 9 of 9 within ±0.05 points (9 by the same runs)" in found.figures
+    assert all(math.isnan(comparison.p) for comparison in found.comparisons)
+    for rates in ({}, same | {("FT", 0.9, "2.22%"): pd.Series(["other"] * 5)}):
+        assert finding("lrw-equals-ft", replace(equal, learning_rates=rates)).verdict == "undecided"
 
 
 def test_every_published_difference_points_the_way_that_the_claim_says():

@@ -60,6 +60,16 @@ def test_equal_differences_of_five_seeds_are_no_proof():
     found = paired_difference([0.37] * 5)
     assert found.p == pytest.approx(2 / 2**5)
     assert paired_difference([0.0] * 5).p == 1.0
+    assert paired_difference([-0.37] * 20).p == pytest.approx(2 / 2**20)
+
+
+@pytest.mark.parametrize("n", [5, 7])
+def test_equal_differences_are_tested_by_their_signs_on_one_side_too(n):
+    assert above_p([0.185] * n, 0.0) == below_p([-0.185] * n, 0.0) == 2.0**-n
+    assert above_p([0.185] * n, 0.185) == above_p([0.185] * n, 0.2) == 1.0
+    assert equivalence_p([0.03] * n, 0.05) == 2.0**-n
+    assert beyond_p([0.185] * n, 0.05) == beyond_p([-0.185] * n, 0.05) == 2 * 2.0**-n
+    assert equivalence_p([99.95 - 99.9] * n, 0.05) == 1.0  # at the margin up to rounding, which says nothing
 
 
 def test_equivalence_needs_differences_inside_the_margin():
@@ -135,5 +145,5 @@ def test_one_sided_tests_take_their_side():
     inside = [0.4, 0.5, 0.6, 0.45, 0.55]
     assert above_p(inside, 0.0) < 0.05 < above_p(inside, 0.5)
     assert below_p(inside, 1.0) < 0.05 < below_p(inside, 0.5)
-    assert (above_p([0.0] * 5, -1.0), below_p([0.0] * 5, -1.0)) == (0.0, 1.0)
+    assert (above_p([0.0] * 5, -1.0), below_p([0.0] * 5, -1.0)) == (2.0**-5, 1.0)
     assert math.isnan(above_p(inside[:4], 0.0))
