@@ -204,12 +204,16 @@ def test_filters_are_placed_at_the_sparsity_that_they_reach(variants):
     chosen = [r for r in variants.whole.values() if r["cell"]["schedule"] == "SLR" and r["cell"]["budget"] == "5.55%"]
     found = records.read(chosen, "tests", whole=True)
     (group,) = groups(found, variants.group.axes)
-    panel = drawn(accuracy.methods, Selection(group, found.whole, narrowed=True)).figure.axes[0]
+    chosen_ones = Selection(group, found.whole, narrowed=True)
+    panel = drawn(accuracy.methods, chosen_ones).figure.axes[0]
     handles, labels = panel.get_legend_handles_labels()
     x = {label: list(handle[0].get_xdata()) for handle, label in zip(handles, labels, strict=True)}
     assert x["criterion filters, stages even, SLR"] == pytest.approx([50, 80])
     assert x["criterion random, SLR"] == pytest.approx([60, 90])
     assert "zero" in panel.get_xlabel()
+    interactive = plots.methods(chosen_ones)
+    assert {trace["name"]: trace["x"] for trace in interactive["data"]} == {n: pytest.approx(at) for n, at in x.items()}
+    assert interactive["layout"]["xaxis"]["title"]["text"] == panel.get_xlabel()
 
 
 def test_more_lines_than_can_be_told_apart_are_refused_with_a_hint(variants):

@@ -59,20 +59,20 @@ def methods(selection: Selection) -> Drawing:
     """One panel, a line a method (and schedule), side by side where they have the same sparsity."""
     cells = shown(selection)
     rows = rows_of(selection, cells, "methods")
+    x, title = sparsity_axis(cells)
     target = not removes_filters(cells)
     figure, (panel,) = panels(1, height=3.2)
     figure.set_figwidth(WIDTH)
     table, limits = scaled(over_seeds(cells, ["row", "sparsity"], "final_test"))
-    reached = cells.groupby(["row", "sparsity"], sort=False)["sparsity_reached"].mean()
-    table["x"] = 100 * (table["sparsity"] if target else reached.to_numpy())
+    table["x"] = cells.assign(x=x).groupby(["row", "sparsity"], sort=False)["x"].first().to_numpy()
     steps = np.diff(np.unique(table["x"]))
     apart = 0.28 * float(steps.min()) / len(rows) if target and len(steps) else 0.0
     for place, (row, position) in enumerate(rows.items()):
         own = table[table["row"] == row].sort_values("x")
-        x = own["x"] + apart * (place - (len(rows) - 1) / 2)
-        panel.errorbar(x, own["mean"], yerr=errors(own), label=row, elinewidth=0.8, **line_style(position))
+        beside = own["x"] + apart * (place - (len(rows) - 1) / 2)
+        panel.errorbar(beside, own["mean"], yerr=errors(own), label=row, elinewidth=0.8, **line_style(position))
     outside = point_outside(panel, table, limits, "x", rows)
-    panel.set_xlabel("sparsity in per cent (target)" if target else "per cent of the prunable weights that are zero")
+    panel.set_xlabel(title)
     panel.set_ylabel("test accuracy in per cent")
     if target:
         panel.set_xticks(sorted(table["x"].unique()))
@@ -215,6 +215,14 @@ def rows_of(selection: Selection, cells: pd.DataFrame, figure: str) -> dict[str,
     if len(rows) > len(COLOURS):
         raise UserError(f"figure {figure}: {len(rows)} lines are too many for one figure; choose some with --only")
     return rows
+
+
+def sparsity_axis(cells: pd.DataFrame) -> tuple[pd.Series, str]:
+    """Per record its x in per cent, and the axis' title: the target, or what the line's runs reach where it differs."""
+    if not removes_filters(cells):
+        return 100 * cells["sparsity"], "sparsity in per cent (target)"
+    reached = cells.groupby(["row", "sparsity"])["sparsity_reached"].transform("mean")
+    return 100 * reached, "per cent of the prunable weights that are zero"
 
 
 def removes_filters(cells: pd.DataFrame) -> bool:

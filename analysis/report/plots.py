@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.claims import per_cent
 from analysis.envelope import Step
 from analysis.figures import figure1
-from analysis.figures.accuracy import row_names, shown
+from analysis.figures.accuracy import row_names, shown, sparsity_axis
 from analysis.figures.drawing import COLOURS, Selection, over_seeds, positions, scaled
 from analysis.report.gather import Picture
 
@@ -55,9 +55,10 @@ def budget(selection: Selection) -> Plot:
 
 def methods(selection: Selection) -> Plot:
     cells = shown(selection)
-    cells = cells.assign(x=cells["sparsity"] * 100)
+    x, title = sparsity_axis(cells)
+    cells = cells.assign(x=x.round(2))
     traces = [_line(cells[cells["row"] == row], "x", row, n) for row, n in positions(cells["row"].unique()).items()]
-    layout = _layout("sparsity in per cent (target)", "test accuracy in per cent")
+    layout = _layout(title, "test accuracy in per cent")
     return {"data": traces, "layout": _zoomed(layout, cells)}
 
 
