@@ -234,7 +234,8 @@ def test_the_envelope_meets_the_baseline_where_the_sentence_says(cycles):
     drawing = drawn(figure1.draw, cycles)
     assert drawing.sentences[0] == "90 % sparsity: the baseline of 80 epochs (86.00%) is met after 20; n = 2 seeds."
     assert (
-        "98 % sparsity: the baseline of 80 epochs (99.00%) is not met; the envelope ends at 92.10%"
+        "98 % sparsity: the baseline of 80 epochs (99.00%) is not met; "
+        "the envelope of settings of up to 40 epochs ends at 92.10% after 40 epochs (ALLR, 2 cycles of 20 epochs)"
         in drawing.sentences[1]
     )
     assert "selected on validation accuracy" in drawing.sentences[2]
@@ -277,6 +278,15 @@ def test_the_envelope_selects_on_validation(cycles):
         record["accuracy"]["final"]["validation"] = record["accuracy"]["final"]["test"] * (1.0 if one_cycle else 0.5)
     own = selection_again(cycles)
     assert all("1 cycle of" in step.setting for part in figure1.parts(own) for step in part.steps)
+
+
+def test_a_sentence_says_up_to_how_many_epochs_settings_were_tried(cycles):
+    """Longer ones than the last of the envelope, whose validation accuracy is lower."""
+    for record in cycles.whole.values():
+        if record["cell"]["budget"] == "40ep":
+            record["accuracy"]["final"]["validation"] = 0.1
+    sentence = drawn(figure1.draw, selection_again(cycles)).sentences[1]
+    assert "the envelope of settings of up to 40 epochs ends at 87.10% after 20 epochs" in sentence
 
 
 def selection_again(given: Selection) -> Selection:

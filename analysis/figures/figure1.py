@@ -68,7 +68,9 @@ class Part:
         if not self.steps:
             return f"{start}{'no seed that all settings have' if left_out else 'no runs yet'}."
         last = self.steps[-1]
-        best = f"the envelope ends at {last.mean:.2%} after {last.epochs:g} epochs ({last.setting})"
+        tried = max(step.epochs for step in settings(self.runs, self.seeds))
+        best = f"the envelope of settings of up to {tried:g} epochs ends at {last.mean:.2%}"
+        best += f" after {last.epochs:g} epochs ({last.setting})"
         over = f"n = {seeds_words([len(self.seeds)])}"
         if left_out:
             over += f", {left_out} setting{'s' if left_out > 1 else ''} with missing seeds left out"
