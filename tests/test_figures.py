@@ -240,6 +240,7 @@ def test_the_envelope_meets_the_baseline_where_the_sentence_says(cycles):
     )
     assert "selected on validation accuracy" in drawing.sentences[2]
     assert "running maximum" in drawing.sentences[3]
+    assert "log 0.8) cycles: 11 at 90 %, 18 at 98 %. The published" in drawing.sentences[4]
     titles = [panel.get_title() for panel in drawing.figure.axes]
     assert titles[0] == "90 % sparsity, n = 2 seeds\nbaseline of 80 epochs: met after 20"
     assert titles[1] == "98 % sparsity, n = 2 seeds\nbaseline of 80 epochs: not met"
