@@ -53,12 +53,17 @@ def accuracy_entry(runs: pd.DataFrame | None, expected: int) -> Entry:
     """Final test accuracy in per cent over the runs of one cell, with what must be said of them."""
     if runs is None:
         return entry([], expected)
-    flags = [
+    flags = remarks(runs)
+    unusable = int(runs["final_test"].isna().sum())
+    if unusable:
+        flags += (f"{unusable} of {len(runs)} runs recorded no test accuracy",)
+    return entry(list(runs["final_test"].dropna() * 100), expected, flags, tuple(runs.sort_values("seed")["id"]))
+
+
+def remarks(runs: pd.DataFrame) -> tuple[str, ...]:
+    """What must be said of runs that did not end as they should, such as "1 of 3 runs collapsed"."""
+    return tuple(
         f"{(runs['status'] == status).sum()} of {len(runs)} runs {words}"
         for status, words in REMARKS.items()
         if (runs["status"] == status).any()
-    ]
-    unusable = int(runs["final_test"].isna().sum())
-    if unusable:
-        flags.append(f"{unusable} of {len(runs)} runs recorded no test accuracy")
-    return entry(list(runs["final_test"].dropna() * 100), expected, tuple(flags), tuple(runs.sort_values("seed")["id"]))
+    )

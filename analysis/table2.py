@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis import captions
 from analysis.claims import Evidence, per_cent
-from analysis.groups import Group, accuracy_entry
+from analysis.groups import Group, accuracy_entry, remarks
 from analysis.records import Axes
 from analysis.tables import Column, Entry, Row, Table, agreement, entry, ranked
 from benchmark.tuning import choose
@@ -39,7 +39,7 @@ def measured(group: Group) -> Table:
         Row(
             method,
             (
-                _throughput(method, cells),
+                _throughput(method, cells, group.expected),
                 *(
                     found
                     for sparsity in group.axes.sparsities
@@ -60,9 +60,10 @@ def measured(group: Group) -> Table:
             rows,
             caption=(
                 captions.statistic(seeds, group.expected, accuracies),
-                "Speedup: dense MACs over MACs of the non-zero weights. Sparsity: per cent of the prunable weights "
-                "that are zero in the end, learned or pruned by magnitude. Images/s: training throughput of these runs "
-                "as they ran, beside others; `python -m benchmark.throughput --methods all` measures it side by side.",
+                "Speedup: dense MACs over MACs of the non-zero weights, collapsed runs left out. Sparsity: per cent of "
+                "the prunable weights that are zero in the end, learned or pruned by magnitude. Images/s: training "
+                "throughput of these runs as they ran, beside others; `python -m benchmark.throughput --methods all` "
+                "measures it side by side.",
                 *settings_sentences(group, cells),
                 captions.problem(group.recipe),
                 captions.dense(group.every),
@@ -234,21 +235,23 @@ def _columns(axes: Axes) -> tuple[Column, ...]:
 def _entries(runs: pd.DataFrame | None, expected: int) -> tuple[Entry, Entry, Entry]:
     accuracy = accuracy_entry(runs, expected)
     if runs is None:
-        return accuracy, entry([], None), entry([], None)
+        return accuracy, entry([], expected), entry([], expected)
+    flags = remarks(runs)
+    alive = runs[runs["status"] != "collapsed"]  # a network that is mostly zero by accident is fast for nothing
     return (
         accuracy,
-        entry(list(runs["speedup"].dropna()), None, runs=accuracy.runs),
-        entry(list(runs["sparsity_reached"].dropna() * 100), None, runs=accuracy.runs),
+        entry(list(alive["speedup"].dropna()), expected, flags, accuracy.runs),
+        entry(list(runs["sparsity_reached"].dropna() * 100), expected, flags, accuracy.runs),
     )
 
 
-def _throughput(method: str, cells: Cells) -> Entry:
+def _throughput(method: str, cells: Cells, expected: int) -> Entry:
     """Mean over the seeds of what a seed's runs had on average over the sparsities."""
     parts = [runs for (name, _), runs in cells.items() if name == method]
     if not parts:
-        return entry([], None)
-    speeds = pd.concat(parts).groupby("seed")["images_per_second"].mean().dropna()
-    return entry(list(speeds), None)
+        return entry([], expected)
+    runs = pd.concat(parts)
+    return entry(list(runs.groupby("seed")["images_per_second"].mean().dropna()), expected, remarks(runs))
 
 
 def _published_entries(numbers: Mapping[str, float] | None) -> Sequence[Entry]:

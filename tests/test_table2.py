@@ -13,6 +13,7 @@ import pytest
 from analysis import claims_table2, comparisons, groups, layouts, records, table2
 from analysis.claims import Evidence, Finding
 from analysis.make_tables import app as make_tables_app
+from analysis.render.sheet import notes
 from analysis.tables import Entry, Table
 from benchmark.cells import Cell
 from benchmark.cli import main
@@ -160,6 +161,25 @@ def test_runs_that_collapsed_or_missed_are_flagged_and_explained(sweep):
     found = at(table_of(sweep, given), "LC", "90", "accuracy")
     assert found.flags == ("1 of 3 runs collapsed",)
     assert at(table_of(sweep, given), "LC", "80", "accuracy").flags == ()
+
+
+def test_a_collapsed_run_is_flagged_in_every_column_and_left_out_of_the_speedup(sweep):
+    given = made_up(sweep, keep=lambda cell: (cell.method, cell.seed) != ("GSM", 2))
+    for made in given:
+        if (made["cell"]["method"], made["cell"]["sparsity"], made["cell"]["seed"]) == ("LC", 0.9, 1):
+            made["status"] = "collapsed"
+            made["macs"]["speedup"] = 100.0
+    table = table_of(sweep, given)
+    for label in ("accuracy", "speedup", "sparsity"):
+        assert at(table, "LC", "90", label).flags == ("1 of 3 runs collapsed",), label
+        assert (at(table, "GSM", "70", label).n, at(table, "GSM", "70", label).expected) == (2, 3), label
+    assert (at(table, "LC", "90", "speedup").mean, at(table, "LC", "90", "speedup").n) == (10.0, 2)
+    assert at(table, "LC", "", "images/s").flags == ("1 of 9 runs collapsed",)
+    assert at(table, "GSM", "", "images/s").is_partial
+    assert notes(table) == [
+        "† LC, images/s: 1 of 9 runs collapsed",
+        "† LC, target 90 %, accuracy, speedup, sparsity: 1 of 3 runs collapsed",
+    ]
 
 
 def test_methods_without_records_have_a_row_that_says_so(sweep):

@@ -66,12 +66,15 @@ def legend(marks: Sequence[str]) -> str:
 
 
 def notes(table: Table) -> list[str]:
-    """What the † of a table stand for."""
+    """What the † of a table stand for, a line for the entries of a row and group that have the same."""
+    columns: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    for row in table.rows:
+        for column, entry in zip(table.columns, row.entries, strict=True):
+            if entry.flags:
+                columns.setdefault((row.label, column.group, entry.flags), []).append(column.label)
     found = [
-        f"{FLAG} {', '.join(filter(None, (row.label, column.group, column.label)))}: {'; '.join(entry.flags)}"
-        for row in table.rows
-        for column, entry in zip(table.columns, row.entries, strict=True)
-        if entry.flags
+        f"{FLAG} {', '.join(filter(None, (label, group, *labels)))}: {'; '.join(flags)}"
+        for (label, group, flags), labels in columns.items()
     ]
     more = len(found) - SHOWN_FLAGS
     return found[:SHOWN_FLAGS] + ([f"{FLAG} and {more} entries more"] if more > 0 else [])
