@@ -39,6 +39,8 @@ class Evidence:
     """Fingerprints of the learning rates used, in the same form as `accuracy`."""
     factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What a row is made of, where it is of several things: then rows are compared that differ in one of them."""
+    reached: Mapping[Key, float] = field(default_factory=dict)
+    """Sparsities that a column's rows ended at, where these differ: then rows are compared where they are alike."""
 
     def ours(self, row: str, sparsity: float, budget: str) -> pd.Series:
         return self.accuracy.get((row, sparsity, budget), pd.Series(dtype=float))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from analysis import statistics
 from analysis.claims import Evidence, per_seed, versus_on_average
+from analysis.groups import TARGET_MARGIN
 from analysis.statistics import ALPHA, TESTED_SEEDS, Difference
 
 NAMED = 12
@@ -18,7 +19,7 @@ NAMED = 12
 class Pair:
     """Mean difference of the first row to the second, in accuracy points averaged over their columns within a seed.
 
-    Their columns are those in which both have records.
+    Their columns are those in which both have records, of one sparsity.
 
     p: Holm-corrected over all pairs, NaN below TESTED_SEEDS. improvement: probability that a run of the first beats
     one of the second in the same column (ties one half), averaged over the columns; not paired.
@@ -39,10 +40,10 @@ class Pair:
 
 
 def pairs(evidence: Evidence) -> tuple[Pair, ...]:
-    """Every pair of rows that have a column in common (and differ in one factor); the row higher up comes first."""
+    """Every pair of rows that share a column (and differ in one factor); the row higher up comes first."""
     found = []
     for first, second in itertools.combinations(evidence.rows, 2):
-        columns = [c for c in evidence.columns if len(evidence.ours(first, *c)) and len(evidence.ours(second, *c))]
+        columns = [column for column in evidence.columns if _share(evidence, first, second, column)]
         if not columns or not _comparable(evidence, first, second):
             continue
         difference = statistics.paired_difference(per_seed(versus_on_average(first, second, columns), evidence))
@@ -60,6 +61,14 @@ def pairs(evidence: Evidence) -> tuple[Pair, ...]:
 def _comparable(evidence: Evidence, first: str, second: str) -> bool:
     factors = evidence.factors
     return not factors or sum(a != b for a, b in zip(factors[first], factors[second], strict=True)) == 1
+
+
+def _share(evidence: Evidence, first: str, second: str, column: tuple[float, str]) -> bool:
+    """Whether both rows have records in the column that ended at one sparsity, as far as it is known."""
+    if not (len(evidence.ours(first, *column)) and len(evidence.ours(second, *column))):
+        return False
+    ends = [evidence.reached.get((row, *column), math.nan) for row in (first, second)]
+    return not abs(ends[0] - ends[1]) > TARGET_MARGIN
 
 
 def summary(found: tuple[Pair, ...]) -> str:

@@ -6,13 +6,14 @@ Le and Hua's study (criterion x schedule) is one of them, and so is a sweep of c
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import cast
 
 import pandas as pd
 
 from analysis import captions
 from analysis.claims import Evidence, Finding, budget_words, directional, per_cent, versus
-from analysis.groups import Group, accuracy_entry
+from analysis.groups import TARGET_MARGIN, Group, accuracy_entry
 from analysis.records import Axes
 from analysis.tables import Column, Entry, Row, Table, ranked
 from benchmark.methods import declaration
@@ -31,14 +32,17 @@ def fits(axes: Axes) -> bool:
 
 
 def measured(group: Group) -> Table:
-    """Final test accuracy in per cent; what the sweep does not ask for is empty and not counted as missing."""
+    """Final test accuracy in per cent; what the sweep does not ask for is empty and not counted as missing.
+
+    Rows that ended at another sparsity than a column's have no rank there.
+    """
     axes, by_cell = group.axes, _by_cell(group.cells)
     columns, labels = _columns(axes), row_labels(axes)
     rows = tuple(
         Row(
             label,
             tuple(
-                accuracy_entry(by_cell.get((kind, column)), group.expected)
+                _entry(by_cell.get((kind, column)), column, group.expected)
                 if _is_asked(axes, kind, column)
                 else Entry(None, None, n=None)
                 for column in columns
@@ -56,6 +60,7 @@ def measured(group: Group) -> Table:
             rows,
             caption=(
                 captions.statistic(group.cells["seed"], group.expected, entries),
+                *_other_sparsities(group),
                 captions.problem(group.recipe),
                 captions.dense(group.every),
                 captions.provenance(group.every, group.problems),
@@ -67,12 +72,20 @@ def measured(group: Group) -> Table:
 def evidence(group: Group) -> Evidence:
     """Final test accuracies in per cent by the labels of the rows."""
     labels = row_labels(group.axes)
+    by_cell = _by_cell(group.cells)
     accuracy = {
         (labels[kind], *column): runs.dropna(subset="final_test").set_index("seed")["final_test"] * 100
-        for (kind, column), runs in _by_cell(group.cells).items()
+        for (kind, column), runs in by_cell.items()
     }
-    factors = {label: kind for kind, label in labels.items()}
-    return Evidence(accuracy, tuple(labels.values()), group.axes.sparsities, group.axes.budgets, {}, factors=factors)
+    return Evidence(
+        accuracy,
+        tuple(labels.values()),
+        group.axes.sparsities,
+        group.axes.budgets,
+        {},
+        factors={label: kind for kind, label in labels.items()},
+        reached={(labels[kind], *column): _reached(runs) for (kind, column), runs in by_cell.items()},
+    )
 
 
 def row_labels(axes: Axes) -> dict[Kind, str]:
@@ -114,6 +127,45 @@ def check(given: Evidence) -> tuple[Finding, ...]:
         f"Random pruning retrained with {' or '.join(LARGE)} beats {' and '.join(BEATEN)} pruning followed by FT"
     )
     return (directional("random-beats-fine-tuning", statement, contrasts, given, "; Le and Hua, ICLR 2021"),)
+
+
+def _entry(runs: pd.DataFrame | None, column: tuple[float, str], expected: int) -> Entry:
+    found = accuracy_entry(runs, expected)
+    return found if runs is None or _is_at(runs, column[0]) else replace(found, competes=False)
+
+
+def _is_at(runs: pd.DataFrame, sparsity: float) -> bool:
+    """Whether the runs ended at the sparsity, as far as they recorded it."""
+    return not abs(_reached(runs) - sparsity) > TARGET_MARGIN
+
+
+def _reached(runs: pd.DataFrame) -> float:
+    return float(runs["sparsity_reached"].mean())
+
+
+def _other_sparsities(group: Group) -> list[str]:
+    """Which rows ended at another sparsity than their column's, by the setting, since schedules do not change it."""
+    found: dict[tuple[str, float], dict[str, None]] = {}
+    for (kind, (sparsity, _)), runs in _by_cell(group.cells).items():
+        if not _is_at(runs, sparsity):
+            label = row_labels(group.axes)[kind].removesuffix(f", {kind[1]}")
+            found.setdefault((label, sparsity), {})[per_cent(round(_reached(runs), 3))] = None
+    if not found:
+        return []
+    ends: dict[tuple[float, str], list[str]] = {}
+    for (label, sparsity), reached in found.items():
+        ends.setdefault((sparsity, " or ".join(reached)), []).append(label)
+    rows = "; ".join(f"{words} under {per_cent(s)}: {' and '.join(names)}" for (s, words), names in ends.items())
+    filters = (
+        " For filters a column's per cent is that of every layer's filters (with stages: of the first stage's, the "
+        "others in proportion)."
+        if group.cells["hyperparameters"].str.contains("filters").any()
+        else ""
+    )
+    return [
+        "Rows that are not as sparse as their column says have no mark there and are compared with rows of their own "
+        f"sparsity alone. Zeros among the prunable weights: {rows}.{filters}"
+    ]
 
 
 def _columns(axes: Axes) -> list[tuple[float, str]]:

@@ -43,6 +43,8 @@ class Entry:
     """What a reader must know about the runs behind it, such as "1 of 3 runs collapsed"."""
     runs: tuple[str, ...] = ()
     """Ids of the records behind it."""
+    competes: bool = True
+    """Whether it can have a rank; not what is of another kind than the rest of its column."""
 
     @property
     def is_partial(self) -> bool:
@@ -131,7 +133,8 @@ def ranked(table: Table) -> Table:
     columns = []
     for index, column in enumerate(table.columns):
         entries = table.entries_of(index)
-        places = ranks([entry.mean for entry in entries], column.decimals) if column.ranked else [None] * len(entries)
+        means = [entry.mean if column.ranked and entry.competes else None for entry in entries]
+        places = ranks(means, column.decimals)
         columns.append([replace(entry, rank=place) for entry, place in zip(entries, places, strict=True)])
     rows = tuple(
         replace(row, entries=tuple(column[number] for column in columns)) for number, row in enumerate(table.rows)

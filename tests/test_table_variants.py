@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from analysis import groups, layouts, records, table_variants
+from analysis.groups import TARGET_MARGIN
+from benchmark import worker
 from benchmark.cells import Cell
 from benchmark.grid import load_sweep
 from tests.table1_records import MADE_UP, record_of
@@ -30,13 +32,17 @@ grids:
 """
 
 
-def sheet(folder: Path, text: str, accuracy):
+def sheet(folder: Path, text: str, accuracy, reached=lambda cell: None):
+    """`reached`: the sparsity that a cell ended at where it is not the cell's own."""
     path = folder / "mine.yaml"
     path.write_text(text)
     axes = records.sweep_axes(str(path))
     cells = load_sweep(str(path)).cells
     own = [Cell(MADE_UP, c.method, c.seed, c.schedule, c.sparsity, c.budget, c.hyperparameters) for c in cells]
-    read = records.read([record_of(cell, accuracy(cell) + 0.001 * cell.seed) for cell in own], "tests")
+    made = [record_of(cell, accuracy(cell) + 0.001 * cell.seed) for cell in own]
+    for cell, record in zip(own, made, strict=True):
+        record["sparsity"]["prunable"] = reached(cell) or cell.sparsity
+    read = records.read(made, "tests")
     (found,) = layouts.sheets_of(read, axes)
     assert len(groups.groups(read, axes)) == 1
     return found
@@ -96,6 +102,40 @@ def test_the_claim_is_about_filters_that_every_layer_loses_evenly(tmp_path: Path
     assert "criterion filters, stages 6/3/1, FT" in labels
     assert "criterion random, FT" in labels
     assert [finding.verdict for finding in found.findings] == ["held"]
+
+
+def of_filters(cell: Cell) -> float | None:
+    """Zeros among the weights where filters go: fewer than filters, as the layers before them keep theirs."""
+    return cell.sparsity - 0.03 if criterion(cell) == "filters" else None
+
+
+def criterion(cell: Cell) -> str:
+    return dict(cell.hyperparameters).get("criterion", "magnitude")
+
+
+def test_rows_of_another_sparsity_have_no_rank_and_are_compared_with_their_own_kind(tmp_path: Path):
+    """Filters are ahead because they leave more weights: magnitude is the best of what is as sparse as it says."""
+    best = {"filters": 0.9, "magnitude": 0.8, "random": 0.7}
+    found = sheet(tmp_path, VARIANTS, lambda cell: best[criterion(cell)], of_filters)
+    table = found.tables[0]
+    ranks = {row.label: [entry.rank for entry in row.entries] for row in table.rows}
+    assert ranks["criterion filters, FT"] == [None, None]
+    assert ranks["criterion magnitude, FT"] == [1, 1]
+    assert "57 % under 60 %: criterion filters; 77 % under 80 %: criterion filters." in table.caption[1]
+    assert "every layer's filters" in table.caption[1]
+    pairs = {(pair.first, pair.second) for pair in found.pairs}
+    assert ("criterion filters, FT", "criterion filters, SLR") in pairs
+    assert ("criterion magnitude, FT", "criterion random, FT") in pairs
+    assert ("criterion magnitude, FT", "criterion filters, FT") not in pairs
+
+
+def test_a_table_whose_rows_are_all_at_their_sparsity_says_nothing_of_it(tmp_path: Path):
+    caption = " ".join(sheet(tmp_path, VARIANTS, lambda cell: 0.9).tables[0].caption)
+    assert "not as sparse as" not in caption
+
+
+def test_a_sparsity_counts_as_another_one_as_the_worker_judges_it():
+    assert TARGET_MARGIN == worker.TARGET_MARGIN
 
 
 def test_table1_keeps_its_own_layout():
