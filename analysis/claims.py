@@ -41,6 +41,8 @@ class Evidence:
     """What a row is made of, where it is of several things: then rows are compared that differ in one of them."""
     reached: Mapping[Key, float] = field(default_factory=dict)
     """Sparsities that a column's rows ended at, where these differ: then rows are compared where they are alike."""
+    epochs: Mapping[Key, float] = field(default_factory=dict)
+    """Retraining epochs in all where a budget is that of each cycle: rows are compared where they have as many."""
 
     def ours(self, row: str, sparsity: float, budget: str) -> pd.Series:
         return self.accuracy.get((row, sparsity, budget), pd.Series(dtype=float))

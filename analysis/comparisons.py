@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from analysis import statistics
 from analysis.claims import Evidence, per_seed, versus_on_average
-from analysis.groups import TARGET_MARGIN
+from analysis.groups import TARGET_MARGIN, differ
 from analysis.statistics import ALPHA, TESTED_SEEDS, Difference
 
 NAMED = 12
@@ -19,7 +19,7 @@ NAMED = 12
 class Pair:
     """Mean difference of the first row to the second, in accuracy points averaged over their columns within a seed.
 
-    Their columns are those in which both have records, of one sparsity.
+    Their columns are those in which both have records, of one sparsity and as many epochs.
 
     p: Holm-corrected over all pairs, NaN below TESTED_SEEDS. improvement: probability that a run of the first beats
     one of the second in the same column (ties one half), averaged over the columns; not paired.
@@ -64,11 +64,12 @@ def _comparable(evidence: Evidence, first: str, second: str) -> bool:
 
 
 def _share(evidence: Evidence, first: str, second: str, column: tuple[float, str]) -> bool:
-    """Whether both rows have records in the column that ended at one sparsity, as far as it is known."""
+    """Whether both rows have records in the column, and these one sparsity and as many epochs, as far as is known."""
     if not (len(evidence.ours(first, *column)) and len(evidence.ours(second, *column))):
         return False
-    ends = [evidence.reached.get((row, *column), math.nan) for row in (first, second)]
-    return not abs(ends[0] - ends[1]) > TARGET_MARGIN
+    keys = (first, *column), (second, *column)
+    reached, epochs = ([values.get(key, math.nan) for key in keys] for values in (evidence.reached, evidence.epochs))
+    return not (abs(reached[0] - reached[1]) > TARGET_MARGIN or differ(epochs))
 
 
 def summary(found: tuple[Pair, ...]) -> str:

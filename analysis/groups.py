@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -49,6 +51,12 @@ def groups(records: Records, axes: Axes, problem: str | None = None) -> list[Gro
             of_recipe = dense[dense["identity"] == identity]
             found.append(Group(recipe, axes, own, of_recipe, len(records.problems)))
     return sorted(found, key=lambda group: (group.recipe.name, group.recipe.identity))
+
+
+def differ(epochs: Iterable[float]) -> bool:
+    """Whether there are several numbers of epochs; what is not known (NaN) counts as any, 0.01 is rounding."""
+    known = [number for number in epochs if not math.isnan(number)]
+    return bool(known) and max(known) - min(known) > 0.01
 
 
 def accuracy_entry(runs: pd.DataFrame | None, expected: int) -> Entry:

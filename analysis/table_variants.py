@@ -6,6 +6,8 @@ Le and Hua's study (criterion x schedule) is one of them, and so is a sweep of c
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -13,9 +15,10 @@ import pandas as pd
 
 from analysis import captions
 from analysis.claims import Evidence, Finding, budget_words, directional, per_cent, versus
-from analysis.groups import TARGET_MARGIN, Group, accuracy_entry
+from analysis.groups import TARGET_MARGIN, Group, accuracy_entry, differ
 from analysis.records import Axes
 from analysis.tables import Column, Entry, Row, Table, ranked
+from benchmark.cells import Budget
 from benchmark.methods import declaration
 
 LARGE = ("SLR", "CLR")
@@ -24,6 +27,9 @@ BEATEN = ("magnitude", "filters")
 """Criteria that they prune by where random pruning wins over fine-tuning."""
 Kind = tuple[str, str, str]
 """(method, schedule, hyperparameters), as in the DataFrame."""
+Place = tuple[float, str]
+"""(sparsity, budget): a column."""
+ByCell = dict[tuple[Kind, Place], pd.DataFrame]
 
 
 def fits(axes: Axes) -> bool:
@@ -34,10 +40,12 @@ def fits(axes: Axes) -> bool:
 def measured(group: Group) -> Table:
     """Final test accuracy in per cent; what the sweep does not ask for is empty and not counted as missing.
 
-    Rows that ended at another sparsity than a column's have no rank there.
+    Rows that ended at another sparsity than a column's have no rank there. None have in a column of a budget for each
+    cycle in which they come to different totals.
     """
     axes, by_cell = group.axes, _by_cell(group.cells)
     columns, labels = _columns(axes), row_labels(axes)
+    totals = _totals(axes, by_cell)
     rows = tuple(
         Row(
             label,
@@ -56,11 +64,15 @@ def measured(group: Group) -> Table:
             "measured",
             f"{axes.title}, {group.recipe.name}",
             "setting",
-            tuple(Column(f"sparsity {per_cent(s)}", f"budget {budget_words(b)}") for s, b in columns),
+            tuple(
+                Column(f"sparsity {per_cent(s)}", f"budget {budget_words(b)}", ranked=not differ(own.values()))
+                for (s, b), own in totals.items()
+            ),
             rows,
             caption=(
                 captions.statistic(group.cells["seed"], group.expected, entries),
                 *_other_sparsities(group),
+                *_totals_sentence(totals, labels),
                 captions.problem(group.recipe),
                 captions.dense(group.every),
                 captions.provenance(group.every, group.problems),
@@ -85,6 +97,11 @@ def evidence(group: Group) -> Evidence:
         {},
         factors={label: kind for kind, label in labels.items()},
         reached={(labels[kind], *column): _reached(runs) for (kind, column), runs in by_cell.items()},
+        epochs={
+            (labels[kind], *column): epochs
+            for column, own in _totals(group.axes, by_cell).items()
+            for kind, epochs in own.items()
+        },
     )
 
 
@@ -129,7 +146,7 @@ def check(given: Evidence) -> tuple[Finding, ...]:
     return (directional("random-beats-fine-tuning", statement, contrasts, given, "; Le and Hua, ICLR 2021"),)
 
 
-def _entry(runs: pd.DataFrame | None, column: tuple[float, str], expected: int) -> Entry:
+def _entry(runs: pd.DataFrame | None, column: Place, expected: int) -> Entry:
     found = accuracy_entry(runs, expected)
     return found if runs is None or _is_at(runs, column[0]) else replace(found, competes=False)
 
@@ -168,16 +185,52 @@ def _other_sparsities(group: Group) -> list[str]:
     ]
 
 
-def _columns(axes: Axes) -> list[tuple[float, str]]:
+def _totals(axes: Axes, by_cell: ByCell) -> dict[Place, dict[Kind, float]]:
+    """Retraining epochs over all cycles by column and row, where the column's budget is that of each cycle."""
+    return {
+        column: {
+            kind: float(runs["epochs"].mean())
+            for (kind, own), runs in by_cell.items()
+            if own == column and Budget.parse(column[1]).per_cycle
+        }
+        for column in _columns(axes)
+    }
+
+
+def _totals_sentence(totals: Mapping[Place, Mapping[Kind, float]], labels: Mapping[Kind, str]) -> list[str]:
+    """What rows retrain for in all, by sparsity where it differs; none where all rows of every column are alike."""
+    if not any(differ(own.values()) for own in totals.values()):
+        return []
+    parts = []
+    for kind, label in labels.items():
+        by_sparsity: dict[str, list[str]] = {}
+        for sparsity in dict.fromkeys(sparsity for sparsity, _ in totals):
+            own = [found[kind] for (at, _), found in totals.items() if at == sparsity and kind in found]
+            if own:
+                numbers = ", ".join("unknown" if math.isnan(n) else f"{round(n, 2):g}" for n in own)
+                by_sparsity.setdefault(numbers, []).append(per_cent(sparsity))
+        several = len(by_sparsity) > 1
+        words = [numbers + (f" ({', '.join(at)})" if several else "") for numbers, at in by_sparsity.items()]
+        if words:
+            parts.append(f"{label}: {' and '.join(words)}")
+    return [
+        "A budget per cycle is that of each prune-retrain cycle: where the rows of a column differ in their epochs in "
+        "all, there are no marks, and rows are compared only with those that have as many. Epochs in all, column by "
+        "column: "
+        f"{'; '.join(parts)}."
+    ]
+
+
+def _columns(axes: Axes) -> list[Place]:
     asked = {(sparsity, budget) for _, _, sparsity, budget, _ in axes.cells}
     return [(s, b) for s in axes.sparsities for b in axes.budgets if (s, b) in asked]
 
 
-def _is_asked(axes: Axes, kind: Kind, column: tuple[float, str]) -> bool:
+def _is_asked(axes: Axes, kind: Kind, column: Place) -> bool:
     return (*kind[:2], *column, kind[2]) in axes.cells
 
 
-def _by_cell(cells: pd.DataFrame) -> dict[tuple[Kind, tuple[float, str]], pd.DataFrame]:
+def _by_cell(cells: pd.DataFrame) -> ByCell:
     by = ["method", "schedule", "hyperparameters", "sparsity", "budget"]
     found = {}
     for key, runs in cells.groupby(by):

@@ -41,6 +41,9 @@ def sheet(folder: Path, text: str, accuracy, reached=lambda cell: None):
     own = [Cell(MADE_UP, c.method, c.seed, c.schedule, c.sparsity, c.budget, c.hyperparameters) for c in cells]
     made = [record_of(cell, accuracy(cell) + 0.001 * cell.seed) for cell in own]
     for cell, record in zip(own, made, strict=True):
+        settings = dict(cell.hyperparameters)
+        cycles = 3 if "ladder" in settings else settings.get("cycles", 1)
+        record["iterations"]["total"] = cell.budget.iterations(90, record["iterations"]["per_epoch"], cycles)
         record["sparsity"]["prunable"] = reached(cell) or cell.sparsity
     read = records.read(made, "tests")
     (found,) = layouts.sheets_of(read, axes)
@@ -82,7 +85,8 @@ def test_what_a_sweep_does_not_ask_for_is_empty_and_not_missing(tmp_path: Path):
 
 
 def test_rows_are_compared_that_differ_in_one_thing_over_the_columns_that_both_have(tmp_path: Path):
-    pairs = {(pair.first, pair.second): pair for pair in sheet(tmp_path, CYCLES, lambda cell: 0.9).pairs}
+    in_all = CYCLES.replace("/cycle", "")
+    pairs = {(pair.first, pair.second): pair for pair in sheet(tmp_path, in_all, lambda cell: 0.9).pairs}
     assert set(pairs) == {("cycles 1, ladder even, ALLR", "cycles 2, ALLR")}
     assert next(iter(pairs.values())).difference.n == 2
     pairs = {(pair.first, pair.second) for pair in sheet(tmp_path, VARIANTS, lambda cell: level(cell, 0.2)).pairs}
@@ -102,6 +106,27 @@ def test_the_claim_is_about_filters_that_every_layer_loses_evenly(tmp_path: Path
     assert "criterion filters, stages 6/3/1, FT" in labels
     assert "criterion random, FT" in labels
     assert [finding.verdict for finding in found.findings] == ["held"]
+
+
+def test_rows_with_different_totals_of_a_budget_per_cycle_are_neither_ranked_nor_compared(tmp_path: Path):
+    found = sheet(tmp_path, CYCLES, lambda cell: 0.9)
+    table = found.tables[0]
+    assert [[entry.rank for entry in row.entries] for row in table.rows] == [[None] * 3, [None] * 3, [None, None, 1]]
+    assert table.caption[1].endswith(
+        "column by column: cycles 1, ladder even, ALLR: 1, 5; cycles 2, ALLR: 2, 10; ladder renda, LRW: 270."
+    )
+    assert found.pairs == ()
+
+
+def test_rows_with_the_same_total_of_a_budget_per_cycle_compete(tmp_path: Path):
+    found = sheet(tmp_path, CYCLES.replace("schedule: [ALLR]", "schedule: [FT, ALLR]"), lambda cell: 0.9)
+    assert {(pair.first, pair.second) for pair in found.pairs} == {
+        ("cycles 1, ladder even, FT", "cycles 1, ladder even, ALLR"),
+        ("cycles 2, FT", "cycles 2, ALLR"),
+    }
+    alike = sheet(tmp_path, VARIANTS.replace("5.55%", "2ep/cycle"), lambda cell: 0.9)
+    assert {entry.rank for row in alike.tables[0].rows for entry in row.entries} == {1}
+    assert "per cycle" not in " ".join(alike.tables[0].caption)
 
 
 def of_filters(cell: Cell) -> float | None:
