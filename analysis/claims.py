@@ -38,7 +38,10 @@ class Evidence:
     learning_rates: Mapping[Key, pd.Series] = field(default_factory=dict)
     """Fingerprints of the learning rates used, in the same form as `accuracy`."""
     factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """What a row is made of, where it is of several things: then rows are compared that differ in one of them."""
+    """What a row is made of, where it is of several things: then rows are compared that differ in one of them.
+
+    "" where a row has no such thing, as a method has not all hyperparameters: that alone is no difference.
+    """
     reached: Mapping[Key, float] = field(default_factory=dict)
     """Sparsities that a column's rows ended at, where these differ: then rows are compared where they are alike."""
     epochs: Mapping[Key, float] = field(default_factory=dict)

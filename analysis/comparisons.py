@@ -59,8 +59,10 @@ def pairs(evidence: Evidence) -> tuple[Pair, ...]:
 
 
 def _comparable(evidence: Evidence, first: str, second: str) -> bool:
-    factors = evidence.factors
-    return not factors or sum(a != b for a, b in zip(factors[first], factors[second], strict=True)) == 1
+    if not evidence.factors:
+        return True
+    both = zip(evidence.factors[first], evidence.factors[second], strict=True)
+    return sum(one != other for one, other in both if one and other) == 1
 
 
 def _share(evidence: Evidence, first: str, second: str, column: tuple[float, str]) -> bool:

@@ -95,7 +95,7 @@ def evidence(group: Group) -> Evidence:
         group.axes.sparsities,
         group.axes.budgets,
         {},
-        factors={label: kind for kind, label in labels.items()},
+        factors={label: _factors(group.axes, kind) for kind, label in labels.items()},
         reached={(labels[kind], *column): _reached(runs) for (kind, column), runs in by_cell.items()},
         epochs={
             (labels[kind], *column): epochs
@@ -107,7 +107,7 @@ def evidence(group: Group) -> Evidence:
 
 def row_labels(axes: Axes) -> dict[Kind, str]:
     """Rows in the sweep's order, in words: what varies, a default where it alone tells the row from another one."""
-    varied = dict.fromkeys(key for text in axes.hyperparameters for key in _settings(text))
+    varied = _varied(axes)
     known = [_settings(text) for text in axes.hyperparameters]
     kinds = [
         (method, schedule, text)
@@ -144,6 +144,13 @@ def check(given: Evidence) -> tuple[Finding, ...]:
         f"Random pruning retrained with {' or '.join(LARGE)} beats {' and '.join(BEATEN)} pruning followed by FT"
     )
     return (directional("random-beats-fine-tuning", statement, contrasts, given, "; Le and Hua, ICLR 2021"),)
+
+
+def _factors(axes: Axes, kind: Kind) -> tuple[str, ...]:
+    """Method, schedule and the value of each hyperparameter that the sweep varies, "" where the method has none."""
+    method, schedule, text = kind
+    values = {**declaration(method).defaults, **_settings(text)}
+    return method, schedule, *(json.dumps(values[key]) if key in values else "" for key in _varied(axes))
 
 
 def _entry(runs: pd.DataFrame | None, column: Place, expected: int) -> Entry:
@@ -237,6 +244,11 @@ def _by_cell(cells: pd.DataFrame) -> ByCell:
         method, schedule, text, sparsity, budget = cast(tuple[str, str, str, float, str], key)
         found[((method, schedule, text), (sparsity, budget))] = runs
     return found
+
+
+def _varied(axes: Axes) -> list[str]:
+    """The hyperparameters that the sweep names, in its order."""
+    return list(dict.fromkeys(key for text in axes.hyperparameters for key in _settings(text)))
 
 
 def _settings(text: str) -> dict[str, object]:

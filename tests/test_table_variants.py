@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from analysis import groups, layouts, records, table_variants
+from analysis import comparisons, groups, layouts, records, table_variants
+from analysis.claims import Evidence
 from analysis.groups import TARGET_MARGIN
 from benchmark import worker
 from benchmark.cells import Cell
@@ -92,6 +94,27 @@ def test_rows_are_compared_that_differ_in_one_thing_over_the_columns_that_both_h
     pairs = {(pair.first, pair.second) for pair in sheet(tmp_path, VARIANTS, lambda cell: level(cell, 0.2)).pairs}
     assert len(pairs) == 3 * 3 + 3 * 3
     assert ("criterion random, FT", "criterion filters, SLR") not in pairs
+
+
+def test_every_hyperparameter_is_a_thing_of_its_own(tmp_path: Path):
+    """Rows that differ in two of them are no pair: they would only add to what Holm's correction has to share out."""
+    staged = VARIANTS + (
+        "  - {method: IMP, schedule: [FT], sparsity: [0.6], budget: ['5.55%'], "
+        "hyperparameters: {criterion: [filters, random_filters], stages: ['6/3/1']}}\n"
+    )
+    pairs = {(pair.first, pair.second) for pair in sheet(tmp_path, staged, lambda cell: 0.9).pairs}
+    staged_rows = [f"criterion {name}, stages 6/3/1, FT" for name in ("filters", "random_filters")]
+    assert ("criterion filters, stages even, FT", staged_rows[0]) in pairs
+    assert tuple(staged_rows) in pairs
+    assert not {pair for pair in pairs if pair[0] == "criterion magnitude, FT" and pair[1] in staged_rows}
+    assert ("criterion filters, stages even, FT", staged_rows[1]) not in pairs
+
+
+def test_hyperparameters_that_one_method_alone_has_do_not_keep_methods_from_being_compared():
+    rows = {"GMP": ("GMP", "FT", "1", ""), "BIMP": ("BIMP", "FT", "", "3"), "other": ("BIMP", "SLR", "", "3")}
+    values = {(name, 0.9, ""): pd.Series([90.0, 91.0]) for name in rows}
+    found = comparisons.pairs(Evidence(values, tuple(rows), (0.9,), ("",), {}, factors=rows))
+    assert [(pair.first, pair.second) for pair in found] == [("GMP", "BIMP"), ("BIMP", "other")]
 
 
 def test_the_claim_is_about_filters_that_every_layer_loses_evenly(tmp_path: Path):
