@@ -22,7 +22,8 @@ def printable(text: object) -> str:
 
 
 def statistic(seeds: Iterable[int], expected: int, entries: Sequence[Entry]) -> str:
-    """What an entry is, n, and how complete the table is; entries: those of accuracies that the sweep asks for."""
+    """What an entry is, n, and how complete the table is; entries: those of accuracies."""
+    entries = [entry for entry in entries if entry.n is not None]
     missing = sum(entry.n == 0 for entry in entries)
     partial = sum(entry.is_partial for entry in entries) - missing
     found = sorted(set(seeds))

@@ -17,7 +17,7 @@ from analysis.claims import Evidence, Key, budget_words, per_cent
 from analysis.claims_table1 import SCHEDULES
 from analysis.groups import Group, accuracy_entry
 from analysis.records import Axes
-from analysis.tables import Column, Entry, Row, Table, agreement, ranked
+from analysis.tables import NOT_ASKED, Column, Entry, Row, Table, agreement, ranked
 
 
 def fits(axes: Axes) -> bool:
@@ -29,9 +29,16 @@ def measured(group: Group) -> Table:
     """Schedules down, sparsity over budget across: final test accuracy in per cent."""
     by_cell = _by_cell(group.cells)
     axes = group.axes
+    asked = {cell[1:4] for cell in axes.cells}
     keys = [(sparsity, budget) for sparsity in axes.sparsities for budget in axes.budgets]
     rows = tuple(
-        Row(name, tuple(accuracy_entry(by_cell.get((name, *key)), group.expected) for key in keys))
+        Row(
+            name,
+            tuple(
+                accuracy_entry(by_cell.get((name, *key)), group.expected) if (name, *key) in asked else NOT_ASKED
+                for key in keys
+            ),
+        )
         for name in axes.schedules
     )
     entries = [entry for row in rows for entry in row.entries]

@@ -17,7 +17,7 @@ from analysis import captions
 from analysis.claims import Evidence, per_cent
 from analysis.groups import Group, accuracy_entry, remarks
 from analysis.records import Axes
-from analysis.tables import Column, Entry, Row, Table, agreement, entry, ranked
+from analysis.tables import NOT_ASKED, Column, Entry, Row, Table, agreement, entry, ranked
 from benchmark.tuning import choose
 
 ORDER = ("BIMP", "GMP", "GSM", "DPF", "DNW", "LC", "STR", "DST", "CS")
@@ -35,6 +35,7 @@ def fits(axes: Axes) -> bool:
 def measured(group: Group) -> Table:
     """Methods down; images/s, and per sparsity accuracy, speedup and sparsity reached."""
     cells = chosen(group)
+    asked = {(method, sparsity) for method, _, sparsity, _, _ in group.axes.cells}
     rows = tuple(
         Row(
             method,
@@ -43,7 +44,11 @@ def measured(group: Group) -> Table:
                 *(
                     found
                     for sparsity in group.axes.sparsities
-                    for found in _entries(cells.get((method, sparsity)), group.expected)
+                    for found in (
+                        _entries(cells.get((method, sparsity)), group.expected)
+                        if (method, sparsity) in asked
+                        else [NOT_ASKED] * 3
+                    )
                 ),
             ),
         )
@@ -256,7 +261,7 @@ def _throughput(method: str, cells: Cells, expected: int) -> Entry:
 
 def _published_entries(numbers: Mapping[str, float] | None) -> Sequence[Entry]:
     if numbers is None:
-        return [Entry(None, None, n=None)] * 3
+        return [NOT_ASKED] * 3
     return [
         Entry(float(numbers[f"{name}_mean"]), float(numbers[f"{name}_std"]), n=None)
         for name in ("accuracy", "speedup", "sparsity")

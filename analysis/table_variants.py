@@ -17,7 +17,7 @@ from analysis import captions
 from analysis.claims import Evidence, Finding, budget_words, directional, per_cent, versus
 from analysis.groups import TARGET_MARGIN, Group, accuracy_entry, differ
 from analysis.records import Axes
-from analysis.tables import Column, Entry, Row, Table, ranked
+from analysis.tables import NOT_ASKED, Column, Entry, Row, Table, ranked
 from benchmark.cells import Budget
 from benchmark.methods import declaration
 
@@ -52,13 +52,13 @@ def measured(group: Group) -> Table:
             tuple(
                 _entry(by_cell.get((kind, column)), column, group.expected)
                 if _is_asked(axes, kind, column)
-                else Entry(None, None, n=None)
+                else NOT_ASKED
                 for column in columns
             ),
         )
         for kind, label in labels.items()
     )
-    entries = [entry for row in rows for entry in row.entries if entry.n is not None]
+    entries = [entry for row in rows for entry in row.entries]
     return ranked(
         Table(
             "measured",

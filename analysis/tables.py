@@ -51,6 +51,10 @@ class Entry:
         return self.n is not None and self.expected is not None and self.n < self.expected
 
 
+NOT_ASKED = Entry(None, None, n=None)
+"""Of what a sweep does not ask for, or a published table does not have."""
+
+
 @dataclass(frozen=True)
 class Row:
     label: str

@@ -21,7 +21,7 @@ from analysis.comparisons import Pair
 from analysis.make_tables import print_sheets
 from analysis.render import BINARY_WRITERS, WRITERS, Sheet, csv, html, latex, markdown, terminal
 from analysis.statistics import Difference
-from analysis.tables import Column, Entry, Row, Table, TextRow, ranked
+from analysis.tables import NOT_ASKED, Column, Entry, Row, Table, TextRow, ranked
 from benchmark.errors import UserError
 
 NASTY = r"""<script>alert("x")</script> & 50 % #1 _under_ ^ ~ {a} $b$ \input{c} | *d* `e` [f](g) ünï 漢"""
@@ -97,6 +97,17 @@ def test_missing_seeds_flags_captions_and_verdicts_are_in_every_format(name):
         assert ("--" if name == "latex" else "–") in written
     for words in ("1 of 1 runs collapsed", "A caption.", "held", "not held", "undecided", "too few for a test"):
         assert words in written, words
+
+
+@pytest.mark.parametrize("name", ["terminal", "markdown", "latex", "html"])
+def test_what_was_not_asked_for_is_blank_and_no_missing_record(name):
+    def dashes(made: Table) -> int:
+        return len(re.findall(r"–|-- [&\\]", WRITERS[name](Sheet("s", "table1", "fake", "0", (made,)))))
+
+    blank = table()
+    row = Row("missing", (NOT_ASKED,) * len(blank.columns))
+    assert dashes(blank) == len(blank.columns)
+    assert dashes(replace(blank, rows=(*blank.rows[:-1], row))) == 0
 
 
 @pytest.mark.parametrize("name", WRITERS)

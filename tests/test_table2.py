@@ -188,6 +188,13 @@ def test_methods_without_records_have_a_row_that_says_so(sweep):
     assert "3 of 24 entries have no record" in table.caption[0]
 
 
+def test_a_sparsity_that_a_method_is_not_asked_for_is_not_missing(sweep):
+    sweep.write_text(SWEEP.replace("DST, sparsity: [0.7, 0.8, 0.9]", "DST, sparsity: [0.7]"))
+    table = table_of(sweep, made_up(sweep))
+    assert [entry.n for entry in table.rows[-1].entries] == [3, *[3] * 3, *[None] * 6]
+    assert "have no record" not in table.caption[0]
+
+
 def test_the_published_table_is_whole_and_agrees_with_itself(sweep):
     group = group_of(sweep, made_up(sweep))
     theirs = table2.published(table2.measured(group), group.axes)

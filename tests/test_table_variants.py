@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 from analysis import comparisons, groups, layouts, records, table_variants
 from analysis.claims import Evidence
 from analysis.groups import TARGET_MARGIN
+from analysis.render import terminal
 from benchmark import worker
 from benchmark.cells import Cell
 from benchmark.grid import load_sweep
@@ -83,6 +85,7 @@ def test_what_a_sweep_does_not_ask_for_is_empty_and_not_missing(tmp_path: Path):
     assert labels == ["cycles 1, ladder even, ALLR", "cycles 2, ALLR", "ladder renda, LRW"]
     assert [entry.n for entry in found.tables[0].rows[2].entries] == [None, None, 2]
     assert "have no record" not in found.tables[0].caption[0]
+    assert "–" not in terminal.plain(replace(found, pairs=()))
     assert found.findings == ()
 
 

@@ -428,7 +428,7 @@ def test_a_sweep_of_your_own_is_laid_out_alike_with_what_the_paper_has_of_it(tmp
     assert shown.startswith("A comparison of my own, digits")
     assert re.search(r"schedule +budget 2.22 % +budget 3ep +budget 2.22 % +budget 3ep", shown)
     assert re.search(r"^ ALLR +90.00 #1 1/2 ", shown, re.MULTILINE)
-    assert re.search(r"^ FT +– +– +56.75 ±0.01 #2 +–", shown, re.MULTILINE)
+    assert re.search(r"^ FT +56.75 ±0.01 #2 *$", shown, re.MULTILINE)  # blank where the paper has no such column
     assert "The paper's claims" not in shown
 
 

@@ -14,6 +14,7 @@ from analysis.statistics import ALPHA, CONFIDENCE, TESTED_SEEDS, Difference
 from analysis.tables import MARKED_RANKS, Column, Entry, Table
 
 MISSING = "–"
+"""No record of what was asked for; what nobody asked for is blank."""
 FLAG = "†"
 SHOWN_FLAGS = 12
 
@@ -53,7 +54,7 @@ class Words:
 
 def words(entry: Entry, column: Column) -> Words:
     if entry.mean is None:
-        return Words(MISSING, "", "", None, bool(entry.flags))
+        return Words("" if entry.n is None else MISSING, "", "", None, bool(entry.flags))
     spread = "" if entry.std is None else f"{entry.std:.{column.decimals}f}"
     count = f"{entry.n}/{entry.expected}" if entry.is_partial else ""
     mark = entry.rank if entry.rank is not None and entry.rank <= MARKED_RANKS else None
