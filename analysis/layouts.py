@@ -22,6 +22,8 @@ class Layout:
     evidence: Callable[[Group], Evidence]
     has_claims: Callable[[Axes], bool]
     check: Callable[[Evidence], tuple[Finding, ...]]
+    pairing: str = "one seed, one dense network"
+    """What runs of one seed share."""
 
 
 LAYOUTS = (
@@ -42,6 +44,7 @@ LAYOUTS = (
         table2.evidence,
         table2.has_claims,
         claims_table2.check,
+        "one seed, the same initial weights and data order",
     ),
     Layout(
         table_variants.fits,
@@ -81,5 +84,6 @@ def _sheet(layout: Layout, group: Group) -> Sheet:
         tuple(tables),
         layout.check(evidence) if layout.has_claims(axes) else (),
         comparisons.pairs(evidence),
+        layout.pairing,
         group.every,
     )

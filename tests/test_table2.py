@@ -277,6 +277,8 @@ def test_the_command_makes_the_table_of_a_sweep_of_methods(tmp_path: Path, sweep
     assert re.search(r"^ DNW +12346 ±0 +75\.60 ±0\.00 #2 +10\.0 ±0\.0 +70\.00 ±0\.00", shown, re.MULTILINE)
     assert "At 90 % sparsity BIMP is within one point of the best method" in shown
     assert "the paper's reimplementation under one recipe" in shown
+    assert "(one seed, the same initial weights and data order)" in " ".join(shown.split())
+    assert "dense network" not in shown
 
 
 def test_a_sweep_that_mixes_methods_with_and_without_retraining_has_no_table(tmp_path: Path):

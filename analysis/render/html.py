@@ -7,12 +7,12 @@ from html import escape
 
 from analysis.claims import Finding
 from analysis.render.sheet import (
-    CLAIMS_CAPTION,
     CLAIMS_TITLE,
     COMPARISON_HEADINGS,
     PAIR_HEADINGS,
     PAIRS_TITLE,
     Sheet,
+    claims_caption,
     comparison_words,
     legend,
     notes,
@@ -135,7 +135,7 @@ def _claims(sheet: Sheet, prefix: str) -> str:
     items = "".join(map(_finding, sheet.findings))
     return (
         f'<section id="{escape(prefix)}claims" class="long">\n<h2>{escape(CLAIMS_TITLE)}</h2>\n{items}'
-        f'<div class="caption"><p>{escape(CLAIMS_CAPTION)}</p></div>\n</section>\n'
+        f'<div class="caption"><p>{escape(claims_caption(sheet))}</p></div>\n</section>\n'
     )
 
 

@@ -7,12 +7,12 @@ import unicodedata
 
 from analysis.claims import Finding
 from analysis.render.sheet import (
-    CLAIMS_CAPTION,
     CLAIMS_TITLE,
     FLAG,
     MISSING,
     PAIRS_TITLE,
     Sheet,
+    claims_caption,
     legend,
     notes,
     pairs_caption,
@@ -142,7 +142,7 @@ def _claims(sheet: Sheet) -> str:
     items = "".join(_finding(finding) for finding in sheet.findings)
     return (
         f"\\section*{{{escape(CLAIMS_TITLE)}}}\n\\begin{{description}}\n{items}\\end{{description}}\n"
-        f"{escape(CLAIMS_CAPTION)}\n"
+        f"{escape(claims_caption(sheet))}\n"
     )
 
 

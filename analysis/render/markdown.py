@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from analysis.claims import Finding
 from analysis.render.sheet import (
-    CLAIMS_CAPTION,
     CLAIMS_TITLE,
     COMPARISON_HEADINGS,
     PAIR_HEADINGS,
     PAIRS_TITLE,
     Sheet,
+    claims_caption,
     comparison_words,
     legend,
     notes,
@@ -29,7 +29,9 @@ LEGEND = ("**bold**", "<ins>underlined</ins>", "*italic*")
 def write(sheet: Sheet) -> str:
     parts = [_table(table) for table in sheet.tables]
     if sheet.findings:
-        parts.append(f"### {CLAIMS_TITLE}\n\n{''.join(map(_finding, sheet.findings))}\n{escape(CLAIMS_CAPTION)}\n")
+        parts.append(
+            f"### {CLAIMS_TITLE}\n\n{''.join(map(_finding, sheet.findings))}\n{escape(claims_caption(sheet))}\n"
+        )
     if sheet.pairs:
         rows = [[escape(cell) for cell in pair_words(pair)] for pair in sheet.pairs]
         table = _folded(f"{len(rows)} pairs", PAIR_HEADINGS, rows)

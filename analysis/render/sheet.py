@@ -32,6 +32,8 @@ class Sheet:
     findings: tuple[Finding, ...] = ()
     pairs: tuple[Pair, ...] = ()
     """The rows of the first table compared."""
+    pairing: str = "one seed, one dense network"
+    """What runs of one seed share, which makes them pairs."""
     records: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
     """What the sheet was made of, for exports: columns as in analysis.records."""
 
@@ -82,11 +84,16 @@ def notes(table: Table) -> list[str]:
 
 
 CLAIMS_TITLE = "The paper's claims"
-CLAIMS_CAPTION = (
-    "Differences are in accuracy points, paired over seeds (one seed, one dense network). A claim is held or not held "
-    f"where tests at the {ALPHA:.0%} level say so, and undecided otherwise: always with fewer than {TESTED_SEEDS} "
-    f"seeds. Intervals are {CONFIDENCE:.0%}, each on its own, from two seeds up."
-)
+
+
+def claims_caption(sheet: Sheet) -> str:
+    return (
+        f"Differences are in accuracy points, paired over seeds ({sheet.pairing}). A claim is held or not held where "
+        f"tests at the {ALPHA:.0%} level say so, and undecided otherwise: always with fewer than {TESTED_SEEDS} seeds. "
+        f"Intervals are {CONFIDENCE:.0%}, each on its own, from two seeds up."
+    )
+
+
 COMPARISON_HEADINGS = ("comparison", "difference", f"{CONFIDENCE:.0%} interval", "p (Holm)", "n", "published")
 
 

@@ -14,12 +14,12 @@ from rich.text import Text
 
 from analysis.claims import Finding
 from analysis.render.sheet import (
-    CLAIMS_CAPTION,
     CLAIMS_TITLE,
     COMPARISON_HEADINGS,
     PAIR_HEADINGS,
     PAIRS_TITLE,
     Sheet,
+    claims_caption,
     comparison_words,
     legend,
     notes,
@@ -44,7 +44,7 @@ def show(sheet: Sheet, console: Console, details: bool = False) -> None:
         for finding in sheet.findings:
             _show_finding(finding, console, details)
         console.print()
-        console.print(_sentence(CLAIMS_CAPTION, console, 0, "dim"))
+        console.print(_sentence(claims_caption(sheet), console, 0, "dim"))
         console.print()
     if sheet.pairs:
         console.print(Text(PAIRS_TITLE, style="bold"))
