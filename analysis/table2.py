@@ -66,9 +66,10 @@ def measured(group: Group) -> Table:
             caption=(
                 captions.statistic(seeds, group.expected, accuracies),
                 "Speedup: dense MACs over MACs of the non-zero weights, collapsed runs left out. Sparsity: per cent of "
-                "the prunable weights that are zero in the end, learned or pruned by magnitude. Images/s: training "
-                "throughput of these runs as they ran, beside others; `python -m benchmark.throughput --methods all` "
-                "measures it side by side.",
+                "the prunable weights that are zero in the end, learned or pruned by magnitude. Images/s: training of "
+                "these runs as they ran, with data loading and beside other work, where the published rates are "
+                "synchronised and without data loading; `python -m benchmark.throughput --methods all` measures what "
+                "each method costs like for like.",
                 *settings_sentences(group, cells),
                 captions.problem(group.recipe),
                 captions.dense(group.every),

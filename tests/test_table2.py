@@ -104,6 +104,12 @@ def test_speedup_and_the_sparsity_reached_are_those_of_the_records(sweep):
     assert (at(table, "STR", "70", "speedup").mean, at(table, "STR", "70", "speedup").std) == (4.0, 1.0)
 
 
+def test_the_caption_says_how_images_per_second_differ_from_the_published(sweep):
+    caption = " ".join(table_of(sweep, made_up(sweep, keep=lambda cell: cell.method == "GSM")).caption)
+    assert "with data loading and beside other work, where the published rates are synchronised and without" in caption
+    assert "`python -m benchmark.throughput --methods all`" in caption
+
+
 def test_images_per_second_are_averaged_within_a_seed_first(sweep):
     given = made_up(sweep)
     for made in given:
