@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from analysis.claims import per_cent
 from analysis.tables import Entry
 from benchmark.cells import Problem
 from benchmark.errors import UserError
@@ -48,8 +49,15 @@ def problem(recipe: Problem) -> str:
     precision = "" if recipe.precision == "fp32" else f", {recipe.precision}"
     return (
         f"Problem {recipe.name}: {recipe.model}{width} on {recipe.dataset}, {recipe.epochs} epochs, "
-        f"batch size {recipe.batch_size}{precision}{_changes(recipe)}."
+        f"batch size {recipe.batch_size}{precision}; {_images(recipe)}{_changes(recipe)}."
     )
+
+
+def _images(recipe: Problem) -> str:
+    """How many of the training images it trained on; records have their share and not their number."""
+    trained = recipe.training_share * (1 - recipe.validation_fraction)
+    held_out = f"{per_cent(recipe.validation_fraction)} held out for validation"
+    return f"trained on {per_cent(round(trained, 4))} of the training images, {held_out}"
 
 
 def is_plain(recipe: Problem) -> bool:

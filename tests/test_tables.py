@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import groups, records, table1
+from analysis import captions, groups, records, table1
 from analysis.make_tables import app as make_tables_app
 from analysis.tables import Column, Entry, Row, Table, TextRow, entry, ranked, ranks, winners
 from benchmark.cells import Cell, Problem
@@ -233,6 +233,7 @@ def test_the_caption_says_what_the_numbers_are():
     assert "Test accuracy of the final epoch in per cent" in caption
     assert "mean ± sample standard deviation (ddof = 1) over n = 3 seeds (0, 1, 2)" in caption
     assert "Problem madeup: nonet on nothing, 90 epochs, batch size 128" in caption
+    assert "; trained on 90 % of the training images, 10 % held out for validation" in caption
     assert "Dense accuracy 95.00 ± 0.00 (n = 3)" in caption
     assert "Records: 165 from tests; commit 0000000; torch 0.0.0; synthetic" in caption
 
@@ -289,6 +290,11 @@ def test_a_winner_that_is_shared_agrees_with_one_of_them():
     ours = measured(table1_records(lambda c: 0.9 if c.schedule in ("ALLR", "CLR") else 0.8))
     _, winner, agrees = table1.published(ours, AXES).footer
     assert (winner.cells[0], agrees.cells[0]) == ("CLR, ALLR", "yes")
+
+
+def test_a_caption_says_on_what_share_of_the_images_was_trained():
+    shared = MADE_UP.model_copy(update={"training_share": 0.5, "validation_fraction": 0.15})
+    assert "trained on 42.5 % of the training images, 15 % held out for validation" in captions.problem(shared)
 
 
 def test_agreement_shows_another_winner_and_missing_columns():
