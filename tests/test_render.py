@@ -213,6 +213,11 @@ def test_latex_is_a_whole_document_with_booktabs_and_siunitx():
     assert r"\input{c}" not in written
 
 
+def test_a_latex_label_has_no_character_that_tex_obeys():
+    written = latex.write(replace(sheet(), slug="my%odd #1_sweep{é}-digits"))
+    assert "\\label{tab:my-odd--1-sweep----digits-measured}\n" in written
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no TeX here")
 def test_latex_compiles_as_it_stands(tmp_path: Path):
     if subprocess.run(["kpsewhich", "siunitx.sty"], capture_output=True, check=False).returncode:

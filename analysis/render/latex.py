@@ -83,11 +83,16 @@ def _table(table: Table, sheet: Sheet) -> str:
     )
     return (
         "\\begin{table}[!htb]\n\\centering\\footnotesize\n"
-        + f"\\caption{{{caption}}}\n\\label{{tab:{sheet.slug}-{table.key}}}\n"
+        + f"\\caption{{{caption}}}\n\\label{{{_label(sheet, table)}}}\n"
         + "\\par\\medskip\n".join(map(_tabular, _parts(table)))
         + "".join(f"\\par {escape(note)}\n" for note in notes(table))
         + "\\end{table}\n"
     )
+
+
+def _label(sheet: Sheet, table: Table) -> str:
+    """Of harmless characters alone: a sweep's file may have any name, and a % in a label would be a comment."""
+    return re.sub(r"[^A-Za-z0-9:.-]", "-", f"tab:{sheet.slug}-{table.key}")
 
 
 def _parts(table: Table) -> list[Table]:
