@@ -237,6 +237,8 @@ class Results:
         return replace(found, failures=tuple(store.failures())) if self.whole else found
 
     def _reference(self, name: str) -> Records:
+        if self.path.is_file():  # asked for by its own name, which need not be that of the sweep
+            return self._of_files(self.files)
         return self._of_files(
             [file for file in self.files if file.parent.name != "reference" or file.name.startswith(f"{name}-")]
         )

@@ -340,6 +340,16 @@ def test_a_store_a_folder_of_files_or_one_file_can_be_named(tmp_path: Path, plac
     assert len(found.frame) == 165
 
 
+def test_a_reference_file_that_is_named_is_read_for_a_sweep_of_any_name(tmp_path: Path):
+    (tmp_path / "reference").mkdir()
+    file = tmp_path / "reference" / "other-madeup.jsonl"
+    write_compact(file, table1_records(by_rank))
+    found = records.Results(file).of_sweep(AXES)
+    assert found is not None
+    assert len(found.frame) == 165
+    assert records.Results(tmp_path).of_sweep(AXES) is None
+
+
 def test_a_folder_without_any_records_in_it_is_refused(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("nothing here")
     with pytest.raises(UserError, match="nothing to read there"):
