@@ -29,7 +29,7 @@ def statistic(seeds: Iterable[int], expected: int, entries: Sequence[Entry]) -> 
     partial = sum(entry.is_partial for entry in entries) - missing
     found = sorted(set(seeds))
     n = f"n = {expected} seeds" if expected > 1 else "n = 1 seed"
-    so_far = "so far " if len(found) < expected else ""
+    so_far = "so far seed " if len(found) < expected else ""
     sentence = (
         "Test accuracy of the final epoch in per cent: mean ± sample standard deviation (ddof = 1) over "
         f"{n} ({so_far}{_list(found)})."

@@ -41,7 +41,7 @@ class Group:
 
 
 def groups(records: Records, axes: Axes, problem: str | None = None) -> list[Group]:
-    """One group a recipe, in the order of their names."""
+    """One group a recipe, those of the sweep's own problem first, then in the order of their names."""
     cells = of_sweep(records.frame, axes)
     dense = of_seeds(records.frame[records.frame["method"] == "dense"], axes)
     found = []
@@ -50,7 +50,9 @@ def groups(records: Records, axes: Axes, problem: str | None = None) -> list[Gro
         if problem in (None, recipe.name):
             of_recipe = dense[dense["identity"] == identity]
             found.append(Group(recipe, axes, own, of_recipe, len(records.problems)))
-    return sorted(found, key=lambda group: (group.recipe.name, group.recipe.identity))
+    return sorted(
+        found, key=lambda group: (group.recipe.name != axes.problem, group.recipe.name, group.recipe.identity)
+    )
 
 
 def differ(epochs: Iterable[float]) -> bool:

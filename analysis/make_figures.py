@@ -15,6 +15,7 @@ from analysis.groups import groups
 from analysis.make_tables import nothing, warn
 from analysis.records import Source, sweep_axes
 from analysis.wandb_runs import open_source
+from benchmark.cells import UNSAFE
 from benchmark.cli import main
 from benchmark.errors import UserError
 from benchmark.grid import SWEEPS
@@ -82,8 +83,12 @@ def draw(
                 drawing = figure.draw(Selection(group, whole, bool(only)))
             plain = captions.is_plain(group.recipe)
             stem = f"{drawing.name}-{group.recipe.name}" + ("" if plain else f"-{group.recipe.identity}")
+            stem += "".join(f"-{UNSAFE.sub('-', text)}" for text in only)  # not over the figure of all cells
             source = captions.provenance(group.every, group.problems)
-            drawings.append(Drawing(stem, drawing.figure, (*drawing.sentences, captions.problem(group.recipe), source)))
+            filtered = [f"Only {' and '.join(only)}."] if only else []
+            drawings.append(
+                Drawing(stem, drawing.figure, (*drawing.sentences, *filtered, captions.problem(group.recipe), source))
+            )
         return drawings
     raise nothing(sweep or figure.sweeps[0], place, problem)
 

@@ -22,7 +22,7 @@ from benchmark.grid import SWEEPS
 
 ONE_HEADER = ("csv", "records")
 """Formats of which several sheets make one file with the header of the first."""
-WARNINGS = 50
+WARNINGS = 5
 """How many unusable records are named one by one."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -88,13 +88,13 @@ def make_sheets(
         warnings |= dict.fromkeys(place.problems(axes) if records is None else records.problems)
         if records is None and names:
             warn(list(warnings))
-            raise nothing(axes.name, place, problem)
+            raise nothing(axes.name, place, problem, seeds)
         found += [(axes, records)] if records else []
     warn(list(warnings))
     shown = found if names else of_their_own(found)
     sheets = [sheet for axes, records in shown for sheet in sheets_of(records, axes, problem)]
     if not sheets:
-        raise nothing("table1", place, problem)
+        raise nothing("table1", place, problem, seeds)
     return sheets
 
 
@@ -104,10 +104,10 @@ def warn(lines: Sequence[str]) -> None:
         print(captions.printable(f"warning: {line}"), file=sys.stderr)
 
 
-def nothing(name: str, place: Source, problem: str | None) -> UserError:
-    which = f"{name} on {problem}" if problem else name
-    command = f"python -m benchmark.sweep {name}" + (f" --problem {problem}" if problem else "")
-    return UserError(f"no records of {which} in {place.label}: `{command}` makes them")
+def nothing(name: str, place: Source, problem: str | None, seeds: str | None = None) -> UserError:
+    which = name + (f" on {problem}" if problem else "") + (f" with seeds {seeds}" if seeds else "")
+    options = (f" --problem {problem}" if problem else "") + (f" --seeds {seeds}" if seeds else "")
+    return UserError(f"no records of {which} in {place.label}: `python -m benchmark.sweep {name}{options}` makes them")
 
 
 def _parse_formats(text: str | None, default: list[str], to_files: bool) -> list[str]:

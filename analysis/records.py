@@ -88,6 +88,8 @@ class Axes:
     """Whether records with other seeds count too."""
     cells: frozenset[tuple[str, str, float, str, str]]
     """Values of CELL, as in the DataFrame; sparsity -1 where a cell has none."""
+    problem: str
+    """What it trains on where nobody says otherwise."""
 
 
 def sweep_axes(name: str, seeds: str | None = None, only: Sequence[str] = ()) -> Axes:
@@ -121,6 +123,7 @@ def sweep_axes(name: str, seeds: str | None = None, only: Sequence[str] = ()) ->
         sweep.tuning_seeds,
         seeds is None and not any("seed=" in text for text in only),
         frozenset(rows),
+        sweep.problem.name,
     )
 
 
@@ -180,6 +183,8 @@ class Results:
 
     def __init__(self, path: Path, whole: bool = False):
         """`whole`: keep the records themselves too, which takes some 10 kB each."""
+        if not path.exists():
+            raise UserError(f"--results {path}: there is no such file or folder")
         self.path = path
         self.whole = whole
         self.live: Path | None = path if (path / "records").is_dir() else path / "runs"

@@ -417,7 +417,9 @@ def test_only_filters_as_in_the_sweep(tmp_path: Path, make_figures):
         "budget", "--only", "schedule=ALLR,sparsity=0.9", "--only", "schedule=FT,sparsity=0.9", "--format", "svg"
     )
     assert code == 0
-    drawn_text = (tmp_path / "out" / f"budget-{STEM}.svg").read_text()
+    (file,) = (tmp_path / "out").iterdir()  # beside the figure of all cells, not over it
+    assert file.name == f"budget-{STEM}-schedule-ALLR-sparsity-0.9-schedule-FT-sparsity-0.9.svg"
+    drawn_text = file.read_text()
     assert "ALLR" in drawn_text
     assert "SLR" not in drawn_text
     assert "70 % sparsity" not in drawn_text

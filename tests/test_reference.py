@@ -89,7 +89,7 @@ def test_an_export_holds_the_records_of_a_sweep_and_its_dense_runs(command, tabl
 
 
 def test_an_export_finds_the_cells_of_a_recipe_that_was_changed(command, tmp_path: Path):
-    options = ("--set", "epochs=45", "--results", str(tmp_path / "none"), "--output", str(tmp_path))
+    options = ("--set", "epochs=120", "--results", str(tmp_path / "none"), "--output", str(tmp_path))
     assert_one_line_refusal(command("benchmark.export", "table1", *options), "no records of table1")
     wrong = command("benchmark.export", "table1", "--set", "epoch=45", "--results", str(tmp_path / "none"))
     assert_one_line_refusal(wrong, "epoch")

@@ -133,7 +133,7 @@ def test_seeds_that_are_not_there_yet_are_counted():
 def test_a_sweep_that_has_just_begun_still_expects_the_seeds_of_its_file():
     table = measured(table1_records(by_rank, seeds=(0,)))
     assert (at(table, "FT", "70", "2.22").n, at(table, "FT", "70", "2.22").expected) == (1, 3)
-    assert "n = 3 seeds (so far 0)" in table.caption[0]
+    assert "n = 3 seeds (so far seed 0)" in table.caption[0]
 
 
 def test_more_seeds_than_the_sweep_asks_for_are_all_used():
