@@ -7,6 +7,7 @@ same command again goes on with what is left.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import resource
 import sys
@@ -32,6 +33,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 console = Console()
 RESULTS = Path("results/runs")
 EPOCHS = 30
+SLOWEST = 0.01
+"""Runs a minute."""
+LONGEST = 86400.0
+"""Seconds of patience: a day."""
 
 
 @app.command()
@@ -47,10 +52,14 @@ def publish(
     measure: Annotated[int, typer.Option(help="Publish so many made-up records offline and say what one costs")] = 0,
 ) -> int:
     """Publish every record that is not published yet; exit code 0 if none is left."""
+    if measure < 0:
+        raise UserError(f"--measure {measure}: a count from 1 up")
     if measure:
         return _measure(measure)
-    if per_minute <= 0 or patience <= 0:
-        raise UserError("--per-minute and --patience: a number above 0")
+    if not SLOWEST <= per_minute < math.inf:
+        raise UserError(f"--per-minute {per_minute:g}: a number of runs from {SLOWEST:g} up")
+    if not 0 < patience <= LONGEST:
+        raise UserError(f"--patience {patience:g}: a number of seconds above 0, up to {LONGEST:g}")
     if mode not in ("online", "offline", "auto"):
         raise UserError(f"--mode {mode}: one of online, offline, auto")
     if project is not None:

@@ -24,6 +24,7 @@ console = Console()
 RESULTS = Path("results/runs")
 COLOURS = {"done": "green", "running": "cyan", "queued": "blue", "failed": "red", "left": "yellow"}
 SHOWN_FAILURES = 10
+LONGEST_PAUSE = 86400.0
 
 
 @app.command()
@@ -35,8 +36,8 @@ def status(
     every: Annotated[float, typer.Option(help="With --watch: seconds between two looks")] = 10.0,
 ) -> int:
     """Say how far a sweep is."""
-    if every < 1:
-        raise UserError(f"--every {every:g}: a number of seconds from 1 up")
+    if not 1 <= every <= LONGEST_PAUSE:
+        raise UserError(f"--every {every:g}: a number of seconds from 1 to {LONGEST_PAUSE:g}")
     if not watch:
         console.print(picture(collect(results, name, problem)))
         return 0

@@ -118,6 +118,22 @@ def test_bad_input_is_one_line(publish: Publish, store: Store, tmp_path: Path) -
     assert unpublished(store, "offline") != []
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--per-minute", "nan"),
+        ("--per-minute", "inf"),
+        ("--per-minute", "0"),
+        ("--patience", "nan"),
+        ("--patience", "inf"),
+        ("--patience", "-1"),
+        ("--measure", "-5"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused(publish: Publish, option: str, value: str) -> None:
+    assert_one_line_refusal(publish(option, value), option, value)
+
+
 def test_the_measuring_command_says_what_a_cell_costs(publish: Publish) -> None:
     finished = publish("--measure", "3")
     assert finished.returncode == 0, finished.stderr

@@ -145,6 +145,12 @@ def test_status_works_on_a_machine_without_slurm_and_before_anything_ran(command
     assert_one_line_refusal(command("benchmark.status", "tabel1", "--results", str(tmp_path)), "tabel1", "table1")
 
 
+@pytest.mark.parametrize("every", ["nan", "inf", "0.5"])
+def test_a_pause_that_cannot_be_is_refused(command, tmp_path: Path, every: str):
+    done = command("benchmark.status", "table1", "--results", str(tmp_path), "--every", every)
+    assert_one_line_refusal(done, f"--every {every}", "from 1 to")
+
+
 def test_status_and_a_dry_run_import_no_torch(command, tmp_path: Path):
     code = (
         "import sys; from benchmark import cli, status, sweep\n"
