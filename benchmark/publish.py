@@ -13,7 +13,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +27,7 @@ from benchmark.grid import SWEEPS, load_sweep
 from benchmark.publisher import Publisher, Summary
 from benchmark.records import SCHEMA, Record
 from benchmark.store import Store
-from benchmark.tracking import Settings, check_mode, check_project, resolve_mode, unpublished
+from benchmark.tracking import Settings, check_mode, check_project, read_marker, resolve_mode, unpublished
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 console = Console()
@@ -64,33 +64,63 @@ def publish(
         raise UserError(f"--mode {mode}: one of online, offline, auto")
     if project is not None:
         check_project(project)
-    if not results.is_dir():
-        raise UserError(f"--results {results}: no such folder")
+    sweeps = _sweeps([name] if name else sorted(path.stem for path in SWEEPS.glob("*.yaml")))
+    store = Store.open_existing(results)
     resolved, why = resolve_mode(check_mode(mode, "--mode"))
     if mode == "online" and resolved != "online":
         raise UserError(f"--mode online: {why}; run `wandb login` or set WANDB_API_KEY")
-    store = Store.open_for_writing(results)
+    if resolved == "off":
+        raise UserError("WANDB_MODE is disabled: nothing can be published; unset it, or give --mode online or offline")
     found = unpublished(store, "again" if again else resolved)
-    todo = _grouped(found, store, name)
+    scope = dict.fromkeys(store.ids(), "") if name is None else _grouped(sorted(store.ids()), store, name, sweeps)
+    todo = _grouped(found, store, None, sweeps) if name is None else {one: scope[one] for one in found if one in scope}
     settings = Settings(
         results, resolved, project, entity, resolved == "offline", patience, patience, interval=60 / per_minute
     )
+    if todo:
+        Store.open_for_writing(results)
     publisher = Publisher(settings, again)
     summary = _send(publisher, todo)
     left = summary.left if again else len(set(unpublished(store, resolved)).intersection(todo))
-    print(summary.message or f"W&B: nothing to do: all {len(store.ids())} records of {results} are published")
+    if summary.message:
+        print(summary.message)
+    offline = _kept_offline(store, scope)
+    if not summary.message or offline > summary.offline:
+        print(_standing(len(scope), offline, name, settings, why or "WANDB_MODE or --mode says offline"))
     for problem in store.problems:
         print(f"not published: {problem}", file=sys.stderr)
     return 1 if left else 0
 
 
-def _grouped(cell_ids: Sequence[str], store: Store, name: str | None) -> dict[str, str]:
+def _kept_offline(store: Store, cell_ids: Iterable[str]) -> int:
+    """How many of these are in an offline run, and in no other."""
+    markers = (read_marker(store, cell_id) for cell_id in cell_ids)
+    return sum(marker is not None and marker["mode"] == "offline" for marker in markers)
+
+
+def _standing(records: int, offline: int, name: str | None, settings: Settings, why: str) -> str:
+    """A line about where the records are, once nothing is to do. why: these runs are kept offline."""
+    what = f"of {settings.store}" if name is None else f"of {name} in {settings.store}"
+    if not records:
+        return f"W&B: nothing to do: there are no records {what}"
+    if not offline:
+        return f"W&B: nothing to do: all {records} records {what} are online"
+    return (
+        f"W&B: {offline} of {records} records {what} are kept offline only, in {settings.folder / 'wandb'} ({why}); "
+        "to send them: `wandb login`, then this command with --mode online"
+    )
+
+
+def _grouped(
+    cell_ids: Sequence[str], store: Store, name: str | None, sweeps: Mapping[tuple[Any, ...], str]
+) -> dict[str, str]:
     """The cells to publish with their group, SWEEP/PROBLEM: those of all sweeps, or of sweep `name` and the dense runs.
 
-    What cannot be read stays, for the publisher to report.
+    Dense runs that only cells of other sweeps start from are not those of `name`. What cannot be read stays, for the
+    publisher to report. sweeps: as `_sweeps` gives them.
     """
-    sweeps = _sweeps([name] if name else sorted(path.stem for path in SWEEPS.glob("*.yaml")))
     groups: dict[str, str] = {}
+    of_others: set[str] = set()
     dense: dict[str, str] = {}
     of_dense: dict[str, str] = {}
     for cell_id in cell_ids:
@@ -105,8 +135,11 @@ def _grouped(cell_ids: Sequence[str], store: Store, name: str | None) -> dict[st
             groups[cell_id] = f"{sweep or 'other'}/{problem}"
             if record["parent"]:
                 of_dense[record["parent"]["id"]] = groups[cell_id]
+        elif record["parent"]:
+            of_others.add(record["parent"]["id"])
     for cell_id, problem in dense.items():
-        groups[cell_id] = of_dense.get(cell_id, f"{name or 'dense'}/{problem}")
+        if cell_id in of_dense or cell_id not in of_others:
+            groups[cell_id] = of_dense.get(cell_id, f"{name or 'dense'}/{problem}")
     return groups
 
 

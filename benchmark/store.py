@@ -54,6 +54,16 @@ class Store:
             raise UserError(f"--results {path}: cannot write there ({getattr(cause, 'strerror', cause)})") from None
         return store
 
+    @classmethod
+    def open_existing(cls, path: Path | str) -> Store:
+        """The store in a folder that a sweep has written to. Writes nothing; raises UserError if it is none."""
+        store = cls(path)
+        if not store.path.is_dir():
+            raise UserError(f"--results {path}: no such folder")
+        if not any((store.path / name).exists() for name in ("records", "failures", "submissions", "claims", "pins")):
+            raise UserError(f"--results {path}: no results folder: a sweep's has records/ in it")
+        return store
+
     def file(self, kind: str, cell_id: str, suffix: str = "") -> Path:
         return self.path / kind / cell_id[-HASH_LENGTH:][:2] / (cell_id + suffix)
 

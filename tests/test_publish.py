@@ -11,7 +11,7 @@ import pytest
 
 from benchmark.cells import Budget, Cell
 from benchmark.grid import load_sweep
-from benchmark.publish import _grouped, made_up_record
+from benchmark.publish import _grouped, _sweeps, made_up_record
 from benchmark.records import Record
 from benchmark.store import Store
 from benchmark.tracking import read_marker, unpublished
@@ -54,7 +54,10 @@ def test_what_is_left_is_published_once(publish: Publish, store: Store) -> None:
     assert first.returncode == 0, first.stderr
     assert "3 runs kept offline" in first.stdout
     assert len(first.stdout.strip().splitlines()) == 1
-    assert publish().returncode == 0
+    second = publish()
+    assert second.returncode == 0
+    for words in ("3 of 3 records", "kept offline only", "no W&B key", "`wandb login`"):
+        assert words in second.stdout
     assert len(list((store.path / "wandb").glob("offline-run-*"))) == 3
     again = publish("--again")
     assert again.returncode == 0
@@ -73,7 +76,8 @@ def test_offline_runs_go_online_as_soon_as_there_is_a_server(publish: Publish, s
         sent = publish("--project", "mine", "--entity", "us", "--per-minute", "6000", **there)
         assert sent.returncode == 0, sent.stdout + sent.stderr
         assert "3 runs published" in sent.stdout
-        assert publish(**there).returncode == 0
+        assert "nothing to do: all 3 records" in (done := publish(**there)).stdout
+        assert done.returncode == 0
     assert sorted(server.created) == sorted(name[-12:] for name in ids)
     for run in server.runs.values():
         assert (run.variables["project"], run.variables["entity"]) == ("mine", "us")
@@ -87,10 +91,32 @@ def test_groups_are_sweep_and_problem(store: Store) -> None:
     other = Cell(cell.problem, "IMP", 0, "ALLR", 0.123, Budget.parse("1%"))
     ids = [store.commit(record_of(one))["id"] for one in (cell, dense, lonely, other)]
     one_sweep = dict.fromkeys((cell.id, dense.id, lonely.id), "table1/digits")
-    assert _grouped(ids, store, "table1") == one_sweep
-    assert _grouped(ids, store, None)[cell.id] == "table1/digits"
-    assert _grouped(ids, store, None)[other.id] == "other/digits"
-    assert _grouped(ids, store, None)[lonely.id] == "dense/digits"
+    assert _grouped(ids, store, "table1", _sweeps(["table1"])) == one_sweep
+    assert _grouped(ids[:2], store, "table2", _sweeps(["table2"])) == {}
+    groups = _grouped(ids, store, None, _sweeps(["table1", "table2"]))
+    assert groups[cell.id] == "table1/digits"
+    assert groups[other.id] == "other/digits"
+    assert groups[lonely.id] == "dense/digits"
+
+
+def test_only_the_records_of_the_sweep_count(publish: Publish, store: Store) -> None:
+    cells = load_sweep("table1", seeds=1).cells[:2]
+    for cell in (*cells, Cell.dense(cells[0].problem, 0)):
+        store.commit(record_of(cell))
+    none = publish("table2")
+    assert (none.returncode, "there are no records of table2" in none.stdout) == (0, True)
+    assert "3 runs kept offline" in publish("table1").stdout
+    store.commit(record_of(Cell(cells[0].problem, "IMP", 0, "ALLR", 0.123, Budget.parse("1%"))))
+    assert "3 of 3 records of table1" in publish("table1").stdout
+    assert "1 run kept offline" in (rest := publish().stdout)
+    assert "4 of 4 records" in rest
+
+
+def test_a_folder_that_is_no_store_is_refused_untouched(publish: Publish, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    assert_one_line_refusal(publish("--results", str(other)), f"--results {other}", "records/")
+    assert list(other.iterdir()) == []
 
 
 def test_an_unreadable_record_is_left_and_named(publish: Publish, store: Store) -> None:
@@ -114,6 +140,7 @@ def test_bad_input_is_one_line(publish: Publish, store: Store, tmp_path: Path) -
     assert_one_line_refusal(publish("--mode", "online"), "no W&B key", "wandb login", "WANDB_API_KEY")
     assert_one_line_refusal(publish("--mode", "online", WANDB_API_KEY="short"), "--mode online", "40")
     assert_one_line_refusal(publish("table9"), "table9", "table1")
+    assert_one_line_refusal(publish("--mode", "auto", WANDB_MODE="disabled"), "WANDB_MODE", "--mode online")
     assert_one_line_refusal(publish("--project", "a/b"), "--project", "a/b")
     assert unpublished(store, "offline") != []
 
