@@ -10,15 +10,17 @@ import statistics
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmark.grid import load_sweep
+from benchmark.grid import Sweep, load_problem, load_sweep
 from benchmark.launch.queue import Job, Queue, Unknown, live, read_queue
 from benchmark.launch.submissions import Line, Submission, submissions
 from benchmark.plan import epochs_of
+from benchmark.problems.folder import complete
 from benchmark.store import Store
 from benchmark.tuning import current
 
@@ -29,9 +31,28 @@ STATES = ("done", "running", "queued", "failed", "left")
 SACCT_SECONDS = 10
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Which cells of a sweep, as the sweep command was told: None and () are what its file says."""
+
+    problem: str | None = None
+    seeds: str | None = None
+    only: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    data: Path | None = None
+
+    @property
+    def chosen(self) -> bool:
+        """Whether these may be other cells than those of the last submission."""
+        return bool(self.seeds is not None or self.only or self.settings)
+
+
 @dataclass
 class Progress:
-    """counts: cells by state; seconds_left: of what runs and is queued, None if unknown; notes: lines for people."""
+    """counts: cells by state; seconds_left: of what runs and is queued, None if unknown; notes: lines for people.
+
+    elsewhere: records of the sweep with another recipe or other seeds.
+    """
 
     name: str
     counts: Counter[str] = field(default_factory=Counter)
@@ -40,6 +61,7 @@ class Progress:
     seconds_left: float | None = None
     failures: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    elsewhere: int = 0
 
     @property
     def cells(self) -> int:
@@ -78,13 +100,24 @@ def look(path: Path) -> Folder:
     return Folder(store, store.ids(), _claimed(path), failures, found, queue, note)
 
 
-def progress(folder: Folder, name: str, problem: str | None = None) -> Progress:
-    """Count the cells of one sweep."""
+def progress(folder: Folder, name: str, asked: Asked | None = None) -> Progress:
+    """Count the cells of one sweep. Raises UserError."""
+    asked = asked or Asked()
     result = Progress(name, notes=[folder.note] if folder.note else [])
-    own = [one for one in folder.submissions if one.about["sweep"] == name]
-    own = [one for one in own if problem is None or one.about["problem"] == problem]
+    own = _own(folder, name, asked.problem)
     relevant = [one for one in own if not one.closed or one is own[-1]]
-    lines, jobs, lost = _lines(folder, relevant) if own else (_lines_of_file(name, problem, folder.store), {}, {})
+    lines, jobs, lost = _lines(folder, relevant)
+    if asked.chosen or not own:
+        wanted = load_sweep(name, asked.problem, asked.seeds, asked.only, asked.settings, complete=complete(asked.data))
+        lines = {line.id: lines.get(line.id, line) for line in _lines_of(wanted, folder.store)}
+        jobs = {cell_id: job for cell_id, job in jobs.items() if cell_id in lines}
+        lost = {cell_id: job for cell_id, job in lost.items() if cell_id in lines}
+        result.elsewhere = _elsewhere(wanted, folder.done)
+        if result.elsewhere:
+            result.notes.append(
+                f"{result.elsewhere} records of {name} with another recipe or other seeds are here: repeat its --set "
+                "and --seeds"
+            )
     remaining: list[Line] = []
     for line in lines.values():
         state = _state(line.id, folder, jobs)
@@ -105,6 +138,24 @@ def progress(folder: Folder, name: str, problem: str | None = None) -> Progress:
     if silent:
         result.notes.append(_explain(silent))
     return result
+
+
+def _own(folder: Folder, name: str, problem: str | None) -> list[Submission]:
+    """Submissions of a sweep. Raises UserError for a problem that is unknown."""
+    title = None if problem is None else load_problem(problem)[0].name
+    own = [one for one in folder.submissions if one.about["sweep"] == Path(name).name.removesuffix(".yaml")]
+    return [one for one in own if title is None or one.about["problem"] == title]
+
+
+def _elsewhere(wanted: Sweep, done: set[str]) -> int:
+    """Records that are named as cells of the sweep are, but for the seed and for what the hash is of."""
+    known = {cell.id for cell in wanted.cells}
+    families = {_family(cell.id) for cell in wanted.cells if not cell.is_dense}
+    return sum(name not in known and _family(name) in families for name in done)
+
+
+def _family(cell_id: str) -> str:
+    return cell_id.rpartition("-seed")[0]
 
 
 def _state(name: str, folder: Folder, jobs: dict[str, Job]) -> str:
@@ -136,14 +187,11 @@ def _lines(folder: Folder, own: list[Submission]) -> tuple[dict[str, Line], dict
     return lines, jobs, ended
 
 
-def _lines_of_file(name: str, problem: str | None, store: Store) -> dict[str, Line]:
-    wanted = load_sweep(name, problem)
+def _lines_of(wanted: Sweep, store: Store) -> Iterator[Line]:
     per_epoch = wanted.execution.seconds_per_epoch
-    found = {}
     for cell in current(wanted, store).cells:
         seconds = None if per_epoch is None else per_epoch * epochs_of(cell, wanted.execution)
-        found[cell.id] = Line(cell.is_dense, -1, seconds, cell.id)
-    return found
+        yield Line(cell.is_dense, -1, seconds, cell.id)
 
 
 def _seconds_left(

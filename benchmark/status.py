@@ -16,7 +16,9 @@ from rich.text import Text
 from benchmark import cli
 from benchmark.display import duration
 from benchmark.errors import UserError
-from benchmark.progress import STATES, Progress, look, progress
+from benchmark.grid import SWEEPS
+from benchmark.launch.profile import split_settings
+from benchmark.progress import STATES, Asked, Progress, look, progress
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 console = Console()
@@ -29,8 +31,12 @@ LONGEST_PAUSE = 86400.0
 
 @app.command()
 def status(
-    name: Annotated[str | None, typer.Argument(help="A sweep; without one, all that were submitted")] = None,
-    problem: Annotated[str | None, typer.Option(help="Only what was submitted for this problem")] = None,
+    name: Annotated[str | None, typer.Argument(help="A sweep; default all submitted, else all with records")] = None,
+    problem: Annotated[str | None, typer.Option(help="This option and the next four: as the sweep was told")] = None,
+    seeds: Annotated[str | None, typer.Option(help="How many (5) or which (0,3,7)")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Cells to keep: schedule=ALLR,sparsity=0.9")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe: batch_size=64")] = None,
+    data: Annotated[Path | None, typer.Option(help="The folder of the images; default data/")] = None,
     results: Annotated[Path, typer.Option(help="The results folder")] = RESULTS,
     watch: Annotated[bool, typer.Option("--watch", help="Look again until nothing runs or waits any more")] = False,
     every: Annotated[float, typer.Option(help="With --watch: seconds between two looks")] = 10.0,
@@ -38,27 +44,35 @@ def status(
     """Say how far a sweep is."""
     if not 1 <= every <= LONGEST_PAUSE:
         raise UserError(f"--every {every:g}: a number of seconds from 1 to {LONGEST_PAUSE:g}")
+    if results != RESULTS and not results.is_dir():
+        raise UserError(f"--results {results}: no such folder")
+    recipe, _ = split_settings(cli.parse_settings(set_ or []))
+    asked = Asked(problem, seeds, tuple(only or ()), recipe, data)
     if not watch:
-        console.print(picture(collect(results, name, problem)))
+        console.print(picture(collect(results, name, asked)))
         return 0
     if not console.is_terminal:
-        return _watch_plainly(results, name, problem, every)
+        return _watch_plainly(results, name, asked, every)
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            found = collect(results, name, problem)
+            found = collect(results, name, asked)
             live.update(picture(found), refresh=True)
             if not any(one.active for one in found):
                 return 0
             time.sleep(every)
 
 
-def collect(results: Path, name: str | None, problem: str | None) -> list[Progress]:
+def collect(results: Path, name: str | None, asked: Asked) -> list[Progress]:
     """One look at the folder. Raises UserError if there is nothing to tell of."""
     folder = look(results)
-    names = [name] if name else sorted({one.about["sweep"] for one in folder.submissions})
-    if not names:
-        raise UserError(f"--results {results}: no sweep was submitted from here; name one, such as table1")
-    return [progress(folder, one, problem) for one in names]
+    submitted = sorted({one.about["sweep"] for one in folder.submissions})
+    if name or submitted:
+        return [progress(folder, one, asked) for one in ([name] if name else submitted)]
+    everything = [progress(folder, path.stem, asked) for path in sorted(SWEEPS.glob("*.yaml"))]
+    begun = [one for one in everything if one.counts["done"] or one.elsewhere]
+    if not begun:
+        raise UserError(f"--results {results}: no sweep was submitted from here or has records; name one, as table1")
+    return begun
 
 
 def picture(found: list[Progress]) -> Group:
@@ -100,11 +114,11 @@ def _notes(one: Progress) -> list[str]:
     return lines
 
 
-def _watch_plainly(results: Path, name: str | None, problem: str | None, every: float) -> int:
+def _watch_plainly(results: Path, name: str | None, asked: Asked, every: float) -> int:
     """A line whenever something changed, for logs."""
     before = ""
     while True:
-        found = collect(results, name, problem)
+        found = collect(results, name, asked)
         lines = []
         for one in found:
             states = ", ".join(f"{one.counts[state]} {state}" for state in STATES)

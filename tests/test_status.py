@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.cells import Cell
 from benchmark.errors import UserError
 from benchmark.grid import load_sweep
 from benchmark.launch import slurm
@@ -24,7 +25,7 @@ from benchmark.launch.queue import Unknown, read_queue
 from benchmark.launch.submissions import Submission, write_intent
 from benchmark.launch.task import _Job
 from benchmark.plan import Task, make_plan
-from benchmark.progress import Progress, look, progress
+from benchmark.progress import Asked, Progress, look, progress
 from benchmark.publish import made_up_record
 from benchmark.store import Store
 from tests.conftest import assert_one_line_refusal
@@ -142,7 +143,55 @@ def test_status_works_on_a_machine_without_slurm_and_before_anything_ran(command
     assert done.returncode == 0, done.stderr
     assert "162 cells, 0 done, 0 running, 0 queued, 0 failed, 162 left" in done.stdout
     assert_one_line_refusal(command("benchmark.status", "--results", str(tmp_path)), "no sweep was submitted")
-    assert_one_line_refusal(command("benchmark.status", "tabel1", "--results", str(tmp_path)), "tabel1", "table1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["tabel1"], ["tabel1", "table1"]),
+        (["table1", "--results", "/nonexistent"], ["--results /nonexistent", "no such folder"]),
+        (["--problem", "nope"], ["problem 'nope'", "digits"]),
+        (["table1", "--set", "epochs"], ["--set epochs", "KEY=VALUE"]),
+        (["table1", "--set", "epoch=4"], ["epoch"]),
+        (["table1", "--seeds", "many"], ["many"]),
+        (["table1", "--only", "colour=red"], ["--only", "colour"]),
+    ],
+)
+def test_a_mistake_in_the_status_command_is_named(command, tmp_path: Path, arguments: list[str], words: list[str]):
+    assert_one_line_refusal(command("benchmark.status", "--results", str(tmp_path), *arguments), *words)
+
+
+def test_an_unknown_problem_is_refused_where_something_was_submitted(squeue, submitted):
+    store, _, _ = submitted
+    squeue()
+    assert progress(look(store.path), "table1", Asked(problem="digits")).cells == 54
+    with pytest.raises(UserError, match="nope"):
+        progress(look(store.path), "table1", Asked(problem="nope"))
+
+
+def test_a_sweep_with_another_recipe_is_found_as_it_was_told(command, tmp_path: Path):
+    recipe = ["--set", "batch_size=32", "--seeds", "1", "--only", "schedule=FT,sparsity=0.9"]
+    wanted = load_sweep("table1", seeds="1", only=["schedule=FT,sparsity=0.9"], settings={"batch_size": 32})
+    store = Store(tmp_path)
+    for cell in (*wanted.cells, Cell.dense(wanted.problem, 0)):
+        record(store, cell.id)
+    count = len(wanted.cells)
+
+    def said(*arguments: str) -> str:
+        return command("benchmark.status", *arguments, "--results", str(tmp_path), "--watch").stdout
+
+    assert f"table1: {count} cells, {count} done" in said("table1", *recipe, "--set", "slurm.time=4h")
+    for without in (said("table1"), said()):
+        assert "162 cells, 0 done" in without
+        assert f"{count} records of table1 with another recipe or other seeds are here: repeat its --set" in without
+    assert "records of" not in said("table1", *recipe)
+
+
+def test_what_was_asked_for_is_counted_among_what_was_submitted(squeue, submitted):
+    store, _, _ = submitted
+    squeue("7|RUNNING|1:00|3:59:00|N/A|None|table1", *(f"8_{k}|PENDING|0:00|4:00:00|N/A|None|x" for k in range(2)))
+    found = progress(look(store.path), "table1", Asked(seeds="2", only=("sparsity=0.9",)))
+    assert found.counts["queued"] == found.counts["left"] == found.cells / 2 > 0
 
 
 @pytest.mark.parametrize("every", ["nan", "inf", "0.5"])
