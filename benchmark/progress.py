@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.grid import Sweep, load_problem, load_sweep
-from benchmark.launch.queue import Job, Queue, Unknown, live, read_queue
+from benchmark.launch.queue import Job, NoSqueue, Queue, Unknown, live, read_queue
 from benchmark.launch.submissions import Line, Submission, submissions
 from benchmark.plan import epochs_of
 from benchmark.problems.folder import complete
@@ -51,7 +51,8 @@ class Asked:
 class Progress:
     """counts: cells by state; seconds_left: of what runs and is queued, None if unknown; notes: lines for people.
 
-    elsewhere: records of the sweep with another recipe or other seeds.
+    elsewhere: records of the sweep with another recipe or other seeds. unknown: why nobody knows what of it is queued,
+    "" if that is known; ask_again: whether SLURM may tell later.
     """
 
     name: str
@@ -62,6 +63,8 @@ class Progress:
     failures: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     elsewhere: int = 0
+    unknown: str = ""
+    ask_again: bool = False
 
     @property
     def cells(self) -> int:
@@ -72,10 +75,19 @@ class Progress:
         """Whether anything may still change without a new command."""
         return bool(self.counts["running"] or self.counts["queued"] or self.dense["running"] or self.dense["queued"])
 
+    @property
+    def unclear(self) -> bool:
+        """Whether a job may be queued or running that another look would find."""
+        every = self.counts + self.dense
+        return self.ask_again and every.total() > every["done"]
+
 
 @dataclass(frozen=True)
 class Folder:
-    """What one look at a results folder and the queue found, for all of its sweeps. queue: None if unknown."""
+    """What one look at a results folder and the queue found, for all of its sweeps.
+
+    queue: None if unknown; note: why; ask_again: whether it may be known later.
+    """
 
     store: Store
     done: set[str]
@@ -83,7 +95,8 @@ class Folder:
     failures: dict[str, dict[str, Any]]
     submissions: list[Submission]
     queue: Queue | None
-    note: str | None
+    note: str
+    ask_again: bool
 
 
 def look(path: Path) -> Folder:
@@ -91,20 +104,22 @@ def look(path: Path) -> Folder:
     store = Store(path)
     found = submissions(store)
     queue: Queue | None = Queue()
-    note = None
+    note, ask_again = "", False
     try:
         queue = read_queue(one.about["uid"] for one in found if not one.closed)
     except Unknown as error:
-        queue, note = None, f"what is queued is unknown: {error}"
+        queue, note, ask_again = None, f"what is queued is unknown: {error}", not isinstance(error, NoSqueue)
     failures = {failure["id"]: failure for failure in store.failures()}
-    return Folder(store, store.ids(), _claimed(path), failures, found, queue, note)
+    return Folder(store, store.ids(), _claimed(path), failures, found, queue, note, ask_again)
 
 
 def progress(folder: Folder, name: str, asked: Asked | None = None) -> Progress:
     """Count the cells of one sweep. Raises UserError."""
     asked = asked or Asked()
-    result = Progress(name, notes=[folder.note] if folder.note else [])
     own = _own(folder, name, asked.problem)
+    result = Progress(name)
+    if folder.note and not all(one.closed for one in own):
+        result = Progress(name, notes=[folder.note], unknown=folder.note, ask_again=folder.ask_again)
     relevant = [one for one in own if not one.closed or one is own[-1]]
     lines, jobs, lost = _lines(folder, relevant)
     if asked.chosen or not own:

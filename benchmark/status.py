@@ -57,7 +57,7 @@ def status(
         while True:
             found = collect(results, name, asked)
             live.update(picture(found), refresh=True)
-            if not any(one.active for one in found):
+            if not any(one.active or one.unclear for one in found):
                 return 0
             time.sleep(every)
 
@@ -109,7 +109,7 @@ def _notes(one: Progress) -> list[str]:
         lines.append(f"FAILED {failure['id']}: {failure['cause']}: {failure['message']}")
     if len(one.failures) > SHOWN_FAILURES:
         lines.append(f"... and {len(one.failures) - SHOWN_FAILURES} more failed")
-    if not one.active and one.counts["left"] + one.counts["failed"]:
+    if not one.active and not one.unknown and one.counts["left"] + one.counts["failed"]:
         lines.append(f"{one.name}: nothing runs or waits; the same sweep command goes on with what is left")
     return lines
 
@@ -122,11 +122,11 @@ def _watch_plainly(results: Path, name: str | None, asked: Asked, every: float) 
         lines = []
         for one in found:
             states = ", ".join(f"{one.counts[state]} {state}" for state in STATES)
-            lines.append(f"{one.name}: {one.cells} cells, {states}")
+            lines.append(f"{one.name}: {one.cells} cells, {states}{'; ' * bool(one.unknown)}{one.unknown}")
         if "\n".join(lines) != before:
             before = "\n".join(lines)
             print(before, flush=True)
-        if not any(one.active for one in found):
+        if not any(one.active or one.unclear for one in found):
             for line in (line for one in found for line in _notes(one)):
                 print(line)
             return 0

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import cli, status
 from benchmark.cells import Cell
 from benchmark.errors import UserError
 from benchmark.grid import load_sweep
@@ -126,6 +127,34 @@ def test_a_squeue_that_does_not_answer_is_not_an_empty_queue(squeue, submitted):
     squeue()
     assert slurm.reconcile(store) == []
     assert submission.closed
+
+
+def test_a_sweep_of_which_nobody_knows_what_is_queued_is_not_called_idle(
+    squeue, submitted, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    store, submission, _ = submitted
+    squeue(code=1, error="no controller")
+    shown = ["table1", "--results", str(store.path)]
+    assert cli.main(status.app, shown) == 0
+    said = capsys.readouterr().out
+    assert "what is queued is unknown" in said
+    assert "nothing runs or waits" not in said
+    monkeypatch.setattr(status.time, "sleep", lambda _: squeue())
+    assert cli.main(status.app, [*shown, "--watch"]) == 0
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert "54 left; what is queued is unknown: squeue says: no controller" in first
+    assert any("nothing runs or waits" in line for line in rest), "it ended before squeue had answered"
+    squeue(code=1, error="no controller")
+    submission.close()
+    assert not state(store).unknown, "nothing can be queued of a closed submission"
+
+
+def test_a_machine_without_squeue_is_not_asked_again(submitted, monkeypatch: pytest.MonkeyPatch):
+    store, _, _ = submitted
+    monkeypatch.setenv("PATH", "")
+    found = state(store)
+    assert found.unknown
+    assert not found.unclear
 
 
 def test_jobs_that_squeue_still_lists_as_ended_count_as_ended(squeue):

@@ -24,6 +24,10 @@ class Unknown(Exception):
     """SLURM does not say what is queued; that is not the same as nothing."""
 
 
+class NoSqueue(Unknown):
+    """This machine cannot ask SLURM, now or later."""
+
+
 @dataclass(frozen=True)
 class Job:
     """id: as squeue shows it, 12 or 12_3; elapsed, left: seconds, None where SLURM does not know."""
@@ -56,7 +60,7 @@ def read_queue(uids: Iterable[int]) -> Queue:
     if not users:
         return Queue()
     if shutil.which("squeue") is None:
-        raise Unknown("there is no squeue here")
+        raise NoSqueue("there is no squeue here")
     command = ["squeue", "--noheader", "--array", f"--format={FORMAT}", f"--user={users}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SQUEUE_SECONDS)  # noqa: S603

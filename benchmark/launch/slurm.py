@@ -161,6 +161,8 @@ def _submit_arrays(result: Submitted, profile: Profile) -> None:
             for rest in range(number, len(layout.arrays)):
                 submission.add_refusal(rest, str(refusal))
             result.refusal = str(refusal)
+            if not result.jobs:
+                submission.close()
             return
         job_of_chunk.update(jobs)
         submission.add_jobs(number, jobs)
