@@ -23,7 +23,7 @@ from benchmark.launch.attempts import Attempts
 from benchmark.launch.chunks import Costs, Layout, lay_out
 from benchmark.launch.profile import Profile, Retries
 from benchmark.launch.queue import Unknown, read_queue
-from benchmark.launch.submissions import Submission, write_intent
+from benchmark.launch.submissions import Submission, submissions, write_intent
 from benchmark.launch.task import _Job
 from benchmark.plan import Task, make_plan
 from benchmark.progress import Asked, Progress, look, progress
@@ -255,6 +255,35 @@ def test_status_and_a_dry_run_import_no_torch(command, tmp_path: Path):
 )
 def test_a_mistake_in_the_sweep_command_is_named(command, tmp_path: Path, arguments: list[str], words: list[str]):
     assert_one_line_refusal(command("benchmark.sweep", "table1", "--results", str(tmp_path), *arguments), *words)
+
+
+def test_a_refusal_of_sbatch_is_said_once_and_nothing_else_promised(command, squeue, tmp_path: Path):
+    squeue()
+    script = tmp_path / "bin" / "sbatch"
+    words = ["invalid partition specified: nowhere", "Batch job submission failed: Invalid partition name specified"]
+    script.write_text("#!/bin/sh\n" + "".join(f"echo 'sbatch: error: {line}' >&2\n" for line in words) + "exit 1\n")
+    script.chmod(0o755)
+    results = tmp_path / "runs"
+    done = command("benchmark.sweep", "table1", "--seeds", "1", "--executor", "slurm", "--results", str(results))
+    assert done.returncode == 1
+    assert done.stderr == ""
+    assert f"sbatch refused all of it: {'; '.join(words)}; the same command" in done.stdout
+    assert done.stdout.count("nowhere") == 1
+    for promise in ("shows how it goes", "logs:"):
+        assert promise not in done.stdout
+    assert [one.closed for one in submissions(Store(results))] == [True]
+    script.write_text("#!/bin/sh\necho Submitted batch job 12\n")
+    done = command("benchmark.sweep", "table1", "--seeds", "1", "--executor", "slurm", "--results", str(results))
+    assert done.returncode == 0, done.stderr
+    assert f"python -m benchmark.status table1 --results {results} --watch shows how it goes" in done.stdout
+
+
+@pytest.mark.parametrize(("setting", "place"), [((), "runs/submissions/ID/log"), (("slurm.logs={}/x",), "x/ID")])
+def test_a_dry_run_shows_where_the_logs_will_be(command, tmp_path: Path, setting: tuple[str, ...], place: str):
+    options = [part for text in setting for part in ("--set", text.format(tmp_path))]
+    arguments = ["--executor", "slurm", "--dry-run", "--results", str(tmp_path / "runs"), *options]
+    assert f"--output={tmp_path}/{place}/%j_0_log.out" in command("benchmark.sweep", "table1", *arguments).stdout
+    assert list(tmp_path.iterdir()) == []
 
 
 def tasks(seeds: int) -> tuple[Task, ...]:

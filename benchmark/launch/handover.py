@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -59,12 +60,15 @@ def submit(wanted: Sweep, store: Store, profile: Profile, data: Path | None, tra
     if result.submission is None:
         say("nothing to submit")
     else:
-        _name_jobs(result, profile, say)
+        _name_jobs(result, store, profile, say)
     if left := _left_to_publish(wanted, store, tracking):
         say(f"{left} finished cells are not in W&B; python -m benchmark.publish --results {store.path} sends them")
-    say(f"python -m benchmark.status {wanted.name} --watch shows how it goes; --cancel ends it")
+    if result.jobs or result.queued_cells:
+        folder = shlex.quote(str(store.path))
+        say(f"python -m benchmark.status {wanted.name} --results {folder} --watch shows how it goes; --cancel ends it")
     if result.refusal:
-        say(f"sbatch refused the rest: {result.refusal}; the same command again submits it")
+        what = "the rest" if result.jobs else "all of it"
+        say(f"sbatch refused {what}: {result.refusal}; the same command again submits it")
         return 1
     return 0
 
@@ -76,7 +80,7 @@ def _left_to_publish(wanted: Sweep, store: Store, tracking: Mode) -> int:
     return len(without_marker(store, [cell.id for cell in wanted.cells if cell.id in present])) if present else 0
 
 
-def _name_jobs(result: slurm.Submitted, profile: Profile, say: Say) -> None:
+def _name_jobs(result: slurm.Submitted, store: Store, profile: Profile, say: Say) -> None:
     assert result.submission is not None
     for array, jobs in zip(result.layout.arrays, result.jobs, strict=False):
         cells = sum(len(result.layout.chunks[chunk].tasks) for chunk in array.chunks)
@@ -84,7 +88,8 @@ def _name_jobs(result: slurm.Submitted, profile: Profile, say: Say) -> None:
         name = jobs[0] if len(jobs) == 1 else f"{jobs[0].partition('_')[0]}_[0-{len(jobs) - 1}]"
         what = f"{cells} {'dense run' if array.kind == 'dense' else 'cell'}{'s' * (cells > 1)}"
         say(f"job {name}: {what}{', after ' + ' and '.join(waits) if waits else ''}")
-    say(f"logs: {slurm.log_folder(result.submission, profile)}")
+    if result.jobs:
+        say(f"logs: {slurm.log_folder(store, result.submission.id, profile)}")
 
 
 def describe(wanted: Sweep, store: Store, profile: Profile, console: Console) -> int:
@@ -110,17 +115,20 @@ def describe(wanted: Sweep, store: Store, profile: Profile, console: Console) ->
             say(f"{title}: {', '.join(parts)} a job")
     say(_cost(layout, profile))
     say("each job asks for:")
-    for line in sbatch_options(wanted, profile):
+    for line in sbatch_options(wanted, store, profile):
         say(f"  {line}")
     return 0
 
 
-def sbatch_options(wanted: Sweep, profile: Profile) -> list[str]:
-    """The lines of the script that sbatch gets, as they would be for a job that waits for nothing."""
+def sbatch_options(wanted: Sweep, store: Store, profile: Profile) -> list[str]:
+    """The lines of the script that sbatch gets, as they would be for a job that waits for nothing.
+
+    What it would call the submission is not known yet: ID stands for it.
+    """
     from submitit.slurm.slurm import _make_sbatch_string
 
     parameters = sbatch_parameters(profile, wanted.name, profile.array_parallelism, None)
-    text = _make_sbatch_string(command="", folder=profile.logs or "logs", **parameters)
+    text = _make_sbatch_string(command="", folder=slurm.log_folder(store, "ID", profile), **parameters)
     lines = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH ")]
     return [*lines, *(f"setup: {line}" for line in profile.setup)]
 

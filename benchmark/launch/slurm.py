@@ -6,6 +6,8 @@ it, and squeue for what became of earlier ones. Imports no torch.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import shutil
@@ -47,8 +49,11 @@ class Submitted:
     refusal: str | None = None
 
 
-def log_folder(submission: Submission, profile: Profile) -> Path:
-    return submission.folder / "log" if profile.logs is None else profile.logs.absolute() / submission.id
+def log_folder(store: Store, name: str, profile: Profile) -> Path:
+    """Where the jobs of submission `name` write their logs."""
+    if profile.logs is not None:
+        return profile.logs.absolute() / name
+    return store.path.absolute() / "submissions" / name / "log"
 
 
 def array_size() -> int:
@@ -97,7 +102,7 @@ def submit(
         if not layout.chunks:
             return result
         result.submission = write_intent(store, wanted, layout, costs, profile, data, tracking)
-        _submit_arrays(result, profile)
+        _submit_arrays(result, profile, log_folder(store, result.submission.id, profile))
     return result
 
 
@@ -146,7 +151,7 @@ def _scancel(jobs: list[str]) -> None:
             raise UserError(f"scancel says: {' '.join(done.stderr.split())}; the STOP file still ends the jobs")
 
 
-def _submit_arrays(result: Submitted, profile: Profile) -> None:
+def _submit_arrays(result: Submitted, profile: Profile, logs: Path) -> None:
     submission, layout = result.submission, result.layout
     assert submission is not None
     parallel = _shares(profile.array_parallelism, [array.kind for array in layout.arrays])
@@ -156,7 +161,7 @@ def _submit_arrays(result: Submitted, profile: Profile) -> None:
         dependency = "afterok:" + ":".join(after) if after else None
         parameters = sbatch_parameters(profile, submission.job_name(number), parallel[number], dependency)
         try:
-            jobs = _sbatch(submission, profile, parameters, array.chunks)
+            jobs = _sbatch(submission, logs, parameters, array.chunks)
         except _Refused as refusal:
             for rest in range(number, len(layout.arrays)):
                 submission.add_refusal(rest, str(refusal))
@@ -183,27 +188,25 @@ class _Refused(Exception):
     pass
 
 
-def _sbatch(
-    submission: Submission, profile: Profile, parameters: dict[str, Any], chunks: tuple[int, ...]
-) -> dict[int, str]:
+def _sbatch(submission: Submission, logs: Path, parameters: dict[str, Any], chunks: tuple[int, ...]) -> dict[int, str]:
     """Submit one array; job id by chunk. Raises _Refused with what sbatch said."""
     import submitit  # half a second, which only a submission pays
 
     from benchmark.launch.task import ChunkTask
 
-    logs = log_folder(submission, profile)
     logs.mkdir(parents=True, exist_ok=True)
     before = set(logs.iterdir())
     executor = submitit.SlurmExecutor(folder=logs, max_num_timeout=ENDLESS)
     executor.update_parameters(**parameters)
     try:
-        with executor.batch():
+        with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # prints what sbatch said, as we do
             jobs = [executor.submit(ChunkTask(str(submission.folder), chunk)) for chunk in chunks]
     except submitit.core.utils.FailedJobError as error:
         for orphan in set(logs.iterdir()) - before:
             orphan.unlink()
         text = str(error).partition("stderr:")[2] or str(error)
-        raise _Refused(" ".join(text.split())) from None
+        said = (line.strip().removeprefix("sbatch: ").removeprefix("error: ") for line in text.splitlines())
+        raise _Refused("; ".join(filter(None, said))) from None
     return {chunk: job.job_id for chunk, job in zip(chunks, jobs, strict=True)}
 
 
