@@ -129,10 +129,8 @@ def progress(folder: Folder, name: str, asked: Asked | None = None) -> Progress:
         lost = {cell_id: job for cell_id, job in lost.items() if cell_id in lines}
         result.elsewhere = _elsewhere(wanted, folder.done)
         if result.elsewhere:
-            result.notes.append(
-                f"{result.elsewhere} records of {name} with another recipe or other seeds are here: repeat its --set "
-                "and --seeds"
-            )
+            records = "1 record" if result.elsewhere == 1 else f"{result.elsewhere} records"
+            result.notes.append(f"{records} with another recipe or other seeds here: repeat its --set and --seeds")
     remaining: list[Line] = []
     for line in lines.values():
         state = _state(line.id, folder, jobs)

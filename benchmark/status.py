@@ -49,7 +49,10 @@ def status(
     recipe, _ = split_settings(cli.parse_settings(set_ or []))
     asked = Asked(problem, seeds, tuple(only or ()), recipe, data)
     if not watch:
-        console.print(picture(collect(results, name, asked)))
+        found = collect(results, name, asked)
+        console.print(_table(found))
+        for line in (line for one in found for line in _notes(one)):
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
         return 0
     if not console.is_terminal:
         return _watch_plainly(results, name, asked, every)
@@ -76,6 +79,10 @@ def collect(results: Path, name: str | None, asked: Asked) -> list[Progress]:
 
 
 def picture(found: list[Progress]) -> Group:
+    return Group(_table(found), *(Text(line) for one in found for line in _notes(one)))
+
+
+def _table(found: list[Progress]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("sweep")
     table.add_column("cells", justify="right")
@@ -86,7 +93,7 @@ def picture(found: list[Progress]) -> Group:
     for one in found:
         counts = [str(one.counts[state]) for state in STATES]
         table.add_row(one.name, str(one.cells), *counts, _dense(one), _jobs(one), _left(one))
-    return Group(table, *(Text(line) for one in found for line in _notes(one)))
+    return table
 
 
 def _dense(one: Progress) -> str:
@@ -109,7 +116,8 @@ def _notes(one: Progress) -> list[str]:
         lines.append(f"FAILED {failure['id']}: {failure['cause']}: {failure['message']}")
     if len(one.failures) > SHOWN_FAILURES:
         lines.append(f"... and {len(one.failures) - SHOWN_FAILURES} more failed")
-    if not one.active and not one.unknown and one.counts["left"] + one.counts["failed"]:
+    mistaken = one.elsewhere and not one.counts["done"]  # most likely another recipe is meant, and may be finished
+    if not (one.active or one.unknown or mistaken) and one.counts["left"] + one.counts["failed"]:
         lines.append(f"{one.name}: nothing runs or waits; the same sweep command goes on with what is left")
     return lines
 

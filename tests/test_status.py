@@ -212,8 +212,11 @@ def test_a_sweep_with_another_recipe_is_found_as_it_was_told(command, tmp_path: 
     assert f"table1: {count} cells, {count} done" in said("table1", *recipe, "--set", "slurm.time=4h")
     for without in (said("table1"), said()):
         assert "162 cells, 0 done" in without
-        assert f"{count} records of table1 with another recipe or other seeds are here: repeat its --set" in without
-    assert "records of" not in said("table1", *recipe)
+        assert f"table1: {count} records with another recipe or other seeds here: repeat its --set" in without
+        assert "table1: nothing runs or waits" not in without, "what was meant is finished"
+    assert "another recipe" not in said("table1", *recipe)
+    narrow = command("benchmark.status", "table1", "--results", str(tmp_path), COLUMNS="60").stdout
+    assert f"table1: {count} records with another recipe or other seeds here: repeat its --set and --seeds\n" in narrow
 
 
 def test_what_was_asked_for_is_counted_among_what_was_submitted(squeue, submitted):
