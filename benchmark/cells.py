@@ -40,7 +40,7 @@ class Problem(BaseModel):
     YAML file says what differs. Learning rates are per iteration of SGD on the mean cross-entropy of a batch.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
     name: str
     dataset: str

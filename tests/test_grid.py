@@ -100,6 +100,10 @@ def test_settings_change_the_recipe():
         ({"settings": {"epochs": "many"}}, ["epochs", "'many'", "integer"]),
         ({"settings": {"momentum": 1.5}}, ["momentum", "1.5", "less than 1"]),
         ({"settings": {"model": "../x"}}, ["model", "letters, digits"]),
+        ({"settings": {"learning_rate": "1e400"}}, ["learning_rate", "'1e400'", "finite number"]),
+        ({"settings": {"weight_decay": float("inf")}}, ["weight_decay", "inf", "finite number"]),
+        ({"settings": {"milestones": [float("nan")]}}, ["milestones.0", "nan", "finite number"]),
+        ({"settings": {"milestones": [float("inf")]}}, ["milestones.0", "inf", "finite number"]),
     ],
 )
 def test_a_wrong_command_line_names_key_value_and_what_is_accepted(changes: dict, words: list[str]):
