@@ -26,6 +26,7 @@ SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
 AXES = ("method", "schedule", "sparsity", "budget", "seed", "hyperparameters")
 MOST_SEEDS = 100_000
 MOST_VALUES = 1_000_000
+MOST_SECONDS = 1e9
 DEFAULT_ORDER = ("seed", "sparsity", "budget", "method", "hyperparameters", "schedule")
 """Outermost axis first: every schedule of one column runs before the next column, one seed after the other."""
 
@@ -33,7 +34,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Execution(_Strict):
@@ -41,7 +42,7 @@ class Execution(_Strict):
 
     threads: int | None = Field(default=None, ge=1, description="threads of a worker at most; default cores / workers")
     training_images: int | None = Field(default=None, ge=1)
-    seconds_per_epoch: float | None = Field(default=None, gt=0)
+    seconds_per_epoch: float | None = Field(default=None, gt=0, le=MOST_SECONDS)
 
 
 class ProblemFile(_Strict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from pathlib import Path
 
@@ -146,6 +147,22 @@ def test_a_wrong_sweep_file_names_file_key_and_value(folder: Path, key: str, val
 def test_malformed_yaml_names_the_file(folder: Path, text: str):
     (folder / "table1.yaml").write_text(text)
     assert "table1.yaml" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("  seconds_per_epoch: .inf", ["execution.seconds_per_epoch", "inf", "finite number"]),
+        ("  seconds_per_epoch: .nan", ["execution.seconds_per_epoch", "nan", "finite number"]),
+        ("  seconds_per_epoch: 1.0e+300", ["execution.seconds_per_epoch", "1e+300", "less than or equal to"]),
+    ],
+)
+def test_a_wrong_problem_file_names_file_key_and_value(folder: Path, line: str, words: list[str]):
+    path = folder / "problems" / "digits.yaml"
+    path.write_text(re.sub(rf"^{line.partition(':')[0]}:.*$", line, path.read_text(), flags=re.M))
+    message = refusal(folder)
+    for word in ["digits.yaml", *words]:
+        assert word in message
 
 
 YAML_VALUES = st.recursive(
