@@ -21,6 +21,9 @@ HASH_LENGTH = 12
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """Names that end up in file names: no separator, no leading dot, so that none can leave the results folder."""
 
+MOST_SHOWN = 80
+"""Characters of a value that an error repeats."""
+
 UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -31,6 +34,12 @@ Hyperparameters = tuple[tuple[str, Scalar], ...]
 def digest(value: object) -> str:
     """Short hash of a JSON value, independent of the order of its keys."""
     return hashlib.sha256(CANONICAL.encode(value).encode()).hexdigest()[:HASH_LENGTH]
+
+
+def shown(value: object) -> str:
+    """`value` as an error repeats it: what a user typed, cut where it would hide the rest of the line."""
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 1]}…"
 
 
 class Problem(BaseModel):

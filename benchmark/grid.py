@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from benchmark.cells import SLUG, Budget, Cell, Problem, Scalar
+from benchmark.cells import SLUG, Budget, Cell, Problem, Scalar, shown
 from benchmark.errors import UserError
 from benchmark.methods import check_hyperparameters, declaration
 from benchmark.training.schedules import resolve
@@ -77,10 +77,15 @@ class Grid(_Strict):
 class SweepFile(_Strict):
     title: str
     problem: str = "digits"
-    seeds: int | tuple[int, ...] = 3
+    seeds: tuple[int, ...] = (0, 1, 2)
     tuning_seeds: int = Field(default=0, ge=0, description="seeds 0 .. that settings compete with; 0: none is chosen")
     recipe: dict[str, Any] = Field(default_factory=dict)
     grids: tuple[Grid, ...] = Field(min_length=1)
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count_or_list(cls, value: Any) -> tuple[int, ...]:
+        return _seeds(value)
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ def load_sweep(
     chosen, execution = load_problem(problem or file.problem, given, folder)
     if found := complete(chosen):
         chosen, execution = load_problem(problem or file.problem, {**found, **given}, folder)
-    seed_list = parse_seeds(file.seeds if seeds is None else seeds)
+    seed_list = file.seeds if seeds is None else parse_seeds(seeds)
     tuning = tuple(range(file.tuning_seeds))
     cells: list[Cell] = []
     for number, grid in enumerate(file.grids):
@@ -170,18 +175,34 @@ def _refuse_late_milestones(recipe: Problem, base: Problem) -> None:
 
 def parse_seeds(value: str | int | Sequence[int]) -> tuple[int, ...]:
     """A count or a list of seeds. Raises UserError."""
-    text = value if isinstance(value, str) else None
+    try:
+        return _seeds(value)
+    except ValueError as error:
+        raise UserError(f"seeds {error}") from None
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    """Raises ValueError that says what is accepted."""
+    given = value
     try:
         if isinstance(value, str):
             numbers = [int(part) for part in value.removesuffix(",").split(",")]
-            value = numbers if "," in value else numbers[0]
-        seeds = tuple(range(min(value, MOST_SEEDS + 1)) if isinstance(value, int) else dict.fromkeys(value))
+            given = numbers if "," in value else numbers[0]
     except ValueError:
+        given = None
+    if _is_whole(given):
+        seeds = tuple(range(min(given, MOST_SEEDS + 1)))
+    elif isinstance(given, Sequence) and all(map(_is_whole, given)):
+        seeds = tuple(dict.fromkeys(given))
+    else:
         seeds = ()
     if not seeds or min(seeds) < 0 or len(seeds) > MOST_SEEDS:
-        shown = text if text is not None else value
-        raise UserError(f"seeds {shown!r}: a count above 0 such as 5, or a list of seeds from 0 up such as 0,3,7")
+        raise ValueError(f"{shown(value)}: a count above 0 such as 5, or a list of seeds from 0 up such as 0,3,7")
     return seeds
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _cells(grid: Grid, problem: Problem, seeds: Sequence[int]) -> list[Cell]:
@@ -269,11 +290,26 @@ def _find(folder: Path, name: str, kind: str) -> Path:
     return folder / f"{name}.yaml"
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys and says nothing; YAML does not allow them."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        # Here, since later on the keys that `<<` merges stand beside those that they give way to.
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if (key.tag, key.value) in lines:
+                problem = f"key {shown(key.value)} is there already, in line {lines[key.tag, key.value]}"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            lines[key.tag, key.value] = key.start_mark.line + 1
+        return node
+
+
 def read_yaml(path: Path) -> Any:
     """What a YAML file holds. Raises UserError that names line and column."""
     try:
         with open(path, encoding="utf-8") as file:
-            content = yaml.safe_load(file)
+            content = _UniqueKeys(file).get_single_data()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""

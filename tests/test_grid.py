@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmark.errors import UserError
-from benchmark.grid import SWEEPS, load_sweep, parse_seeds
+from benchmark.grid import SWEEPS, load_sweep, parse_seeds, read_yaml
 from benchmark.methods import METHODS
 
 
@@ -139,6 +139,38 @@ def test_a_wrong_sweep_file_names_file_key_and_value(folder: Path, key: str, val
     message = refusal(folder)
     for word in ["table1.yaml", *words]:
         assert word in message
+
+
+@pytest.mark.parametrize("seeds", [True, [0, True], [], -1, "nan", 1.5, [0.5], None, {"count": 3}])
+def test_wrong_seeds_of_a_sweep_file_are_refused_in_its_name(folder: Path, seeds):
+    content = yaml.safe_load((folder / "table1.yaml").read_text())
+    (folder / "table1.yaml").write_text(yaml.safe_dump({**content, "seeds": seeds}))
+    message = refusal(folder)
+    assert f"table1.yaml: seeds: {seeds!r}: a count above 0" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "key"),
+    [
+        ("table1.yaml", "title: another", "'title'"),
+        ("table1.yaml", "    schedule: [FT]", "'schedule'"),
+        ("problems/digits.yaml", "  epochs: 3", "'epochs'"),
+    ],
+)
+def test_a_key_given_twice_is_refused_with_its_line(folder: Path, name: str, line: str, key: str):
+    lines = (folder / name).read_text().splitlines()
+    first = next(n for n, known in enumerate(lines) if known.startswith(line.partition(":")[0]))
+    (folder / name).write_text("\n".join([*lines[: first + 1], line, *lines[first + 1 :]]))
+    message = refusal(folder)
+    assert f"{name} line {first + 2}, column" in message
+    assert f"key {key} is there already, in line {first + 1}" in message
+
+
+def test_a_merged_mapping_may_be_changed_key_by_key(tmp_path: Path):
+    text = "a: {deep: &one {<<: &two {x: 1, y: 1}, x: 2}}\nb: {<<: *one, x: 3}\nc: {<<: [*one, *two], y: 4}"
+    (tmp_path / "mine.yaml").write_text(text)
+    content = read_yaml(tmp_path / "mine.yaml")
+    assert content == {"a": {"deep": {"x": 2, "y": 1}}, "b": {"x": 3, "y": 1}, "c": {"x": 2, "y": 4}}
 
 
 @pytest.mark.parametrize(
