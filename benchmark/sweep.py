@@ -5,6 +5,7 @@ The same command again skips what is done, tries again what failed, and goes on 
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from benchmark.launch import handover, ranks
 from benchmark.launch.handover import choose_executor
 from benchmark.launch.machine import share_out
 from benchmark.plan import make_plan, mixtures, refuse_damaged
+from benchmark.problems.fits import refuse_unfit
 from benchmark.problems.folder import complete
 from benchmark.publisher import Publisher
 from benchmark.running import run_here
@@ -79,6 +81,7 @@ def sweep(
     mode = check_mode(tracking)
     recipe, profile = choose_executor(executor, cluster, cancel, cli.parse_settings(set_ or []), workers, device)
     wanted = load_sweep(name, problem, seeds, only or (), recipe, order, complete=complete(data))
+    refuse_unfit(wanted.problem)
     if tuned:
         wanted = tuned_only(wanted, Store(results))
     if profile is not None and (cancel or dry_run):
@@ -86,6 +89,7 @@ def sweep(
         return act(current(wanted, Store(results)), Store(results), profile, console)
     place = ranks.check(gpus_per_cell)
     shares = share_out(wanted.execution.threads, workers, device, gpus_per_cell, cells_per_gpu)
+    _refuse_absent(device, shares.gpus)
     options = replace(shares, hang_seconds=hang_seconds, checkpoint_seconds=checkpoint_seconds, data=data)
     if place is not None:
         options = replace(options, workers=1, gpus=())  # every rank finds its own GPU
@@ -112,6 +116,21 @@ def sweep(
         prepare(wanted.problem, data, download, console)
     publisher = Publisher(Settings(store.path, mode))
     return run_here(name, wanted, plan, store, options, publisher, console)
+
+
+GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")
+"""In /dev, where a machine has a GPU: NVIDIA's, AMD's, and what Windows lends to Linux."""
+
+
+def _refuse_absent(device: str, gpus: tuple[str, ...]) -> None:
+    """What certainly is not there, before a worker finds out cell by cell. gpus: those that `share_out` found."""
+    hidden = "CUDA_VISIBLE_DEVICES" in os.environ
+    files = () if hidden else (file for pattern in GPU_FILES for file in Path("/dev").glob(pattern))
+    if device == "cuda" and not gpus and not any(files):
+        why = "CUDA_VISIBLE_DEVICES names none" if hidden else "this machine has none"
+        raise UserError(f"--device cuda: no GPU is there ({why}); use auto or cpu")
+    if device == "mps" and sys.platform != "darwin":
+        raise UserError("--device mps: only a Mac has it; use auto, cpu or cuda")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import cli
 from benchmark.records import result
 from benchmark.store import Store
+from benchmark.sweep import app
 from benchmark.tracking import unpublished
 from tests.conftest import ROOT, assert_one_line_refusal
 
@@ -238,12 +240,64 @@ def test_help_and_planning_do_not_import_torch(arguments: list[str], tmp_path: P
         (["table1", "--tracking", "maybe"], ["--tracking", "offline"]),
         (["table1", "--device", "abacus"], ["--device", "cpu"]),
         (["table1", "--colour"], ["--colour"]),
+        (["table1", "--device", "mps"], ["--device mps", "cpu"]),
         ([], ["name"]),
     ],
 )
 def test_a_mistake_costs_one_line_and_nothing_else(command, tmp_path: Path, arguments: list[str], words: list[str]):
     finished = command("benchmark.sweep", *arguments, "--results", str(tmp_path / "results"))
     assert_one_line_refusal(finished, *words)
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["model=resnet9"], ["model 'resnet9' is unknown", "resnet8, resnet20"]),
+        (["dataset=mnist"], ["dataset 'mnist' is unknown", "digits"]),
+        (["classes=5"], ["classes 5", "10"]),
+        (["channels=3"], ["channels 3", "digits", "1"]),
+        (["image_size=16"], ["image_size 16", "digits", "8"]),
+        (["crop_padding=9"], ["crop_padding 9", "image_size 8"]),
+        (["model=vgg16"], ["vgg16", "image_size", "32"]),
+        (["model=resnet50", "dataset=noise"], ["resnet50", "3 channels"]),
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_recipe_that_cannot_be_trained_is_refused_before_anything_is(
+    tmp_path: Path, capsys, settings: list[str], words: list[str], more: list[str]
+):
+    given = [part for setting in settings for part in ("--set", setting)]
+    assert cli.main(app, ["table1", *given, *more, "--results", str(tmp_path / "results")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    for word in words:
+        assert word in line
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("training_share=0.0001", ["training_share 0.0001", "no iteration", "0 images"]),
+        ("validation_fraction=0.0001", ["validation_fraction 0.0001", "no image"]),
+    ],
+)
+def test_shares_that_leave_no_image_are_refused_before_a_worker_starts(
+    tmp_path: Path, capsys, setting: str, words: list[str]
+):
+    assert cli.main(app, ["table1", "--set", setting, "--results", str(tmp_path), "--tracking", "off"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    for word in words:
+        assert word in line
+    assert not [path for path in tmp_path.rglob("*") if path.parent.name in ("logs", "failures", "records")]
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_trained(tmp_path: Path, monkeypatch, capsys, more):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert cli.main(app, ["table1", "--device", "cuda", *more, "--results", str(tmp_path / "results")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--device cuda" in line
     assert not (tmp_path / "results").exists()
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmark.cells import Problem
+from benchmark.problems.fits import check_split
 from benchmark.problems.seeds import generator
 
 Batch = tuple[Tensor, Tensor]
@@ -81,13 +82,16 @@ class Batches(ABC):
 
 
 def held_out(problem: Problem, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(training, validation): indices into the images of the training folder, for their labels (n,)."""
+    """(training, validation): indices into the images of the training folder, for their labels (n,).
+
+    Raises UserError where one of them has too few."""
     validation = stratified(labels, problem.validation_fraction, generator(0, problem.dataset, "validation"))
     training = ~validation
     if problem.training_share < 1:
         stream = generator(0, problem.dataset, "training share")
         kept = training.nonzero()[:, 0]
         training[kept[stratified(labels[kept], 1 - problem.training_share, stream)]] = False
+    check_split(problem, labels.bincount().tolist())
     return training.nonzero()[:, 0], validation.nonzero()[:, 0]
 
 

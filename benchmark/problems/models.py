@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from benchmark.cells import Problem
-from benchmark.errors import UserError
+from benchmark.problems.fits import check_model
 from benchmark.problems.networks import VGG, SmallImageResNet, SmallImageResNet18, WideResNet
 from benchmark.problems.seeds import generator
 
@@ -29,8 +29,6 @@ def _resnet18(problem: Problem) -> nn.Module:
 
 
 def _vgg16(problem: Problem) -> nn.Module:
-    if problem.image_size < 32:
-        raise UserError(f"problem {problem.name}: model vgg16 halves images five times: image_size must be 32 or more")
     width = problem.width or 64
     stages = [(2, width), (2, 2 * width), (3, 4 * width), (3, 8 * width), (3, 8 * width)]
     return VGG(stages, problem.channels, problem.classes)
@@ -44,8 +42,6 @@ def _resnet50(problem: Problem) -> nn.Module:
     """torchvision's ResNet-50 (stride in the 3x3 convolutions), for images of about 224 pixels."""
     from torchvision.models import resnet50
 
-    if problem.channels != 3:
-        raise UserError(f"problem {problem.name}: model resnet50 takes 3 channels, not {problem.channels}")
     return resnet50(num_classes=problem.classes, width_per_group=problem.width or 64)
 
 
@@ -67,8 +63,7 @@ def memory_format(problem: Problem) -> torch.memory_format:
 
 def build(problem: Problem, seed: int) -> nn.Module:
     """The problem's network with the initial weights of `seed`, which depend on nothing else. Raises UserError."""
-    if problem.model not in MODELS:
-        raise UserError(f"problem {problem.name}: model {problem.model!r} is unknown: one of {', '.join(MODELS)}")
+    check_model(problem)
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator(seed, problem.dataset, problem.model, "initial weights").get_state())
         network = MODELS[problem.model](problem)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
 from benchmark.cells import Problem
+from benchmark.problems.cache import Labels
+from benchmark.problems.fits import check_split
 from benchmark.problems.folder import DEFAULT_FOLDER, EMBEDDED, check_classes, find, list_images
 from benchmark.problems.sources import download, open_source
 
@@ -18,14 +21,22 @@ def prepare(problem: Problem, folder: Path | None, fetch: bool, console: Console
     Raises UserError in one line where something is missing, cannot be read or does not fit the recipe.
     """
     if problem.dataset in EMBEDDED:
+        _check_split(problem, open_source(problem).training.labels)
         return
     where = folder or DEFAULT_FOLDER
     if fetch:
         download(problem, where)
     found = find(problem, where)
     if problem.resized_crop:  # streamed
-        check_classes(problem, len(list_images(found.root).classes), found.root)
+        listing = list_images(found.root)
+        check_classes(problem, len(listing.classes), found.root)
+        _check_split(problem, [label for _, label in listing.training])
         return
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(f"decoding {problem.dataset}", total=None)
-        open_source(problem, where, lambda done, total: bar.update(task, completed=done, total=total))
+        source = open_source(problem, where, lambda done, total: bar.update(task, completed=done, total=total))
+    _check_split(problem, source.training.labels)
+
+
+def _check_split(problem: Problem, labels: Labels | list[int]) -> None:
+    check_split(problem, np.bincount(labels).tolist())

@@ -1,0 +1,71 @@
+"""Whether a recipe can be trained at all: known names, and a network and numbers that fit the images.
+
+Imports no torch, so that a plan refuses what would fail cell by cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from benchmark.cells import Problem
+from benchmark.errors import UserError
+from benchmark.problems.folder import EMBEDDED, HOW_TO_GET
+
+MODEL_NAMES = ("resnet8", "resnet20", "resnet56", "resnet18", "vgg16", "wideresnet28-10", "resnet50")
+"""The networks of `models`, which needs torch."""
+DIGITS = {"image_size": 8, "channels": 1}
+DIGITS_CLASSES = 10
+
+
+def refuse_unfit(problem: Problem) -> None:
+    """What the recipe alone tells. Raises UserError."""
+    check_dataset(problem)
+    check_model(problem)
+    if problem.dataset == "digits":
+        _check_digits(problem)
+    if problem.crop_padding > problem.image_size and not problem.resized_crop:
+        _refuse(problem, f"crop_padding {problem.crop_padding} is larger than image_size {problem.image_size}")
+
+
+def check_dataset(problem: Problem) -> None:
+    known = (*EMBEDDED, *HOW_TO_GET)
+    if problem.dataset not in known:
+        _refuse(problem, f"dataset {problem.dataset!r} is unknown: one of {', '.join(known)}")
+
+
+def check_model(problem: Problem) -> None:
+    if problem.model not in MODEL_NAMES:
+        _refuse(problem, f"model {problem.model!r} is unknown: one of {', '.join(MODEL_NAMES)}")
+    if problem.model == "vgg16" and problem.image_size < 32:
+        _refuse(problem, "model vgg16 halves images five times: image_size must be 32 or more")
+    if problem.model == "resnet50" and problem.channels != 3:
+        _refuse(problem, f"model resnet50 takes 3 channels, not {problem.channels}")
+
+
+def check_split(problem: Problem, members: Iterable[int]) -> None:
+    """Whether training and validation have images, of classes with so many `members`. Raises UserError."""
+    training = validation = 0
+    for count in members:
+        held_out = round(problem.validation_fraction * count)
+        left = count - held_out
+        validation += held_out
+        training += left - (round((1 - problem.training_share) * left) if problem.training_share < 1 else 0)
+    if not validation:
+        _refuse(problem, f"validation_fraction {problem.validation_fraction:g} leaves no image to validate with")
+    if training < min(2, problem.batch_size):  # one image alone has no batch statistics
+        numbers = f"training_share {problem.training_share:g}, validation_fraction {problem.validation_fraction:g}"
+        _refuse(
+            problem, f"{numbers} and batch_size {problem.batch_size} leave no iteration to train in: {training} images"
+        )
+
+
+def _check_digits(problem: Problem) -> None:
+    for key, value in DIGITS.items():
+        if getattr(problem, key) != value:
+            _refuse(problem, f"{key} {getattr(problem, key)} does not fit dataset digits, whose images have {value}")
+    if problem.classes < DIGITS_CLASSES:
+        _refuse(problem, f"classes {problem.classes} is below the {DIGITS_CLASSES} of dataset digits")
+
+
+def _refuse(problem: Problem, reason: str) -> None:
+    raise UserError(f"problem {problem.name}: {reason}")
