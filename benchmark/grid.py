@@ -126,9 +126,15 @@ def load_sweep(
     path = _find(folder, name, "sweep")
     file = validated(SweepFile, read_yaml(path), path)
     given = {**file.recipe, **(settings or {})}
-    chosen, execution = load_problem(problem or file.problem, given, folder)
+    if problem is None:
+        problem = file.problem
+        try:
+            _find(folder / "problems", problem, "problem")
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+    chosen, execution = load_problem(problem, given, folder)
     if found := complete(chosen):
-        chosen, execution = load_problem(problem or file.problem, {**found, **given}, folder)
+        chosen, execution = load_problem(problem, {**found, **given}, folder)
     seed_list = file.seeds if seeds is None else parse_seeds(seeds)
     tuning = tuple(range(file.tuning_seeds))
     cells: list[Cell] = []

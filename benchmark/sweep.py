@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +35,19 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 console = Console()
 
 RESULTS = Path("results/runs")
+MOST_WORKERS = 4096
+
+
+def _folder(option: str) -> Callable[[str | Path], Path]:
+    """Reads an option's folder. Path("") would be the current folder, and "" is what a shell variable without a value
+    leaves."""
+
+    def read(value: str | Path) -> Path:
+        if not str(value):
+            raise UserError(f"{option} '': it is empty; write a folder, . for the current one")
+        return Path(value)
+
+    return read
 
 
 @app.command()
@@ -55,9 +69,14 @@ def sweep(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
     gpus_per_cell: Annotated[int, typer.Option(min=1, help="GPUs that train one cell together")] = 1,
     cells_per_gpu: Annotated[int, typer.Option(min=1, help="Cells that share a GPU; small networks fill none")] = 1,
-    data: Annotated[Path | None, typer.Option(help="The folder of the images; default data/")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(parser=_folder("--data"), metavar="PATH", help="The folder of the images; default data/"),
+    ] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the images if they are not there")] = False,
-    results: Annotated[Path, typer.Option(help="The results folder")] = RESULTS,
+    results: Annotated[
+        Path, typer.Option(parser=_folder("--results"), metavar="PATH", help="The results folder")
+    ] = RESULTS,
     tracking: Annotated[
         str, typer.Option(help="Weights & Biases: auto, online, offline, off; live also shows long cells as they train")
     ] = "auto",
@@ -74,8 +93,18 @@ def sweep(
     hang_seconds: Annotated[float, typer.Option(help="A cell without a finished iteration for so long fails")] = 1800.0,
 ) -> int:
     """Train every cell of a sweep that has no record yet, then print its table."""
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers {workers}: a count from 1 up")
+    if workers is not None and not 1 <= workers <= MOST_WORKERS:
+        raise UserError(f"--workers {workers}: a count from 1 to {MOST_WORKERS}")
+    if not hang_seconds > 0:  # nor nan
+        raise UserError(f"--hang-seconds {hang_seconds:g}: a number above 0")
+    if not checkpoint_seconds >= 0:
+        raise UserError(f"--checkpoint-seconds {checkpoint_seconds:g}: a number from 0 up")
+    if cells and not dry_run:
+        raise UserError("--cells needs --dry-run")
+    if dry_run and (repair or cancel):
+        raise UserError(
+            f"{'--repair' if repair else '--cancel'} changes something, --dry-run nothing: give one of them"
+        )
     if device not in ("auto", "cpu", "cuda", "mps"):
         raise UserError(f"--device {device}: one of auto, cpu, cuda, mps")
     mode = check_mode(tracking)

@@ -91,6 +91,7 @@ def test_settings_change_the_recipe():
         ({"name": "table9"}, ["'table9'", "table1"]),
         ({"name": "../table1"}, ["unknown"]),
         ({"problem": "mnist"}, ["'mnist'", "digits"]),
+        ({"problem": ""}, ["problem ''", "digits"]),
         ({"only": ["schedule=XYZ"]}, ["'XYZ'", "FT, LRW, SLR, CLR, LLR, ALLR"]),
         ({"only": ["colour=red"]}, ["KEY=VALUE", "schedule"]),
         ({"name": "table2", "only": ["s_init=7"]}, ["no s_init '7'", "-2.5, -3, -2"]),
@@ -147,6 +148,12 @@ def test_wrong_seeds_of_a_sweep_file_are_refused_in_its_name(folder: Path, seeds
     (folder / "table1.yaml").write_text(yaml.safe_dump({**content, "seeds": seeds}))
     message = refusal(folder)
     assert f"table1.yaml: seeds: {seeds!r}: a count above 0" in message
+
+
+def test_a_wrong_problem_of_a_sweep_file_is_refused_in_its_name(folder: Path):
+    content = yaml.safe_load((folder / "table1.yaml").read_text())
+    (folder / "table1.yaml").write_text(yaml.safe_dump({**content, "problem": "mnist"}))
+    assert re.search(r"table1\.yaml: problem 'mnist' is unknown: there is .*digits", refusal(folder))
 
 
 @pytest.mark.parametrize(

@@ -292,6 +292,31 @@ def test_shares_that_leave_no_image_are_refused_before_a_worker_starts(
     assert not [path for path in tmp_path.rglob("*") if path.parent.name in ("logs", "failures", "records")]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--cells"], ["--cells needs --dry-run"]),
+        (["--dry-run", "--repair"], ["--repair", "--dry-run"]),
+        (["--dry-run", "--cancel", "--executor", "slurm"], ["--cancel", "--dry-run"]),
+        (["--results", ""], ["--results ''", "folder"]),
+        (["--data", ""], ["--data ''", "folder"]),
+        (["--problem", ""], ["problem ''", "digits"]),
+        (["--hang-seconds", "0"], ["--hang-seconds 0", "above 0"]),
+        (["--hang-seconds", "-1"], ["--hang-seconds -1", "above 0"]),
+        (["--hang-seconds", "nan"], ["--hang-seconds nan", "above 0"]),
+        (["--checkpoint-seconds", "-5"], ["--checkpoint-seconds -5", "from 0 up"]),
+        (["--checkpoint-seconds", "nan"], ["--checkpoint-seconds nan", "from 0 up"]),
+        (["--workers", "99999999"], ["--workers 99999999", "4096"]),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(tmp_path: Path, capsys, arguments: list[str], words: list[str]):
+    assert cli.main(app, ["table1", "--results", str(tmp_path / "results"), *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    for word in words:
+        assert word in line
+    assert not (tmp_path / "results").exists()
+
+
 @pytest.mark.parametrize("more", [[], ["--dry-run"]])
 def test_a_gpu_that_is_not_there_is_refused_before_anything_is_trained(tmp_path: Path, monkeypatch, capsys, more):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
