@@ -221,7 +221,7 @@ def _cells(grid: Grid, problem: Problem, seeds: Sequence[int]) -> list[Cell]:
         resolve(schedule)
     keys = list(grid.hyperparameters)
     settings = [
-        check_hyperparameters(grid.method, dict(zip(keys, values, strict=True)))
+        check_hyperparameters(grid.method, _numbers_read(declared.defaults, dict(zip(keys, values, strict=True))))
         for values in itertools.product(*grid.hyperparameters.values())
     ]
     budgets: list[Budget | None] = [Budget.parse(text) for text in grid.budget]
@@ -233,6 +233,20 @@ def _cells(grid: Grid, problem: Problem, seeds: Sequence[int]) -> list[Cell]:
         for setting in settings
         for schedule in grid.schedule or (None,)
     ]
+
+
+def _numbers_read(defaults: Mapping[str, Scalar], given: dict[str, Scalar]) -> dict[str, Scalar]:
+    """`given` with text as a number where the default is one: YAML 1.1 reads 1e-4, without a point, as text."""
+    read = dict(given)
+    for key, value in given.items():
+        default = defaults.get(key)
+        if isinstance(value, str) and isinstance(default, int | float) and not isinstance(default, bool):
+            try:
+                number = float(value)
+            except ValueError:
+                continue  # refused with all else that does not fit
+            read[key] = int(number) if isinstance(default, int) and number.is_integer() else number
+    return read
 
 
 def axis(cell: Cell, name: str) -> str:

@@ -142,6 +142,19 @@ def test_a_wrong_sweep_file_names_file_key_and_value(folder: Path, key: str, val
         assert word in message
 
 
+@pytest.mark.parametrize(
+    ("method", "key", "text", "number"), [("BIMP", "decay", "1e-4", 0.0001), ("BIMP", "cycles", "3e0", 3)]
+)
+def test_a_number_that_yaml_reads_as_text_is_that_number(folder: Path, method: str, key: str, text: str, number: float):
+    def cells(value: str) -> list[str]:
+        grid = f"{{method: {method}, sparsity: [0.9], hyperparameters: {{{key}: [{value}]}}}}"
+        (folder / "mine.yaml").write_text(f"title: mine\ngrids: [{grid}]")
+        return [cell.id for cell in load_sweep("mine", folder=folder).cells]
+
+    assert isinstance(yaml.safe_load(text), str)
+    assert cells(text) == cells(str(number))
+
+
 @pytest.mark.parametrize("seeds", [True, [0, True], [], -1, "nan", 1.5, [0.5], None, {"count": 3}])
 def test_wrong_seeds_of_a_sweep_file_are_refused_in_its_name(folder: Path, seeds):
     content = yaml.safe_load((folder / "table1.yaml").read_text())
