@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from functools import cached_property, lru_cache
+from math import isfinite
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -38,7 +39,10 @@ def digest(value: object) -> str:
 
 def shown(value: object) -> str:
     """`value` as an error repeats it: what a user typed, cut where it would hide the rest of the line."""
-    text = repr(value)
+    return cut(repr(value))
+
+
+def cut(text: str) -> str:
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 1]}…"
 
 
@@ -145,9 +149,9 @@ class Budget:
     def parse(cls, text: object) -> Budget:
         """Raises ValueError that says what is accepted."""
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|ep|it)(/cycle)?\s*", str(text))
-        if not match or (match[2] == "it" and "." in match[1]):
+        if not match or (match[2] == "it" and "." in match[1]) or not isfinite(float(match[1])):
             raise ValueError(
-                f"budget {text!r} is not a number with a unit: write '2.22%', '10ep' or '500it', "
+                f"budget {shown(text)} is not a number with a unit: write '2.22%', '10ep' or '500it', "
                 "with '/cycle' behind it if it is that of each cycle"
             )
         return cls(float(match[1]), match[2], bool(match[3]))  # type: ignore[arg-type]

@@ -8,16 +8,18 @@ Errors are UserErrors that name the file, the key, the value and what is accepte
 
 from __future__ import annotations
 
+import difflib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
-from benchmark.cells import SLUG, Budget, Cell, Problem, Scalar, shown
+from benchmark.cells import SLUG, Budget, Cell, Problem, Scalar, cut, shown
 from benchmark.errors import UserError
 from benchmark.methods import check_hyperparameters, declaration
 from benchmark.training.schedules import resolve
@@ -65,7 +67,15 @@ class Grid(_Strict):
     def _fractions(cls, values: Any) -> Any:
         for value in values if isinstance(values, list) else [values]:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-                raise ValueError(f"{value!r} is not a fraction pruned: a number above 0 and below 1")
+                raise ValueError(f"{shown(value)} is not a fraction pruned: a number above 0 and below 1")
+        return values
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _units(cls, values: Any) -> Any:
+        for value in values if isinstance(values, list) else ():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                raise ValueError(f"{shown(value)} has no unit: write '{cut(str(value))}%', '10ep' or '500it'")
         return values
 
     @field_validator("budget")
@@ -159,7 +169,7 @@ def load_problem(
     for key in settings or {}:
         if key not in Problem.model_fields or key == "name":
             accepted = ", ".join(key for key in Problem.model_fields if key != "name")
-            raise UserError(f"{key!r} is not a setting of a recipe: one of {accepted}")
+            raise UserError(f"{shown(key)} is not a setting of a recipe: one of {accepted}")
     name = path.stem
     base = validated(Problem, {"name": name, **file.recipe}, path, "recipe")
     changed = {**base.model_dump(exclude_unset=True), **(settings or {})}
@@ -306,7 +316,7 @@ def _find(folder: Path, name: str, kind: str) -> Path:
         return Path(name)
     if not SLUG.fullmatch(name) or not _is_file(folder / f"{name}.yaml"):
         known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-        raise UserError(f"{kind} {name!r} is unknown: there is {known} in {folder.name}/")
+        raise UserError(f"{kind} {shown(name)} is unknown: there is {known} in {folder.name}/")
     return folder / f"{name}.yaml"
 
 
@@ -365,15 +375,46 @@ def _is_file(path: Path) -> bool:
 
 def validated(model: type[Model], values: Any, path: Path | None, within: str = "") -> Model:
     """`values` as a `model`. Raises UserError that names the file, the key, the value and what is accepted."""
+    if values is None:
+        raise UserError(f"{path}: the file is empty; expected keys and values")
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected keys and values, found {type(values).__name__}")
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ": ".join(filter(None, [within, ".".join(str(part) for part in first["loc"])]))
-        reason = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            reason = f"unknown key; accepted: {', '.join(model.model_fields)}"
-        shown = "" if first["type"] in ("missing", "extra_forbidden", "value_error") else f" {first['input']!r}"
-        raise UserError(f"{f'{path}: ' if path else ''}{key}{shown}: {reason}") from None
+        found = error.errors(include_url=False)
+        # a key that is missing is often one that is misspelt
+        first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
+        key = ": ".join(filter(None, [within, ".".join(cut(str(part)) for part in first["loc"])]))
+        raise UserError(f"{f'{path}: ' if path else ''}{key}{_reason(model, first)}") from None
+
+
+def _reason(model: type[BaseModel], error: ErrorDetails) -> str:
+    """What follows the key: the value, where it is not named yet, and what is accepted."""
+    kind, value = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        return _unknown_key(_model_at(model, error["loc"]), str(error["loc"][-1]))
+    if kind == "missing":
+        return ": it is missing"
+    if kind == "value_error":
+        return f": {error['msg'].removeprefix('Value error, ')}"
+    if kind == "tuple_type" and isinstance(value, str | int | float):
+        return f" {shown(value)}: write a list such as [{cut(str(value))}]"
+    if kind in ("tuple_type", "too_short"):
+        return f" {shown(value)}: a list with at least 1 item is expected"
+    return f" {shown(value)}: {error['msg']}"
+
+
+def _unknown_key(model: type[BaseModel], key: str) -> str:
+    near = difflib.get_close_matches(key, model.model_fields, n=1)
+    return f": unknown key{f', perhaps {near[0]}' if near else ''}; accepted: {', '.join(model.model_fields)}"
+
+
+def _model_at(model: type[BaseModel], place: Sequence[str | int]) -> type[BaseModel]:
+    """The model that the key at `place` was given to: `model` itself, or one within it, maybe in a list."""
+    for part in place[:-1]:
+        field = model.model_fields.get(str(part))
+        if field is not None:
+            candidates = (field.annotation, *get_args(field.annotation))
+            model = next((one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)), model)
+    return model

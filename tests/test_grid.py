@@ -91,6 +91,8 @@ def test_settings_change_the_recipe():
         ({"name": "table9"}, ["'table9'", "table1"]),
         ({"name": "../table1"}, ["unknown"]),
         ({"problem": "mnist"}, ["'mnist'", "digits"]),
+        ({"problem": "x" * 5000}, ["problem 'xxx", "xxx… is unknown"]),
+        ({"settings": {"x" * 5000: 1}}, ["xxx… is not a setting"]),
         ({"problem": ""}, ["problem ''", "digits"]),
         ({"only": ["schedule=XYZ"]}, ["'XYZ'", "FT, LRW, SLR, CLR, LLR, ALLR"]),
         ({"only": ["colour=red"]}, ["KEY=VALUE", "schedule"]),
@@ -102,6 +104,8 @@ def test_settings_change_the_recipe():
         ({"settings": {"epochs": "many"}}, ["epochs", "'many'", "integer"]),
         ({"settings": {"momentum": 1.5}}, ["momentum", "1.5", "less than 1"]),
         ({"settings": {"model": "../x"}}, ["model", "letters, digits"]),
+        ({"settings": {"milestones": 30}}, ["milestones 30: write a list such as [30]"]),
+        ({"settings": {"epochs": "9" * 4000 + "x"}}, ["epochs '999", "999…: ", "integer"]),
         ({"settings": {"learning_rate": "1e400"}}, ["learning_rate", "'1e400'", "finite number"]),
         ({"settings": {"weight_decay": float("inf")}}, ["weight_decay", "inf", "finite number"]),
         ({"settings": {"milestones": [float("nan")]}}, ["milestones.0", "nan", "finite number"]),
@@ -110,6 +114,7 @@ def test_settings_change_the_recipe():
 )
 def test_a_wrong_command_line_names_key_value_and_what_is_accepted(changes: dict, words: list[str]):
     message = refusal(**changes)
+    assert len(message) < 800
     for word in words:
         assert word in message
 
@@ -129,7 +134,13 @@ def test_a_wrong_command_line_names_key_value_and_what_is_accepted(changes: dict
         ("hyperparameters", {"cycels": [1]}, ["cycels", "cycles"]),
         ("hyperparameters", {"cycles": ["many"]}, ["cycles", "'many'"]),
         ("hyperparameters", {"cycles": []}, ["cycles", "at least 1 item"]),
-        ("colour", "red", ["grids.0.colour", "unknown key"]),
+        ("colour", "red", ["grids.0.colour", "unknown key; accepted: method, sparsity, schedule, budget"]),
+        ("schedules", ["FT"], ["grids.0.schedules", "perhaps schedule", "accepted: method, sparsity"]),
+        ("budget", [2.22], ["2.22 has no unit: write '2.22%'"]),
+        ("budget", ["9" * 400 + "%"], ["'999", "9…", "2.22%"]),
+        ("sparsity", 0.7, ["grids.0.sparsity 0.7: write a list such as [0.7]"]),
+        ("schedule", "FT", ["grids.0.schedule 'FT': write a list such as [FT]"]),
+        ("sparsity", ["x" * 200], ["xxx… is not a fraction"]),
     ],
 )
 def test_a_wrong_sweep_file_names_file_key_and_value(folder: Path, key: str, value, words: list[str]):
@@ -161,6 +172,22 @@ def test_wrong_seeds_of_a_sweep_file_are_refused_in_its_name(folder: Path, seeds
     (folder / "table1.yaml").write_text(yaml.safe_dump({**content, "seeds": seeds}))
     message = refusal(folder)
     assert f"table1.yaml: seeds: {seeds!r}: a count above 0" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["the file is empty"]),
+        ("# nothing yet", ["the file is empty"]),
+        ("title: x\ngrid: []", ["grid: unknown key, perhaps grids"]),
+        ("title: x\ngrids: []", ["grids []: a list with at least 1 item"]),
+        ("title: x", ["grids: it is missing"]),
+    ],
+)
+def test_a_sweep_file_that_lacks_something_says_what(folder: Path, text: str, words: list[str]):
+    (folder / "table1.yaml").write_text(text)
+    for word in ["table1.yaml", *words]:
+        assert word in refusal(folder)
 
 
 def test_a_wrong_problem_of_a_sweep_file_is_refused_in_its_name(folder: Path):
