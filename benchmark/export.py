@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,8 @@ from benchmark.atomic import CannotWrite
 from benchmark.errors import UserError
 from benchmark.grid import load_sweep
 from benchmark.plan import parent
-from benchmark.store import Store, write_compact
+from benchmark.records import Record
+from benchmark.store import Store, read_compact, write_compact
 from benchmark.tuning import current
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -27,10 +29,13 @@ def export(
     set_: Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe, as in the sweep")] = None,
     results: Annotated[Path, typer.Option(help="The results folder")] = Path("results/runs"),
     output: Annotated[Path, typer.Option(help="The folder to write to")] = Path("results/reference"),
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a file even if it holds records that the new one does not")
+    ] = False,
 ) -> int:
     """Write the sweep's records and those of its dense runs to OUTPUT/NAME-PROBLEM.jsonl, one a line.
 
-    Returns exit code 1 if some cells have no record yet.
+    Exit code 1 says that some cells have no record yet. A file that holds other records stays as it is.
     """
     store = Store(results)
     sweep = current(load_sweep(name, problem, seeds, settings=cli.parse_settings(set_ or [])), store)
@@ -44,12 +49,33 @@ def export(
             f"--results {results}: no records of {name} there; `python -m benchmark.sweep {name}` makes them"
         )
     path = output / f"{sweep.name}-{sweep.problem.name}.jsonl"
+    if not force:
+        _refuse_loss(path, records)
     try:
         write_compact(path, records)
     except (OSError, CannotWrite) as error:
         raise UserError(f"--output {output}: cannot write there ({error})") from None
     print(f"{path}: {len(records)} of {len(found)} records")
     return 0 if len(records) == len(found) else 1
+
+
+def _refuse_loss(path: Path, records: Sequence[Record]) -> None:
+    """Raises UserError if `path` holds records of cells that are not among `records`, or lines that nothing reads:
+    records of another recipe, or of more cells, are often the only copy that is committed."""
+    unusable: list[str] = []
+    try:
+        held = {record["id"] for record in read_compact(path, unusable)}
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"--output {path.parent}: {path} cannot be read ({error.strerror})") from None
+    lost = len(held.difference(record["id"] for record in records)) + len(unusable)
+    if lost:
+        raise UserError(
+            f"--output {path.parent}: {path} is there, and {lost} of its {len(held) + len(unusable)} records would be "
+            f"lost, since they are not among the {len(records)} to export; give another folder with --output DIR, or "
+            "--force to replace the file"
+        )
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from analysis.make_tables import make_sheets
+from benchmark import cli
+from benchmark.export import app
 from benchmark.grid import load_sweep
-from benchmark.store import read_compact, write_compact
+from benchmark.store import Store, read_compact, write_compact
 from tests.conftest import ROOT, assert_one_line_refusal
 
 REFERENCE = ROOT / "results" / "reference"
@@ -74,8 +76,6 @@ def test_three_seeds_decide_none_of_the_claims():
 
 
 def test_an_export_holds_the_records_of_a_sweep_and_its_dense_runs(command, table1: list[dict], tmp_path: Path):
-    from benchmark.store import Store
-
     store = Store(tmp_path / "store")
     for record in table1:
         store.commit(record)
@@ -89,7 +89,8 @@ def test_an_export_holds_the_records_of_a_sweep_and_its_dense_runs(command, tabl
 
 
 def test_an_export_finds_the_cells_of_a_recipe_that_was_changed(command, tmp_path: Path):
-    options = ("--set", "epochs=120", "--results", str(tmp_path / "none"), "--output", str(tmp_path))
+    recipe = ("--set", "epochs=45", "--set", "milestones=[15,30,40]")
+    options = (*recipe, "--results", str(tmp_path / "none"), "--output", str(tmp_path))
     assert_one_line_refusal(command("benchmark.export", "table1", *options), "no records of table1")
     wrong = command("benchmark.export", "table1", "--set", "epoch=45", "--results", str(tmp_path / "none"))
     assert_one_line_refusal(wrong, "epoch")
@@ -99,3 +100,27 @@ def test_an_export_of_nothing_says_how_to_make_records(command, tmp_path: Path):
     finished = command("benchmark.export", "table1", "--results", str(tmp_path / "none"), "--output", str(tmp_path))
     assert_one_line_refusal(finished, "--results", "benchmark.sweep table1")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_export_replaces_no_file_that_holds_records_which_it_would_lose(table1: list[dict], tmp_path: Path, capsys):
+    """Records of another recipe and an incomplete export alike; the same cells, or more of them, are exported again."""
+    store = Store(tmp_path / "store")
+    for record in table1[:30]:
+        store.commit(record)
+    path = tmp_path / "table1-digits.jsonl"
+    arguments = ["table1", "--seeds", "5", "--results", str(store.path), "--output", str(tmp_path)]
+    for there in (table1[:3], table1[:30]):
+        write_compact(path, there)
+        assert cli.main(app, arguments) == 1, "incomplete, but it holds all that the file held"
+    write_compact(path, table1)
+    before = path.read_bytes()
+    assert cli.main(app, arguments) == 2
+    assert path.read_bytes() == before
+    (line,) = capsys.readouterr().err.splitlines()
+    for word in (str(path), "245 of its 275 records would be lost", "the 30 to export", "--output DIR", "--force"):
+        assert word in line
+    path.write_bytes(b"{}\n")
+    assert cli.main(app, arguments) == 2, "a line that nothing reads may be a record of another version"
+    path.write_bytes(before)
+    assert cli.main(app, [*arguments, "--force"]) == 1
+    assert list(read_compact(path)) == table1[:30]
