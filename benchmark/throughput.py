@@ -14,6 +14,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -25,6 +26,7 @@ from benchmark.cells import Budget, Cell, Problem
 from benchmark.cli import parse_settings
 from benchmark.errors import UserError
 from benchmark.grid import load_problem
+from benchmark.measure.common import Device, Iterations, Threads, usable_device
 from benchmark.method_costs import compare_dst, compare_methods, lines, parse_methods, synchronise
 from benchmark.methods import METHODS, load
 from benchmark.problems import models
@@ -34,7 +36,6 @@ from benchmark.problems.sources import open_source
 from benchmark.research_loop import Null, PlainLoop, pillow_batches
 from benchmark.training.loop import Run, make_optimizer
 from benchmark.training.precision import autocast
-from benchmark.worker import pick_device
 
 BASELINES = {
     "bare": "loop over bare",
@@ -116,9 +117,11 @@ def time_data(data: Batches, epoch: int) -> tuple[float, int]:
     return time.perf_counter() - started, count
 
 
-def compare_data(problem: Problem, data: Batches, repeats: int) -> tuple[list[float], list[float]]:
+def compare_data(
+    problem: Problem, data: Batches, repeats: int, folder: Path | None = None
+) -> tuple[list[float], list[float]]:
     """(ratios, images/s) of the suite's batches over torchvision's."""
-    pillow = pillow_batches(open_source(problem).training, problem)
+    pillow = pillow_batches(open_source(problem, folder).training, problem)
     ratios, speeds = [], []
     for turn in range(repeats + 1):
         started = time.perf_counter()
@@ -132,7 +135,7 @@ def compare_data(problem: Problem, data: Batches, repeats: int) -> tuple[list[fl
 
 
 def compare_steps(
-    problem: Problem, data: Batches, iterations: int, repeats: int, null: bool
+    problem: Problem, data: Batches, iterations: int, repeats: int, null: bool, folder: Path | None = None
 ) -> tuple[list[float], list[float]]:
     """(ratios, images/s) of retraining at 90 % sparsity over the research script's, which is always float32."""
     make = (lambda: Null(problem)) if null else (lambda: models.build(problem, 0))
@@ -141,9 +144,8 @@ def compare_steps(
     ours = Run(cell, network, data, load("IMP"), dict(METHODS["IMP"].defaults))
     ours.method.begin(0)
     network.train()
-    theirs = PlainLoop(
-        problem, make().to(memory_format=torch.contiguous_format), open_source(problem).training, data.device, 0.9
-    )
+    plain_network, images = make().to(memory_format=torch.contiguous_format), open_source(problem, folder).training
+    theirs = PlainLoop(problem, plain_network, images, data.device, 0.9)
     ratios, speeds = [], []
     for turn in range(repeats + 1):
         started = time.perf_counter()
@@ -165,14 +167,18 @@ def throughput(
         bool, typer.Option("--synthetic", help="3x32x32 noise instead of the problem's images")
     ] = False,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe: precision=bf16")] = None,
-    iterations: Annotated[int, typer.Option(min=1, help="Iterations of one turn")] = 17,
-    repeats: Annotated[int, typer.Option(min=1, help="Turns of each loop")] = 15,
-    threads: Annotated[int, typer.Option(min=1, help="Processor threads")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
-    against: Annotated[str, typer.Option(help="bare, research, null, pillow or plain-dst")] = "bare",
+    data: Annotated[Path | None, typer.Option(help="The folder of the images; default data/")] = None,
+    iterations: Iterations = 17,
+    repeats: Annotated[int, typer.Option(min=1, max=10_000, help="Turns of each loop")] = 15,
+    threads: Threads = 1,
+    device: Device = "auto",
+    against: Annotated[str | None, typer.Option(help="bare (the default), research, null, pillow or plain-dst")] = None,
     methods: Annotated[str | None, typer.Option(help="Methods over dense training: all, or DNW,GSM")] = None,
 ) -> int:
     """Images per second of the suite's training loop over a bare loop, in the same run."""
+    if methods and against:
+        raise UserError(f"--methods {methods} --against {against}: methods are compared with dense training; give one")
+    against = against or "bare"
     if against not in BASELINES:
         raise UserError(f"--against {against}: one of {', '.join(BASELINES)}")
     chosen = parse_methods(methods) if methods else []
@@ -183,27 +189,28 @@ def throughput(
         noise = {"dataset": "noise", "image_size": 32, "channels": 3, "crop_padding": 4, "flip": True}
         settings = {**noise, "width": 0, "batch_size": 128, **settings}
     recipe, _ = load_problem(problem, settings)
+    there = usable_device(device)
     torch.set_num_threads(threads)
-    data = Data(recipe, pick_device(device))
+    batches = Data(recipe, there, data)
     setting = (
         f"{recipe.model} on {recipe.dataset}, {recipe.image_size} px, batch {recipe.batch_size}, {recipe.precision}, "
-        f"{data.device.type}, {threads} thread{'' if threads == 1 else 's'}"
+        f"{batches.device.type}, {threads} thread{'' if threads == 1 else 's'}"
     )
     turns = f"{repeats} turns of {iterations} iterations"
     if chosen or against == "plain-dst":
         shown = (
-            lines(compare_methods(recipe, data, chosen, iterations, repeats), data.device)
+            lines(compare_methods(recipe, batches, chosen, iterations, repeats), batches.device)
             if chosen
-            else compare_dst(recipe, data, iterations, repeats)
+            else compare_dst(recipe, batches, iterations, repeats)
         )
         typer.echo("\n".join([f"{setting}; medians (quartiles) of {turns}", *shown]))
         return 0
     if against == "pillow":
-        ratios, speeds = compare_data(recipe, data, repeats)
+        ratios, speeds = compare_data(recipe, batches, repeats, data)
     elif against in ("research", "null"):
-        ratios, speeds = compare_steps(recipe, data, iterations, repeats, against == "null")
+        ratios, speeds = compare_steps(recipe, batches, iterations, repeats, against == "null", data)
     else:
-        ratios, speeds = compare_loops(recipe, data, iterations, repeats)
+        ratios, speeds = compare_loops(recipe, batches, iterations, repeats)
     low, _, high = _quartiles(ratios)
     typer.echo(
         f"{setting}: {BASELINES[against]} {statistics.median(ratios):.3f} "

@@ -7,9 +7,11 @@ import re
 from importlib.resources import files
 
 import pytest
+import torch
 
+from benchmark import cli
 from benchmark.method_costs import PUBLISHED, SPARSITY, Steps, draw
-from tests.conftest import assert_one_line_refusal
+from benchmark.throughput import app
 from tests.method_runs import DATA, PROBLEM
 
 
@@ -63,6 +65,29 @@ def test_it_prints_what_a_step_of_dst_takes_beside_a_plain_one(command):
     assert whole.startswith("whole step, network included: ")
 
 
-def test_unknown_methods_and_baselines_are_named(command):
-    assert_one_line_refusal(command("benchmark.throughput", "--methods", "XYZ"), "--methods XYZ", "DNW")
-    assert_one_line_refusal(command("benchmark.throughput", "--against", "XYZ"), "--against XYZ", "research")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--methods", "XYZ"], ["--methods XYZ", "DNW"]),
+        (["--against", "XYZ"], ["--against XYZ", "research"]),
+        (["--methods", "GSM", "--against", "research"], ["--methods GSM --against research", "give one"]),
+        (["--device", "foo"], ["--device foo: one of auto, cpu, cuda, mps"]),
+        (["--device", "cuda"], ["--device cuda: ", "auto and cpu work"]),
+        (["--device", "mps"], ["--device mps: ", "auto and cpu work"]),
+        (["--threads", "100000"], ["--threads", "1024"]),
+        (["--iterations", "9" * 20], ["--iterations", "1000000"]),
+        (["--repeats", "9" * 20], ["--repeats", "10000"]),
+        (["--set", "image_size=9"], ["images of digits have image_size 8"]),
+        (["--set", "image_size=4"], ["images of digits have image_size 8"]),
+        (["--set", "channels=3"], ["1 channel"]),
+        (["--set", "classes=3"], ["10 classes", "--set classes=10"]),
+        (["--problem", "cifar10", "--data", "nowhere"], ["--data nowhere: cifar10", "the sweep's --download fetches"]),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_one_line(capsys, monkeypatch, arguments: list[str], words: list[str]):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert cli.main(app, arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    for word in ("error: ", *words):
+        assert word in line

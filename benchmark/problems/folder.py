@@ -26,9 +26,9 @@ EMBEDDED = ("digits", "noise")
 """Data sets that need no folder."""
 
 HOW_TO_GET = {
-    "cifar10": "--download fetches it (170 MB, https://www.cs.toronto.edu/~kriz/cifar.html)",
-    "cifar100": "--download fetches it (169 MB, https://www.cs.toronto.edu/~kriz/cifar.html)",
-    "tinyimagenet": "--download fetches it (248 MB, http://cs231n.stanford.edu/tiny-imagenet-200.zip)",
+    "cifar10": "the sweep's --download fetches it (170 MB, https://www.cs.toronto.edu/~kriz/cifar.html)",
+    "cifar100": "the sweep's --download fetches it (169 MB, https://www.cs.toronto.edu/~kriz/cifar.html)",
+    "tinyimagenet": "the sweep's --download fetches it (248 MB, http://cs231n.stanford.edu/tiny-imagenet-200.zip)",
     "imagenet": "it needs an account at https://image-net.org; torchvision.datasets.ImageNet unpacks its archives "
     "into the folders that are looked for",
     "imagefolder": "one folder of images for each class, in DIR/train and in DIR/test or DIR/val",

@@ -57,7 +57,7 @@ def _archive(problem: Problem, found: Found) -> Source:
         except (RuntimeError, OSError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"{found.root / ARCHIVES[problem.dataset]}: {reason}; --download fetches it again"
+                f"{found.root / ARCHIVES[problem.dataset]}: {reason}; the sweep's --download fetches it again"
             ) from None
         return Raw(len(arrays.data), [(arrays.data, np.asarray(arrays.targets, dtype=np.int64))])
 
@@ -98,6 +98,9 @@ def download(problem: Problem, folder: Path) -> None:
 
 def _digits(problem: Problem) -> Source:
     """scikit-learn's digits; every class gives its last 30 % to the test set."""
+    if (problem.image_size, problem.channels) != (8, 1):
+        raise UserError(f"problem {problem.name}: images of {problem.dataset} have image_size 8 and 1 channel")
+    check_classes(problem, 10, Path(problem.dataset))
     table = _digits_table()
     images = (table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).round().astype(np.uint8)[..., None]
     labels = table[:, -1].astype(np.int64)
