@@ -37,15 +37,15 @@ def _refuse(message: str) -> int:
     return USAGE_ERROR
 
 
-def parse_settings(texts: list[str]) -> dict[str, Any]:
-    """KEY=VALUE texts of --set as a mapping; values are read as YAML."""
+def parse_settings(texts: list[str], option: str = "--set") -> dict[str, Any]:
+    """KEY=VALUE texts of --set as a mapping; values are read as YAML. option: where they were given."""
     found = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
-            raise UserError(f"--set {text}: write KEY=VALUE, such as batch_size=64")
+            raise UserError(f"{option} {text}: write KEY=VALUE, such as batch_size=64")
         try:
             found[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise UserError(f"--set {text}: the value is not valid YAML") from None
+            raise UserError(f"{option} {text}: the value is not valid YAML") from None
     return found

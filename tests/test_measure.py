@@ -3,12 +3,18 @@ nowhere."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import re
+from multiprocessing.connection import Connection
 
 import pytest
+import torch
 
 from benchmark import cli
+from benchmark.errors import UserError
 from benchmark.measure.__main__ import app
+from benchmark.measure.common import Child
 from benchmark.measure.memory import measure
 from benchmark.problems.streaming import decode_with_pillow, pick_decoder
 
@@ -29,9 +35,61 @@ def test_an_option_s_gain_stands_beside_what_it_does_to_accuracy(capsys):
     assert float(shown[3]) == pytest.approx(float(shown[1]) - float(shown[2]), abs=0.011)
 
 
-def test_an_option_that_changes_nothing_is_refused(capsys):
-    assert cli.main(app, ["option", "precision=fp32"]) == 2
-    assert "the recipe of digits already" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["option", "precision=fp32"], "precision=fp32: that is the recipe of digits already"),
+        (["option", "precision"], "SETTING precision: write KEY=VALUE"),
+        (["option", "precision=bf16", "--device", "foo"], "--device foo: one of auto, cpu, cuda, mps"),
+        (["option", "precision=bf16", "--device", "cuda"], "--device cuda: "),
+        (["option", "precision=bf16", "--threads", "100000"], "--threads"),
+        (["option", "precision=bf16", "--problem", "cifar10", "--data", "nowhere"], "the sweep's --download fetches"),
+        (["cells", "--device", "foo"], "--device foo: one of auto, cpu, cuda, mps"),
+        (["cells", "--device", "mps"], "--device mps: "),
+        (["cells", "--set", "image_size=9"], "images of digits have image_size 8"),
+        (["memory", "--model", "nope"], "model 'nope' is unknown: one of resnet8"),
+        (["memory", "--workers", "100000"], "--workers"),
+        (["packed", "--iterations", "9" * 20], "--iterations"),
+        (["packed", "--repeats", "9" * 20], "--repeats"),
+        (["packed", "--set", "model=nope", "--count", "1"], "model 'nope' is unknown: one of resnet8"),
+        (["streaming", "--needed", "nan"], "--needed nan: images/s, a number above 0"),
+        (["streaming", "--needed", "0"], "--needed 0: "),
+        (["streaming", "--needed", "-5"], "--needed -5: "),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_one_line(capfd, monkeypatch, arguments: list[str], words: str):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert cli.main(app, arguments) == 2
+    out, error = capfd.readouterr()
+    assert (out, len(error.splitlines())) == ("", 1)
+    assert words in error
+
+
+def _dies(connection: Connection) -> None:
+    os._exit(3)
+
+
+def _fails(connection: Connection) -> None:
+    raise ValueError("of no use")
+
+
+@pytest.mark.parametrize(("work", "words"), [(_dies, "exit code 3"), (_fails, "ValueError: of no use")])
+def test_a_measured_process_that_dies_or_fails_ends_the_measurement(work, words: str, capfd):
+    child = Child(multiprocessing.get_context("spawn"), work)
+    assert child.connection.poll(60), "an end of the pipe that stays open elsewhere would leave this waiting for ever"
+    with pytest.raises(UserError, match=words):
+        child.receive()
+    child.end()
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_the_help_has_a_line_of_its_own_for_every_measurement(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "79")
+    out = printed(capsys, "--help")
+    assert "..." not in out.replace("[ARGS]...", "")
+    for name in ("option", "cells", "packed", "memory", "streaming", "startup"):
+        assert re.search(rf"^  {name} +\S", out, re.M)
 
 
 def test_the_time_of_cells_is_told_apart(capsys):

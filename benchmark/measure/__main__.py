@@ -1,15 +1,8 @@
-"""`python -m benchmark.measure WHAT`: what the suite costs on this machine, as ratios within one run.
-
-option      does torch.compile, or a precision, pay here, and what does it do to accuracy?
-cells       where the time of cells goes in one worker, after its first
-packed      cells side by side with their share of the cores, over processes that each take torch's default
-memory      what workers take, and whether they share the images
-streaming   images/s that loader processes decode, crop and resize
-startup     seconds until the sweep command answers
-"""
+"""`python -m benchmark.measure WHAT`: what the suite costs on this machine, as ratios within one run."""
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 from collections.abc import Sequence
@@ -20,15 +13,16 @@ import typer
 
 from benchmark import cli
 from benchmark.cli import parse_settings
+from benchmark.errors import UserError
 from benchmark.launch.machine import cores
+from benchmark.measure.common import MOST_PROCESSES, Device, Iterations, Threads
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
 
 Name = Annotated[str, typer.Option(help="A file of sweeps/problems/")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe: model=resnet20")]
 Folder = Annotated[Path | None, typer.Option(help="The folder of the images")]
-Repeats = Annotated[int, typer.Option(min=1, help="Turns")]
-Iterations = Annotated[int, typer.Option(min=1, help="Iterations of one turn")]
+Repeats = Annotated[int, typer.Option(min=1, max=10_000, help="Turns")]
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
@@ -36,15 +30,17 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
-@app.command()
+@app.command(short_help="does torch.compile, or a precision, pay here, and what does it do to accuracy?")
 def option(
     setting: Annotated[str, typer.Argument(help="compile=default, precision=bf16, precision=fp16")],
     problem: Name = "digits",
     set_: Set = None,
     data: Folder = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
-    threads: Annotated[int, typer.Option(min=1, help="Processor threads")] = 1,
-    seeds: Annotated[int, typer.Option(min=0, help="Dense runs with and without; 0 measures speed alone")] = 2,
+    device: Device = "auto",
+    threads: Threads = 1,
+    seeds: Annotated[
+        int, typer.Option(min=0, max=1000, help="Dense runs with and without; 0 measures speed alone")
+    ] = 2,
     iterations: Iterations = 17,
     repeats: Repeats = 9,
 ) -> int:
@@ -52,7 +48,7 @@ def option(
     from benchmark.measure.options import accuracies, gain, two_recipes
 
     without, with_it = two_recipes(
-        problem, parse_settings(set_ or []), parse_settings([setting]), device, data, threads
+        problem, parse_settings(set_ or []), parse_settings([setting], "SETTING"), device, data, threads
     )
     found = gain(without, with_it, iterations, repeats)
     print(
@@ -68,13 +64,13 @@ def option(
     return 0
 
 
-@app.command()
+@app.command(short_help="where the time of cells goes in one worker, after its first")
 def cells(
     name: Annotated[str, typer.Argument(help="A sweep, whose cells are trained one after the other")] = "table1",
     problem: Annotated[str | None, typer.Option(help="A file of sweeps/problems/")] = None,
     set_: Set = None,
     data: Folder = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
+    device: Device = "auto",
     count: Annotated[int, typer.Option(min=1, help="Cells after the dense run and the first")] = 18,
 ) -> int:
     """Milliseconds of a cell in training, in evaluation and in all the rest, after the worker's first."""
@@ -93,11 +89,13 @@ def cells(
     return 0
 
 
-@app.command()
+@app.command(
+    short_help="cells side by side with their share of the cores, over processes that each take torch's default"
+)
 def packed(
     problem: Name = "cifar10",
     set_: Set = None,
-    count: Annotated[int, typer.Option(min=1, help="Processes")] = 2,
+    count: Annotated[int, typer.Option(min=1, max=MOST_PROCESSES, help="Processes")] = 2,
     iterations: Iterations = 8,
     repeats: Repeats = 5,
 ) -> int:
@@ -115,11 +113,11 @@ def packed(
     return 0
 
 
-@app.command()
+@app.command(short_help="what workers take, and whether they share the images")
 def memory(
-    images: Annotated[int, typer.Option(min=128, help="Training images")] = 50_000,
+    images: Annotated[int, typer.Option(min=128, max=10_000_000, help="Training images")] = 50_000,
     model: Annotated[str, typer.Option(help="The network that trains")] = "resnet20",
-    workers: Annotated[int, typer.Option(min=1, help="Processes")] = 2,
+    workers: Annotated[int, typer.Option(min=1, max=MOST_PROCESSES, help="Processes")] = 2,
     iterations: Iterations = 4,
 ) -> int:
     """Memory of workers that train on 3x32x32 noise, and how much of the images each has to itself. Linux only."""
@@ -133,16 +131,20 @@ def memory(
     return 0
 
 
-@app.command()
+@app.command(short_help="images/s that loader processes decode, crop and resize")
 def streaming(
-    images: Annotated[int, typer.Option(min=8, help="JPEGs of 500 x 375 pixels, made for this")] = 256,
-    most: Annotated[int | None, typer.Option(min=1, help="Loader processes at most; default one a core")] = None,
+    images: Annotated[int, typer.Option(min=8, max=1_000_000, help="JPEGs of 500 x 375 pixels, made for this")] = 256,
+    most: Annotated[
+        int | None, typer.Option(min=1, max=MOST_PROCESSES, help="Loader processes at most; default one a core")
+    ] = None,
     repeats: Repeats = 3,
     needed: Annotated[float, typer.Option(help="Images/s that a GPU trains, to compute how many cores feed it")] = 2470,
 ) -> int:
     """Images/s of the streaming loader, decoded, cropped to 224 and resized, by decoder and loader processes."""
     from benchmark.measure.streaming import decoders, measure
 
+    if not 0 < needed < math.inf:
+        raise UserError(f"--needed {needed:g}: images/s, a number above 0")
     for decoder in decoders():
         rates, each_core = measure(decoder, images, most or cores(), repeats)
         for loaders, values in rates.items():
@@ -155,7 +157,7 @@ def streaming(
     return 0
 
 
-@app.command()
+@app.command(short_help="seconds until the sweep command answers")
 def startup(repeats: Repeats = 5) -> int:
     """Seconds of `python -m benchmark.sweep --help` and of `table1 --dry-run`."""
     from benchmark.measure.startup import measure

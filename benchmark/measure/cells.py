@@ -11,6 +11,7 @@ from typing import Any
 from benchmark.cells import Cell
 from benchmark.grid import load_sweep
 from benchmark.launch.machine import share_out
+from benchmark.measure.common import usable_device
 from benchmark.plan import parent
 from benchmark.problems.folder import complete
 from benchmark.store import Store
@@ -21,6 +22,7 @@ def per_cell(
     name: str, problem: str | None, settings: Mapping[str, Any], data: Path | None, device: str, count: int
 ) -> list[tuple[float, float, float]]:
     """(all, training, evaluation) seconds of cells that one worker runs one after the other, the first left out."""
+    usable_device(device)
     wanted = load_sweep(name, problem, seeds=1, settings=settings, complete=complete(data))
     threads = share_out(wanted.execution.threads, None, device).threads
     found = []

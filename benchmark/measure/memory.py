@@ -16,6 +16,8 @@ import numpy as np
 from benchmark.cells import Problem
 from benchmark.errors import UserError
 from benchmark.grid import load_problem
+from benchmark.measure.common import Child
+from benchmark.problems import models
 from benchmark.problems.cache import Images, Labels, Raw, Source, cached
 
 MB = 1 << 20
@@ -39,26 +41,22 @@ def measure(images: int, model: str, workers: int, iterations: int) -> list[Memo
     if not Path("/proc/self/smaps_rollup").exists():
         raise UserError("memory: /proc/self/smaps_rollup is not there; this measurement needs Linux")
     recipe, _ = load_problem("cifar10", {"model": model})
+    models.build(recipe, 0)  # refuses what is no network before any images are made
     with tempfile.TemporaryDirectory(prefix="measure-") as folder:
         os.environ["PRUNING_BENCHMARK_CACHE"] = folder
         _open(recipe, images)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["benchmark.launch.preload"])
-        pairs = [context.Pipe() for _ in range(workers)]
-        processes = [
-            context.Process(target=_work, args=(theirs, recipe, images, iterations), daemon=True) for _, theirs in pairs
-        ]
-        for process in processes:
-            process.start()
-        for ours, _ in pairs:
-            ours.recv()  # it has trained
-        for ours, _ in pairs:
-            ours.send("measure")
-        found = [ours.recv() for ours, _ in pairs]
-        for ours, _ in pairs:
-            ours.send("end")
-        for process in processes:
-            process.join()
+        children = [Child(context, _work, recipe, images, iterations) for _ in range(workers)]
+        try:
+            for child in children:
+                child.receive()  # it has trained
+            for child in children:
+                child.send("measure")
+            found = [child.receive() for child in children]
+        finally:
+            for child in children:
+                child.end()
     return found
 
 

@@ -12,6 +12,7 @@ import torch
 from benchmark.cells import Cell, Problem
 from benchmark.errors import UserError
 from benchmark.grid import load_problem
+from benchmark.measure.common import usable_device
 from benchmark.methods import load
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
@@ -19,7 +20,6 @@ from benchmark.problems.data import open_data
 from benchmark.throughput import make_run, time_loop
 from benchmark.training.loop import Run
 from benchmark.training.precision import prepare_device
-from benchmark.worker import pick_device
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,12 @@ def two_recipes(
     name: str, settings: Mapping[str, Any], setting: Mapping[str, Any], device: str, folder: Path | None, threads: int
 ) -> tuple[Recipe, Recipe]:
     """Without and with the setting. Raises UserError."""
+    there = usable_device(device)
     torch.set_num_threads(threads)
     plain, changed = (load_problem(name, {**settings, **more})[0] for more in ({}, setting))
     if plain == changed:
-        raise UserError(f"{setting}: that is the recipe of {name} already; give a setting that changes it")
-    there = pick_device(device)
+        shown = ", ".join(f"{key}={value}" for key, value in setting.items())
+        raise UserError(f"{shown}: that is the recipe of {name} already; give a setting that changes it")
     for problem in (plain, changed):
         prepare_device(problem, there)
     first, second = (Recipe(problem, open_data(problem, there, folder)) for problem in (plain, changed))

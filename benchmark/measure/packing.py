@@ -11,6 +11,7 @@ from typing import Any
 from benchmark.cells import Problem
 from benchmark.grid import load_problem
 from benchmark.launch.machine import cores
+from benchmark.measure.common import Child
 
 
 def compare(
@@ -39,31 +40,22 @@ class _Team:
     def __init__(self, recipe: Problem, count: int, threads: int):
         self.images = count * recipe.batch_size
         context = multiprocessing.get_context("spawn")
-        self.connections: list[Connection] = []
-        self.processes = []
-        for _ in range(count):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_train, args=(theirs, recipe, threads), daemon=True)
-            process.start()
-            self.connections.append(ours)
-            self.processes.append(process)
-        for connection in self.connections:
-            connection.recv()
+        self.children = [Child(context, _train, recipe, threads) for _ in range(count)]
+        for child in self.children:
+            child.receive()
 
     def run(self, iterations: int) -> float:
         """Images/s of all together, until the last has done its iterations."""
         started = time.perf_counter()
-        for connection in self.connections:
-            connection.send(iterations)
-        for connection in self.connections:
-            connection.recv()
+        for child in self.children:
+            child.send(iterations)
+        for child in self.children:
+            child.receive()
         return iterations * self.images / (time.perf_counter() - started)
 
     def end(self) -> None:
-        for connection in self.connections:
-            connection.send(None)
-        for process in self.processes:
-            process.join()
+        for child in self.children:
+            child.end()
 
 
 def _train(connection: Connection, recipe: Problem, threads: int) -> None:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+from benchmark.errors import UserError
+
 COMMANDS = {"--help": ["--help"], "table1 --dry-run": ["table1", "--dry-run"]}
 
 
@@ -17,7 +19,10 @@ def measure(repeats: int) -> dict[str, list[tuple[float, float]]]:
         for name, arguments in COMMANDS.items():
             started, worked = time.perf_counter(), _processor_time()
             command = [sys.executable, "-m", "benchmark.sweep", *arguments]
-            subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+            ended = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+            if ended.returncode:
+                last = "".join(ended.stderr.splitlines()[-1:])
+                raise UserError(f"`benchmark.sweep {name}` ended with exit code {ended.returncode} ({last})")
             found[name].append((time.perf_counter() - started, _processor_time() - worked))
     return found
 
