@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,8 +135,27 @@ def make_cell(method: str, problem: Problem, sparsity: float, hyperparameters: d
 
 
 def check(cell: Cell, interruptions: Sequence[int] | None = None) -> Iterator[Finding]:
-    """One finding a promise. interruptions: the iterations to stop before, drawn at random if not given."""
+    """One finding a promise; an error in the method's code is the last one. interruptions: the iterations to stop
+    before, drawn at random if not given."""
     trial = Trial.prepare(cell)
+    try:
+        yield from _promises(trial, interruptions)
+    except UserError:
+        raise
+    except Exception as error:  # whatever somebody else's method does
+        yield Finding("runs without an error", False, _last_lines(error, load(cell.method)))
+
+
+def _last_lines(error: Exception, method: type) -> str:
+    """The error, and the last line of the method's module on the way to it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == getattr(sys.modules[method.__module__], "__file__", None)]
+    last = (own or frames)[-1]
+    told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{told}, at {Path(last.filename).name} line {last.lineno} in {last.name}: {last.line}"
+
+
+def _promises(trial: Trial, interruptions: Sequence[int] | None) -> Iterator[Finding]:
     plain = trial.run()
     plain.execute()
     record = trial.record(plain)

@@ -11,7 +11,8 @@ import torch
 from benchmark import cli
 from benchmark.check import TINY, Finding, app, check, make_cell
 from benchmark.grid import load_problem
-from benchmark.methods import METHODS
+from benchmark.methods import METHODS, declaration
+from tests.user_methods import Halfway
 
 torch.set_num_threads(1)
 PROBLEM, _ = load_problem("digits", TINY)
@@ -93,14 +94,41 @@ def test_the_command_says_a_line_a_promise_and_ends_with_1_if_one_is_broken(comm
         (["BIM"], ["'BIM'", "BIMP", "module:Class"]),
         (["tests.user_methods:Undeclared"], ["Undeclared", "declaration"]),
         (["tests.user_methods:Missing"], ["Missing"]),
+        (["broken_raises:Method"], ["'broken_raises:Method': cannot import 'broken_raises'", "RuntimeError: boom"]),
+        (["broken_syntax:Method"], ["cannot import 'broken_syntax'", "SyntaxError", "broken_syntax.py, line 1"]),
+        (["broken_exits:Method"], ["cannot import 'broken_exits'", "SystemExit: 0"]),
+        ([".relative:Method"], ["cannot import '.relative'"]),
+        (["tests.user_methods:Misnamed"], ["that of 'wrong:Name'", "Declaration('tests.user_methods:Misnamed', ...)"]),
+        (["tests.user_methods:Inherits"], ["that of 'tests.user_methods:Halfway'"]),
+        (["tests.user_methods:WithoutDecay"], ["WithoutDecay: it needs a hyperparameter 'decay'", "have: at"]),
         (["GMP", "--set", "interval=4"], ["interval", "1 to 2"]),
         (["GMP", "--set", "spacing=4"], ["spacing", "interval"]),
         (["GMP", "--sparsity", "1.5"], ["--sparsity 1.5", "below 1"]),
     ],
 )
-def test_what_cannot_be_checked_is_refused_in_one_line(capsys, arguments: list[str], words: list[str]):
+def test_what_cannot_be_checked_is_refused_in_one_line(
+    capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: list[str]
+):
+    modules = {"raises": "raise RuntimeError('boom')", "syntax": "class Method(:", "exits": "raise SystemExit(0)"}
+    for name, text in modules.items():
+        (tmp_path / f"broken_{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
     assert cli.main(app, arguments) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     for word in words:
         assert word in lines[0]
+
+
+def test_an_error_of_the_methods_own_code_is_a_finding_that_says_where(capsys):
+    assert cli.main(app, ["tests.user_methods:Raises"]) == 1
+    out, error = capsys.readouterr()
+    assert error == ""
+    (line,) = out.splitlines()
+    assert line.startswith("FAIL runs without an error: IndexError: list index out of range, at user_methods.py line ")
+    assert line.endswith(" in after_step: self.nothing[0]")
+
+
+def test_a_class_may_be_declared_under_the_name_of_the_module_that_it_is_defined_in(monkeypatch):
+    monkeypatch.setattr("tests.conftest.Halfway", Halfway, raising=False)
+    assert declaration("tests.conftest:Halfway") is Halfway.declaration

@@ -111,3 +111,29 @@ class Empties(Halfway):
 
 class Undeclared(Halfway):
     declaration: Any = None
+
+
+class Misnamed(Halfway):
+    """Its declaration was copied from elsewhere."""
+
+    declaration = Declaration("wrong:Name", from_dense=False, retrains=False, defaults={"decay": 1.0, "at": 40})
+
+
+class Inherits(Halfway):
+    """Forgets to declare itself."""
+
+
+class WithoutDecay(Halfway):
+    """Its declaration lacks what its base class needs."""
+
+    declaration = Declaration("tests.user_methods:WithoutDecay", from_dense=False, retrains=False, defaults={"at": 40})
+
+
+class Raises(Halfway):
+    """Slips in its own code."""
+
+    declaration = declare("Raises")
+    nothing: ClassVar[list[int]] = []
+
+    def after_step(self) -> None:
+        self.nothing[0]

@@ -125,10 +125,23 @@ def declaration(name: str) -> Declaration:
         return METHODS[name]
     if ":" not in name:
         raise UserError(f"method {name!r} is unknown: one of {', '.join(METHODS)}, or your own as 'module:Class'")
-    found = getattr(load(name), "declaration", None)
+    method = load(name)
+    found = getattr(method, "declaration", None)
     if not isinstance(found, Declaration):
         raise UserError(f"method {name!r} has no class attribute `declaration` (a benchmark.methods.Declaration)")
+    if found.where != name and not _is_at(found.where, method):
+        raise UserError(
+            f"method {name!r}: its declaration is that of {found.where!r}; write Declaration({name!r}, ...)"
+        )
     return found
+
+
+def _is_at(where: str, method: Any) -> bool:
+    """Whether `method` is known by that name as well, as a class is that another module imports."""
+    try:
+        return load(where) is method
+    except UserError:
+        return False
 
 
 def load(name: str) -> Any:
@@ -136,9 +149,12 @@ def load(name: str) -> Any:
     where = METHODS[name].where if name in METHODS else name
     module, _, attribute = where.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"method {name!r} cannot be loaded: {error}") from None
+        found = importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # whatever somebody else's module does while it is imported
+        raise UserError(f"method {name!r}: cannot import {module!r} ({type(error).__name__}: {error})") from error
+    if not hasattr(found, attribute):
+        raise UserError(f"method {name!r}: module {module!r} has no class {attribute!r}")
+    return getattr(found, attribute)
 
 
 def check_hyperparameters(method: str, given: dict[str, Scalar]) -> Hyperparameters:

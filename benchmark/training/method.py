@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.cells import Cell, Problem, Scalar
+from benchmark.errors import UserError
 from benchmark.pruning.masks import Masks, prunable
 from benchmark.training.schedules import LearningRates
 
@@ -54,6 +55,13 @@ class Context:
         return self.cell.problem
 
     def number(self, hyperparameter: str) -> float:
+        """The value of a hyperparameter. Raises UserError if the method's declaration has none of that name."""
+        if hyperparameter not in self.hyperparameters:
+            declared = ", ".join(self.hyperparameters) or "none"
+            raise UserError(
+                f"method {self.cell.method}: it needs a hyperparameter {hyperparameter!r}, which is missing in the "
+                f"`defaults` of its declaration (they have: {declared})"
+            )
         return float(self.hyperparameters[hyperparameter])
 
 
