@@ -6,7 +6,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
-from multiprocessing.connection import Connection
+import time
+from multiprocessing.connection import Connection, wait
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ import torch
 from benchmark import cli
 from benchmark.errors import UserError
 from benchmark.measure.__main__ import app
-from benchmark.measure.common import Child
+from benchmark.measure.common import Crew
 from benchmark.measure.memory import measure
 from benchmark.problems.streaming import decode_with_pillow, pick_decoder
 
@@ -66,21 +68,29 @@ def test_what_cannot_be_measured_is_refused_in_one_line(capfd, monkeypatch, argu
     assert words in error
 
 
-def _dies(connection: Connection) -> None:
+def _dies(connection: Connection, number: Any) -> None:
+    """The second that comes here; the first is at work for long."""
+    with number.get_lock():
+        first, number.value = number.value, 0
+    if first:
+        time.sleep(600)
     os._exit(3)
 
 
-def _fails(connection: Connection) -> None:
+def _fails(connection: Connection, number: Any) -> None:
     raise ValueError("of no use")
 
 
 @pytest.mark.parametrize(("work", "words"), [(_dies, "exit code 3"), (_fails, "ValueError: of no use")])
-def test_a_measured_process_that_dies_or_fails_ends_the_measurement(work, words: str, capfd):
-    child = Child(multiprocessing.get_context("spawn"), work)
-    assert child.connection.poll(60), "an end of the pipe that stays open elsewhere would leave this waiting for ever"
+def test_a_measured_process_that_dies_or_fails_ends_the_measurement_and_the_others(work, words: str, capfd):
+    context = multiprocessing.get_context("spawn")
+    first = context.Value("i", 1)  # kept here: it goes with its last name in the process that made it
+    crew = Crew(context, 2, work, first)
+    assert wait(crew.connections, 60), "an end of a pipe that stays open elsewhere would leave this waiting for ever"
     with pytest.raises(UserError, match=words):
-        child.receive()
-    child.end()
+        crew.receive()
+    crew.end()
+    assert not any(process.is_alive() for process in crew.processes)
     assert "Traceback" not in capfd.readouterr().err
 
 

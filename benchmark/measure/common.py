@@ -6,9 +6,12 @@ Imports no torch until a device is asked for.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -50,41 +53,62 @@ class _Failure:
     message: str
 
 
-class Child:
-    """A process, and the pipe to it. work(connection, *arguments) runs there."""
+class Crew:
+    """Processes that do the same at the same time, and a pipe to each. work(connection, *arguments) runs in them."""
 
-    def __init__(self, context: ForkServerContext | SpawnContext, work: Callable[..., None], *arguments: Any):
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_run, args=(work, theirs, *arguments), daemon=True)
-        self.process.start()
-        theirs.close()  # with a copy open here, the pipe of a process that died would never end
+    def __init__(
+        self, context: ForkServerContext | SpawnContext, count: int, work: Callable[..., None], *arguments: Any
+    ):
+        self.connections: list[Connection] = []
+        self.processes: list[BaseProcess] = []
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_run, args=(work, theirs, *arguments), daemon=True)
+            process.start()
+            theirs.close()  # with a copy open here, the pipe of a process that died would never end
+            self.connections.append(ours)
+            self.processes.append(process)
 
     def send(self, value: object) -> None:
-        with contextlib.suppress(OSError):  # it has died, which `receive` says
-            self.connection.send(value)
+        for connection in self.connections:
+            with contextlib.suppress(OSError):  # it has died, which `receive` says
+                connection.send(value)
 
-    def receive(self) -> Any:
-        """What it sends next. Raises UserError if it failed or died."""
+    def receive(self) -> list[Any]:
+        """What each sends next. Raises UserError as soon as one fails or dies, after ending the others."""
+        found: dict[Connection, Any] = {}
+        while waiting := [connection for connection in self.connections if connection not in found]:
+            for ready in wait(waiting):
+                assert isinstance(ready, Connection)
+                found[ready] = self._next(ready)
+        return [found[connection] for connection in self.connections]
+
+    def _next(self, connection: Connection) -> Any:
         try:
-            found = self.connection.recv()
+            found = connection.recv()
         except (EOFError, OSError):
-            self.process.join(END_SECONDS)
-            raise UserError(
-                f"a process that was measured died (exit code {self.process.exitcode}); too little memory, perhaps: "
+            process = self.processes[self.connections.index(connection)]
+            process.join(END_SECONDS)
+            found = _Failure(
+                f"a process that was measured died (exit code {process.exitcode}); too little memory, perhaps: "
                 "try fewer processes, or a smaller problem"
-            ) from None
+            )
         if isinstance(found, _Failure):
+            for process in self.processes:
+                process.terminate()
             raise UserError(found.message)
         return found
 
     def end(self) -> None:
-        """Tell it to end, which it does by itself while it waits for a word."""
+        """Tell them to end, which they do by themselves where they wait for a word."""
         self.send(None)
-        self.process.join(END_SECONDS)
-        self.process.terminate()
+        deadline = time.monotonic() + END_SECONDS
+        for process in self.processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+            process.terminate()
 
 
-def _run(work: Callable[..., None], connection: Any, *arguments: Any) -> None:
+def _run(work: Callable[..., None], connection: Connection, *arguments: Any) -> None:
     try:
         work(connection, *arguments)
     except UserError as error:

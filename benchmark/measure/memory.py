@@ -16,7 +16,7 @@ import numpy as np
 from benchmark.cells import Problem
 from benchmark.errors import UserError
 from benchmark.grid import load_problem
-from benchmark.measure.common import Child
+from benchmark.measure.common import Crew
 from benchmark.problems import models
 from benchmark.problems.cache import Images, Labels, Raw, Source, cached
 
@@ -47,16 +47,13 @@ def measure(images: int, model: str, workers: int, iterations: int) -> list[Memo
         _open(recipe, images)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["benchmark.launch.preload"])
-        children = [Child(context, _work, recipe, images, iterations) for _ in range(workers)]
+        crew = Crew(context, workers, _work, recipe, images, iterations)
         try:
-            for child in children:
-                child.receive()  # it has trained
-            for child in children:
-                child.send("measure")
-            found = [child.receive() for child in children]
+            crew.receive()  # they have trained
+            crew.send("measure")
+            found = crew.receive()
         finally:
-            for child in children:
-                child.end()
+            crew.end()
     return found
 
 

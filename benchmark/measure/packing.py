@@ -11,7 +11,7 @@ from typing import Any
 from benchmark.cells import Problem
 from benchmark.grid import load_problem
 from benchmark.launch.machine import cores
-from benchmark.measure.common import Child
+from benchmark.measure.common import Crew
 
 
 def compare(
@@ -40,22 +40,18 @@ class _Team:
     def __init__(self, recipe: Problem, count: int, threads: int):
         self.images = count * recipe.batch_size
         context = multiprocessing.get_context("spawn")
-        self.children = [Child(context, _train, recipe, threads) for _ in range(count)]
-        for child in self.children:
-            child.receive()
+        self.crew = Crew(context, count, _train, recipe, threads)
+        self.crew.receive()
 
     def run(self, iterations: int) -> float:
         """Images/s of all together, until the last has done its iterations."""
         started = time.perf_counter()
-        for child in self.children:
-            child.send(iterations)
-        for child in self.children:
-            child.receive()
+        self.crew.send(iterations)
+        self.crew.receive()
         return iterations * self.images / (time.perf_counter() - started)
 
     def end(self) -> None:
-        for child in self.children:
-            child.end()
+        self.crew.end()
 
 
 def _train(connection: Connection, recipe: Problem, threads: int) -> None:
