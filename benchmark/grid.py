@@ -92,6 +92,13 @@ class SweepFile(_Strict):
     recipe: dict[str, Any] = Field(default_factory=dict)
     grids: tuple[Grid, ...] = Field(min_length=1)
 
+    @field_validator("title")
+    @classmethod
+    def _one_line_of_text(cls, value: str) -> str:
+        if not value.isprintable():
+            raise ValueError("a title is one line of text, without control characters")
+        return value
+
     @field_validator("seeds", mode="before")
     @classmethod
     def _count_or_list(cls, value: Any) -> tuple[int, ...]:

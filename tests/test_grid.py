@@ -153,6 +153,12 @@ def test_a_wrong_sweep_file_names_file_key_and_value(folder: Path, key: str, val
         assert word in message
 
 
+def test_a_title_that_a_terminal_would_obey_is_refused(folder: Path):
+    path = folder / "table1.yaml"
+    path.write_text(path.read_text().replace("title: ", 'title: "\\e[31mRed" #', 1))
+    assert "one line of text, without control characters" in refusal(folder)
+
+
 @pytest.mark.parametrize(
     ("method", "key", "text", "number"), [("BIMP", "decay", "1e-4", 0.0001), ("BIMP", "cycles", "3e0", 3)]
 )

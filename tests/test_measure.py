@@ -48,7 +48,7 @@ def test_an_option_s_gain_stands_beside_what_it_does_to_accuracy(capsys):
         (["option", "precision=bf16", "--problem", "cifar10", "--data", "nowhere"], "the sweep's --download fetches"),
         (["cells", "--device", "foo"], "--device foo: one of auto, cpu, cuda, mps"),
         (["cells", "--device", "mps"], "--device mps: "),
-        (["cells", "--set", "image_size=9"], "images of digits have image_size 8"),
+        (["cells", "--set", "image_size=9"], "image_size 9 does not fit dataset digits, whose images have 8"),
         (["memory", "--model", "nope"], "model 'nope' is unknown: one of resnet8"),
         (["memory", "--workers", "100000"], "--workers"),
         (["packed", "--iterations", "9" * 20], "--iterations"),

@@ -22,7 +22,7 @@ def refuse_unfit(problem: Problem) -> None:
     check_dataset(problem)
     check_model(problem)
     if problem.dataset == "digits":
-        _check_digits(problem)
+        check_digits(problem)
     if problem.crop_padding > problem.image_size and not problem.resized_crop:
         _refuse(problem, f"crop_padding {problem.crop_padding} is larger than image_size {problem.image_size}")
 
@@ -59,7 +59,7 @@ def check_split(problem: Problem, members: Iterable[int]) -> None:
         )
 
 
-def _check_digits(problem: Problem) -> None:
+def check_digits(problem: Problem) -> None:
     for key, value in DIGITS.items():
         if getattr(problem, key) != value:
             _refuse(problem, f"{key} {getattr(problem, key)} does not fit dataset digits, whose images have {value}")

@@ -14,6 +14,7 @@ from benchmark.cells import Problem
 from benchmark.errors import UserError
 from benchmark.problems.cache import Images, Labels, Progress, Raw, Source, Split, cached, key_of, lock
 from benchmark.problems.decode import decoded
+from benchmark.problems.fits import check_digits
 from benchmark.problems.folder import ARCHIVES, DEFAULT_FOLDER, EMBEDDED, Found, check_classes, find, list_images
 
 
@@ -98,9 +99,7 @@ def download(problem: Problem, folder: Path) -> None:
 
 def _digits(problem: Problem) -> Source:
     """scikit-learn's digits; every class gives its last 30 % to the test set."""
-    if (problem.image_size, problem.channels) != (8, 1):
-        raise UserError(f"problem {problem.name}: images of {problem.dataset} have image_size 8 and 1 channel")
-    check_classes(problem, 10, Path(problem.dataset))
+    check_digits(problem)
     table = _digits_table()
     images = (table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).round().astype(np.uint8)[..., None]
     labels = table[:, -1].astype(np.int64)
