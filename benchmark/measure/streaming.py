@@ -53,7 +53,8 @@ def measure(decoder: str, images: int, most: int, repeats: int) -> tuple[dict[in
 def _open(root: Path, loaders: int, decoder: str) -> StreamedData:
     problem = Problem(
         name="streaming", dataset="imagefolder", model="resnet50", classes=2, image_size=224, evaluation_size=256,
-        resized_crop=True, flip=True, mean=(0.5,) * 3, std=(0.25,) * 3, epochs=1, batch_size=BATCH, validation_fraction=0.25,
+        resized_crop=True, flip=True, mean=(0.5,) * 3, std=(0.25,) * 3, epochs=1, batch_size=BATCH,
+        validation_fraction=0.25,
     )  # fmt: skip
     torch.set_num_threads(1)
     return StreamedData(problem, torch.device("cpu"), root, loaders=loaders, decoder=decoder)
