@@ -13,8 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmark.errors import UserError
-from benchmark.grid import SWEEPS, load_sweep, parse_seeds, read_yaml
+from benchmark.grid import SWEEPS, load_sweep, parse_seeds
 from benchmark.methods import METHODS
+from benchmark.yaml_files import read_yaml
 
 
 @pytest.fixture

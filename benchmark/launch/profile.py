@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from benchmark.errors import UserError
-from benchmark.grid import read_yaml, validated
+from benchmark.yaml_files import read_yaml, validated
 
 PROFILES = Path(__file__).resolve().parent.parent.parent / "slurm"
 UNITS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
