@@ -290,7 +290,7 @@ def lose_node(cluster: Cluster, results: Path, job: str) -> None:
 
 TWO_RANKS = (*ONE, "--set", "slurm.tasks=2")
 TOGETHER = (
-    Fault("time limit", wait_for_the_limit, "warned", ("--set", "slurm.time=1min", "--set", "slurm.warning=20s"), 0.2),
+    Fault("time limit", wait_for_the_limit, "warned", ("--set", "slurm.time=1min", "--set", "slurm.warning=20s"), 0.1),
     Fault("scontrol requeue", requeue, "terminated"),
     Fault("scancel of one task", cancel_task, "terminated"),
     Fault("kill -9 of the task", kill_task, "lost"),

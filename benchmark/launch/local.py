@@ -32,7 +32,7 @@ STOP_SECONDS = 30.0
 ABORT_SECONDS = 5.0
 """How long a worker that hangs may take to write where it stands."""
 START_FAILURES = 3
-SERVER_SECONDS = 30.0
+SERVER_SECONDS = 10.0
 SERVER_PAUSE = 0.2
 """How long to try to start a worker while there is no server to fork it from, and the pause between."""
 TRIES = {"killed": 3, "rank lost": 3, "out of memory": 2, "device error": 2}
