@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from analysis import statistics
 from analysis.claims import Evidence, per_seed, versus_on_average
-from analysis.groups import TARGET_MARGIN, differ
+from analysis.groups import differ
 from analysis.statistics import ALPHA, TESTED_SEEDS, Difference
+from benchmark.records import TARGET_MARGIN
 
 NAMED = 12
 """Pairs that a sentence names at most; all of them are in the list."""

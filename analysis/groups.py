@@ -14,8 +14,6 @@ from benchmark.cells import Problem
 
 REMARKS = {"collapsed": "collapsed", "missed_target": "missed the target sparsity"}
 """Statuses of a record, other than "ok", in words."""
-TARGET_MARGIN = 0.001
-"""Sparsities within this of each other are one, as `benchmark.worker`, which loads torch, has it of a run's target."""
 
 
 @dataclass(frozen=True)

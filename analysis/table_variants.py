@@ -15,11 +15,12 @@ import pandas as pd
 
 from analysis import captions
 from analysis.claims import Evidence, Finding, budget_words, directional, per_cent, versus
-from analysis.groups import TARGET_MARGIN, Group, accuracy_entry, differ
+from analysis.groups import Group, accuracy_entry, differ
 from analysis.records import Axes
 from analysis.tables import NOT_ASKED, Column, Entry, Row, Table, ranked
 from benchmark.cells import Budget
 from benchmark.methods import declaration
+from benchmark.records import TARGET_MARGIN
 
 LARGE = ("SLR", "CLR")
 """Le and Hua's schedules."""

@@ -20,6 +20,9 @@ Record = dict[str, Any]
 CIRCUMSTANCES = ("provenance", "seconds", "images_per_second")
 """What may differ between two runs of one cell on one machine; everything else must be bit-identical."""
 
+TARGET_MARGIN = 0.001
+"""A sparsity within this of the target has reached it: a weight that training happened to leave at zero is no miss."""
+
 
 class BadRecord(Exception):
     """A record that cannot be used; the message says why, in words that follow a file name."""

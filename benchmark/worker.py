@@ -28,7 +28,7 @@ from benchmark.problems.batches import Batches
 from benchmark.problems.data import open_data
 from benchmark.provenance import made_by, provenance
 from benchmark.pruning import metrics
-from benchmark.records import Record
+from benchmark.records import TARGET_MARGIN, Record
 from benchmark.store import Store
 from benchmark.training import checkpoint, latency
 from benchmark.training.compiled import check_compile
@@ -41,8 +41,6 @@ SAMPLES = 100
 CHANCE_MARGIN = 0.5
 CHANCE_MOST = 0.05
 """A final accuracy no more than this share of chance above it counts as collapsed, nor than this much above it."""
-TARGET_MARGIN = 0.001
-"""A sparsity within this of the target has reached it: a weight that training happened to leave at zero is no miss."""
 
 PARENTS = 2
 """Dense networks that a worker keeps in memory: cells of one seed follow each other."""

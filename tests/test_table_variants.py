@@ -10,11 +10,11 @@ import pytest
 
 from analysis import comparisons, groups, layouts, records, table_variants
 from analysis.claims import Evidence
-from analysis.groups import TARGET_MARGIN
 from analysis.render import terminal
 from benchmark import worker
 from benchmark.cells import Cell
 from benchmark.grid import load_sweep
+from benchmark.records import TARGET_MARGIN
 from tests.table1_records import MADE_UP, record_of
 
 VARIANTS = """
