@@ -192,10 +192,10 @@ def _range(values: Sequence[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def seeds_words(counts: Sequence[int]) -> str:
-    """Numbers of seeds as one range: 3 seeds, or 1 to 3 seeds."""
+def seeds_words(counts: Sequence[int], what: str = "seed") -> str:
+    """Numbers of seeds, or of what else, as one range: 3 seeds, or 1 to 3 seeds."""
     low, high = min(counts), max(counts)
-    return f"{high} seed{'' if high == 1 else 's'}" if low == high else f"{low} to {high} seeds"
+    return f"{high} {what}{'' if high == 1 else 's'}" if low == high else f"{low} to {high} {what}s"
 
 
 def column_words(sparsity: float, budget: str) -> str:

@@ -72,7 +72,7 @@ def measured(group: Group) -> Table:
             rows,
             caption=(
                 captions.statistic(group.cells["seed"], group.expected, entries),
-                *_other_sparsities(group),
+                *_other_sparsities(group, by_cell, labels),
                 *_totals_sentence(totals, labels),
                 captions.problem(group.recipe),
                 captions.dense(group.every),
@@ -168,12 +168,12 @@ def _reached(runs: pd.DataFrame) -> float:
     return float(runs["sparsity_reached"].mean())
 
 
-def _other_sparsities(group: Group) -> list[str]:
+def _other_sparsities(group: Group, by_cell: ByCell, labels: Mapping[Kind, str]) -> list[str]:
     """Which rows ended at another sparsity than their column's, by the setting, since schedules do not change it."""
     found: dict[tuple[str, float], dict[str, None]] = {}
-    for (kind, (sparsity, _)), runs in _by_cell(group.cells).items():
+    for (kind, (sparsity, _)), runs in by_cell.items():
         if not _is_at(runs, sparsity):
-            label = row_labels(group.axes)[kind].removesuffix(f", {kind[1]}")
+            label = labels[kind].removesuffix(f", {kind[1]}")
             found.setdefault((label, sparsity), {})[per_cent(round(_reached(runs), 3))] = None
     if not found:
         return []
@@ -195,14 +195,11 @@ def _other_sparsities(group: Group) -> list[str]:
 
 def _totals(axes: Axes, by_cell: ByCell) -> dict[Place, dict[Kind, float]]:
     """Retraining epochs over all cycles by column and row, where the column's budget is that of each cycle."""
-    return {
-        column: {
-            kind: float(runs["epochs"].mean())
-            for (kind, own), runs in by_cell.items()
-            if own == column and Budget.parse(column[1]).per_cycle
-        }
-        for column in _columns(axes)
-    }
+    found: dict[Place, dict[Kind, float]] = {column: {} for column in _columns(axes)}
+    for (kind, column), runs in by_cell.items():
+        if Budget.parse(column[1]).per_cycle:
+            found[column][kind] = float(runs["epochs"].mean())
+    return found
 
 
 def _totals_sentence(totals: Mapping[Place, Mapping[Kind, float]], labels: Mapping[Kind, str]) -> list[str]:

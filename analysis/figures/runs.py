@@ -55,9 +55,8 @@ def layers(selection: Selection) -> Drawing:
         panel.set_xticks(np.arange(0, len(names), step), [_short(name) for name in names[::step]], rotation=90)
     found[0].set_ylabel("sparsity in per cent")
     legend_below(figure, found[0])
-    low, high = min(counts), max(counts)
-    runs = f"{low} to {high} runs" if low < high else f"{high} runs"
-    over = f"Mean and band of one sample standard deviation over {runs}." if high > 1 else "A line is one run."
+    runs = seeds_words(counts, "run")
+    over = f"Mean and band of one sample standard deviation over {runs}." if max(counts) > 1 else "A line is one run."
     return Drawing("layers", figure, ("Sparsity of each layer, from input to output.", over))
 
 
