@@ -42,8 +42,9 @@ def shown(value: object) -> str:
     return cut(repr(value))
 
 
-def cut(text: str) -> str:
-    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 1]}…"
+def cut(text: str, most: int = MOST_SHOWN) -> str:
+    """`text`, or as much of it as fits into `most` characters with a mark that there is more."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 class Problem(BaseModel):

@@ -174,8 +174,10 @@ def load_problem(
             raise UserError(f"{shown(key)} is not a setting of a recipe: one of {accepted}")
     name = path.stem
     base = validated(Problem, {"name": name, **file.recipe}, path, "recipe")
-    changed = {**base.model_dump(exclude_unset=True), **(settings or {})}
-    recipe = validated(Problem, changed, None, f"recipe of {name} with the settings given") if settings else base
+    recipe = base
+    if settings:
+        changed = {**base.model_dump(exclude_unset=True), **settings}
+        recipe = validated(Problem, changed, None, f"recipe of {name} with the settings given")
     _refuse_late_milestones(recipe, base)
     return recipe, file.execution
 

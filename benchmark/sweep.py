@@ -21,7 +21,7 @@ from benchmark.errors import UserError
 from benchmark.grid import load_sweep
 from benchmark.launch import handover, ranks
 from benchmark.launch.handover import choose_executor
-from benchmark.launch.machine import share_out
+from benchmark.launch.machine import check_device_name, share_out
 from benchmark.plan import make_plan, mixtures, refuse_damaged
 from benchmark.problems.fits import refuse_unfit
 from benchmark.problems.folder import complete
@@ -105,8 +105,7 @@ def sweep(
         raise UserError(
             f"{'--repair' if repair else '--cancel'} changes something, --dry-run nothing: give one of them"
         )
-    if device not in ("auto", "cpu", "cuda", "mps"):
-        raise UserError(f"--device {device}: one of auto, cpu, cuda, mps")
+    check_device_name(device)
     mode = check_mode(tracking)
     recipe, profile = choose_executor(executor, cluster, cancel, cli.parse_settings(set_ or []), workers, device)
     wanted = load_sweep(name, problem, seeds, only or (), recipe, order, complete=complete(data))

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from benchmark.errors import UserError
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
 
 @dataclass(frozen=True)
 class PoolOptions:
@@ -24,6 +26,12 @@ class PoolOptions:
     checkpoint_seconds: float = 60.0
     data: Path | None = None
     ranks: int = 1
+
+
+def check_device_name(name: str) -> None:
+    """Whether --device names one of DEVICES, be it here or not. Raises UserError."""
+    if name not in DEVICES:
+        raise UserError(f"--device {name}: one of {', '.join(DEVICES)}")
 
 
 def cores() -> int:

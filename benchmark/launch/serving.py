@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.atomic import CannotWrite
-from benchmark.cells import Cell
+from benchmark.cells import Cell, cut
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch import ranks
 from benchmark.redaction import RedactedStream
@@ -114,8 +114,7 @@ def attempt(worker: Any, cell: Cell, report: Any, should_stop: Any) -> tuple[Any
 def one_line(text: str) -> str:
     """What somebody's code said, as one line that every terminal and file can show."""
     line = " ".join(text.split())
-    shown = "".join(character if character.isprintable() else "?" for character in line)
-    return shown if len(shown) <= LINE else shown[: LINE - 1] + "…"
+    return cut("".join(character if character.isprintable() else "?" for character in line), LINE)
 
 
 def _cause(error: BaseException) -> str:

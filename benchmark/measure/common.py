@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchmark.errors import UserError
+from benchmark.launch.machine import DEVICES, check_device_name
 
 if TYPE_CHECKING:
     import torch
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
 MOST_PROCESSES = 256
 END_SECONDS = 10.0
 """What a process gets to end by itself once it is told to."""
@@ -34,8 +34,7 @@ Device = Annotated[str, typer.Option(help=f"{', '.join(DEVICES[:-1])} or {DEVICE
 
 def usable_device(name: str) -> torch.device:
     """The device that --device names. Raises UserError if it is none, or not on this machine."""
-    if name not in DEVICES:
-        raise UserError(f"--device {name}: one of {', '.join(DEVICES)}")
+    check_device_name(name)
     import torch
 
     from benchmark.worker import pick_device
