@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 from benchmark.errors import UserError
 from benchmark.grid import load_sweep
 from benchmark.launch import machine
+from benchmark.launch.events import Started
 from benchmark.launch.local import LocalPool
 from benchmark.launch.machine import PoolOptions, share_out
 from benchmark.plan import make_plan
@@ -46,6 +50,20 @@ def test_workers_that_cannot_start_stop_the_sweep_with_one_message(tmp_path):
     with pytest.raises(UserError, match="workers cannot start"):
         list(pool.run(tasks))
     pool.stop()
+
+
+def test_a_worker_that_was_told_to_stop_as_the_pool_was_is_not_lost(tmp_path):
+    """scontrol requeue sends SIGTERM to all processes of a job: a worker may be gone before its pool has looked."""
+    store = Store(tmp_path)
+    pool = LocalPool(store, PoolOptions(workers=1, threads=1))
+    gone = lambda: any(slot.ready and not slot.process.is_alive() for slot in pool._slots)  # noqa: E731
+    events = []
+    for event in pool.run(make_plan(SWEEP.cells[:1], store, SWEEP.execution).tasks, should_stop=gone):
+        if isinstance(event, Started):
+            os.kill(pool._slots[0].process.pid, signal.SIGTERM)
+        events.append(event)
+    pool.stop()
+    assert [type(event) for event in events] == [Started]
 
 
 def test_a_fork_server_that_refuses_for_a_moment_costs_no_sweep(tmp_path, monkeypatch):

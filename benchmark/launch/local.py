@@ -99,7 +99,7 @@ class LocalPool:
                 return
             yield from self._fail_orphans(waiting, failed)
             yield from self._assign(waiting, finished, known, admit)
-            for event in self._collect(waiting):
+            for event in self._collect(waiting, should_stop):
                 if isinstance(event, Finished):
                     finished.add(event.cell.id)
                 elif isinstance(event, Failed):
@@ -187,7 +187,7 @@ class LocalPool:
                     yield Started(task.cell)
                     break
 
-    def _collect(self, waiting: list[Task]) -> Iterator[Event]:
+    def _collect(self, waiting: list[Task], should_stop: Callable[[], bool]) -> Iterator[Event]:
         """Events of what the workers said, or that they died, within the next moment."""
         sources: dict[Any, _Slot] = {}
         for slot in self._slots:
@@ -200,6 +200,8 @@ class LocalPool:
             except (EOFError, OSError):
                 slot.end(ABORT_SECONDS)
             if not slot.process.is_alive():
+                if should_stop():  # one signal told the worker as well, and it has saved and left: it is not lost
+                    return
                 yield from self._bury(slot, waiting, "killed", _death(slot.process.exitcode))
         for slot in list(self._slots):
             idle = slot.ready and not slot.task
