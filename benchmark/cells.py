@@ -82,6 +82,9 @@ class Problem(BaseModel):
     evaluation_size: int = Field(
         default=0, ge=0, description="pixels of the shorter side before the centre crop of evaluation; 0 is image_size"
     )
+    loader: Literal["torch", "dali"] = Field(
+        default="torch", description="of large images: torchvision in DataLoader processes, or NVIDIA DALI"
+    )
     mean: tuple[float, ...] = Field(default=(), description="of pixels from 0 to 1, by channel; empty is measured")
     std: tuple[float, ...] = Field(default=(), description="of pixels from 0 to 1, by channel; empty is measured")
     unreadable_images: Literal["stop", "skip"] = "stop"

@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 DECIDING = ("cells.py", "methods", "problems", "pruning", "training", "worker.py")
 """What of benchmark/ decides results; launchers, tracking and analysis do not."""
-PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
 
 
 @lru_cache(maxsize=1)

@@ -66,10 +66,11 @@ def run_here(
         _say(console, published.message)
         return cli.INTERRUPTED
     wall = time.monotonic() - started
-    code = _print_table(name, wanted, store)
+    missing = [cell for cell in [*plan.cells, *following] if not store.has(cell.id)]
+    nothing = len(missing) == len(plan.cells) + len(following)
+    code = 1 if nothing else _print_table(name, wanted, store)
     _summarise(store, outcome, options, wall, console)
     _say(console, published.message)
-    missing = sum(not store.has(cell.id) for cell in [*plan.cells, *following])
     return 1 if missing or outcome.failures else code
 
 

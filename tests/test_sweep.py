@@ -199,6 +199,13 @@ def test_a_failed_cell_is_reported_kept_and_tried_again(own_schedule: dict[str, 
     assert len(store.ids()) == 8
 
 
+def test_a_sweep_of_which_every_cell_fails_says_so_and_nothing_else(tmp_path: Path):
+    finished = sweep(tmp_path, "--set", "learning_rate=1e9", "--seeds", "1")
+    assert finished.returncode == 1
+    assert "the dense run collapsed" in finished.stdout
+    assert finished.stderr == ""
+
+
 def wait_for(condition, process: subprocess.Popen, seconds: float = 60):
     deadline = time.monotonic() + seconds
     while not (found := condition()):

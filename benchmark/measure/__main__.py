@@ -140,15 +140,15 @@ def streaming(
     repeats: Repeats = 3,
     needed: Annotated[float, typer.Option(help="Images/s that a GPU trains, to compute how many cores feed it")] = 2470,
 ) -> int:
-    """Images/s of the streaming loader, decoded, cropped to 224 and resized, by decoder and loader processes."""
+    """Images/s of the streaming loaders, decoded, cropped to 224 and resized, by decoder and processes or threads."""
     from benchmark.measure.streaming import decoders, measure
 
     if not 0 < needed < math.inf:
         raise UserError(f"--needed {needed:g}: images/s, a number above 0")
     for decoder in decoders():
         rates, each_core = measure(decoder, images, most or cores(), repeats)
-        for loaders, values in rates.items():
-            print(f"{decoder}, {loaders} loader processes: {spread(values, 0)} images/s")
+        for by, values in rates.items():
+            print(f"{decoder}, {by}: {spread(values, 0)} images/s")
         rate = statistics.median(each_core)
         print(
             f"{decoder}: {spread(each_core, 0)} images per second of processor time; {needed:.0f} images/s need "

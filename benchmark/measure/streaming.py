@@ -1,4 +1,4 @@
-"""How many images/s the streaming loader gives, by decoder and number of loader processes."""
+"""How many images/s the streaming loaders give, by decoder and number of processes or, for DALI, threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from benchmark.cells import Problem
-from benchmark.problems import streaming
+from benchmark.problems import fits, streaming
+from benchmark.problems.dali import DaliData
 from benchmark.problems.streaming import StreamedData
 
 SIZE = (500, 375)
@@ -23,41 +24,45 @@ BATCH = 32
 
 
 def decoders() -> list[str]:
-    """Those installed, of "torchcodec" and "pillow"."""
-    return ["pillow"] if streaming.pick_decoder() is streaming.decode_with_pillow else ["torchcodec", "pillow"]
+    """Those installed, of "torchcodec", "pillow" and "dali"."""
+    found = ["pillow"] if streaming.pick_decoder() is streaming.decode_with_pillow else ["torchcodec", "pillow"]
+    return [*found, *(["dali"] if fits.has_dali() else [])]
 
 
-def measure(decoder: str, images: int, most: int, repeats: int) -> tuple[dict[int, list[float]], list[float]]:
-    """(images/s of whole epochs by number of loader processes, images per second of processor time).
+def measure(decoder: str, images: int, most: int, repeats: int) -> tuple[dict[str, list[float]], list[float]]:
+    """(images/s of whole epochs by number of loader processes or threads, images per second of processor time).
 
-    0 loader processes is the training process itself, whose processor time gives the second: what one core decodes
-    that has nothing else to do.
+    0 loader processes is the training process itself, and DALI decodes in threads of it: its processor time gives the
+    second, what one core decodes that has nothing else to do.
     """
+    what, least = ("threads", 1) if decoder == "dali" else ("loader processes", 0)
     with tempfile.TemporaryDirectory(prefix="measure-") as folder:
         root = _make_images(Path(folder), images)
-        counts = [0, *range(1, most + 1)]
-        data = {loaders: _open(root, loaders, decoder) for loaders in counts}
-        rates: dict[int, list[float]] = {loaders: [] for loaders in counts}
+        data = {f"{count} {what}": _open(root, count, decoder) for count in range(least, most + 1)}
+        rates: dict[str, list[float]] = {name: [] for name in data}
         each_core = []
         for turn in range(repeats + 1):
-            for loaders, one in data.items():
+            for name, one in data.items():
                 started, worked = time.perf_counter(), time.process_time()
                 seen = sum(len(labels) for _, labels in one.training_batches(0, turn))
                 if turn:  # the first starts the processes
-                    rates[loaders].append(seen / (time.perf_counter() - started))
-                    if not loaders:
+                    rates[name].append(seen / (time.perf_counter() - started))
+                    if name == next(iter(data)):
                         each_core.append(seen / (time.process_time() - worked))
         return rates, each_core
 
 
-def _open(root: Path, loaders: int, decoder: str) -> StreamedData:
+def _open(root: Path, count: int, decoder: str) -> StreamedData:
     problem = Problem(
         name="streaming", dataset="imagefolder", model="resnet50", classes=2, image_size=224, evaluation_size=256,
         resized_crop=True, flip=True, mean=(0.5,) * 3, std=(0.25,) * 3, epochs=1, batch_size=BATCH,
-        validation_fraction=0.25,
+        validation_fraction=0.25, loader="dali" if decoder == "dali" else "torch",
     )  # fmt: skip
+    cpu = torch.device("cpu")
+    if decoder == "dali":
+        return DaliData(problem, cpu, root, threads=count)
     torch.set_num_threads(1)
-    return StreamedData(problem, torch.device("cpu"), root, loaders=loaders, decoder=decoder)
+    return StreamedData(problem, cpu, root, loaders=count, decoder=decoder)
 
 
 def _make_images(root: Path, count: int) -> Path:

@@ -33,6 +33,10 @@ def open_data(
     problem: Problem, device: torch.device, folder: Path | None = None, shard: tuple[int, int] = (0, 1)
 ) -> Batches:
     """The problem's data: in memory, or streamed from disk where the recipe crops large images. Raises UserError."""
+    if problem.loader == "dali":
+        from benchmark.problems.dali import DaliData
+
+        return DaliData(problem, device, folder, shard)
     if problem.resized_crop:
         from benchmark.problems.streaming import StreamedData
 

@@ -5,6 +5,7 @@ Imports no torch, so that a plan refuses what would fail cell by cell.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable
 
 from benchmark.cells import Problem
@@ -25,6 +26,7 @@ def refuse_unfit(problem: Problem) -> None:
         check_digits(problem)
     if problem.crop_padding > problem.image_size and not problem.resized_crop:
         _refuse(problem, f"crop_padding {problem.crop_padding} is larger than image_size {problem.image_size}")
+    check_loader(problem)
 
 
 def check_dataset(problem: Problem) -> None:
@@ -40,6 +42,24 @@ def check_model(problem: Problem) -> None:
         _refuse(problem, "model vgg16 halves images five times: image_size must be 32 or more")
     if problem.model == "resnet50" and problem.channels != 3:
         _refuse(problem, f"model resnet50 takes 3 channels, not {problem.channels}")
+
+
+def check_loader(problem: Problem) -> None:
+    """Whether NVIDIA DALI, where the recipe asks for it, has something to do and is installed. Raises UserError."""
+    if problem.loader != "dali":
+        return
+    if not problem.resized_crop:
+        _refuse(problem, "loader dali reads large images from disk: it needs resized_crop, as problem imagenet has it")
+    if not has_dali():
+        _refuse(
+            problem,
+            "loader dali needs NVIDIA DALI, which is not installed: pip install nvidia-dali-cuda130 "
+            "(nvidia-dali-cuda120 where the driver is for CUDA 12), or --set loader=torch",
+        )
+
+
+def has_dali() -> bool:
+    return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
 
 
 def check_split(problem: Problem, members: Iterable[int]) -> None:

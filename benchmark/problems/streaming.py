@@ -38,6 +38,8 @@ PREFETCH = 4
 
 Decoder = Callable[[str, int], Tensor]
 """(path, channels) -> uint8 (channels, height, width). Raises OSError, RuntimeError or ValueError for a bad image."""
+Box = tuple[int, int, int, int]
+"""(top, left, height, width) of a part of an image."""
 Request = tuple[int, int, int]
 """Which image, and (epoch's seed, position in the epoch) for its augmentation; (0, -1) for none."""
 
@@ -71,8 +73,9 @@ class StreamedData(Batches):
         if loaders is None:
             loaders = 0 if device.type == "cpu" else max(1, torch.get_num_threads())
         self._requests = _Requests()
+        self._images = _Images(problem, (*listing.training, *listing.test), decoder)
         self._loader = DataLoader(
-            _Images(problem, (*listing.training, *listing.test), decoder),
+            self._images,
             batch_sampler=self._requests,
             collate_fn=_as_it_is,
             num_workers=loaders,
@@ -136,7 +139,7 @@ class StreamedData(Batches):
         step = max(1, len(self._index) // MEASURED)
         chosen = self._index[::step].tolist()
         batches = self._raw([[(i, 0, -1) for i in chosen[k : k + 32]] for k in range(0, len(chosen), 32)])
-        images = torch.cat([images for images, _ in batches]).numpy()
+        images = torch.cat([images.cpu() for images, _ in batches]).numpy()
         return moments(images, torch.arange(len(images)))
 
 
@@ -169,7 +172,7 @@ class _Images(Dataset[Any]):
         self.decode = self.decode or pick_decoder(self.decoder)
         images, labels, bad = [], [], []
         for index, seed, place in requests:
-            path = os.fsdecode(self.paths[index])
+            path = self.path(index)
             try:
                 image = self.decode(path, self.channels)
             except (OSError, RuntimeError, ValueError, SyntaxError) as error:
@@ -184,14 +187,16 @@ class _Images(Dataset[Any]):
     def __getitem__(self, request: Request) -> Any:
         return self.__getitems__([request])
 
+    def path(self, index: int) -> str:
+        return os.fsdecode(self.paths[index])
+
     def _augmented(self, image: Tensor, seed: int, place: int) -> Tensor:
         from torchvision.transforms.v2 import functional
 
-        stream = np.random.default_rng((seed, place))
-        top, left, height, width = random_box(image.shape[1], image.shape[2], stream)
+        (top, left, height, width), mirrored = drawn(image.shape[1], image.shape[2], seed, place, self.flip)
         size = [self.size, self.size]
         cropped = functional.resized_crop(image, top, left, height, width, size, antialias=True)
-        return cropped.flip(2) if self.flip and stream.random() < 0.5 else cropped
+        return cropped.flip(2) if mirrored else cropped
 
     def _centre(self, image: Tensor) -> Tensor:
         from torchvision.transforms.v2 import functional
@@ -199,8 +204,14 @@ class _Images(Dataset[Any]):
         return functional.center_crop(functional.resize(image, [self.shorter], antialias=True), [self.size, self.size])
 
 
-def random_box(height: int, width: int, stream: np.random.Generator) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of a random crop."""
+def drawn(height: int, width: int, seed: int, place: int, flip: bool) -> tuple[Box, bool]:
+    """What chance decides for an image at `place` of the epoch with this seed: its crop, and whether it is mirrored."""
+    stream = np.random.default_rng((seed, place))
+    box = random_box(height, width, stream)
+    return box, bool(flip and stream.random() < 0.5)
+
+
+def random_box(height: int, width: int, stream: np.random.Generator) -> Box:
     area = height * width
     for _ in range(ATTEMPTS):
         target = area * stream.uniform(*AREA)
@@ -210,6 +221,18 @@ def random_box(height: int, width: int, stream: np.random.Generator) -> tuple[in
             return int(stream.integers(height - h + 1)), int(stream.integers(width - w + 1)), h, w
     w, h = min(width, round(height * RATIO[1])), min(height, round(width / RATIO[0]))
     return (height - h) // 2, (width - w) // 2, h, w
+
+
+def resized_shape(height: int, width: int, shorter: int) -> tuple[int, int]:
+    """As torchvision resizes the shorter side."""
+    if height <= width:
+        return shorter, int(shorter * width / height)
+    return int(shorter * height / width), shorter
+
+
+def centre_box(height: int, width: int, size: int) -> tuple[int, int]:
+    """(top, left) of the centre, as torchvision crops it."""
+    return round((height - size) / 2), round((width - size) / 2)
 
 
 DECODERS = ("torchcodec", "pillow")

@@ -1,0 +1,181 @@
+"""Large images by NVIDIA DALI, in its own threads and on the training GPU where there is one: `--set loader=dali`.
+
+Optional (`pip install nvidia-dali-cuda130`), and for training ResNet-50 faster than a machine's cores decode for. The
+order of the images, their crops and their flips are those of `StreamedData`; pixels differ by rounding, about one level
+in two hundred, so that the loader belongs to the recipe. Images that DALI does not read take `StreamedData`'s way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.cells import Problem
+from benchmark.errors import UserError
+from benchmark.problems.batches import Batch
+from benchmark.problems.fits import check_loader
+from benchmark.problems.streaming import EVALUATION_BATCH, Request, StreamedData, centre_box, drawn, resized_shape
+
+DEPTH = 2
+"""Batches that DALI works on ahead of the one that is trained on."""
+READERS = 4
+"""Threads that read files and their headers."""
+PLAIN = {("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGB"), ("PNG", "L")}
+"""Formats and modes of which DALI and Pillow make the same pixels."""
+DEVICE_TROUBLE = re.compile(r"CUDA (runtime|driver)|cudaError|out of memory", re.IGNORECASE)
+"""In an error of DALI's that no image is to blame for."""
+
+
+class Cut(NamedTuple):
+    """What DALI is told of an image: numbers are int32 or, of a size, float32."""
+
+    file: np.ndarray
+    """Its bytes, uint8."""
+    start: np.ndarray
+    shape: np.ndarray
+    """(top, left) and (height, width) of what is decoded."""
+    resized: np.ndarray
+    """(height, width) that it is resized to."""
+    kept: np.ndarray
+    """(top, left) of the square that is then kept."""
+    mirrored: np.ndarray
+    """1 or 0."""
+
+
+class DaliData(StreamedData):
+    """A problem's images on disk, as `StreamedData` has them, decoded and cropped by DALI. threads: that decode on the
+    processor; as many as torch has without it. Raises UserError."""
+
+    _pipeline: Any = None
+
+    def __init__(
+        self,
+        problem: Problem,
+        device: torch.device,
+        folder: Path | None = None,
+        shard: tuple[int, int] = (0, 1),
+        threads: int | None = None,
+    ):
+        check_loader(problem)
+        self._threads = threads or torch.get_num_threads()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="dali reader")
+        self._ahead: Iterator[list[Request]] = iter(())
+        super().__init__(problem, device, folder, shard, loaders=0)
+
+    def _raw(self, requests: list[list[Request]]) -> Iterator[Batch]:
+        done = 0
+        while done < len(requests):
+            for images in self._decoded(requests[done:]):
+                yield images, self._images.labels[[index for index, _, _ in requests[done]]]
+                done += 1
+            if done < len(requests):  # the other decoders read it, or say what is wrong with it
+                yield from super()._raw([requests[done]])
+                done += 1
+
+    def _decoded(self, requests: list[list[Request]]) -> Iterator[Tensor]:
+        """uint8 (b, height, width, channels) of the batches up to the first that DALI does not read."""
+        pipeline = self._pipeline or self._build()
+        self._pipeline = None  # kept only if it is used up: what is left in one would come before the next epoch
+        self._ahead = iter(requests)
+        while True:
+            try:
+                (images,) = pipeline.run()
+            except StopIteration:
+                break
+            except RuntimeError as error:
+                if DEVICE_TROUBLE.search(str(error)):
+                    raise
+                return
+            yield _tensor(images, self.device)
+        pipeline.reset()
+        self._pipeline = pipeline
+
+    def _next(self) -> list[list[np.ndarray]]:
+        """What DALI decodes next, each part of the cuts of a batch. Ends before a batch that it may not read."""
+        found = list(self._readers.map(self._cut, next(self._ahead)))
+        cuts = [cut for cut in found if cut is not None]
+        if len(cuts) < len(found):
+            raise StopIteration
+        return [list(part) for part in zip(*cuts, strict=True)]
+
+    def _cut(self, request: Request) -> Cut | None:
+        """None for an image that is left to the other decoders."""
+        from PIL import Image
+
+        index, seed, place = request
+        path = self._images.path(index)
+        try:
+            with Image.open(path) as file:
+                (width, height), kind = file.size, (str(file.format), file.mode)
+            content = np.fromfile(path, dtype=np.uint8)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return None
+        if kind not in PLAIN:
+            return None
+        size = self.problem.image_size
+        box, kept, mirrored = (0, 0, height, width), (0, 0), False
+        resized = (size, size)
+        if place >= 0:
+            box, mirrored = drawn(height, width, seed, place, self.problem.flip)
+        else:
+            resized = resized_shape(height, width, self._images.shorter)
+            kept = centre_box(*resized, size)
+        start, shape, kept_at, flag = (np.array(part, np.int32) for part in (box[:2], box[2:], kept, mirrored))
+        return Cut(content, start, shape, np.array(resized, np.float32), kept_at, flag)
+
+    def _build(self) -> Any:
+        from nvidia.dali import fn, pipeline_def, types
+
+        gpu = self.device.type == "cuda"
+        size, grey = self.problem.image_size, self.problem.channels == 1
+
+        @pipeline_def
+        def cut_and_resized() -> Any:
+            encoded, start, shape, resized, kept, mirrored = fn.external_source(
+                source=self._next, num_outputs=len(Cut._fields), device="cpu"
+            )
+            images = fn.decoders.image_slice(
+                encoded,
+                start=start,
+                shape=shape,
+                axes=[0, 1],
+                device="mixed" if gpu else "cpu",
+                output_type=types.GRAY if grey else types.RGB,
+                adjust_orientation=False,  # nor does Pillow turn what a camera marked
+            )
+            images = fn.resize(images, size=resized, interp_type=types.INTERP_LINEAR, antialias=True)
+            images = fn.slice(images, start=kept, shape=[size, size], axes=[0, 1])
+            return fn.flip(images, horizontal=mirrored)
+
+        pipeline = cut_and_resized(
+            batch_size=max(self.problem.batch_size, *EVALUATION_BATCH.values()),
+            num_threads=self._threads,
+            device_id=_index(self.device) if gpu else None,
+            prefetch_queue_depth=DEPTH,
+        )
+        try:
+            pipeline.build()
+        except RuntimeError as error:
+            raise UserError(f"loader dali cannot start: {' '.join(str(error).split())}") from error
+        return pipeline
+
+
+def _index(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index
+
+
+def _tensor(images: Any, device: torch.device) -> Tensor:
+    """A copy, since DALI writes the next batch where this one is."""
+    from nvidia.dali.plugin.pytorch import feed_ndarray
+
+    dense = images.as_tensor()
+    copy = torch.empty(dense.shape(), dtype=torch.uint8, device=device if device.type == "cuda" else "cpu")
+    feed_ndarray(dense, copy)
+    return copy
