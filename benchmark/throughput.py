@@ -34,7 +34,8 @@ from benchmark.problems.batches import Batches
 from benchmark.problems.data import Data
 from benchmark.problems.sources import open_source
 from benchmark.research_loop import Null, PlainLoop, pillow_batches
-from benchmark.training.loop import Run, make_optimizer
+from benchmark.training.loop import Run
+from benchmark.training.optimizer import make_optimizer
 from benchmark.training.precision import autocast
 
 BASELINES = {

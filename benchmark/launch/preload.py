@@ -1,16 +1,13 @@
 """What the fork server loads once, so that a worker forked from it starts in a fraction of a second.
 
-Importing torch takes over a second, and the first optimizer another one. Nothing here may touch a GPU or start
-threads: both do not survive a fork. What fails here fails again in every worker, which writes it into its log.
+Importing torch takes over a second. Nothing here may touch a GPU or start threads: both do not survive a fork. What
+fails here fails again in every worker, which writes it into its log.
 """
 
 import contextlib
 
 with contextlib.suppress(Exception):
-    import torch
-
     import benchmark.worker  # noqa: F401
     from benchmark import provenance
 
     provenance.provenance()  # the code that was loaded here is what workers run, whatever is edited afterwards
-    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, fused=True)
