@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
 from rich.console import Console
 
 from benchmark import cli
+from benchmark.cells import Cell
 from benchmark.describe import counts
 from benchmark.display import Display, duration
 from benchmark.grid import Sweep
@@ -51,6 +53,7 @@ def run_here(
     outcome = Outcome()
     signal.signal(signal.SIGTERM, _as_interrupt)
     _publish_what_was_left(wanted, plan, store, publisher)
+    code, wall = cli.INTERRUPTED, 0.0
     try:
         _train(wanted, plan, store, options, publisher, console, outcome)
         following = [] if outcome.stopped else [c for c in stages(wanted, store).chosen if c not in set(plan.cells)]
@@ -60,18 +63,15 @@ def run_here(
             more = make_plan(following, store, wanted.execution)
             console.print(f"tuned: {counts(wanted, more)}", soft_wrap=True, highlight=False)
             _train(wanted, more, store, options, publisher, console, outcome)
+        if not outcome.stopped:
+            wall = time.monotonic() - started
+            code = _tabulate(name, wanted, [*plan.cells, *following], store)  # while the last cells are published
     finally:
         published = publisher.close(STOPPED_SECONDS if outcome.stopped else PUBLISH_SECONDS)
-    if outcome.stopped:
-        _say(console, published.message)
-        return cli.INTERRUPTED
-    wall = time.monotonic() - started
-    missing = [cell for cell in [*plan.cells, *following] if not store.has(cell.id)]
-    nothing = len(missing) == len(plan.cells) + len(following)
-    code = 1 if nothing else _print_table(name, wanted, store)
-    _summarise(store, outcome, options, wall, console)
+    if not outcome.stopped:
+        _summarise(store, outcome, options, wall, console)
     _say(console, published.message)
-    return 1 if missing or outcome.failures else code
+    return 1 if outcome.failures and not outcome.stopped else code
 
 
 def _train(
@@ -127,12 +127,19 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _print_table(name: str, wanted: Sweep, store: Store) -> int:
-    """Print the table with the command that anybody can repeat, so that there is one way from records to it."""
+def _tabulate(name: str, wanted: Sweep, cells: Sequence[Cell], store: Store) -> int:
+    """Print the table with the command that anybody can repeat, so that there is one way from records to it.
+
+    The exit code: 0 only if every one of the `cells` has a record; without any there is no table.
+    """
+    missing = sum(not store.has(cell.id) for cell in cells)
+    if missing == len(cells):
+        return 1
     command = [sys.executable, "-m", "analysis.make_tables", name, "--results", str(store.path)]
     seeds = ",".join(str(seed) for seed in wanted.seeds) + ("," if len(wanted.seeds) == 1 else "")
     command += ["--problem", wanted.problem.name, "--seeds", seeds]
-    return subprocess.run(command, check=False).returncode  # noqa: S603
+    code = subprocess.run(command, check=False).returncode  # noqa: S603
+    return 1 if missing else code
 
 
 def _spent(trained: list[Record], key: str) -> float:
