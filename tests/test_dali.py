@@ -88,6 +88,17 @@ def test_an_epoch_can_be_taken_up_anywhere_and_comes_again_bit_for_bit(photograp
 
 
 @installed
+@pytest.mark.parametrize("rank", range(4))
+def test_every_rank_has_its_part_of_a_batch_be_it_empty(photographs: Path, rank: int):
+    parts = [
+        [*open_data(recipe(batch_size=9, loader=loader), CPU, photographs, (rank, 4)).training_batches(0, 0)]
+        for loader in ("torch", "dali")
+    ]
+    assert [len(labels) for _, labels in parts[1]][-1] == (rank < 3)  # 30 images leave a batch of 3
+    assert_alike([part for part in parts[0] if len(part[1])], [part for part in parts[1] if len(part[1])])
+
+
+@installed
 def test_grey_images_mean_and_deviation_are_measured(photographs: Path):
     torch_loader, dali = both(photographs, channels=1, mean=(), std=())
     assert dali._normalise.mean == pytest.approx(torch_loader._normalise.mean, abs=0.002)

@@ -98,10 +98,11 @@ class DaliData(StreamedData):
         self._pipeline = pipeline
 
     def _next(self) -> list[list[np.ndarray]]:
-        """What DALI decodes next, each part of the cuts of a batch. Ends before a batch that it may not read."""
+        """What DALI decodes next, each part of the cuts of a batch. Ends before one that is empty or that it may not
+        read."""
         found = list(self._readers.map(self._cut, next(self._ahead)))
         cuts = [cut for cut in found if cut is not None]
-        if len(cuts) < len(found):
+        if not cuts or len(cuts) < len(found):
             raise StopIteration
         return [list(part) for part in zip(*cuts, strict=True)]
 
