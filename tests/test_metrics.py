@@ -8,7 +8,10 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from benchmark.cells import Problem
+from benchmark.problems import models
 from benchmark.pruning.masks import Masks, prunable
 from benchmark.pruning.metrics import macs, measure
 
@@ -53,6 +56,29 @@ def test_a_network_that_is_one_layer() -> None:
 
 def test_batch_norm_over_a_single_value_per_channel_can_be_counted() -> None:
     assert macs(nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4)), (5,)) == {"0.weight": 20}
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.ConvTranspose2d(3, 6, 3, stride=2, groups=3), nn.Conv1d(3, 5, 2), nn.Linear(7, 5)]
+)
+def test_macs_are_half_of_what_torchs_own_counter_counts(layer: nn.Module) -> None:
+    image = (3, 9) if isinstance(layer, nn.Conv1d) else (3, 9, 7)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        layer(torch.zeros(1, *image))
+    assert macs(layer, image) == {"weight": counter.get_total_flops() // 2}
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_macs_of_every_model_are_half_of_what_torchs_own_counter_counts(name: str) -> None:
+    digits = name == "resnet8"
+    recipe = Problem(
+        name="any", dataset="any", model=name, epochs=1, channels=1 if digits else 3, image_size=8 if digits else 32
+    )
+    network = models.build(recipe, 0).eval()
+    image = (recipe.channels, recipe.image_size, recipe.image_size)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, *image))
+    assert sum(macs(network, image).values()) == counter.get_total_flops() // 2
 
 
 def test_resnet50_has_the_published_number_of_macs() -> None:

@@ -77,7 +77,7 @@ def test_the_optimizer_steps_and_is_saved_as_torchs_own():
 def test_training_loads_no_compiler():
     """It costs every worker over a second."""
     code = (
-        "import sys, tests.test_training as here; here.make_run(here.imp()).execute();"
+        "import sys, tests.test_training as here; here.outcome(here.make_run(here.imp()));"
         "sys.exit('torch._dynamo' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=300)

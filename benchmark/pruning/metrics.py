@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import conv_flop_count, mm_flop
 
 from benchmark.pruning.masks import prunable
 
@@ -67,28 +69,40 @@ def describe_smaller(network: nn.Module, smaller: nn.Module, image: Sequence[int
 
 
 def macs(network: nn.Module, image: Sequence[int]) -> dict[str, int]:
-    """Dense MACs by prunable weight for one input of shape `image`, half of what torch's own flop counter counts.
+    """Dense MACs by prunable weight for one input of shape `image`, half of what torch's own flop formulas count.
 
     0 for a weight that is not one of a convolution or linear layer; nor do the projections inside torch's
-    MultiheadAttention count, which is no such layer. The network runs once on the meta device, which computes shapes
-    and no numbers: no data is touched and batch statistics stay as they are.
+    MultiheadAttention count, which is no such layer. The network runs once with zeros in the place of an image and of
+    all weights, for the shapes alone: no data is touched and batch statistics stay as they are.
     """
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    # Not on the meta device: its batch norm imports torch's compiler, as does torch's FlopCounterMode, and that takes
+    # every worker over a second.
+    zeros = {name: torch.zeros_like(tensor, device="cpu") for name, tensor in tensors.items()}
     dtype = next((p.dtype for p in network.parameters()), torch.float32)
     training = {module: module.training for module in network.modules()}
+    counted: Counter[nn.Module] = Counter()
+
+    def count(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Tensor) -> None:
+        counted[module] += _flops(module, (*inputs, *named.values())[0].shape, output.shape) // 2
+
+    layers = {name: module for name, module in network.named_modules() if isinstance(module, COUNTED)}
+    hooks = [layer.register_forward_hook(count, with_kwargs=True) for layer in layers.values()]
     network.eval()
     try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            functional_call(network, shapes, (torch.empty(1, *image, dtype=dtype, device="meta"),))
+        with torch.no_grad():
+            functional_call(network, zeros, (torch.zeros(1, *image, dtype=dtype),))
     finally:
+        for hook in hooks:
+            hook.remove()
         for module, was_training in training.items():
             module.training = was_training
-    counted = counter.get_flop_counts()
-    root = type(network).__name__
-    flops = {
-        name: sum(counted.get(f"{root}.{name}" if name else root, {}).values())
-        for name, module in network.named_modules()
-        if isinstance(module, COUNTED)
-    }
-    return {name: flops.get(name.rpartition(".")[0], 0) // 2 for name in prunable(network)}
+    owners = {name: layers.get(name.rpartition(".")[0]) for name in prunable(network)}
+    return {name: 0 if layer is None else counted[layer] for name, layer in owners.items()}
+
+
+def _flops(layer: Any, given: Sequence[int], made: Sequence[int]) -> int:
+    weight = list(layer.weight.shape)
+    if isinstance(layer, nn.Linear):
+        return mm_flop((math.prod(given[:-1]), given[-1]), (weight[1], weight[0]))
+    return conv_flop_count(list(given), weight, list(made), layer.transposed)
