@@ -158,9 +158,8 @@ def _summarise(store: Store, outcome: Outcome, options: PoolOptions, wall: float
     if trained:
         parts = {key: 100 * _spent(trained, key) / (options.workers * wall) for key in ("training", "evaluation")}
         share = f", of workers x time {parts['training']:.0f} % training and {parts['evaluation']:.0f} % evaluation"
-    console.print(
-        f"{len(trained)} cells trained in {duration(wall)} by {options.workers} workers{share}", highlight=False
-    )
+    text = f"{len(trained)} cells trained in {duration(wall)} by {options.workers} workers{share}"
+    console.print(text, soft_wrap=True, highlight=False)
     for failure in failures[:20]:
         text = f"FAILED {failure.cell.id}: {failure.cause}: {failure.message}"
         console.print(text, soft_wrap=True, highlight=False, markup=False)
