@@ -14,7 +14,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 DECIDING = ("cells.py", "methods", "problems", "pruning", "training", "worker.py")
 """What of benchmark/ decides results; launchers, tracking and analysis do not."""
-PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
+DALI = ("nvidia-dali-cuda120", "nvidia-dali-cuda130")
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", *DALI)
 
 
 @lru_cache(maxsize=1)
@@ -54,10 +55,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def made_by() -> str:
-    """Code and versions in a word: what has to be the same for a run to go on exactly."""
-    words = [code_hash(), *(f"{name}={version}" for name, version in sorted(versions().items()))]
-    return " ".join(words)
+def made_by(loader: str = "torch") -> str:
+    """Code and versions in a word: what has to be the same for a run with this `loader` to go on exactly."""
+    needed = {name: version for name, version in versions().items() if loader == "dali" or name not in DALI}
+    return " ".join([code_hash(), *(f"{name}={version}" for name, version in sorted(needed.items()))])
 
 
 def provenance() -> dict[str, Any]:

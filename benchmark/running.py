@@ -66,6 +66,9 @@ def run_here(
         if not outcome.stopped:
             wall = time.monotonic() - started
             code = _tabulate(name, wanted, [*plan.cells, *following], store)  # while the last cells are published
+    except KeyboardInterrupt:
+        outcome.stopped = True
+        raise
     finally:
         published = publisher.close(STOPPED_SECONDS if outcome.stopped else PUBLISH_SECONDS)
     if not outcome.stopped:
@@ -130,10 +133,10 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
 def _tabulate(name: str, wanted: Sweep, cells: Sequence[Cell], store: Store) -> int:
     """Print the table with the command that anybody can repeat, so that there is one way from records to it.
 
-    The exit code: 0 only if every one of the `cells` has a record; without any there is no table.
+    The exit code: 0 only if every one of the `cells` has a record. Of dense runs alone there is no table.
     """
     missing = sum(not store.has(cell.id) for cell in cells)
-    if missing == len(cells):
+    if store.ids() <= {start.id for start in parents_of(cells) if start is not None}:
         return 1
     command = [sys.executable, "-m", "analysis.make_tables", name, "--results", str(store.path)]
     seeds = ",".join(str(seed) for seed in wanted.seeds) + ("," if len(wanted.seeds) == 1 else "")

@@ -170,7 +170,8 @@ class Worker:
         data = self.data(cell.problem)
         network = synchronise_batch_norm(models.build(cell.problem, cell.seed).to(self.device), self.group)
         parent = self._load_parent(cell, network) if declaration(cell.method).from_dense else None
-        checkpoints = checkpoint.Checkpoints(self.store.file("checkpoints", cell.id), cell.id, made_by())
+        maker = made_by(cell.problem.loader)
+        checkpoints = checkpoint.Checkpoints(self.store.file("checkpoints", cell.id), cell.id, maker)
         run = Run(
             cell,
             network,
@@ -182,7 +183,7 @@ class Worker:
             report=report,
             should_stop=should_stop,
             start_position=cell.problem.epochs * data.iterations_per_epoch if parent else 0,
-            trunks=checkpoint.Trunks(self.store.path / "trunks", made_by()),
+            trunks=checkpoint.Trunks(self.store.path / "trunks", maker),
             group=self.group,
             parent=parent["weights_sha256"] if parent else "",
         )

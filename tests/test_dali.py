@@ -123,6 +123,53 @@ def test_images_that_dali_does_not_read_take_the_other_way(photographs: Path):
 
 
 @installed
+def test_a_file_that_is_cut_off_is_found_in_every_epoch(photographs: Path):
+    """DALI would decode a crop from above the cut."""
+    for number in range(0, 20, 2):
+        path = photographs / "train" / "cat" / f"{number:02}.jpg"
+        if path.exists():
+            path.write_bytes(path.read_bytes()[:-60])
+    torch_loader, dali = both(photographs, unreadable_images="skip")
+    for epoch in range(3):
+        assert_alike([*torch_loader.training_batches(0, epoch)], [*dali.training_batches(0, epoch)])
+    assert dali.remarks == torch_loader.remarks
+
+
+@installed
+def test_the_record_says_that_batches_were_left_to_the_default_loader(photographs: Path):
+    odd = photographs / "test" / "cat" / "00.jpg"
+    Image.open(odd).convert("P").save(odd.with_suffix(".png"))
+    odd.unlink()
+    _, dali = both(photographs)
+    list(dali.training_batches(0, 0))
+    assert dali.remarks == ()
+    list(dali.evaluation_batches("test"))
+    assert dali.remarks == (
+        "loader: DALI left batches to the default loader, with images that are no plain JPEG or PNG",
+    )
+
+
+@installed
+def test_a_pass_in_the_middle_of_another_disturbs_neither(photographs: Path):
+    torch_loader, dali = both(photographs)
+    training = dali.training_batches(0, 0)
+    first = next(training)
+    assert_alike([*torch_loader.evaluation_batches("test")], [*dali.evaluation_batches("test")])
+    assert_alike([*torch_loader.training_batches(0, 0)], [first, *training])
+
+
+@installed
+def test_a_dali_that_decodes_nothing_is_no_slow_success(photographs: Path, monkeypatch):
+    def run(pipeline, *stream):
+        raise RuntimeError("an operator\nhas a wrong argument")
+
+    monkeypatch.setattr("nvidia.dali.pipeline.Pipeline.run", run)
+    _, dali = both(photographs)
+    with pytest.raises(UserError, match=r"dali decodes nothing here \(an operator has a wrong argument\)"):
+        list(dali.training_batches(0, 0))
+
+
+@installed
 def test_a_sweep_trains_with_it_and_its_cells_are_cells_of_their_own(photographs: Path, tmp_path: Path, command):
     recipe = ("model=resnet8", "image_size=48", "resized_crop=true", "epochs=4", "milestones=[3]", "warmup_epochs=0")
     choice = ["--only", "schedule=FT,sparsity=0.7,budget=11.11%", "--seeds", "1", "--tracking", "off"]

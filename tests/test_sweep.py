@@ -206,6 +206,15 @@ def test_a_sweep_of_which_every_cell_fails_says_so_and_nothing_else(tmp_path: Pa
     assert finished.stderr == ""
 
 
+def test_nor_is_there_a_table_of_dense_runs_alone(own_schedule: dict[str, str], tmp_path: Path):
+    only = ("--only", "schedule=mine:constant,sparsity=0.9,budget=2.22%")
+    finished = own_sweep(tmp_path, *only, FAIL="1", **own_schedule)
+    assert finished.returncode == 1
+    assert "not today" in finished.stdout
+    assert finished.stderr == ""
+    assert len(Store(tmp_path / "results").ids()) == 1
+
+
 def wait_for(condition, process: subprocess.Popen, seconds: float = 60):
     deadline = time.monotonic() + seconds
     while not (found := condition()):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import subprocess
-import sys
 from itertools import pairwise
 
 import numpy as np
@@ -26,7 +24,6 @@ from benchmark.training.evaluation import evaluate, recalibrate
 from benchmark.training.loop import Interrupted, Run
 from benchmark.training.optimizer import SGD
 from benchmark.worker import make_record
-from tests.conftest import ROOT
 
 torch.set_num_threads(1)
 PROBLEM, _ = load_problem("digits", {"epochs": 6, "milestones": [2, 4, 5], "warmup_epochs": 1})
@@ -72,16 +69,6 @@ def test_the_optimizer_steps_and_is_saved_as_torchs_own():
     train(theirs, expected)
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
     assert ours[0].requires_grad
-
-
-def test_training_loads_no_compiler():
-    """It costs every worker over a second."""
-    code = (
-        "import sys, tests.test_training as here; here.outcome(here.make_run(here.imp()));"
-        "sys.exit('torch._dynamo' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=300)
-    assert done.returncode == 0
 
 
 def test_pruned_weights_are_exactly_as_many_as_asked_and_zero_at_the_end():

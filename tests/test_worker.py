@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from benchmark.store import Store
 from benchmark.training import checkpoint
 from benchmark.training.loop import Interrupted, Progress
 from benchmark.worker import Options, ParentMissing, Worker, judge
+from tests.conftest import ROOT
 
 torch.set_num_threads(1)
 PROBLEM, _ = load_problem("digits", {"epochs": 2, "milestones": [], "warmup_epochs": 0, "width": 4})
@@ -26,6 +29,21 @@ def trained(tmp_path: Path) -> Store:
     store = Store(tmp_path / "runs")
     Worker(store, Options("cpu", 1)).run(DENSE)
     return store
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_worker_loads_no_compiler(tmp_path: Path, precision: str):
+    """It would cost every worker over a second."""
+    code = f"""
+import sys
+import tests.test_worker as here
+problem = here.PROBLEM.model_copy(update={{"precision": "{precision}"}})
+here.Worker(here.Store({str(tmp_path)!r}), here.Options("cpu", 1)).run(here.Cell.dense(problem, 0))
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=300)
+    assert done.returncode == 0
+    assert Store(tmp_path).ids()
 
 
 def test_cells_of_one_worker_have_the_records_of_workers_of_their_own(trained: Store, monkeypatch):

@@ -1,14 +1,14 @@
 """Large images by NVIDIA DALI, in its own threads and on the training GPU where there is one: `--set loader=dali`.
 
 Optional (`pip install nvidia-dali-cuda130`), and for training ResNet-50 faster than a machine's cores decode for. The
-order of the images, their crops and their flips are those of `StreamedData`; pixels differ by rounding, about one level
-in two hundred, so that the loader belongs to the recipe. Images that DALI does not read take `StreamedData`'s way.
+order of the images, their crops and their flips are those of `StreamedData`; pixels differ by rounding, so that the
+loader belongs to the recipe. Images that DALI does not read take `StreamedData`'s way, with a remark in the record.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.cells import Problem
+from benchmark.cells import Problem, cut
 from benchmark.errors import UserError
 from benchmark.problems.batches import Batch
 from benchmark.problems.fits import check_loader
@@ -31,6 +31,8 @@ PLAIN = {("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGB"), ("PNG", "L")}
 """Formats and modes of which DALI and Pillow make the same pixels."""
 DEVICE_TROUBLE = re.compile(r"CUDA (runtime|driver)|cudaError|out of memory", re.IGNORECASE)
 """In an error of DALI's that no image is to blame for."""
+MOST_OF_AN_ERROR = 200
+END_OF_JPEG = b"\xff\xd9"
 
 
 class Cut(NamedTuple):
@@ -49,56 +51,36 @@ class Cut(NamedTuple):
     """1 or 0."""
 
 
-class DaliData(StreamedData):
-    """A problem's images on disk, as `StreamedData` has them, decoded and cropped by DALI. threads: that decode on the
-    processor; as many as torch has without it. Raises UserError."""
+class _Decoder:
+    """A DALI pipeline, and the batches that it is to decode next: both, since it reads ahead.
 
-    _pipeline: Any = None
+    cut: what DALI is told of an image, None for one that it is not to read.
+    """
 
-    def __init__(
-        self,
-        problem: Problem,
-        device: torch.device,
-        folder: Path | None = None,
-        shard: tuple[int, int] = (0, 1),
-        threads: int | None = None,
-    ):
-        check_loader(problem)
-        self._threads = threads or torch.get_num_threads()
+    def __init__(self, problem: Problem, device: torch.device, threads: int, cut: Callable[[Request], Cut | None]):
+        self.problem, self.device, self._cut = problem, device, cut
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="dali reader")
         self._ahead: Iterator[list[Request]] = iter(())
-        super().__init__(problem, device, folder, shard, loaders=0)
+        self._pipeline = self._build(threads)
 
-    def _raw(self, requests: list[list[Request]]) -> Iterator[Batch]:
-        done = 0
-        while done < len(requests):
-            for images in self._decoded(requests[done:]):
-                yield images, self._images.labels[[index for index, _, _ in requests[done]]]
-                done += 1
-            if done < len(requests):  # the other decoders read it, or say what is wrong with it
-                yield from super()._raw([requests[done]])
-                done += 1
+    def decoded(self, requests: list[list[Request]]) -> Iterator[Tensor]:
+        """uint8 (b, height, width, channels) of the batches up to the first that DALI is not to read.
 
-    def _decoded(self, requests: list[list[Request]]) -> Iterator[Tensor]:
-        """uint8 (b, height, width, channels) of the batches up to the first that DALI does not read."""
-        pipeline = self._pipeline or self._build()
-        self._pipeline = None  # kept only if it is used up: what is left in one would come before the next epoch
+        Raises RuntimeError for one that it cannot read. After that, or if not all are taken, this decoder is used up.
+        """
         self._ahead = iter(requests)
+        # DALI writes where torch may still read: on torch's own stream it comes after that
+        stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
         while True:
             try:
-                (images,) = pipeline.run()
+                (images,) = self._pipeline.run(stream)
             except StopIteration:
                 break
-            except RuntimeError as error:
-                if DEVICE_TROUBLE.search(str(error)):
-                    raise
-                return
-            yield _tensor(images, self.device)
-        pipeline.reset()
-        self._pipeline = pipeline
+            yield self._tensor(images, stream)
+        self._pipeline.reset()
 
     def _next(self) -> list[list[np.ndarray]]:
-        """What DALI decodes next, each part of the cuts of a batch. Ends before one that is empty or that it may not
+        """What DALI decodes next, each part of the cuts of a batch. Ends before one that is empty or that it is not to
         read."""
         found = list(self._readers.map(self._cut, next(self._ahead)))
         cuts = [cut for cut in found if cut is not None]
@@ -106,32 +88,7 @@ class DaliData(StreamedData):
             raise StopIteration
         return [list(part) for part in zip(*cuts, strict=True)]
 
-    def _cut(self, request: Request) -> Cut | None:
-        """None for an image that is left to the other decoders."""
-        from PIL import Image
-
-        index, seed, place = request
-        path = self._images.path(index)
-        try:
-            with Image.open(path) as file:
-                (width, height), kind = file.size, (str(file.format), file.mode)
-            content = np.fromfile(path, dtype=np.uint8)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            return None
-        if kind not in PLAIN:
-            return None
-        size = self.problem.image_size
-        box, kept, mirrored = (0, 0, height, width), (0, 0), False
-        resized = (size, size)
-        if place >= 0:
-            box, mirrored = drawn(height, width, seed, place, self.problem.flip)
-        else:
-            resized = resized_shape(height, width, self._images.shorter)
-            kept = centre_box(*resized, size)
-        start, shape, kept_at, flag = (np.array(part, np.int32) for part in (box[:2], box[2:], kept, mirrored))
-        return Cut(content, start, shape, np.array(resized, np.float32), kept_at, flag)
-
-    def _build(self) -> Any:
+    def _build(self, threads: int) -> Any:
         from nvidia.dali import fn, pipeline_def, types
 
         gpu = self.device.type == "cuda"
@@ -150,6 +107,8 @@ class DaliData(StreamedData):
                 device="mixed" if gpu else "cpu",
                 output_type=types.GRAY if grey else types.RGB,
                 adjust_orientation=False,  # nor does Pillow turn what a camera marked
+                jpeg_fancy_upsampling=True,  # colours between pixels as on the processor
+                affine=False,  # or several workers would tie their threads to the same cores
             )
             images = fn.resize(images, size=resized, interp_type=types.INTERP_LINEAR, antialias=True)
             images = fn.slice(images, start=kept, shape=[size, size], axes=[0, 1])
@@ -157,26 +116,106 @@ class DaliData(StreamedData):
 
         pipeline = cut_and_resized(
             batch_size=max(self.problem.batch_size, *EVALUATION_BATCH.values()),
-            num_threads=self._threads,
+            num_threads=threads,
             device_id=_index(self.device) if gpu else None,
             prefetch_queue_depth=DEPTH,
         )
-        try:
-            pipeline.build()
-        except RuntimeError as error:
-            raise UserError(f"loader dali cannot start: {' '.join(str(error).split())}") from error
+        pipeline.build()
         return pipeline
+
+    def _tensor(self, images: Any, stream: Any) -> Tensor:
+        """A copy, since DALI writes the next batch where this one is."""
+        from nvidia.dali.plugin.pytorch import feed_ndarray
+
+        dense = images.as_tensor()
+        copy = torch.empty(dense.shape(), dtype=torch.uint8, device="cpu" if stream is None else self.device)
+        feed_ndarray(dense, copy, cuda_stream=stream)
+        return copy
+
+
+class DaliData(StreamedData):
+    """A problem's images on disk, as `StreamedData` has them, decoded and cropped by DALI. threads: that decode on the
+    processor; as many as torch has without it. Raises UserError."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        device: torch.device,
+        folder: Path | None = None,
+        shard: tuple[int, int] = (0, 1),
+        threads: int | None = None,
+    ):
+        check_loader(problem)
+        self._threads = threads or torch.get_num_threads()
+        self._idle: _Decoder | None = None
+        self._works = False
+        self._left_over = ""
+        super().__init__(problem, device, folder, shard, loaders=0)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:  # type: ignore[override]
+        left = (f"loader: DALI left batches to the default loader, {self._left_over}",) if self._left_over else ()
+        return (*super().remarks, *left)
+
+    def _raw(self, requests: list[list[Request]]) -> Iterator[Batch]:
+        done = 0
+        while done < len(requests):
+            trouble = ""
+            try:
+                for images in self._decoded(requests[done:]):
+                    yield images, self._images.labels[[index for index, _, _ in requests[done]]]
+                    done += 1
+            except RuntimeError as error:
+                if DEVICE_TROUBLE.search(str(error)):
+                    raise
+                trouble = cut(" ".join(str(error).split()), MOST_OF_AN_ERROR)
+            if done < len(requests):  # the other decoders read it, or say what is wrong with it
+                yield from super()._raw([requests[done]])
+                self._judge(requests[done], trouble)
+                done += 1
+
+    def _judge(self, request: list[Request], trouble: str) -> None:
+        """Of a batch that the default loader had to read. Raises UserError where DALI is to blame and no image."""
+        damaged = any(self._images.path(index) in self._skipped for index, _, _ in request)
+        if trouble and not damaged and not self._works:
+            raise UserError(f"loader dali decodes nothing here ({trouble}); --set loader=torch needs no DALI")
+        if request and not damaged:
+            self._left_over = self._left_over or trouble or "with images that are no plain JPEG or PNG"
+
+    def _decoded(self, requests: list[list[Request]]) -> Iterator[Tensor]:
+        """Of the batches up to the first that DALI does not read. Raises RuntimeError for one that it cannot read."""
+        decoder, self._idle = self._idle or _Decoder(self.problem, self.device, self._threads, self._cut), None
+        for images in decoder.decoded(requests):
+            self._works = True
+            yield images
+        self._idle = decoder  # only if it is used up: what is left in one would come before the next epoch
+
+    def _cut(self, request: Request) -> Cut | None:
+        """None for an image that is left to the other decoders."""
+        from PIL import Image
+
+        index, seed, place = request
+        path = self._images.path(index)
+        try:
+            with Image.open(path) as file:
+                (width, height), kind = file.size, (str(file.format), file.mode)
+            content = np.fromfile(path, dtype=np.uint8)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return None
+        # of a file that is cut off DALI would still decode a crop from above the cut
+        if kind not in PLAIN or (kind[0] == "JPEG" and content[-2:].tobytes() != END_OF_JPEG):
+            return None
+        size = self.problem.image_size
+        box, kept, mirrored = (0, 0, height, width), (0, 0), False
+        resized = (size, size)
+        if place >= 0:
+            box, mirrored = drawn(height, width, seed, place, self.problem.flip)
+        else:
+            resized = resized_shape(height, width, self._images.shorter)
+            kept = centre_box(*resized, size)
+        start, shape, kept_at, flag = (np.array(part, np.int32) for part in (box[:2], box[2:], kept, mirrored))
+        return Cut(content, start, shape, np.array(resized, np.float32), kept_at, flag)
 
 
 def _index(device: torch.device) -> int:
     return torch.cuda.current_device() if device.index is None else device.index
-
-
-def _tensor(images: Any, device: torch.device) -> Tensor:
-    """A copy, since DALI writes the next batch where this one is."""
-    from nvidia.dali.plugin.pytorch import feed_ndarray
-
-    dense = images.as_tensor()
-    copy = torch.empty(dense.shape(), dtype=torch.uint8, device=device if device.type == "cuda" else "cpu")
-    feed_ndarray(dense, copy)
-    return copy

@@ -12,6 +12,7 @@ from torch.nn import functional
 from benchmark.cells import Problem
 from benchmark.errors import UserError
 from benchmark.training.method import Method
+from benchmark.training.optimizer import SGD
 
 LOWER = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """What the layers that bear it compute in; weights, momentum and loss stay float32."""
@@ -89,7 +90,7 @@ def prepare_device(problem: Problem, device: torch.device) -> None:
 def _try_on_one_layer(problem: Problem, device: torch.device) -> None:
     try:
         network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8 * 36, 2)).to(device)
-        optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, fused=True)
+        optimizer = SGD(network.parameters(), lr=0.1, momentum=0.9, fused=True)
         with autocast(problem.precision, device):
             loss = functional.cross_entropy(
                 network(torch.zeros(4, 3, 8, 8, device=device)), torch.zeros(4, dtype=torch.int64, device=device)
