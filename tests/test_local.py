@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 
@@ -10,8 +11,8 @@ import pytest
 from benchmark.errors import UserError
 from benchmark.grid import load_sweep
 from benchmark.launch import machine
-from benchmark.launch.events import Started
-from benchmark.launch.local import LocalPool
+from benchmark.launch.events import Retried, Started
+from benchmark.launch.local import LocalPool, _Slot
 from benchmark.launch.machine import PoolOptions, share_out
 from benchmark.plan import make_plan
 from benchmark.store import Store
@@ -64,6 +65,34 @@ def test_a_worker_that_was_told_to_stop_as_the_pool_was_is_not_lost(tmp_path):
         events.append(event)
     pool.stop()
     assert [type(event) for event in events] == [Started]
+
+
+def test_the_last_words_of_a_worker_are_heard_however_soon_it_goes(tmp_path, monkeypatch):
+    """Out of memory it says so and leaves: that must not become a worker which went for no reason."""
+    ours, theirs = multiprocessing.Pipe()
+
+    class Leaving:
+        exitcode, sentinel = 0, theirs.fileno()
+
+        def is_alive(self) -> bool:
+            if not theirs.closed:
+                theirs.send(("failed", "out of memory", "MemoryError: 1 TB", ""))
+                theirs.close()
+            return False
+
+        def join(self, seconds: float | None = None) -> None:
+            pass
+
+    store = Store(tmp_path)
+    pool = LocalPool(store, PoolOptions(workers=1, threads=1))
+    slot = _Slot(0, Leaving(), ours)
+    task = make_plan(SWEEP.cells[:1], store, SWEEP.execution).tasks[0]
+    slot.ready, slot.task = True, task
+    pool._slots = [slot]
+    monkeypatch.setattr(pool, "_start", lambda number: slot)
+    theirs.send(("alive",))
+    (event,) = pool._collect([], lambda: False)
+    assert event == Retried(task.cell, "MemoryError: 1 TB")
 
 
 def test_a_fork_server_that_refuses_for_a_moment_costs_no_sweep(tmp_path, monkeypatch):

@@ -194,12 +194,14 @@ class LocalPool:
             sources[slot.connection] = slot
             sources[slot.process.sentinel] = slot
         for slot in {id(sources[source]): sources[source] for source in wait(list(sources), timeout=0.5)}.values():
+            gone = not slot.process.is_alive()  # asked first, so that its last words are there to be heard
             try:
                 while slot.connection.poll():
                     yield from self._hear(slot, slot.connection.recv(), waiting)
             except (EOFError, OSError):
                 slot.end(ABORT_SECONDS)
-            if not slot.process.is_alive():
+                gone = True
+            if gone:
                 if should_stop():  # one signal told the worker as well, and it has saved and left: it is not lost
                     return
                 yield from self._bury(slot, waiting, "killed", _death(slot.process.exitcode))
