@@ -185,7 +185,7 @@ def test_a_sweep_trains_with_it_and_its_cells_are_cells_of_their_own(photographs
         assert replace(cell, problem=cell.problem.model_copy(update={"loader": "torch"})).id not in records
 
 
-def test_it_is_refused_where_it_has_nothing_to_do(capsys):
+def test_it_is_refused_where_it_has_nothing_to_do():
     with pytest.raises(UserError, match="loader dali reads large images from disk: it needs resized_crop"):
         fits.refuse_unfit(recipe(loader="dali", resized_crop=False))
 

@@ -7,6 +7,7 @@ loader belongs to the recipe. Images that DALI does not read take `StreamedData`
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +21,9 @@ from torch import Tensor
 from benchmark.cells import Problem, cut
 from benchmark.errors import UserError
 from benchmark.problems.batches import Batch
+from benchmark.problems.decode import centre_corner, resized_shape
 from benchmark.problems.fits import check_loader
-from benchmark.problems.streaming import EVALUATION_BATCH, Request, StreamedData, centre_box, drawn, resized_shape
+from benchmark.problems.streaming import EVALUATION_BATCH, Request, StreamedData, drawn
 
 DEPTH = 2
 """Batches that DALI works on ahead of the one that is trained on."""
@@ -197,13 +199,13 @@ class DaliData(StreamedData):
         index, seed, place = request
         path = self._images.path(index)
         try:
-            with Image.open(path) as file:
-                (width, height), kind = file.size, (str(file.format), file.mode)
-            content = np.fromfile(path, dtype=np.uint8)
+            content = Path(path).read_bytes()
+            with Image.open(io.BytesIO(content)) as header:
+                (width, height), kind = header.size, (str(header.format), header.mode)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             return None
         # of a file that is cut off DALI would still decode a crop from above the cut
-        if kind not in PLAIN or (kind[0] == "JPEG" and content[-2:].tobytes() != END_OF_JPEG):
+        if kind not in PLAIN or (kind[0] == "JPEG" and not content.endswith(END_OF_JPEG)):
             return None
         size = self.problem.image_size
         box, kept, mirrored = (0, 0, height, width), (0, 0), False
@@ -212,9 +214,9 @@ class DaliData(StreamedData):
             box, mirrored = drawn(height, width, seed, place, self.problem.flip)
         else:
             resized = resized_shape(height, width, self._images.shorter)
-            kept = centre_box(*resized, size)
+            kept = centre_corner(*resized, size)
         start, shape, kept_at, flag = (np.array(part, np.int32) for part in (box[:2], box[2:], kept, mirrored))
-        return Cut(content, start, shape, np.array(resized, np.float32), kept_at, flag)
+        return Cut(np.frombuffer(content, np.uint8), start, shape, np.array(resized, np.float32), kept_at, flag)
 
 
 def _index(device: torch.device) -> int:

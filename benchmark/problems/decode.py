@@ -28,12 +28,21 @@ def decode(path: str, size: int, channels: int) -> Images:
 
 def centre(image: Image.Image, shorter: int, size: int) -> Image.Image:
     """The middle `size` x `size` pixels, after the shorter side was resized to `shorter`, as torchvision does it."""
-    width, height = image.size
-    short = min(width, height)
-    width, height = int(shorter * width / short), int(shorter * height / short)
+    height, width = resized_shape(image.height, image.width, shorter)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = round((width - size) / 2), round((height - size) / 2)
+    top, left = centre_corner(height, width, size)
     return image.crop((left, top, left + size, top + size))
+
+
+def resized_shape(height: int, width: int, shorter: int) -> tuple[int, int]:
+    """(height, width) after the shorter side was resized to `shorter`."""
+    short = min(height, width)
+    return int(shorter * height / short), int(shorter * width / short)
+
+
+def centre_corner(height: int, width: int, size: int) -> tuple[int, int]:
+    """(top, left) of the middle `size` x `size` pixels."""
+    return round((height - size) / 2), round((width - size) / 2)
 
 
 def decoded(

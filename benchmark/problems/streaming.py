@@ -223,18 +223,6 @@ def random_box(height: int, width: int, stream: np.random.Generator) -> Box:
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def resized_shape(height: int, width: int, shorter: int) -> tuple[int, int]:
-    """As torchvision resizes the shorter side."""
-    if height <= width:
-        return shorter, int(shorter * width / height)
-    return int(shorter * height / width), shorter
-
-
-def centre_box(height: int, width: int, size: int) -> tuple[int, int]:
-    """(top, left) of the centre, as torchvision crops it."""
-    return round((height - size) / 2), round((width - size) / 2)
-
-
 DECODERS = ("torchcodec", "pillow")
 
 
