@@ -80,6 +80,7 @@ def test_it_prints_what_a_step_of_dst_takes_beside_a_plain_one(command):
         (["--set", "image_size=9"], ["image_size 9 does not fit dataset digits"]),
         (["--set", "image_size=4"], ["image_size 4 does not fit dataset digits"]),
         (["--set", "channels=3"], ["channels 3 does not fit dataset digits"]),
+        (["--set", "loader=dali"], ["loader dali", "it needs resized_crop"]),
         (["--set", "classes=3"], ["classes 3 is below the 10 of dataset digits"]),
         (["--problem", "cifar10", "--data", "nowhere"], ["--data nowhere: cifar10", "the sweep's --download fetches"]),
     ],

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmark.cells import Problem
-from benchmark.problems.fits import check_split
+from benchmark.problems.fits import check_loader, check_split
 from benchmark.problems.seeds import generator
 
 Batch = tuple[Tensor, Tensor]
@@ -44,6 +44,7 @@ class Batches(ABC):
     remarks: tuple[str, ...]
 
     def __init__(self, problem: Problem, device: torch.device, shard: tuple[int, int] = (0, 1)):
+        check_loader(problem)
         self.problem = problem
         self.device = device
         self.shard = shard

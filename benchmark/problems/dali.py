@@ -22,7 +22,6 @@ from benchmark.cells import Problem, cut
 from benchmark.errors import UserError
 from benchmark.problems.batches import Batch
 from benchmark.problems.decode import centre_corner, resized_shape
-from benchmark.problems.fits import check_loader
 from benchmark.problems.streaming import EVALUATION_BATCH, Request, StreamedData, drawn
 
 DEPTH = 2
@@ -147,7 +146,6 @@ class DaliData(StreamedData):
         shard: tuple[int, int] = (0, 1),
         threads: int | None = None,
     ):
-        check_loader(problem)
         self._threads = threads or torch.get_num_threads()
         self._idle: _Decoder | None = None
         self._works = False
