@@ -95,17 +95,25 @@ class Step:
             self.scale.prepare(optimizer)
 
     def __call__(self, k: int, rate: float, images: Tensor, labels: Tensor) -> None:
-        method, optimizer, scale = self.method, self.optimizer, self.scale
-        method.before_iteration(k)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        method.enter_forward()
+        self.open(k, rate)
         with autocast(self.precision, self.device):
             logits = self.forward(images)
             loss = functional.cross_entropy(logits, labels)
-        optimizer.zero_grad()
+        self.optimizer.zero_grad()
         weighed = self.group.weigh(loss, len(labels))
-        (weighed if scale is None else scale.scale(weighed)).backward()
+        (weighed if self.scale is None else self.scale.scale(weighed)).backward()
+        self.close(loss.detach(), logits.detach(), labels)
+
+    def open(self, k: int, rate: float) -> None:
+        """What comes before the forward pass."""
+        self.method.before_iteration(k)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.method.enter_forward()
+
+    def close(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """What follows the backward pass. loss: shape (), the mean over the labels; logits: (b, classes)."""
+        method, optimizer, scale = self.method, self.optimizer, self.scale
         method.exit_forward()
         if scale is None:
             method.after_backward()
@@ -117,8 +125,8 @@ class Step:
         method.after_step()
         if len(labels):
             # a loss that overflowed float16 belongs to a step that was skipped, which ends nothing
-            self.loss += (loss.detach() if scale is None else loss.detach().nan_to_num(0, 0, 0)) * len(labels)
-            self.correct += (logits.detach().argmax(1) == labels).sum()
+            self.loss += (loss if scale is None else loss.nan_to_num(0, 0, 0)) * len(labels)
+            self.correct += (logits.argmax(1) == labels).sum()
             self.count += len(labels)
 
     def totals(self) -> dict[str, Tensor]:
@@ -127,13 +135,24 @@ class Step:
         return {"loss": loss, "correct": correct, "count": count}
 
 
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """An iteration that is due. position: in the data order; k: in its phase; images, labels: its batch."""
+
+    position: int
+    k: int
+    rate: float
+    images: Tensor
+    labels: Tensor
+
+
 class Run:
     """One cell's training from its start, or its last checkpoint, to its end.
 
     report(iterations done, of all, values) is called at every epoch; should_stop() is asked at every iteration.
     parent: hash of the dense weights that `network` starts with, "" if it starts from its initial ones.
-    began: when this attempt did; earlier: "total", "training" and "evaluation" seconds of the attempts before it, each
-    up to its last checkpoint.
+    clock: seconds that count as this run's. began: when this attempt did; earlier: "total", "training" and "evaluation"
+    seconds of the attempts before it, each up to its last checkpoint.
     """
 
     def __init__(
@@ -151,6 +170,7 @@ class Run:
         trunks: Trunks | None = None,
         group: Group = ALONE,
         parent: str = "",
+        clock: Callable[[], float] = time.perf_counter,
     ):
         problem = cell.problem
         generators.seed_all(cell.seed)
@@ -176,26 +196,41 @@ class Run:
         self.rates: LearningRates | None = None
         self.step = Step(network, self.method, make_optimizer(self.method, problem), data, group)
         self._saved_at = time.monotonic()
-        self.began = time.perf_counter()
+        self.clock, self.began = clock, clock()
         self.earlier: dict[str, float] = {}
+        self._broken: NotANumber | None = None
 
     def execute(self) -> Progress:
         """Train to the end and measure "final". Raises Interrupted after saving when it is asked to stop."""
+        for turn in self.turns():
+            with self.taking():
+                self.step(turn.k, turn.rate, turn.images, turn.labels)
+        return self.progress
+
+    def turns(self) -> Iterator[Turn]:
+        """Every iteration, for the caller to take the step, within `taking`; all else of the run is done in between."""
         self._restore()
         try:
-            self._train()
+            yield from self._train()
             if not self.progress.cut_short:
                 self.method.finish()
         except NotANumber:
             self.progress.cut_short = True
         self.measure("final")
-        return self.progress
 
-    def _train(self) -> None:
+    @contextmanager
+    def taking(self) -> Iterator[None]:
+        """Around a step, or parts of one: weights that are no numbers any more end the training, at the next turn."""
+        try:
+            yield
+        except NotANumber as error:
+            self._broken = error
+
+    def _train(self) -> Iterator[Turn]:
         while self.progress.phase < self.method.phases and not self.progress.cut_short:
             if self.rates is None:
                 self._begin_phase()
-            self._train_phase()
+            yield from self._train_phase()
             self.progress.phase += 1
             self.progress.iteration = 0
             self.rates = None
@@ -218,14 +253,14 @@ class Run:
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
         """With the weights in place that the network computes with. They do not exist where training broke down."""
-        started = time.perf_counter()
+        started = self.clock()
         defined = not self.progress.cut_short
         if defined:
             self.method.enter_forward()
         yield
         if defined:
             self.method.exit_forward()
-        self.progress.seconds["evaluation"] += time.perf_counter() - started
+        self.progress.seconds["evaluation"] += self.clock() - started
 
     def note(self, values: dict[str, Any]) -> None:
         self.progress.cycles.append(values)
@@ -239,32 +274,34 @@ class Run:
     def _start_optimizer(self) -> None:
         self.step.use(make_optimizer(self.method, self.cell.problem))
 
-    def _train_phase(self) -> None:
+    def _train_phase(self) -> Iterator[Turn]:
         assert self.rates is not None
         rates = self.rates.tolist()
         self.network.train()
         while self.progress.iteration < len(rates) and not self.progress.cut_short:
-            self._train_epoch(rates)
+            yield from self._train_epoch(rates)
         if not all(bool(weight.isfinite().all()) for weight in self.network.parameters()):
             self.progress.cut_short = True  # the last step broke them: nothing that follows would be a number
 
-    def _train_epoch(self, rates: list[float]) -> None:
+    def _train_epoch(self, rates: list[float]) -> Iterator[Turn]:
         """The rest of the current epoch of the data order, or of the phase if that ends sooner."""
         progress, per_epoch = self.progress, self.data.iterations_per_epoch
         epoch, first = divmod(progress.position, per_epoch)
         last = min(per_epoch, first + len(rates) - progress.iteration)
-        started = time.perf_counter()
+        started = self.clock()
         for images, labels in self.data.training_batches(self.cell.seed, epoch, first, last):
             due = self._checkpoint_due(between_epochs=progress.position % per_epoch == 0)
             stop, save = self.group.decide(self.should_stop(), due)
             if stop or save:
-                progress.seconds["training"] += time.perf_counter() - started
+                progress.seconds["training"] += self.clock() - started
                 self._save()
                 if stop:
                     raise Interrupted(f"stopped before iteration {progress.iteration} of phase {progress.phase}")
-                started = time.perf_counter()
+                started = self.clock()
             if len(labels) or self.group.ranks > 1:  # ranks take every step together, also one without images here
-                self.step(progress.iteration, rates[progress.iteration], images, labels)
+                yield Turn(progress.position, progress.iteration, rates[progress.iteration], images, labels)
+                if self._broken is not None:
+                    raise self._broken
             progress.iteration += 1
             progress.position += 1
         self._end_epoch(rates[progress.iteration - 1], started)
@@ -274,7 +311,7 @@ class Run:
         totals = step.totals()
         count = max(1, int(totals["count"]))  # none where not one image could be read
         train_loss = totals["loss"].item() / count  # waits for the device, so the clock is read after it
-        progress.seconds["training"] += time.perf_counter() - started
+        progress.seconds["training"] += self.clock() - started
         progress.images += count
         if not math.isfinite(train_loss):
             progress.cut_short = True
@@ -346,7 +383,7 @@ class Run:
     @property
     def seconds(self) -> dict[str, Any]:
         """What the cell took by now, in all attempts, as records have it."""
-        elapsed = self.earlier.get("total", 0.0) + time.perf_counter() - self.began
+        elapsed = self.earlier.get("total", 0.0) + self.clock() - self.began
         attempts = {"earlier": self.earlier} if self.earlier else {}
         return {"total": elapsed, **self.progress.seconds, **attempts}
 
