@@ -23,7 +23,7 @@ from benchmark.launch import handover, ranks
 from benchmark.launch.handover import choose_executor
 from benchmark.launch.machine import check_device_name, share_out
 from benchmark.plan import make_plan, mixtures, refuse_damaged
-from benchmark.problems.fits import refuse_unfit
+from benchmark.problems.fits import check_stack, refuse_unfit
 from benchmark.problems.folder import complete
 from benchmark.publisher import Publisher
 from benchmark.running import run_here
@@ -69,6 +69,7 @@ def sweep(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
     gpus_per_cell: Annotated[int, typer.Option(min=1, help="GPUs that train one cell together")] = 1,
     cells_per_gpu: Annotated[int, typer.Option(min=1, help="Cells that share a GPU; small networks fill none")] = 1,
+    stack: Annotated[int, typer.Option(min=1, help="Cells that a worker trains as one batched model")] = 1,
     data: Annotated[
         Path | None,
         typer.Option(parser=_folder("--data"), metavar="PATH", help="The folder of the images; default data/"),
@@ -107,9 +108,13 @@ def sweep(
         )
     check_device_name(device)
     mode = check_mode(tracking)
-    recipe, profile = choose_executor(executor, cluster, cancel, cli.parse_settings(set_ or []), workers, device)
+    given = cli.parse_settings(set_ or [])
+    recipe, profile = choose_executor(executor, cluster, cancel, given, workers, device, stack)
     wanted = load_sweep(name, problem, seeds, only or (), recipe, order, complete=complete(data))
     refuse_unfit(wanted.problem)
+    if gpus_per_cell > 1 and stack > 1:
+        raise UserError(f"--stack {stack} with --gpus-per-cell {gpus_per_cell}: give one of them")
+    check_stack(wanted.problem, stack if profile is None else profile.stack)
     if tuned:
         wanted = tuned_only(wanted, Store(results))
     if profile is not None and (cancel or dry_run):
@@ -118,7 +123,7 @@ def sweep(
     place = ranks.check(gpus_per_cell)
     shares = share_out(wanted.execution.threads, workers, device, gpus_per_cell, cells_per_gpu)
     _refuse_absent(device, shares.gpus)
-    options = replace(shares, hang_seconds=hang_seconds, checkpoint_seconds=checkpoint_seconds, data=data)
+    options = replace(shares, hang_seconds=hang_seconds, checkpoint_seconds=checkpoint_seconds, data=data, stack=stack)
     if place is not None:
         options = replace(options, workers=1, gpus=())  # every rank finds its own GPU
         if place[0] > 0:

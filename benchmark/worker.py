@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,8 +34,9 @@ from benchmark.store import Store
 from benchmark.training import checkpoint, latency
 from benchmark.training.compiled import check_compile
 from benchmark.training.group import ALONE, Group, synchronise_batch_norm
-from benchmark.training.loop import Interrupted, Progress, Run
+from benchmark.training.loop import Interrupted, Progress, Run, Training, take_all
 from benchmark.training.precision import prepare_device
+from benchmark.training.together import Member, SharedBatches, Stopwatch, in_step
 
 SAMPLES = 100
 """Points of the learning-rate curve that a record keeps; its hash covers all."""
@@ -45,6 +47,8 @@ CHANCE_MOST = 0.05
 PARENTS = 2
 """Dense networks that a worker keeps in memory: cells of one seed follow each other."""
 
+Report = Callable[[int, dict[str, float]], None]
+"""Called at every epoch with the iterations that are done and the latest row of the history."""
 Outcome = Literal["done", "already done", "held by another", "parent missing"]
 
 
@@ -117,15 +121,43 @@ class Worker:
         return data
 
     def run(
-        self,
-        cell: Cell,
-        report: Callable[[int, dict[str, float]], None] = lambda done, values: None,
-        should_stop: Callable[[], bool] = lambda: False,
+        self, cell: Cell, report: Report = lambda done, values: None, should_stop: Callable[[], bool] = lambda: False
     ) -> Outcome:
         """Train `cell` unless its record is there or somebody else trains it. Raises what training raises.
 
         A record that nothing can read is set aside, which the new one says.
         """
+        outcome: Outcome = take_all(self._claimed(cell, report, should_stop))
+        return outcome
+
+    def run_together(
+        self,
+        cells: Sequence[Cell],
+        report: Callable[[Cell, int, dict[str, float]], None],
+        should_stop: Callable[[], bool],
+        ended: Callable[[Cell, Outcome | Exception], None],
+    ) -> None:
+        """`run` for cells of one problem and seed in step; ended(cell, its outcome or what its training raised).
+
+        Raises what ends all that are left.
+        """
+        data = SharedBatches(self.data(cells[0].problem))
+        members = {}
+        for cell in cells:
+            clock = Stopwatch()
+            training = self._claimed(cell, partial(report, cell), should_stop, data, clock)
+            members[Member(cell.id, training, clock)] = cell
+        in_step(list(members), lambda member, outcome: ended(members[member], outcome))
+
+    def _claimed(
+        self,
+        cell: Cell,
+        report: Report,
+        should_stop: Callable[[], bool],
+        shared: SharedBatches | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> Training:
+        """Everything of `run` but the steps of training; returns its outcome. shared: if it is trained in step."""
         if self.store.has(cell.id) and not self.store.is_damaged(cell.id):
             return "already done"
         claim = self.claims.take(self.store.file("claims", cell.id))
@@ -136,7 +168,8 @@ class Worker:
             if self.store.has(cell.id):
                 return "already done"
             self.group.announce(cell)
-            return "done" if self._train(cell, report, should_stop, aside) else "already done"
+            ours = yield from self._train(cell, report, should_stop, aside, shared, clock)
+            return "done" if ours else "already done"
         except Exception:
             if self.store.has(cell.id):  # somebody who took us for dead finished the cell and cleared it away under us
                 return "already done"
@@ -154,21 +187,26 @@ class Worker:
         """Train along with rank 0, cell by cell, until it announces None or is asked to stop."""
         try:
             while (cell := self.group.announce(None)) is not None:
-                self._train(cell, lambda done, values: None, lambda: False)
+                take_all(self._train(cell, lambda done, values: None, lambda: False))
         except Interrupted:
             return
 
     def _train(
         self,
         cell: Cell,
-        report: Callable[[int, dict[str, float]], None],
+        report: Report,
         should_stop: Callable[[], bool],
         aside: Path | None = None,
-    ) -> bool:
-        """True if the record is ours, False if somebody else's was there first. aside: a damaged record of the cell."""
-        started, start_time = time.perf_counter(), datetime.now(UTC)
-        data = self.data(cell.problem)
+        shared: SharedBatches | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> Training:
+        """Returns True if the record is ours, False if somebody else's was there first. aside: a damaged record of the
+        cell."""
+        started, start_time = clock(), datetime.now(UTC)
+        data = shared or self.data(cell.problem)
         network = synchronise_batch_norm(models.build(cell.problem, cell.seed).to(self.device), self.group)
+        if shared is not None:
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         parent = self._load_parent(cell, network) if declaration(cell.method).from_dense else None
         maker = made_by(cell.problem.loader)
         checkpoints = checkpoint.Checkpoints(self.store.file("checkpoints", cell.id), cell.id, maker)
@@ -186,12 +224,19 @@ class Worker:
             trunks=checkpoint.Trunks(self.store.path / "trunks", maker),
             group=self.group,
             parent=parent["weights_sha256"] if parent else "",
+            clock=clock,
         )
         run.began = started
-        progress = run.execute()
+        yield from run.turns()
         if not self.group.leads:
             return False
-        smaller = run.method.smaller()
+        return self._commit(run, parent, start_time, aside)
+
+    def _commit(self, run: Run, parent: Record | None, start_time: datetime, aside: Path | None) -> bool:
+        """Write the record of a finished run. True if it is the first."""
+        cell, network, data, progress = run.cell, run.network, run.data, run.progress
+        smaller, checkpoints = run.method.smaller(), run.checkpoints
+        assert checkpoints is not None
         record = make_record(cell, run, parent, smaller)
         if cell.is_dense:
             if record["status"] == "collapsed":
@@ -209,6 +254,7 @@ class Worker:
             "device_name": _device_name(self.device),
             "ranks": self.group.ranks,
             "threads": torch.get_num_threads(),
+            **({"stacked": run.stacked} if run.stacked > 1 else {}),
             "start": start_time.isoformat(timespec="milliseconds"),
             "end": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "refused_checkpoints": checkpoints.refused,

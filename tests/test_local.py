@@ -76,7 +76,7 @@ def test_the_last_words_of_a_worker_are_heard_however_soon_it_goes(tmp_path, mon
 
         def is_alive(self) -> bool:
             if not theirs.closed:
-                theirs.send(("failed", "out of memory", "MemoryError: 1 TB", ""))
+                theirs.send(("failed", task.cell.id, "out of memory", "MemoryError: 1 TB", ""))
                 theirs.close()
             return False
 
@@ -87,7 +87,7 @@ def test_the_last_words_of_a_worker_are_heard_however_soon_it_goes(tmp_path, mon
     pool = LocalPool(store, PoolOptions(workers=1, threads=1))
     slot = _Slot(0, Leaving(), ours)
     task = make_plan(SWEEP.cells[:1], store, SWEEP.execution).tasks[0]
-    slot.ready, slot.task = True, task
+    slot.ready, slot.tasks = True, {task.cell.id: task}
     pool._slots = [slot]
     monkeypatch.setattr(pool, "_start", lambda number: slot)
     theirs.send(("alive",))

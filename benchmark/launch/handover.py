@@ -27,7 +27,13 @@ Say = Callable[[str], None]
 
 
 def choose_executor(
-    executor: str, cluster: str | None, cancel: bool, settings: dict[str, Any], workers: int | None, device: str
+    executor: str,
+    cluster: str | None,
+    cancel: bool,
+    settings: dict[str, Any],
+    workers: int | None,
+    device: str,
+    stack: int,
 ) -> tuple[dict[str, Any], Profile | None]:
     """(settings of the recipe, the cluster's profile or None for this machine). Raises UserError."""
     if executor not in ("local", "slurm"):
@@ -42,6 +48,8 @@ def choose_executor(
         return recipe, None
     if workers is not None or device != "auto":
         raise UserError("--workers and --device are for this machine: with --executor slurm use --set slurm.workers=2")
+    if stack > 1:
+        raise UserError(f"--stack {stack} is for this machine: with --executor slurm use --set slurm.stack={stack}")
     return recipe, load_profile(cluster, slurm_settings)
 
 

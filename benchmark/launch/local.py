@@ -1,7 +1,8 @@
 """A bounded pool of long-lived worker processes on this machine.
 
 Workers are forked from a server that has torch loaded, each with its share of the processor's threads and, where there
-are GPUs, one GPU slot. A cell's exception, crash or hang is that cell's failure; the others go on.
+are GPUs, one GPU slot. A cell's exception, crash or hang is that cell's failure; the others go on. What ends badly
+among cells that are trained together is nobody's failure yet: each is tried again alone.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch.events import Epoch, Event, Failed, Finished, Retried, Started
 from benchmark.launch.machine import PoolOptions
 from benchmark.launch.serving import serve
-from benchmark.plan import Task
+from benchmark.plan import Task, fellows_of
 from benchmark.redaction import redact
 from benchmark.store import Store
 
@@ -50,10 +51,12 @@ class _Slot:
         self.process = process
         self.connection = connection
         self.ready = False
-        self.task: Task | None = None
+        self.tasks: dict[str, Task] = {}
+        self.together = False
+        """Whether it was given several cells."""
         self.last_sign = time.monotonic()
         self.log_start = 0
-        """Where the present cell's part of the log begins."""
+        """Where the present cells' part of the log begins."""
 
     def end(self, patience: float) -> None:
         """Wait for the process, then make sure that it is gone; its connection is closed."""
@@ -75,6 +78,7 @@ class LocalPool:
         self._slots: list[_Slot] = []
         self._start_failures = 0
         self._tried: dict[str, int] = {}
+        self._alone: set[str] = set()
         self._later: dict[str, float] = {}
 
     def run(
@@ -94,7 +98,7 @@ class LocalPool:
         failed: set[str] = set()
         for number in range(min(self.options.workers, len(tasks))):
             self._slots.append(self._start(number))
-        while waiting or any(slot.task for slot in self._slots):
+        while waiting or any(slot.tasks for slot in self._slots):
             if should_stop():
                 return
             yield from self._fail_orphans(waiting, failed)
@@ -110,7 +114,7 @@ class LocalPool:
     def stop(self) -> None:
         """End all workers: idle ones at once, busy ones after they have saved a checkpoint."""
         for slot in self._slots:
-            if slot.task is None:
+            if not slot.tasks:
                 _send(slot.connection, None)
             elif slot.process.is_alive():
                 slot.process.terminate()
@@ -168,24 +172,48 @@ class LocalPool:
         self, waiting: list[Task], finished: set[str], known: set[str], admit: Callable[[Task], bool]
     ) -> Iterator[Event]:
         now = time.monotonic()
-        unfinished = {task.cell.id for task in waiting} | {slot.task.cell.id for slot in self._slots if slot.task}
+        running = {name for slot in self._slots for name in slot.tasks}
+        unfinished = running | {task.cell.id for task in waiting}
+
+        def ready(task: Task) -> bool:
+            there = task.after is None or task.after in finished or task.after not in known
+            return there and task.behind not in unfinished and self._later.get(task.cell.id, 0.0) <= now
+
         for slot in self._slots:
-            if slot.task or not slot.ready:
+            if slot.tasks or not slot.ready:
                 continue
-            for task in list(waiting):
-                if not admit(task):
-                    waiting.remove(task)
-                    continue
-                ready = task.after is None or task.after in finished or task.after not in known
-                ready = ready and task.behind not in unfinished
-                if ready and self._later.get(task.cell.id, 0.0) <= now:
-                    waiting.remove(task)
-                    slot.task = task
-                    slot.last_sign = now
-                    slot.log_start = _size(self._log(slot.number))
-                    _send(slot.connection, task.cell)
+            tasks = self._next(waiting, ready, admit)
+            if tasks:
+                slot.tasks = {task.cell.id: task for task in tasks}
+                slot.together = len(tasks) > 1
+                slot.last_sign = now
+                slot.log_start = _size(self._log(slot.number))
+                _send(slot.connection, [task.cell for task in tasks])
+                for task in tasks:
                     yield Started(task.cell)
-                    break
+
+    def _next(self, waiting: list[Task], ready: Callable[[Task], bool], admit: Callable[[Task], bool]) -> list[Task]:
+        """The first task that is ready, and those that can be trained together with it; out of `waiting`."""
+        tasks: list[Task] = []
+        for task in list(waiting):
+            if tasks:
+                break
+            if not admit(task):
+                waiting.remove(task)
+            elif ready(task):
+                waiting.remove(task)
+                tasks.append(task)
+        if tasks and self.options.stack > 1 and tasks[0].cell.id not in self._alone:
+            fellows = [
+                task for task in fellows_of(tasks[0], waiting) if task.cell.id not in self._alone and ready(task)
+            ]
+            # no more than its share, so that all workers have something to do
+            count = min(self.options.stack, -(-(len(fellows) + 1) // len(self._slots)))
+            for task in fellows[: count - 1]:
+                waiting.remove(task)
+                if admit(task):
+                    tasks.append(task)
+        return tasks
 
     def _collect(self, waiting: list[Task], should_stop: Callable[[], bool]) -> Iterator[Event]:
         """Events of what the workers said, or that they died, within the next moment."""
@@ -206,7 +234,7 @@ class LocalPool:
                     return
                 yield from self._bury(slot, waiting, "killed", _death(slot.process.exitcode))
         for slot in list(self._slots):
-            idle = slot.ready and not slot.task
+            idle = slot.ready and not slot.tasks
             if not idle and time.monotonic() - slot.last_sign > self.options.hang_seconds:
                 if slot.process.pid is not None:
                     os.kill(slot.process.pid, signal.SIGABRT)  # makes it write where it stands into its log
@@ -222,19 +250,22 @@ class LocalPool:
             self._start_failures = 0
             return
         if kind == "stop":
-            slot.task = None
+            slot.tasks.clear()
             raise CannotGoOn(values[0])
-        task = slot.task
-        if kind == "alive" or task is None:
+        if kind == "alive":
+            return
+        name, *values = values
+        task = slot.tasks.get(name)
+        if task is None:
             return
         if kind == "epoch":
             yield Epoch(task.cell, *values)
             return
-        slot.task = None
+        del slot.tasks[name]
         if kind == "failed":
             yield self._again_or_fail(slot, task, waiting, *values)
         elif values[0] == "held by another":
-            self._later[task.cell.id] = time.monotonic() + BUSY_SECONDS
+            self._later[name] = time.monotonic() + BUSY_SECONDS
             waiting.append(task)
         else:
             yield Finished(task.cell, trained_here=values[0] == "done")
@@ -249,15 +280,17 @@ class LocalPool:
                     f"workers cannot start ({message}{': ' + tail[-1] if tail else ''}); see {self._log(slot.number)}"
                 )
         slot.connection.close()
-        task = slot.task
         self._slots[self._slots.index(slot)] = self._start(slot.number)
-        if task is None:
-            return
-        yield self._again_or_fail(slot, task, waiting, cause, message, "")
+        for task in slot.tasks.values():
+            yield self._again_or_fail(slot, task, waiting, cause, message, "")
 
     def _again_or_fail(
         self, slot: _Slot, task: Task, waiting: list[Task], cause: str, message: str, trace: str
     ) -> Retried | Failed:
+        if slot.together:
+            self._alone.add(task.cell.id)
+            waiting.insert(0, task)
+            return Retried(task.cell, f"{message}; it is tried alone")
         tried = self._tried[task.cell.id] = self._tried.get(task.cell.id, 0) + 1
         if tried < TRIES.get(cause, 1):
             waiting.insert(0, task)

@@ -16,7 +16,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 @dataclass(frozen=True)
 class PoolOptions:
     """workers: processes; threads: of each; gpus: ids to spread them over; hang_seconds: without a sign of life;
-    ranks: processes that train one cell together (--gpus-per-cell)."""
+    ranks: processes that train one cell together (--gpus-per-cell); stack: cells that a process trains as one model."""
 
     workers: int
     threads: int
@@ -26,6 +26,7 @@ class PoolOptions:
     checkpoint_seconds: float = 60.0
     data: Path | None = None
     ranks: int = 1
+    stack: int = 1
 
 
 def check_device_name(name: str) -> None:

@@ -228,6 +228,7 @@ class _Job:
             hang_seconds=profile.hang,
             data=None if about["data"] is None else Path(about["data"]),
             checkpoint_seconds=profile.checkpoint,
+            stack=profile.stack,
         )
 
     def _admit(self, task: Task) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -137,13 +137,33 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Turn:
-    """An iteration that is due. position: in the data order; k: in its phase; images, labels: its batch."""
+    """An iteration of `run` that is due. position: in the data order; k: in its phase; images, labels: its batch."""
 
+    run: Run
     position: int
     k: int
     rate: float
     images: Tensor
     labels: Tensor
+
+
+Training = Generator[Turn, None, Any]
+"""Gives the iterations of a run, each for its receiver to take the step; what a step raises is to be thrown in."""
+
+
+def take_all(training: Training) -> Any:
+    """Take every step of one training; what it returns."""
+    try:
+        turn = next(training)
+        while True:
+            try:
+                turn.run.step(turn.k, turn.rate, turn.images, turn.labels)
+            except BaseException as error:
+                turn = training.throw(error)
+            else:
+                turn = next(training)
+    except StopIteration as end:
+        return end.value
 
 
 class Run:
@@ -152,7 +172,8 @@ class Run:
     report(iterations done, of all, values) is called at every epoch; should_stop() is asked at every iteration.
     parent: hash of the dense weights that `network` starts with, "" if it starts from its initial ones.
     clock: seconds that count as this run's. began: when this attempt did; earlier: "total", "training" and "evaluation"
-    seconds of the attempts before it, each up to its last checkpoint.
+    seconds of the attempts before it, each up to its last checkpoint. stacked: with how many networks, its own
+    included, it was trained as one at most.
     """
 
     def __init__(
@@ -198,17 +219,15 @@ class Run:
         self._saved_at = time.monotonic()
         self.clock, self.began = clock, clock()
         self.earlier: dict[str, float] = {}
-        self._broken: NotANumber | None = None
+        self.stacked = 1
 
     def execute(self) -> Progress:
         """Train to the end and measure "final". Raises Interrupted after saving when it is asked to stop."""
-        for turn in self.turns():
-            with self.taking():
-                self.step(turn.k, turn.rate, turn.images, turn.labels)
+        take_all(self.turns())
         return self.progress
 
-    def turns(self) -> Iterator[Turn]:
-        """Every iteration, for the caller to take the step, within `taking`; all else of the run is done in between."""
+    def turns(self) -> Training:
+        """Every iteration, for the receiver to take the step; all else of the run is done in between."""
         self._restore()
         try:
             yield from self._train()
@@ -218,15 +237,7 @@ class Run:
             self.progress.cut_short = True
         self.measure("final")
 
-    @contextmanager
-    def taking(self) -> Iterator[None]:
-        """Around a step, or parts of one: weights that are no numbers any more end the training, at the next turn."""
-        try:
-            yield
-        except NotANumber as error:
-            self._broken = error
-
-    def _train(self) -> Iterator[Turn]:
+    def _train(self) -> Training:
         while self.progress.phase < self.method.phases and not self.progress.cut_short:
             if self.rates is None:
                 self._begin_phase()
@@ -274,7 +285,7 @@ class Run:
     def _start_optimizer(self) -> None:
         self.step.use(make_optimizer(self.method, self.cell.problem))
 
-    def _train_phase(self) -> Iterator[Turn]:
+    def _train_phase(self) -> Training:
         assert self.rates is not None
         rates = self.rates.tolist()
         self.network.train()
@@ -283,7 +294,7 @@ class Run:
         if not all(bool(weight.isfinite().all()) for weight in self.network.parameters()):
             self.progress.cut_short = True  # the last step broke them: nothing that follows would be a number
 
-    def _train_epoch(self, rates: list[float]) -> Iterator[Turn]:
+    def _train_epoch(self, rates: list[float]) -> Training:
         """The rest of the current epoch of the data order, or of the phase if that ends sooner."""
         progress, per_epoch = self.progress, self.data.iterations_per_epoch
         epoch, first = divmod(progress.position, per_epoch)
@@ -299,9 +310,7 @@ class Run:
                     raise Interrupted(f"stopped before iteration {progress.iteration} of phase {progress.phase}")
                 started = self.clock()
             if len(labels) or self.group.ranks > 1:  # ranks take every step together, also one without images here
-                yield Turn(progress.position, progress.iteration, rates[progress.iteration], images, labels)
-                if self._broken is not None:
-                    raise self._broken
+                yield Turn(self, progress.position, progress.iteration, rates[progress.iteration], images, labels)
             progress.iteration += 1
             progress.position += 1
         self._end_epoch(rates[progress.iteration - 1], started)
