@@ -21,6 +21,8 @@ from benchmark.store import Store
 
 QUIET_SECONDS = 60
 """Where there is no terminal, a running cell gets a line after this much silence."""
+SHOWN_CELLS = 16
+"""Running cells with a line of their own on a terminal, those of which something was heard last."""
 
 
 class Pace:
@@ -120,6 +122,7 @@ class Display:
     def _advance(self, event: Epoch) -> None:
         cell, epoch = event.cell, event.values["epoch"]
         accuracy = 100 * event.values["validation_accuracy"]
+        self.running.pop(cell.id, None)
         self.running[cell.id] = f"epoch {self.pace.reached(cell, epoch)}, validation {accuracy:.1f} %"
         if not self._live and time.monotonic() - self._last_line >= QUIET_SECONDS:
             self._line(f"{cell.id}  {self.running[cell.id]}")
@@ -162,8 +165,10 @@ class Display:
         self._bar.update(self._bar_task, completed=self.pace.done, counts=counts, left=self._left())
         picture = Table.grid()
         picture.add_row(self._bar)
-        for name, text in self.running.items():
+        for name, text in list(self.running.items())[-SHOWN_CELLS:]:
             picture.add_row(f"  {name}  {text}")
+        if len(self.running) > SHOWN_CELLS:
+            picture.add_row(f"  and {len(self.running) - SHOWN_CELLS} others")
         if self.best:
             picture.add_row(f"  best so far on validation: {self.best[1]}  test {100 * self.best[2]:.2f} %")
         return picture

@@ -49,6 +49,22 @@ def test_a_run_that_goes_on_where_another_ends_counts_only_its_own_epochs(tmp_pa
     assert pace.done == pytest.approx(3)
 
 
+def test_a_terminal_shows_those_of_many_running_cells_that_were_heard_of_last(tmp_path):
+    plan = planned(tmp_path)
+    text = io.StringIO()
+    shown = Display(plan, Store(tmp_path), Console(file=text, width=200, force_terminal=True), workers=2)
+    cells = [task.cell for task in plan.tasks[: display.SHOWN_CELLS + 3]]
+    for cell in cells:
+        shown.show(Started(cell))
+    shown.show(Epoch(cells[0], 34, {"epoch": 2.0, "validation_accuracy": 0.5}))
+    console = Console(file=io.StringIO(), width=200)
+    console.print(shown._picture())
+    picture = console.file.getvalue()
+    assert "and 3 others" in picture
+    assert f"{cells[0].id}  epoch 2 of" in picture
+    assert [cell.id in picture for cell in cells[1:4]] == [False] * 3
+
+
 def test_without_a_terminal_a_long_cell_is_heard_of_now_and_then(tmp_path, monkeypatch):
     monkeypatch.setattr(display, "QUIET_SECONDS", 0)
     plan = planned(tmp_path)

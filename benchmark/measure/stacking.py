@@ -1,0 +1,71 @@
+"""Training several networks as one batched model, over training them one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from benchmark.cells import Budget, Cell, Problem
+from benchmark.grid import load_problem
+from benchmark.measure.common import usable_device
+from benchmark.method_costs import synchronise
+from benchmark.methods import METHODS, load
+from benchmark.problems import models
+from benchmark.problems.batches import Batches
+from benchmark.problems.data import Data
+from benchmark.problems.fits import check_stack
+from benchmark.throughput import time_loop
+from benchmark.training.loop import Run, Turn
+from benchmark.training.precision import prepare_device
+from benchmark.training.stack import Stack
+from benchmark.training.together import Member, Stopwatch, step
+
+LONG = Budget(1000, "ep")
+
+
+def compare(
+    name: str, settings: Mapping[str, Any], device: str, threads: int, count: int, iterations: int, repeats: int
+) -> tuple[Problem, list[float], list[float]]:
+    """(recipe, images/s of `count` pruned networks one after the other, and as one model), by turns. On noise."""
+    there = usable_device(device)
+    torch.set_num_threads(threads)
+    problem, _ = load_problem(name, {**settings, "dataset": "noise"})
+    check_stack(problem, count)
+    prepare_device(problem, there)
+    data = Data(problem, there)
+    single = [_begun(problem, data, models.memory_format(problem)) for _ in range(count)]
+    together = [_begun(problem, data, torch.channels_last) for _ in range(count)]
+    stack = Stack([run.network for run in together], problem)
+    rates: tuple[list[float], list[float]] = ([], [])
+    for turn in range(repeats + 1):
+        spent = sum(time_loop(run, iterations) for run in single), _time_together(together, stack, iterations)
+        if turn:  # the first warms up
+            for found, seconds in zip(rates, spent, strict=True):
+                found.append(count * iterations * problem.batch_size / seconds)
+    return problem, *rates
+
+
+def _begun(problem: Problem, data: Batches, layout: torch.memory_format) -> Run:
+    cell = Cell(problem, "IMP", 0, "LLR", 0.9, LONG)
+    network = models.build(problem, 0).to(data.device, memory_format=layout)  # type: ignore[call-overload]
+    run = Run(cell, network, data, load("IMP"), dict(METHODS["IMP"].defaults))
+    run.method.begin(0)
+    network.train()
+    return run
+
+
+def _time_together(runs: list[Run], stack: Stack, iterations: int) -> float:
+    data, rate = runs[0].data, runs[0].cell.problem.learning_rate / 10
+    members = {Member(str(number), run.turns(), Stopwatch()): run for number, run in enumerate(runs)}
+    per_epoch = data.iterations_per_epoch
+    synchronise(data.device)
+    started = time.perf_counter()
+    for epoch in range(-(-iterations // per_epoch)):
+        left = min(per_epoch, iterations - epoch * per_epoch)
+        for k, (images, labels) in enumerate(data.training_batches(0, epoch, 0, left)):
+            step({member: Turn(run, k, k, rate, images, labels) for member, run in members.items()}, stack)
+    synchronise(data.device)
+    return time.perf_counter() - started
