@@ -27,10 +27,10 @@ from benchmark.methods import check_hyperparameters, declaration, load
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
 from benchmark.problems.data import open_data
+from benchmark.recording import make_record
 from benchmark.records import Record
 from benchmark.training.checkpoint import Checkpoints
 from benchmark.training.loop import Interrupted, Run
-from benchmark.worker import make_record
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

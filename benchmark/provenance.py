@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-DECIDING = ("cells.py", "methods", "problems", "pruning", "training", "worker.py")
+DECIDING = ("cells.py", "methods", "problems", "pruning", "recording.py", "training", "worker.py")
 """What of benchmark/ decides results; launchers, tracking and analysis do not."""
 DALI = ("nvidia-dali-cuda120", "nvidia-dali-cuda130")
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", *DALI)

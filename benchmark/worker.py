@@ -1,11 +1,11 @@
 """One cell on one machine: cell in, record out.
 
-Nothing here knows where it runs: a local pool, a SLURM task and a test all call `Worker.run`.
+Nothing here knows where it runs: a local pool, a SLURM task and a test all call `Worker.run`, or `run_together` for cells
+that are trained as one batched model.
 """
 
 from __future__ import annotations
 
-import math
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
 from torch import nn
 
 from benchmark import atomic
-from benchmark.cells import Cell, Problem, digest
+from benchmark.cells import Cell, Problem
 from benchmark.claims import Claims
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.methods import declaration, load
@@ -28,21 +27,15 @@ from benchmark.problems import models
 from benchmark.problems.batches import Batches
 from benchmark.problems.data import open_data
 from benchmark.provenance import made_by, provenance
-from benchmark.pruning import metrics
-from benchmark.records import TARGET_MARGIN, Record
+from benchmark.recording import make_record
+from benchmark.records import Record
 from benchmark.store import Store
 from benchmark.training import checkpoint, latency
 from benchmark.training.compiled import check_compile
 from benchmark.training.group import ALONE, Group, synchronise_batch_norm
-from benchmark.training.loop import Interrupted, Progress, Run, Training, take_all
+from benchmark.training.loop import Interrupted, Run, Training, take_all
 from benchmark.training.precision import prepare_device
 from benchmark.training.together import Member, SharedBatches, Stopwatch, in_step
-
-SAMPLES = 100
-"""Points of the learning-rate curve that a record keeps; its hash covers all."""
-CHANCE_MARGIN = 0.5
-CHANCE_MOST = 0.05
-"""A final accuracy no more than this share of chance above it counts as collapsed, nor than this much above it."""
 
 PARENTS = 2
 """Dense networks that a worker keeps in memory: cells of one seed follow each other."""
@@ -305,100 +298,6 @@ class Worker:
         except OSError:
             return ()
         return tuple((about.st_ino, about.st_size, about.st_mtime_ns) for about in found)
-
-
-def make_record(cell: Cell, run: Run, parent: Record | None, smaller: nn.Module | None = None) -> Record:
-    """The record of a finished run, without its circumstances (seconds, images/s, provenance).
-
-    smaller: as `Method.smaller` gives it.
-    """
-    progress, method, scale = run.progress, run.method, run.step.scale
-    image = (cell.problem.channels, cell.problem.image_size, cell.problem.image_size)
-    # Counting takes longer than all else after training, and gives the same for every network of this build.
-    build = f"macs of {image} in {type(run.network)} {run.network}"
-    if build not in run.data.remembered:
-        run.data.remembered[build] = metrics.macs(run.network, image)
-    measured = metrics.measure(run.network, image, run.data.remembered[build])
-    if parent is not None:
-        for kind, values in progress.measures.items():
-            values["dense"] = parent[kind]["final"]
-    status, remarks = judge(cell, progress, measured["sparsity"], method.target_sparsity)
-    return {
-        "schema": 1,
-        "id": cell.id,
-        "cell": cell.to_json(),
-        "parent": None if parent is None else {"id": parent["id"], "weights_sha256": parent["weights_sha256"]},
-        "status": status,
-        "remarks": remarks,
-        **_finite(progress.measures),
-        "sparsity": {"target": cell.sparsity, "learned": method.learned_sparsity, **measured["sparsity"]},
-        "macs": measured["macs"],
-        **({} if smaller is None else {"smaller": metrics.describe_smaller(run.network, smaller, image)}),
-        "learning_rate": _learning_rates(progress),
-        "cycles": progress.cycles,
-        "history": _finite(progress.history),
-        "iterations": {
-            "total": sum(map(len, progress.rates)),
-            "per_epoch": run.data.iterations_per_epoch,
-            **({} if scale is None else {"skipped": int(scale.skipped)}),
-        },
-        "parameters_sha256": _parameters_hash(run.network),
-    }
-
-
-def judge(cell: Cell, progress: Progress, sparsity: dict[str, Any], target: float | None) -> tuple[str, list[str]]:
-    """("ok" | "collapsed" | "missed_target", reasons): a run that came to nothing is a result and says so.
-
-    sparsity: as `metrics.measure` gives it; target: the fraction of the prunable weights that it should have reached.
-    """
-    reasons, layers = [], sparsity["layers"]
-    if progress.cut_short:
-        reasons.append(
-            f"loss or weights were not finite after iteration {progress.iteration} of phase {progress.phase}"
-        )
-    empty = [name for name, layer in layers.items() if layer["zeros"] == layer["weights"]]
-    if empty:
-        reasons.append(f"all weights of {', '.join(empty)} are zero")
-    accuracy = progress.measures["accuracy"]["final"]["validation"]
-    chance = 1 / cell.problem.classes
-    if accuracy <= chance + min(CHANCE_MARGIN * chance, CHANCE_MOST):
-        reasons.append(f"a final validation accuracy of {100 * accuracy:.1f} % is about chance")
-    if reasons:
-        return "collapsed", reasons
-    reached = sparsity["prunable"]
-    if target is not None and abs(reached - target) > TARGET_MARGIN:
-        return "missed_target", [f"it ended at a sparsity of {100 * reached:.2f} %, not {100 * target:g} %"]
-    return "ok", []
-
-
-def _learning_rates(progress: Progress) -> dict[str, Any]:
-    rates = np.array([rate for phase in progress.rates for rate in phase])
-    chosen = np.unique(np.linspace(0, len(rates) - 1, SAMPLES).round().astype(int)) if len(rates) else np.array([], int)
-    return {
-        "iterations": len(rates),
-        "peak": float(rates.max(initial=0.0)),
-        "sha256": digest([rate.hex() for rate in rates.tolist()]),
-        "sampled": {"iteration": chosen.tolist(), "value": rates[chosen].tolist()},
-    }
-
-
-def _finite(values: Any) -> Any:
-    """JSON has no NaN and no infinity; a loss that is one of them is null."""
-    if isinstance(values, dict):
-        return {key: _finite(value) for key, value in values.items()}
-    if isinstance(values, list):
-        return [_finite(value) for value in values]
-    return None if isinstance(values, float) and not math.isfinite(values) else values
-
-
-def _parameters_hash(network: nn.Module) -> str:
-    """Hash of every parameter and buffer, bit for bit: what 'the same weights' means in the tests."""
-    return digest(
-        {
-            name: digest(tensor.detach().cpu().contiguous().numpy().tobytes().hex())
-            for name, tensor in network.state_dict().items()
-        }
-    )
 
 
 def _device_name(device: torch.device) -> str:

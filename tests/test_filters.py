@@ -16,11 +16,12 @@ from benchmark.problems.data import open_data
 from benchmark.pruning import metrics
 from benchmark.pruning.filters import Filters, find_groups, where
 from benchmark.pruning.masks import Masks, prunable
+from benchmark.recording import make_record
 from benchmark.records import result
 from benchmark.store import Store
 from benchmark.training.checkpoint import Checkpoints, Trunks
 from benchmark.training.loop import Interrupted, Run
-from benchmark.worker import Options, Worker, make_record
+from benchmark.worker import Options, Worker
 
 torch.set_num_threads(1)
 PROBLEM, _ = load_problem("digits", {"epochs": 6, "milestones": [2, 4, 5], "warmup_epochs": 1})

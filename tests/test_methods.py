@@ -16,8 +16,8 @@ from benchmark.methods.scratch import Transformed
 from benchmark.pruning import masks as masks_module
 from benchmark.pruning import selection
 from benchmark.pruning.flat import Vector
+from benchmark.recording import make_record
 from benchmark.training.loop import Run
-from benchmark.worker import make_record
 from tests.method_runs import (
     PER_EPOCH,
     SCRATCH,

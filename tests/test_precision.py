@@ -13,11 +13,12 @@ from benchmark.grid import load_problem
 from benchmark.methods import declaration, load
 from benchmark.problems import models
 from benchmark.problems.data import Data
+from benchmark.recording import make_record
 from benchmark.store import Store
 from benchmark.training.checkpoint import Checkpoints
 from benchmark.training.group import Group
 from benchmark.training.loop import Interrupted, Run
-from benchmark.worker import Options, Worker, make_record
+from benchmark.worker import Options, Worker
 from tests.conftest import assert_one_line_refusal
 
 torch.set_num_threads(1)

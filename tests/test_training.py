@@ -18,12 +18,12 @@ from benchmark.methods import declaration, load
 from benchmark.methods.ladders import ladder
 from benchmark.problems import models
 from benchmark.problems.data import Data
+from benchmark.recording import make_record
 from benchmark.training.checkpoint import BadCheckpoint, Checkpoints, Trunks
 from benchmark.training.checkpoint import load as load_checkpoint
 from benchmark.training.evaluation import evaluate, recalibrate
 from benchmark.training.loop import Interrupted, Run
 from benchmark.training.optimizer import SGD
-from benchmark.worker import make_record
 
 torch.set_num_threads(1)
 PROBLEM, _ = load_problem("digits", {"epochs": 6, "milestones": [2, 4, 5], "warmup_epochs": 1})

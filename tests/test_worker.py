@@ -11,11 +11,12 @@ import torch
 
 from benchmark.cells import Budget, Cell
 from benchmark.grid import load_problem
+from benchmark.recording import judge
 from benchmark.records import result
 from benchmark.store import Store
 from benchmark.training import checkpoint
 from benchmark.training.loop import Interrupted, Progress
-from benchmark.worker import Options, ParentMissing, Worker, judge
+from benchmark.worker import Options, ParentMissing, Worker
 from tests.conftest import ROOT
 
 torch.set_num_threads(1)
