@@ -238,7 +238,9 @@ class Worker:
             atomic.replace_file(self.store.weights_path(cell.id, record["weights_sha256"]), content)
         compared = None if smaller is None else latency.compare(network, smaller, cell.problem, self.device)
         record["seconds"] = {**run.seconds, **({} if compared is None else {"latency": compared})}
-        record["images_per_second"] = progress.images / max(progress.seconds["training"], 1e-9)
+        # of networks that are trained as one, none has a speed of its own
+        speed = progress.images / max(progress.seconds["training"], 1e-9)
+        record["images_per_second"] = speed if run.stacked == 1 else None
         record["provenance"] = {
             **provenance(),
             "data": data.fingerprint,

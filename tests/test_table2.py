@@ -118,6 +118,17 @@ def test_images_per_second_are_averaged_within_a_seed_first(sweep):
     assert (speed.mean, speed.std, speed.n) == (pytest.approx(2000.8), pytest.approx(1000.0), 3)
 
 
+def test_cells_that_were_trained_as_one_model_with_others_say_nothing_of_a_method_s_speed(sweep):
+    given = made_up(sweep)
+    for made in given:
+        if made["cell"]["method"] == "GSM" or (made["cell"]["method"] == "DPF" and made["cell"]["seed"] == 0):
+            made["images_per_second"] = None
+    table = table_of(sweep, given)
+    assert at(table, "GSM", "", "images/s").mean is None
+    assert at(table, "DPF", "", "images/s").n == 2
+    assert at(table, "GSM", "70", "accuracy").mean is not None
+
+
 def test_settings_are_chosen_on_validation_accuracy_and_never_on_test(sweep):
     """The setting with the better validation accuracy has the worse test accuracy, and is the one that is shown."""
     settings = {"interval": 5}

@@ -258,6 +258,7 @@ def test_cells_trained_together_have_their_records_and_share_the_time(store):
     records = [store.read(of.id) for of in CELLS]
     for of, record in zip(CELLS, records, strict=True):
         assert record["provenance"]["stacked"] == len(CELLS)
+        assert record["images_per_second"] is None
         alone = Store(store.path.parent / "alone")
         Worker(alone, Options("cpu", 1)).run(DENSE)
         Worker(alone, Options("cpu", 1)).run(of)

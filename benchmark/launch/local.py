@@ -287,7 +287,7 @@ class LocalPool:
     def _again_or_fail(
         self, slot: _Slot, task: Task, waiting: list[Task], cause: str, message: str, trace: str
     ) -> Retried | Failed:
-        if slot.together:
+        if slot.together and cause != "refused":
             self._alone.add(task.cell.id)
             waiting.insert(0, task)
             return Retried(task.cell, f"{message}; it is tried alone")
