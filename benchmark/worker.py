@@ -1,7 +1,7 @@
 """One cell on one machine: cell in, record out.
 
-Nothing here knows where it runs: a local pool, a SLURM task and a test all call `Worker.run`, or `run_together` for cells
-that are trained as one batched model.
+Nothing here knows where it runs: a local pool, a SLURM task and a test all call `Worker.run`, or `run_together` for
+cells that are trained as one batched model.
 """
 
 from __future__ import annotations
@@ -198,8 +198,6 @@ class Worker:
         started, start_time = clock(), datetime.now(UTC)
         data = shared or self.data(cell.problem)
         network = synchronise_batch_norm(models.build(cell.problem, cell.seed).to(self.device), self.group)
-        if shared is not None:
-            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         parent = self._load_parent(cell, network) if declaration(cell.method).from_dense else None
         maker = made_by(cell.problem.loader)
         checkpoints = checkpoint.Checkpoints(self.store.file("checkpoints", cell.id), cell.id, maker)
@@ -240,7 +238,7 @@ class Worker:
         record["seconds"] = {**run.seconds, **({} if compared is None else {"latency": compared})}
         # of networks that are trained as one, none has a speed of its own
         speed = progress.images / max(progress.seconds["training"], 1e-9)
-        record["images_per_second"] = speed if run.stacked == 1 else None
+        record["images_per_second"] = speed if progress.stacked == 1 else None
         record["provenance"] = {
             **provenance(),
             "data": data.fingerprint,
@@ -249,7 +247,7 @@ class Worker:
             "device_name": _device_name(self.device),
             "ranks": self.group.ranks,
             "threads": torch.get_num_threads(),
-            **({"stacked": run.stacked} if run.stacked > 1 else {}),
+            **({"stacked": progress.stacked} if progress.stacked > 1 else {}),
             "start": start_time.isoformat(timespec="milliseconds"),
             "end": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "refused_checkpoints": checkpoints.refused,

@@ -18,6 +18,7 @@ from benchmark.problems.data import open_data
 from benchmark.problems.fits import check_stack
 from benchmark.pruning.selection import NotANumber
 from benchmark.store import Store
+from benchmark.training.checkpoint import Checkpoints
 from benchmark.training.loop import Interrupted, Run
 from benchmark.training.method import Method
 from benchmark.training.stack import NotStackable, Stack
@@ -37,9 +38,8 @@ def cell(schedule: str = "LLR", budget: str = "1ep", sparsity: float = 0.8, **se
 
 
 def run_of(of: Cell, data: Batches = DATA, **options) -> Run:
-    network = models.build(of.problem, of.seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     settings = {**declaration(of.method).defaults, **dict(of.hyperparameters)}
-    return Run(of, network, data, load(of.method), settings, **options)
+    return Run(of, models.build(of.problem, of.seed), data, load(of.method), settings, **options)
 
 
 def train_in_step(runs: list[Run]) -> dict[int, object]:
@@ -79,7 +79,7 @@ def test_every_network_has_a_batched_form_with_the_same_outputs_gradients_and_st
     torch.manual_seed(0)
     networks, images, labels = networks_of(model, count, **recipe)
     alone, _, _ = networks_of(model, count, **recipe)
-    stack = Stack([network.to(memory_format=torch.channels_last) for network in networks], PROBLEM)
+    stack = Stack(networks, PROBLEM)
     losses, logits = stack.forward_backward(images, labels)
     losses, logits = stack.forward_backward(images, labels)  # the gradients are those of this batch, not of both
     for network, reference, loss, outputs in zip(networks, alone, losses, logits, strict=True):
@@ -95,6 +95,15 @@ def test_every_network_has_a_batched_form_with_the_same_outputs_gradients_and_st
             torch.testing.assert_close(own, other, msg=lambda text, name=name: f"{name}: {text}")
 
 
+def test_networks_keep_the_strides_that_checkpoints_optimizers_and_masks_were_made_with():
+    networks = [models.build(PROBLEM, seed) for seed in range(3)]
+    before = [parameter.stride() for parameter in networks[0].parameters()]
+    Stack(networks, PROBLEM).forward_backward(torch.rand(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64))
+    for network in networks:
+        assert [parameter.stride() for parameter in network.parameters()] == before
+        assert [parameter.grad.stride() for parameter in network.parameters()] == before
+
+
 class Double(SharedBatches):
     def training_batches(self, *where, **more):
         return ((images.double(), labels) for images, labels in super().training_batches(*where, **more))
@@ -103,10 +112,10 @@ class Double(SharedBatches):
         return ((images.double(), labels) for images, labels in super().evaluation_batches(name))
 
 
-def double_run(of: Cell, data: Batches) -> Run:
-    network = models.build(of.problem, of.seed).double().to(memory_format=torch.channels_last)
+def double_run(of: Cell, data: Batches, **options) -> Run:
+    network = models.build(of.problem, of.seed).double()
     settings = {**declaration(of.method).defaults, **dict(of.hyperparameters)}
-    return Run(of, network, data, load(of.method), settings)
+    return Run(of, network, data, load(of.method), settings, **options)
 
 
 @pytest.fixture
@@ -128,8 +137,8 @@ def test_every_method_trains_together_with_the_others_as_it_does_alone():
     for of, run in zip(cells, together, strict=True):
         expected = double_run(of, Double(DATA))
         expected.execute()
-        assert run.stacked == len(SCRATCH)
-        assert expected.stacked == 1
+        assert run.progress.stacked == len(SCRATCH)
+        assert expected.progress.stacked == 1
         own, other = weights(run.network), weights(expected.network)
         torch.testing.assert_close(own, other, msg=lambda text, method=of.method: f"{method}: {text}")
         assert run.progress.measures["accuracy"] == expected.progress.measures["accuracy"], of.method
@@ -145,13 +154,36 @@ def test_runs_of_other_lengths_cycles_and_positions_join_and_leave_the_stack():
     runs = [double_run(of, data) for of in cells]
     runs[1].progress.position += 5  # as if its first iterations were done: it waits until the others come there
     train_in_step(runs)
-    assert [run.stacked for run in runs] == [3, 3, 3]
+    assert [run.progress.stacked for run in runs] == [3, 3, 3]
     for of, run, skipped in zip(cells, runs, (0, 5, 0), strict=True):
         expected = double_run(of, Double(DATA))
         expected.progress.position += skipped
         expected.execute()
         torch.testing.assert_close(weights(run.network), weights(expected.network))
         assert run.progress.history["iteration"] == expected.progress.history["iteration"]
+
+
+KEPT = cell("CLR", "2ep", hyperparameters=(("cycles", 2), ("momentum", "kept")))
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("of", [KEPT, *(Cell(PROBLEM, method, 0, sparsity=0.9) for method in SCRATCH)], ids=str)
+def test_what_was_saved_in_a_stack_goes_on_alone_as_if_it_had_been_alone(of: Cell, tmp_path):
+    asked = iter(range(1000))
+    checkpoints = Checkpoints(tmp_path, of.id)
+    stop = lambda: next(asked) >= 20  # noqa: E731
+    data = Double(DATA)
+    stacked = double_run(of, data, checkpoints=checkpoints, should_stop=stop)
+    fellow = Cell(PROBLEM, "GMP", 0, sparsity=0.5)
+    others = [double_run(fellow, data, should_stop=lambda: stacked.progress.position >= 20) for _ in range(3)]
+    with pytest.raises(Interrupted):
+        train_in_step([stacked, *others])
+    resumed = double_run(of, Double(DATA), checkpoints=checkpoints)
+    resumed.execute()
+    alone = double_run(of, Double(DATA))
+    alone.execute()
+    torch.testing.assert_close(weights(resumed.network), weights(alone.network))
+    assert resumed.progress.stacked == 4, "its record would show a speed of its own"
 
 
 class Breaking(Method):
@@ -213,7 +245,7 @@ def test_a_method_that_puts_other_tensors_in_the_place_of_its_weights_is_not_tra
     runs = [run_of(cell()), run_of(cell("CLR"))]
     runs[0].method = runs[0].step.method = Moving(runs[0].method.context, "never", RuntimeError)
     runs[0]._start_optimizer()
-    with pytest.raises(NotStackable, match="moved the weights"):
+    with pytest.raises(NotStackable, match="put other tensors in the place"):
         train_in_step(runs)
 
 
@@ -300,6 +332,25 @@ def test_cells_that_were_interrupted_together_go_on_together_or_alone(store, tmp
         assert found["seconds"]["earlier"]["training"] > 0
         assert found["history"]["iteration"] == expected["history"]["iteration"]
         assert found["accuracy"]["final"]["test"] == pytest.approx(expected["accuracy"]["final"]["test"], abs=0.05)
+
+
+def test_a_checkpoint_of_a_stack_holds_one_network(store):
+    def size(together: list[Cell]) -> int:
+        """Of the first cell's checkpoint."""
+        asked = iter(range(10_000))
+        with pytest.raises(Interrupted):
+            run_together(store, together, lambda: next(asked) >= 5 * len(together))
+        (file,) = store.file("checkpoints", together[0].id).iterdir()
+        return file.stat().st_size
+
+    assert size(CELLS[:1]) == pytest.approx(size(CELLS[1:4]), rel=0.02)
+
+
+def test_a_stop_while_a_stack_begins_begins_no_other_cell(store):
+    with pytest.raises(Interrupted):
+        run_together(store, CELLS, lambda: True)
+    assert len(list((store.path / "checkpoints").rglob("*.pt"))) == 1
+    assert not list((store.path / "claims").rglob("*.0"))
 
 
 def test_too_little_memory_for_all_leaves_no_claim_and_no_record(store, monkeypatch):

@@ -24,7 +24,7 @@ from benchmark.cells import Cell
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch.events import Epoch, Event, Failed, Finished, Retried, Started
 from benchmark.launch.machine import PoolOptions
-from benchmark.launch.serving import serve
+from benchmark.launch.serving import BROKEN, serve
 from benchmark.plan import Task, fellows_of
 from benchmark.redaction import redact
 from benchmark.store import Store
@@ -43,6 +43,9 @@ BUSY_SECONDS = 1.0
 LOG_TAIL = 4000
 
 
+Admit = Callable[[Task, Sequence[Task]], bool]
+
+
 class _Slot:
     """One worker process and what it is doing."""
 
@@ -54,6 +57,8 @@ class _Slot:
         self.tasks: dict[str, Task] = {}
         self.together = False
         """Whether it was given several cells."""
+        self.leaves = False
+        """Whether it has said what makes it end: it takes no other cell."""
         self.last_sign = time.monotonic()
         self.log_start = 0
         """Where the present cells' part of the log begins."""
@@ -84,12 +89,13 @@ class LocalPool:
     def run(
         self,
         tasks: Sequence[Task],
-        admit: Callable[[Task], bool] = lambda task: True,
+        admit: Admit = lambda task, others: True,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[Event]:
         """Run all tasks, each after the one that it waits for. Raises UserError if workers cannot start.
 
-        A task that `admit` refuses is left out for good. Once `should_stop` says so no event follows, and it is for the
+        A task that admit(task, []) refuses is left out for good; admit(task, others) says whether it may be trained
+        together with these. Once `should_stop` says so no event follows, and it is for the
         caller to `stop`.
         """
         waiting = list(tasks)
@@ -168,9 +174,7 @@ class LocalPool:
             waiting.remove(task)
             yield Failed(task.cell, "dense run failed", f"the dense run {task.after} failed")
 
-    def _assign(
-        self, waiting: list[Task], finished: set[str], known: set[str], admit: Callable[[Task], bool]
-    ) -> Iterator[Event]:
+    def _assign(self, waiting: list[Task], finished: set[str], known: set[str], admit: Admit) -> Iterator[Event]:
         now = time.monotonic()
         running = {name for slot in self._slots for name in slot.tasks}
         unfinished = running | {task.cell.id for task in waiting}
@@ -179,11 +183,13 @@ class LocalPool:
             there = task.after is None or task.after in finished or task.after not in known
             return there and task.behind not in unfinished and self._later.get(task.cell.id, 0.0) <= now
 
+        served = 0
         for slot in self._slots:
-            if slot.tasks or not slot.ready:
+            if slot.tasks or slot.leaves or not slot.ready:
                 continue
-            tasks = self._next(waiting, ready, admit)
+            tasks = self._next(waiting, ready, admit, len(self._slots) - served)
             if tasks:
+                served += 1
                 slot.tasks = {task.cell.id: task for task in tasks}
                 slot.together = len(tasks) > 1
                 slot.last_sign = now
@@ -192,13 +198,16 @@ class LocalPool:
                 for task in tasks:
                     yield Started(task.cell)
 
-    def _next(self, waiting: list[Task], ready: Callable[[Task], bool], admit: Callable[[Task], bool]) -> list[Task]:
-        """The first task that is ready, and those that can be trained together with it; out of `waiting`."""
+    def _next(self, waiting: list[Task], ready: Callable[[Task], bool], admit: Admit, workers: int) -> list[Task]:
+        """The first task that is ready, and those that can be trained together with it; out of `waiting`.
+
+        workers: among whom what is ready is shared out.
+        """
         tasks: list[Task] = []
         for task in list(waiting):
             if tasks:
                 break
-            if not admit(task):
+            if not admit(task, []):
                 waiting.remove(task)
             elif ready(task):
                 waiting.remove(task)
@@ -207,11 +216,11 @@ class LocalPool:
             fellows = [
                 task for task in fellows_of(tasks[0], waiting) if task.cell.id not in self._alone and ready(task)
             ]
-            # no more than its share, so that all workers have something to do
-            count = min(self.options.stack, -(-(len(fellows) + 1) // len(self._slots)))
+            # no more than this worker's share, so that all have something to do
+            count = min(self.options.stack, -(-(len(fellows) + 1) // workers))
             for task in fellows[: count - 1]:
-                waiting.remove(task)
-                if admit(task):
+                if admit(task, tasks):
+                    waiting.remove(task)
                     tasks.append(task)
         return tasks
 
@@ -250,7 +259,6 @@ class LocalPool:
             self._start_failures = 0
             return
         if kind == "stop":
-            slot.tasks.clear()
             raise CannotGoOn(values[0])
         if kind == "alive":
             return
@@ -263,6 +271,7 @@ class LocalPool:
             return
         del slot.tasks[name]
         if kind == "failed":
+            slot.leaves = values[0] in BROKEN
             yield self._again_or_fail(slot, task, waiting, *values)
         elif values[0] == "held by another":
             self._later[name] = time.monotonic() + BUSY_SECONDS

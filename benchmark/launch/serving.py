@@ -123,6 +123,8 @@ def attempt(worker: Any, cells: Sequence[Cell], say: Say, tell_end: Say, should_
         for cell in cells:
             if cell.id not in ends:
                 ended(cell, error)
+        if len(cells) > 1:
+            traceback.print_exc()  # into the log: each may succeed alone, and leave no other trace
     return list(ends.values())
 
 

@@ -17,6 +17,7 @@ import os
 import signal
 import time
 import traceback
+from collections.abc import Sequence
 from datetime import datetime
 from multiprocessing import forkserver
 from pathlib import Path
@@ -231,10 +232,12 @@ class _Job:
             stack=profile.stack,
         )
 
-    def _admit(self, task: Task) -> bool:
-        """Start no cell that would not end in time, if it would in a job of its own."""
-        seconds = self.seconds.get(task.cell.id, 0.0)
+    def _admit(self, task: Task, others: Sequence[Task]) -> bool:
+        """Start no cell that would not end in time, if it would in a job of its own. others: to be trained with it."""
+        seconds = sum(self.seconds.get(one.cell.id, 0.0) for one in (task, *others))
         whole = self.profile.time - self.profile.warning
+        if others:
+            return seconds <= self._deadline - time.monotonic()
         if self.begun and self._deadline - time.monotonic() < seconds < whole:
             self.left_out.add(task.cell.id)
             return False

@@ -36,8 +36,7 @@ def compare(
     check_stack(problem, count)
     prepare_device(problem, there)
     data = Data(problem, there)
-    single = [_begun(problem, data, models.memory_format(problem)) for _ in range(count)]
-    together = [_begun(problem, data, torch.channels_last) for _ in range(count)]
+    single, together = ([_begun(problem, data) for _ in range(count)] for _ in range(2))
     stack = Stack([run.network for run in together], problem)
     rates: tuple[list[float], list[float]] = ([], [])
     for turn in range(repeats + 1):
@@ -48,9 +47,9 @@ def compare(
     return problem, *rates
 
 
-def _begun(problem: Problem, data: Batches, layout: torch.memory_format) -> Run:
+def _begun(problem: Problem, data: Batches) -> Run:
     cell = Cell(problem, "IMP", 0, "LLR", 0.9, LONG)
-    network = models.build(problem, 0).to(data.device, memory_format=layout)  # type: ignore[call-overload]
+    network = models.build(problem, 0).to(data.device)
     run = Run(cell, network, data, load("IMP"), dict(METHODS["IMP"].defaults))
     run.method.begin(0)
     network.train()
@@ -66,6 +65,6 @@ def _time_together(runs: list[Run], stack: Stack, iterations: int) -> float:
     for epoch in range(-(-iterations // per_epoch)):
         left = min(per_epoch, iterations - epoch * per_epoch)
         for k, (images, labels) in enumerate(data.training_batches(0, epoch, 0, left)):
-            step({member: Turn(run, k, k, rate, images, labels) for member, run in members.items()}, stack)
+            step({member: Turn(run, k, k, rate, images, labels, last=False) for member, run in members.items()}, stack)
     synchronise(data.device)
     return time.perf_counter() - started

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmark import atomic
 from benchmark.cells import HASH_LENGTH
@@ -27,8 +28,19 @@ def encode(owner: str, content: dict[str, Any], made_by: str = "") -> tuple[byte
     owner: the cell's id. made_by: the code and versions that wrote it, for content that no other may go on with.
     """
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    torch.save(_of_its_own(content), buffer)
     return seal(owner, buffer.getvalue(), made_by)
+
+
+def _of_its_own(content: Any) -> Any:
+    """`content`, with copies of tensors that are a part of something larger: torch writes the whole of their memory."""
+    if isinstance(content, dict):
+        return {key: _of_its_own(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return type(content)(_of_its_own(value) for value in content)
+    if isinstance(content, Tensor) and content.untyped_storage().nbytes() > content.numel() * content.element_size():
+        return content.detach().clone()
+    return content
 
 
 def load(

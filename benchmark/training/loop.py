@@ -49,14 +49,16 @@ class Progress:
     """Where a run stands: everything of a checkpoint that is not tensors of network, optimizer or method.
 
     phase, iteration: the position in the phases; position: iterations since the start of the data order, which
-    decides the next batch; cut_short: training stopped because loss or weights were no longer finite; seconds:
-    "inherited" is the part of "training" that a run of another cell did (Method.trunk).
+    decides the next batch; cut_short: training stopped because loss or weights were no longer finite; stacked: how many
+    networks, its own included, were trained as one at most; seconds: "inherited" is the part of "training" that a run
+    of another cell did (Method.trunk).
     """
 
     position: int
     phase: int = 0
     iteration: int = 0
     cut_short: bool = False
+    stacked: int = 1
     history: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in HISTORY})
     measures: dict[str, dict[str, dict[str, float]]] = field(default_factory=lambda: {"accuracy": {}, "loss": {}})
     cycles: list[dict[str, Any]] = field(default_factory=list)
@@ -137,7 +139,8 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Turn:
-    """An iteration of `run` that is due. position: in the data order; k: in its phase; images, labels: its batch."""
+    """An iteration of `run` that is due. position: in the data order; k: in its phase; images, labels: its batch; last:
+    whether the epoch or the phase ends with it."""
 
     run: Run
     position: int
@@ -145,6 +148,7 @@ class Turn:
     rate: float
     images: Tensor
     labels: Tensor
+    last: bool
 
 
 Training = Generator[Turn, None, Any]
@@ -172,8 +176,7 @@ class Run:
     report(iterations done, of all, values) is called at every epoch; should_stop() is asked at every iteration.
     parent: hash of the dense weights that `network` starts with, "" if it starts from its initial ones.
     clock: seconds that count as this run's. began: when this attempt did; earlier: "total", "training" and "evaluation"
-    seconds of the attempts before it, each up to its last checkpoint. stacked: with how many networks, its own
-    included, it was trained as one at most.
+    seconds of the attempts before it, each up to its last checkpoint.
     """
 
     def __init__(
@@ -219,7 +222,6 @@ class Run:
         self._saved_at = time.monotonic()
         self.clock, self.began = clock, clock()
         self.earlier: dict[str, float] = {}
-        self.stacked = 1
 
     def execute(self) -> Progress:
         """Train to the end and measure "final". Raises Interrupted after saving when it is asked to stop."""
@@ -299,6 +301,7 @@ class Run:
         progress, per_epoch = self.progress, self.data.iterations_per_epoch
         epoch, first = divmod(progress.position, per_epoch)
         last = min(per_epoch, first + len(rates) - progress.iteration)
+        end = progress.position + last - first
         started = self.clock()
         for images, labels in self.data.training_batches(self.cell.seed, epoch, first, last):
             due = self._checkpoint_due(between_epochs=progress.position % per_epoch == 0)
@@ -310,7 +313,8 @@ class Run:
                     raise Interrupted(f"stopped before iteration {progress.iteration} of phase {progress.phase}")
                 started = self.clock()
             if len(labels) or self.group.ranks > 1:  # ranks take every step together, also one without images here
-                yield Turn(self, progress.position, progress.iteration, rates[progress.iteration], images, labels)
+                k, rate = progress.iteration, rates[progress.iteration]
+                yield Turn(self, progress.position, k, rate, images, labels, last=progress.position + 1 == end)
             progress.iteration += 1
             progress.position += 1
         self._end_epoch(rates[progress.iteration - 1], started)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -99,6 +99,8 @@ def in_step(members: Sequence[Member], ended: Ended) -> None:
     try:
         while True:
             for member in now:
+                if interrupted and not stacked:
+                    continue  # in the first round: it has not begun, and need not
                 turn = _advance(member, errors.get(member), ended, interrupted)
                 if turn is None:
                     due.pop(member, None)
@@ -137,7 +139,7 @@ def _stack(runs: Sequence[Run]) -> Stack | None:
     if len(runs) == 1:
         return None
     for run in runs:
-        run.stacked = max(run.stacked, len(runs))
+        run.progress.stacked = max(run.progress.stacked, len(runs))
     return Stack([run.network for run in runs], runs[0].cell.problem)
 
 
@@ -155,18 +157,25 @@ def step(due: Mapping[Member, Turn], stack: Stack | None) -> dict[Member, Except
     for member, turn in due.items():
         with _own(member, errors):
             turn.run.step.open(turn.k, turn.rate)
-    started = time.perf_counter()
     first = next(iter(due.values()))
-    losses, logits = stack.forward_backward(first.images, first.labels)
-    if (first.position + 1) % first.run.data.iterations_per_epoch == 0:
-        losses.cpu()  # else what a GPU still has to do would count as the time of the first run that waits for it
-    for member in due:
-        member.clock.add((time.perf_counter() - started) / len(due))
+    with _shared(due):
+        losses, logits = stack.forward_backward(first.images, first.labels)
     for (member, turn), loss, outputs in zip(due.items(), losses, logits, strict=True):
         if member not in errors:
             with _own(member, errors):
                 turn.run.step.close(loss, outputs, turn.labels)
+    if any(turn.last for turn in due.values()):
+        with _shared(due):  # what a GPU has still to do is nobody's own
+            losses.cpu()
     return errors
+
+
+@contextmanager
+def _shared(members: Collection[Member]) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    for member in members:
+        member.clock.add((time.perf_counter() - started) / len(members))
 
 
 @contextmanager
