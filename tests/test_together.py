@@ -167,7 +167,9 @@ KEPT = cell("CLR", "2ep", hyperparameters=(("cycles", 2), ("momentum", "kept")))
 
 
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("of", [KEPT, *(Cell(PROBLEM, method, 0, sparsity=0.9) for method in SCRATCH)], ids=str)
+@pytest.mark.parametrize(
+    "of", [KEPT, *(Cell(PROBLEM, method, 0, sparsity=0.9) for method in SCRATCH)], ids=lambda of: of.method
+)
 def test_what_was_saved_in_a_stack_goes_on_alone_as_if_it_had_been_alone(of: Cell, tmp_path):
     asked = iter(range(1000))
     checkpoints = Checkpoints(tmp_path, of.id)
