@@ -121,9 +121,10 @@ class Display:
 
     def _advance(self, event: Epoch) -> None:
         cell, epoch = event.cell, event.values["epoch"]
-        accuracy = 100 * event.values["validation_accuracy"]
+        accuracy = event.values.get("validation_accuracy")
+        validated = "" if accuracy is None else f", validation {100 * accuracy:.1f} %"
         self.running.pop(cell.id, None)
-        self.running[cell.id] = f"epoch {self.pace.reached(cell, epoch)}, validation {accuracy:.1f} %"
+        self.running[cell.id] = f"epoch {self.pace.reached(cell, epoch)}{validated}"
         if not self._live and time.monotonic() - self._last_line >= QUIET_SECONDS:
             self._line(f"{cell.id}  {self.running[cell.id]}")
 

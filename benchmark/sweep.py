@@ -90,6 +90,7 @@ def sweep(
         bool, typer.Option("--tuned-only", help="Only the settings that tuning chose, with all seeds")
     ] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Set records that cannot be read aside")] = False,
+    validate_every: Annotated[int, typer.Option(min=1, help="Epochs from one validation to the next")] = 1,
     checkpoint_seconds: Annotated[float, typer.Option(help="Between checkpoints of a running cell")] = 60.0,
     hang_seconds: Annotated[float, typer.Option(help="A cell without a finished iteration for so long fails")] = 1800.0,
 ) -> int:
@@ -109,7 +110,8 @@ def sweep(
     check_device_name(device)
     mode = check_mode(tracking)
     given = cli.parse_settings(set_ or [])
-    recipe, profile = choose_executor(executor, cluster, cancel, given, workers, device, stack)
+    counts_here = {"--stack": stack, "--validate-every": validate_every}
+    recipe, profile = choose_executor(executor, cluster, cancel, given, workers, device, counts_here)
     wanted = load_sweep(name, problem, seeds, only or (), recipe, order, complete=complete(data))
     refuse_unfit(wanted.problem)
     if gpus_per_cell > 1 and stack > 1:
@@ -123,7 +125,14 @@ def sweep(
     place = ranks.check(gpus_per_cell)
     shares = share_out(wanted.execution.threads, workers, device, gpus_per_cell, cells_per_gpu)
     _refuse_absent(device, shares.gpus)
-    options = replace(shares, hang_seconds=hang_seconds, checkpoint_seconds=checkpoint_seconds, data=data, stack=stack)
+    options = replace(
+        shares,
+        hang_seconds=hang_seconds,
+        checkpoint_seconds=checkpoint_seconds,
+        data=data,
+        stack=stack,
+        validate_every=validate_every,
+    )
     if place is not None:
         options = replace(options, workers=1, gpus=())  # every rank finds its own GPU
         if place[0] > 0:

@@ -47,12 +47,13 @@ Outcome = Literal["done", "already done", "held by another", "parent missing"]
 
 @dataclass(frozen=True)
 class Options:
-    """How to run; nothing here changes a result."""
+    """How to run; nothing here changes a result, but validate_every how many rows of the history have one."""
 
     device: str = "auto"
     threads: int | None = None
     checkpoint_seconds: float = 60.0
     data: Path | None = None
+    validate_every: int = 1
 
 
 class ParentMissing(Exception):
@@ -209,6 +210,7 @@ class Worker:
             {**declaration(cell.method).defaults, **dict(cell.hyperparameters)},
             checkpoints=checkpoints,
             checkpoint_seconds=self.options.checkpoint_seconds,
+            validate_every=self.options.validate_every,
             report=report,
             should_stop=should_stop,
             start_position=cell.problem.epochs * data.iterations_per_epoch if parent else 0,

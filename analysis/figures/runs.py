@@ -142,7 +142,7 @@ def _mean_history(selection: Selection, names: list[str], key: str) -> pd.Series
         columns.append(
             pd.Series(history.get(key, []), index=history["epoch"][: len(history.get(key, []))], dtype=float)
         )
-    return pd.concat(columns, axis=1).mean(axis=1).sort_index()
+    return pd.concat(columns, axis=1).mean(axis=1).dropna().sort_index()  # not every epoch need have a validation
 
 
 def _layer_sparsity(selection: Selection, name: str) -> dict[str, float]:

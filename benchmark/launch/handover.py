@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,12 @@ def choose_executor(
     settings: dict[str, Any],
     workers: int | None,
     device: str,
-    stack: int,
+    counts: Mapping[str, int],
 ) -> tuple[dict[str, Any], Profile | None]:
-    """(settings of the recipe, the cluster's profile or None for this machine). Raises UserError."""
+    """(settings of the recipe, the cluster's profile or None for this machine). Raises UserError.
+
+    counts: other options of this machine that a profile has as well, 1 where they were not given.
+    """
     if executor not in ("local", "slurm"):
         raise UserError(f"--executor {executor}: one of local, slurm")
     recipe, slurm_settings = split_settings(settings)
@@ -48,8 +51,12 @@ def choose_executor(
         return recipe, None
     if workers is not None or device != "auto":
         raise UserError("--workers and --device are for this machine: with --executor slurm use --set slurm.workers=2")
-    if stack > 1:
-        raise UserError(f"--stack {stack} is for this machine: with --executor slurm use --set slurm.stack={stack}")
+    for option, count in counts.items():
+        if count > 1:
+            key = option.removeprefix("--").replace("-", "_")
+            raise UserError(
+                f"{option} {count} is for this machine: with --executor slurm use --set slurm.{key}={count}"
+            )
     return recipe, load_profile(cluster, slurm_settings)
 
 

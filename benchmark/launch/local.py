@@ -141,6 +141,7 @@ class LocalPool:
             "data": self.options.data,
             "gpu": self._gpus_of(number),
             "ranks": self.options.ranks,
+            "validate_every": self.options.validate_every,
         }
         deadline = time.monotonic() + SERVER_SECONDS
         while True:

@@ -79,6 +79,7 @@ class Profile(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto is cuda where gpus > 0, else cpu")
     warning: Seconds = Field(default=120, description="ask to be told so long before the time limit")
     checkpoint: Seconds = Field(default=300, description="between checkpoints, for what gives no warning")
+    validate_every: int = Field(default=1, ge=1, description="epochs from one validation to the next")
     hang: Seconds = Field(default=1800, description="a cell without a finished iteration for so long fails")
     code_changed: Literal["refuse", "warn"] = "refuse"
     retries: Retries = Retries()

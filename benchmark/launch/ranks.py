@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import subprocess
 import tempfile
+from dataclasses import fields
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -64,14 +65,13 @@ def follow(settings: dict[str, Any], place: tuple[int, int, int], meeting: str |
     import signal
 
     from benchmark.training.group import Group, join
-    from benchmark.worker import Options, Worker, pick_device
+    from benchmark.worker import Worker, pick_device
 
     for number in (signal.SIGINT, signal.SIGTERM):  # the leader says when to stop, after it has saved
         signal.signal(number, signal.SIG_IGN)
     group = Group(*place)
     join(group, pick_device(settings["device"]), meeting or _meet_elsewhere())
-    options = Options(settings["device"], settings["threads"], settings["checkpoint_seconds"], settings["data"])
-    Worker(Store(settings["store"]), options, group).follow()
+    Worker(Store(settings["store"]), worker_options(settings), group).follow()
     group.leave()
 
 
@@ -83,7 +83,15 @@ def settings_of(results: Path, options: PoolOptions) -> dict[str, Any]:
         "threads": options.threads,
         "checkpoint_seconds": options.checkpoint_seconds,
         "data": options.data,
+        "validate_every": options.validate_every,
     }
+
+
+def worker_options(settings: dict[str, Any]) -> Any:
+    """`worker.Options` of these settings, which are of `serving.serve` or `settings_of`."""
+    from benchmark.worker import Options
+
+    return Options(**{field.name: settings[field.name] for field in fields(Options)})
 
 
 def _meet_elsewhere() -> str:

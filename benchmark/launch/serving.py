@@ -56,9 +56,9 @@ def serve(connection: Connection, settings: dict[str, Any]) -> None:
     if settings["gpu"] is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = settings["gpu"]
     from benchmark.training.loop import Interrupted
-    from benchmark.worker import Options, Worker
+    from benchmark.worker import Worker
 
-    options = Options(settings["device"], settings["threads"], settings["checkpoint_seconds"], settings["data"])
+    options = ranks.worker_options(settings)
     group, followers = ranks.lead(settings)
     worker = Worker(Store(settings["store"]), options, group)
     said = time.monotonic()

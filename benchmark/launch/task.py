@@ -230,6 +230,7 @@ class _Job:
             data=None if about["data"] is None else Path(about["data"]),
             checkpoint_seconds=profile.checkpoint,
             stack=profile.stack,
+            validate_every=profile.validate_every,
         )
 
     def _admit(self, task: Task, others: Sequence[Task]) -> bool:

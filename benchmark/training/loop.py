@@ -175,6 +175,7 @@ class Run:
 
     report(iterations done, of all, values) is called at every epoch; should_stop() is asked at every iteration.
     parent: hash of the dense weights that `network` starts with, "" if it starts from its initial ones.
+    validate_every: epochs from one validation to the next; every phase ends with one.
     clock: seconds that count as this run's. began: when this attempt did; earlier: "total", "training" and "evaluation"
     seconds of the attempts before it, each up to its last checkpoint.
     """
@@ -188,6 +189,7 @@ class Run:
         hyperparameters: dict[str, Scalar],
         checkpoints: Checkpoints | None = None,
         checkpoint_seconds: float = 60.0,
+        validate_every: int = 1,
         report: Callable[[int, dict[str, float]], None] = lambda done, values: None,
         should_stop: Callable[[], bool] = lambda: False,
         start_position: int = 0,
@@ -201,7 +203,7 @@ class Run:
         self.cell, self.network, self.data, self.group = cell, network, data, group
         self.checkpoints, self.checkpoint_seconds, self.trunks = checkpoints, checkpoint_seconds, trunks
         self.origin = {"data": data.fingerprint, "parent": parent}
-        self.report, self.should_stop = report, should_stop
+        self.validate_every, self.report, self.should_stop = validate_every, report, should_stop
         dense_rates = dense_learning_rates(problem, data.iterations_per_epoch)
         self.method = make_method(
             Context(
@@ -329,23 +331,28 @@ class Run:
         if not math.isfinite(train_loss):
             progress.cut_short = True
             return
-        with self._evaluating():
-            accuracy, loss = evaluate(self.network, self.data, "validation", self.group)
         values = {
             "epoch": progress.position / self.data.iterations_per_epoch,
             "iteration": progress.position,
             "learning_rate": rate,
             "train_loss": train_loss,
             "train_accuracy": totals["correct"].item() / count,
-            "validation_loss": loss,
-            "validation_accuracy": accuracy,
         }
-        for name, value in values.items():
-            progress.history[name].append(value)
+        if self._validation_due():
+            with self._evaluating():
+                accuracy, loss = evaluate(self.network, self.data, "validation", self.group)
+            values |= {"validation_loss": loss, "validation_accuracy": accuracy}
+        for name in HISTORY:
+            progress.history[name].append(values.get(name, math.nan))
         step.loss.zero_()
         step.correct.zero_()
         step.count = 0
         self.report(progress.position, values)
+
+    def _validation_due(self) -> bool:
+        assert self.rates is not None
+        epoch = self.progress.position // self.data.iterations_per_epoch
+        return epoch % self.validate_every == 0 or self.progress.iteration == len(self.rates)
 
     # Checkpoints
 
