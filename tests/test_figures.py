@@ -303,6 +303,17 @@ def test_distances_are_drawn_along_the_cycles_of_the_longest_runs(cycles):
     assert list(lines["$d$"].get_ydata()) == pytest.approx([0.3, 0.25])
 
 
+def test_curves_join_the_epochs_that_have_a_validation(table1):
+    for record in table1.whole.values():
+        accuracies = record["history"]["validation_accuracy"]
+        record["history"]["validation_accuracy"] = [None if k % 2 else value for k, value in enumerate(accuracies)]
+    _, losses, accuracies = (panel.lines for panel in drawn(runs.curves, selection_again(table1)).figure.axes)
+    assert [len(line.get_xdata()) for line in losses] == [10] * 6
+    for line in accuracies:
+        assert len(line.get_xdata()) == 5
+        assert np.isfinite(line.get_ydata()).all()
+
+
 def test_curves_are_those_of_the_chosen_cells(table1):
     figure = drawn(runs.curves, table1).figure
     assert len(figure.axes[0].lines) == 6

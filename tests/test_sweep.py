@@ -112,6 +112,23 @@ def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_loses_nothing(untouched: Sto
     assert results(Store(tmp_path)) == results(untouched)
 
 
+def test_fewer_validations_change_no_weight_and_no_result(untouched: Store, tmp_path: Path):
+    done = sweep(tmp_path, "--validate-every", "4", check=True)
+    assert "LLR" in done.stdout
+    here, there = results(Store(tmp_path)), results(untouched)
+    assert here.keys() == there.keys()
+    for name, record in here.items():
+        expected = there[name]
+        rows = record.pop("history"), expected.pop("history")
+        assert record == expected
+        validated = [value is not None for value in rows[0]["validation_accuracy"]]
+        last = len(validated) - 1
+        assert validated == [rows[0]["epoch"][k] in (4, 8) or k == last for k in range(len(validated))]
+        for kind, values in rows[0].items():
+            shown = validated if kind.startswith("validation") else [True] * len(values)
+            assert values == [value if there else None for value, there in zip(rows[1][kind], shown, strict=True)]
+
+
 def test_a_killed_worker_loses_nothing(untouched: Store, tmp_path: Path):
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmark.sweep", "table1", *SMALL, *FEW, "--results", str(tmp_path), *EAGER],
@@ -289,6 +306,7 @@ def test_help_and_planning_do_not_import_torch(arguments: list[str], tmp_path: P
         (["table1", "--workers", "0"], ["--workers"]),
         (["table1", "--workers", "many"], ["--workers"]),
         (["table1", "--stack", "0"], ["--stack"]),
+        (["table1", "--validate-every", "0"], ["--validate-every"]),
         (["table1", "--set", "epochs"], ["KEY=VALUE"]),
         (["table1", "--set", "epochs=0"], ["epochs", "greater than 0"]),
         (["table1", "--set", "colour=red"], ["colour", "batch_size"]),
@@ -365,6 +383,7 @@ def test_shares_that_leave_no_image_are_refused_before_a_worker_starts(
         (["--stack", "3", "--gpus-per-cell", "2"], ["--stack 3", "--gpus-per-cell 2"]),
         (["--stack", "3", "--set", "compile=default"], ["digits", "compile default", "3 cells"]),
         (["--stack", "3", "--executor", "slurm"], ["--stack 3", "slurm.stack=3"]),
+        (["--validate-every", "3", "--executor", "slurm"], ["--validate-every 3", "slurm.validate_every=3"]),
     ],
 )
 def test_options_that_mean_nothing_are_refused(tmp_path: Path, capsys, arguments: list[str], words: list[str]):
