@@ -106,6 +106,8 @@ def test_a_worker_that_leaves_after_a_failure_is_given_no_other_cell(tmp_path, c
     slot.ready, slot.tasks = True, {task.cell.id: task}
     waiting = [another]
     list(pool._hear(slot, ("failed", task.cell.id, cause, "it went wrong", ""), waiting))
+    slot.tasks = {another.cell.id: another}
+    list(pool._hear(slot, ("failed", another.cell.id, "exception", "so did its fellow", ""), []))
     list(pool._assign(waiting, set(), set(), lambda task, others: True))
     assert theirs.poll() == given
 

@@ -15,6 +15,7 @@ import pytest
 
 from analysis.benchmark_reading import synthetic_cells, synthetic_record
 from analysis.make_report import app
+from analysis.report.data import _shown
 from benchmark.cli import main
 from benchmark.store import Store
 
@@ -278,3 +279,15 @@ def test_it_opens_in_the_dark_and_prints_its_figures(page):
     shown = "return [...document.querySelectorAll('figure img')].every(e => getComputedStyle(e).display !== 'none')"
     assert page.execute_script(shown)
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+
+
+def test_a_curve_is_drawn_through_the_epochs_that_have_a_validation():
+    """Thinned first, few of them would be left of a long run."""
+    epochs = list(range(1, 201))
+    accuracies = [epoch / 200 if epoch % 5 == 0 else None for epoch in epochs]
+    shown = _shown({"epoch": epochs, "train_loss": [1.0] * 200, "validation_accuracy": accuracies})
+    assert shown["epoch"] == epochs[4::5]
+    assert shown["validation_accuracy"] == [epoch / 200 for epoch in epochs[4::5]]
+    assert _shown({"epoch": [1, 2], "train_loss": [1.0, 2.0]}) == {"epoch": [1, 2], "train_loss": [1.0, 2.0]}
+    nothing = {"epoch": [1, 2], "validation_accuracy": [None, None]}
+    assert _shown(nothing) == nothing

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import time
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from benchmark.cells import Budget, Cell
+from benchmark.envelope import seal
 from benchmark.errors import UserError
 from benchmark.grid import load_problem
 from benchmark.methods import declaration, load
@@ -18,7 +22,7 @@ from benchmark.problems.data import open_data
 from benchmark.problems.fits import check_stack
 from benchmark.pruning.selection import NotANumber
 from benchmark.store import Store
-from benchmark.training.checkpoint import Checkpoints
+from benchmark.training.checkpoint import Checkpoints, encode
 from benchmark.training.loop import Interrupted, Run
 from benchmark.training.method import Method
 from benchmark.training.stack import NotStackable, Stack
@@ -284,8 +288,6 @@ CELLS = [cell(schedule, sparsity=sparsity) for schedule in SCHEDULES for sparsit
 
 
 def test_cells_trained_together_have_their_records_and_share_the_time(store):
-    import time
-
     started = time.perf_counter()
     assert run_together(store, CELLS) == {of.id: "done" for of in CELLS}
     took = time.perf_counter() - started
@@ -346,6 +348,18 @@ def test_a_checkpoint_of_a_stack_holds_one_network(store):
         return file.stat().st_size
 
     assert size(CELLS[:1]) == pytest.approx(size(CELLS[1:4]), rel=0.02)
+
+
+def test_the_weights_of_a_dense_run_are_the_same_file_whether_stacked_or_not(store):
+    alone = models.build(PROBLEM, 0)
+    buffer = io.BytesIO()
+    torch.save(alone.state_dict(), buffer)
+    plain = seal("dense", buffer.getvalue(), "")
+    assert encode("dense", alone.state_dict()) == plain
+    networks = [models.build(PROBLEM, seed) for seed in range(3)]
+    Stack(networks, PROBLEM)
+    content, _ = encode("dense", networks[0].state_dict())
+    assert len(content) == pytest.approx(len(plain[0]), rel=0.01)
 
 
 def test_a_stop_while_a_stack_begins_begins_no_other_cell(store):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 from analysis.figures.drawing import settings_words
@@ -51,11 +52,7 @@ def _cell(record: Mapping[str, Any], curves: dict[str, Any]) -> dict[str, Any]:
         "commit": str(provenance.get("commit") or "")[:7] + (" (changed)" if provenance.get("dirty") else ""),
         "device": str(provenance.get("device_name") or provenance.get("device") or ""),
         "rate": key if sampled else None,
-        "history": {
-            name: [_rounded(value) for value in _thinned(history.get(name) or [])]
-            for name in ("epoch", "train_loss", "validation_accuracy")
-            if history.get(name)
-        },
+        "history": {name: [_rounded(value) for value in _thinned(values)] for name, values in _shown(history).items()},
     }
     return {name: value for name, value in told.items() if value not in (None, "", {})}
 
@@ -68,6 +65,13 @@ def _share(accuracy: Mapping[str, Any], stage: str, split: str) -> float | None:
 def _rounded(value: Any) -> float | None:
     """Four significant digits."""
     return None if value is None else float(f"{float(value):.4g}")
+
+
+def _shown(history: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """The columns that are drawn, of the epochs that have a validation; of all if none has."""
+    columns = {name: history[name] for name in ("epoch", "train_loss", "validation_accuracy") if history.get(name)}
+    validated = [value is not None for value in columns.get("validation_accuracy", ())]
+    return {name: list(compress(values, validated) if any(validated) else values) for name, values in columns.items()}
 
 
 def _thinned(values: Sequence[Any], most: int = POINTS) -> list[Any]:

@@ -23,7 +23,7 @@ from typing import Any
 from benchmark.cells import Cell
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch.events import Epoch, Event, Failed, Finished, Retried, Started
-from benchmark.launch.machine import PoolOptions
+from benchmark.launch.machine import PoolOptions, given_rank
 from benchmark.launch.serving import BROKEN, serve
 from benchmark.plan import Task, fellows_of
 from benchmark.redaction import redact
@@ -244,7 +244,7 @@ class LocalPool:
                     return
                 yield from self._bury(slot, waiting, "killed", _death(slot.process.exitcode))
         for slot in list(self._slots):
-            idle = slot.ready and not slot.tasks
+            idle = slot.ready and not slot.tasks and not slot.leaves
             if not idle and time.monotonic() - slot.last_sign > self.options.hang_seconds:
                 if slot.process.pid is not None:
                     os.kill(slot.process.pid, signal.SIGABRT)  # makes it write where it stands into its log
@@ -272,7 +272,8 @@ class LocalPool:
             return
         del slot.tasks[name]
         if kind == "failed":
-            slot.leaves = values[0] in BROKEN
+            followers = self.options.ranks > 1 and given_rank() is None  # which leave with it, whatever failed
+            slot.leaves |= values[0] in BROKEN or followers
             yield self._again_or_fail(slot, task, waiting, *values)
         elif values[0] == "held by another":
             self._later[name] = time.monotonic() + BUSY_SECONDS
