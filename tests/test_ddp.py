@@ -59,11 +59,10 @@ def train(group: Group, store: Path, cells: Sequence[Cell]) -> list[tuple]:
     from benchmark import worker as module
 
     class Remembered(module.Run):
-        def execute(self):
-            progress = super().execute()
+        def turns(self):
+            yield from super().turns()
             masks = {name: mask.clone() for name, mask in self.method.masks.state_dict().items()}
             finished.append((masks, {name: t.clone() for name, t in self.network.state_dict().items()}))
-            return progress
 
     module.Run = Remembered
     if group.leads:

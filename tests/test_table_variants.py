@@ -11,7 +11,7 @@ import pytest
 from analysis import comparisons, groups, layouts, records, table_variants
 from analysis.claims import Evidence
 from analysis.render import terminal
-from benchmark import worker
+from benchmark import recording
 from benchmark.cells import Cell
 from benchmark.grid import load_sweep
 from benchmark.records import TARGET_MARGIN
@@ -186,7 +186,7 @@ def test_a_table_whose_rows_are_all_at_their_sparsity_says_nothing_of_it(tmp_pat
 
 
 def test_a_sparsity_counts_as_another_one_as_the_worker_judges_it():
-    assert TARGET_MARGIN == worker.TARGET_MARGIN
+    assert TARGET_MARGIN == recording.TARGET_MARGIN
 
 
 def test_table1_keeps_its_own_layout():
