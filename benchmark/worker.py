@@ -140,7 +140,7 @@ class Worker:
         for cell in cells:
             clock = Stopwatch()
             training = self._claimed(cell, partial(report, cell), should_stop, data, clock)
-            members[Member(cell.id, training, clock)] = cell
+            members[Member(training, clock)] = cell
         in_step(list(members), lambda member, outcome: ended(members[member], outcome))
 
     def _claimed(

@@ -49,8 +49,8 @@ def run_of(of: Cell, data: Batches = DATA, **options) -> Run:
 def train_in_step(runs: list[Run]) -> dict[int, object]:
     """What became of each."""
     ends: dict[int, object] = {}
-    members = [Member(str(index), run.turns(), Stopwatch()) for index, run in enumerate(runs)]
-    in_step(members, lambda member, outcome: ends.update({int(member.name): outcome}))
+    members = {Member(run.turns(), Stopwatch()): index for index, run in enumerate(runs)}
+    in_step(list(members), lambda member, outcome: ends.update({members[member]: outcome}))
     return ends
 
 

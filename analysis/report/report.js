@@ -105,7 +105,7 @@
     const traces = [];
     for (const id of ids) {
       const cell = data.cells[id], rate = data.curves[cell.rate], history = cell.history || {};
-      const common = { type: "scatter", mode: "lines", connectgaps: true, name: `seed ${cell.seed}`, showlegend: false };
+      const common = { type: "scatter", mode: "lines", name: `seed ${cell.seed}`, showlegend: false };
       if (rate) traces.push({ ...common, x: rate[0], y: rate[1] });
       if (history.validation_accuracy) {
         const y = history.validation_accuracy.map(value => value === null ? null : 100 * value);

@@ -24,6 +24,7 @@ from benchmark.cells import Cell
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch.events import Epoch, Event, Failed, Finished, Retried, Started
 from benchmark.launch.machine import PoolOptions, given_rank
+from benchmark.launch.ranks import settings_of
 from benchmark.launch.serving import BROKEN, serve
 from benchmark.plan import Task, fellows_of
 from benchmark.redaction import redact
@@ -133,15 +134,10 @@ class LocalPool:
     def _start(self, number: int) -> _Slot:
         ours, theirs = self._context.Pipe()
         settings = {
-            "store": self.store.path,
+            **settings_of(self.store.path, self.options),
             "log": self._log(number),
-            "threads": self.options.threads,
-            "device": self.options.device,
-            "checkpoint_seconds": self.options.checkpoint_seconds,
-            "data": self.options.data,
             "gpu": self._gpus_of(number),
             "ranks": self.options.ranks,
-            "validate_every": self.options.validate_every,
         }
         deadline = time.monotonic() + SERVER_SECONDS
         while True:

@@ -8,22 +8,18 @@ from typing import Any
 
 import torch
 
-from benchmark.cells import Budget, Cell, Problem
+from benchmark.cells import Problem
 from benchmark.grid import load_problem
 from benchmark.measure.common import usable_device
 from benchmark.method_costs import synchronise
-from benchmark.methods import METHODS, load
 from benchmark.problems import models
-from benchmark.problems.batches import Batches
 from benchmark.problems.data import Data
 from benchmark.problems.fits import check_stack
-from benchmark.throughput import time_loop
+from benchmark.throughput import pruned_run, time_loop
 from benchmark.training.loop import Run, Turn
 from benchmark.training.precision import prepare_device
 from benchmark.training.stack import Stack
 from benchmark.training.together import Member, Stopwatch, step
-
-LONG = Budget(1000, "ep")
 
 
 def compare(
@@ -36,7 +32,9 @@ def compare(
     check_stack(problem, count)
     prepare_device(problem, there)
     data = Data(problem, there)
-    single, together = ([_begun(problem, data) for _ in range(count)] for _ in range(2))
+    single, together = (
+        [pruned_run(problem, data, models.build(problem, 0).to(there)) for _ in range(count)] for _ in range(2)
+    )
     stack = Stack([run.network for run in together], problem)
     rates: tuple[list[float], list[float]] = ([], [])
     for turn in range(repeats + 1):
@@ -47,18 +45,9 @@ def compare(
     return problem, *rates
 
 
-def _begun(problem: Problem, data: Batches) -> Run:
-    cell = Cell(problem, "IMP", 0, "LLR", 0.9, LONG)
-    network = models.build(problem, 0).to(data.device)
-    run = Run(cell, network, data, load("IMP"), dict(METHODS["IMP"].defaults))
-    run.method.begin(0)
-    network.train()
-    return run
-
-
 def _time_together(runs: list[Run], stack: Stack, iterations: int) -> float:
     data, rate = runs[0].data, runs[0].cell.problem.learning_rate / 10
-    members = {Member(str(number), run.turns(), Stopwatch()): run for number, run in enumerate(runs)}
+    members = {Member(run.turns(), Stopwatch()): run for run in runs}
     per_epoch = data.iterations_per_epoch
     synchronise(data.device)
     started = time.perf_counter()

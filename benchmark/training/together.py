@@ -76,7 +76,6 @@ class SharedBatches(Batches):
 class Member:
     """One of several trainings in step, and the time that counts as its own."""
 
-    name: str
     training: Training
     clock: Stopwatch
 
