@@ -15,7 +15,7 @@ from typing import NamedTuple
 from benchmark.cells import Cell, Scalar
 from benchmark.errors import UserError
 from benchmark.grid import Execution
-from benchmark.methods import METHODS, declaration
+from benchmark.methods import declaration
 from benchmark.methods.ladders import ladder, trunk
 from benchmark.provenance import code_hash
 from benchmark.store import Store
@@ -77,22 +77,6 @@ def make_plan(cells: Sequence[Cell], store: Store, execution: Execution) -> Plan
         tasks=tuple(tasks),
         seconds_per_epoch=_seconds_per_epoch(cells, store) or execution.seconds_per_epoch,
     )
-
-
-def fellows_of(task: Task, others: Iterable[Task]) -> list[Task]:
-    """Those of `others` that can be trained together with `task` as one model, those of about its length first.
-
-    They share network, images, order of the data and where they start in it. A method from outside may draw from the
-    process's random generators, or keep weights of its own in their place: it is trained alone.
-    """
-
-    def kind(cell: Cell) -> tuple[object, ...]:
-        return cell.seed, declaration(cell.method).from_dense, cell.problem
-
-    if task.cell.method not in METHODS:
-        return []
-    found = [other for other in others if other.cell.method in METHODS and kind(other.cell) == kind(task.cell)]
-    return sorted(found, key=lambda other: abs(other.epochs - task.epochs))
 
 
 def parent(cell: Cell) -> Cell | None:

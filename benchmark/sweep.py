@@ -23,7 +23,7 @@ from benchmark.launch import handover, ranks
 from benchmark.launch.handover import choose_executor
 from benchmark.launch.machine import check_device_name, share_out
 from benchmark.plan import make_plan, mixtures, refuse_damaged
-from benchmark.problems.fits import check_stack, refuse_unfit
+from benchmark.problems.fits import refuse_unfit
 from benchmark.problems.folder import complete
 from benchmark.publisher import Publisher
 from benchmark.running import run_here
@@ -69,7 +69,6 @@ def sweep(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
     gpus_per_cell: Annotated[int, typer.Option(min=1, help="GPUs that train one cell together")] = 1,
     cells_per_gpu: Annotated[int, typer.Option(min=1, help="Cells that share a GPU; small networks fill none")] = 1,
-    stack: Annotated[int, typer.Option(min=1, help="Cells that a worker trains as one batched model")] = 1,
     data: Annotated[
         Path | None,
         typer.Option(parser=_folder("--data"), metavar="PATH", help="The folder of the images; default data/"),
@@ -110,13 +109,9 @@ def sweep(
     check_device_name(device)
     mode = check_mode(tracking)
     given = cli.parse_settings(set_ or [])
-    counts_here = {"--stack": stack, "--validate-every": validate_every}
-    recipe, profile = choose_executor(executor, cluster, cancel, given, workers, device, counts_here)
+    recipe, profile = choose_executor(executor, cluster, cancel, given, workers, device, validate_every)
     wanted = load_sweep(name, problem, seeds, only or (), recipe, order, complete=complete(data))
     refuse_unfit(wanted.problem)
-    if gpus_per_cell > 1 and stack > 1:
-        raise UserError(f"--stack {stack} with --gpus-per-cell {gpus_per_cell}: give one of them")
-    check_stack(wanted.problem, stack if profile is None else profile.stack)
     if tuned:
         wanted = tuned_only(wanted, Store(results))
     if profile is not None and (cancel or dry_run):
@@ -130,7 +125,6 @@ def sweep(
         hang_seconds=hang_seconds,
         checkpoint_seconds=checkpoint_seconds,
         data=data,
-        stack=stack,
         validate_every=validate_every,
     )
     if place is not None:

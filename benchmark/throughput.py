@@ -19,7 +19,6 @@ from typing import Annotated
 
 import torch
 import typer
-from torch import nn
 from torch.nn import functional
 
 from benchmark import cli
@@ -55,15 +54,6 @@ def make_run(problem: Problem, data: Batches) -> Run:
     cell = Cell.dense(problem, 0)
     network = models.build(problem, 0).to(data.device)
     run = Run(cell, network, data, load("dense"), dict(METHODS["dense"].defaults), should_stop=lambda: False)
-    network.train()
-    return run
-
-
-def pruned_run(problem: Problem, data: Batches, network: nn.Module) -> Run:
-    """Retraining at a sparsity of 90 %, its first phase begun, as `make_run` has a dense run."""
-    cell = Cell(problem, "IMP", 0, "LLR", 0.9, Budget(1000, "ep"))
-    run = Run(cell, network, data, load("IMP"), dict(METHODS["IMP"].defaults))
-    run.method.begin(0)
     network.train()
     return run
 
@@ -150,7 +140,11 @@ def compare_steps(
 ) -> tuple[list[float], list[float]]:
     """(ratios, images/s) of retraining at 90 % sparsity over the research script's, which is always float32."""
     make = (lambda: Null(problem)) if null else (lambda: models.build(problem, 0))
-    ours = pruned_run(problem, data, make().to(data.device))
+    cell = Cell(problem, "IMP", 0, "LLR", 0.9, Budget(1000, "ep"))
+    network = make().to(data.device)
+    ours = Run(cell, network, data, load("IMP"), dict(METHODS["IMP"].defaults))
+    ours.method.begin(0)
+    network.train()
     plain_network, images = make().to(memory_format=torch.contiguous_format), open_source(problem, folder).training
     theirs = PlainLoop(problem, plain_network, images, data.device, 0.9)
     ratios, speeds = [], []

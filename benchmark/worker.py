@@ -1,17 +1,15 @@
 """One cell on one machine: cell in, record out.
 
-Nothing here knows where it runs: a local pool, a SLURM task and a test all call `Worker.run`, or `run_together` for
-cells that are trained as one batched model.
+Nothing here knows where it runs: a local pool, a SLURM task and a test all call `Worker.run`.
 """
 
 from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -33,9 +31,8 @@ from benchmark.store import Store
 from benchmark.training import checkpoint, latency
 from benchmark.training.compiled import check_compile
 from benchmark.training.group import ALONE, Group, synchronise_batch_norm
-from benchmark.training.loop import Interrupted, Run, Training, take_all
+from benchmark.training.loop import Interrupted, Run
 from benchmark.training.precision import prepare_device
-from benchmark.training.together import Member, SharedBatches, Stopwatch, in_step
 
 PARENTS = 2
 """Dense networks that a worker keeps in memory: cells of one seed follow each other."""
@@ -121,37 +118,6 @@ class Worker:
 
         A record that nothing can read is set aside, which the new one says.
         """
-        outcome: Outcome = take_all(self._claimed(cell, report, should_stop))
-        return outcome
-
-    def run_together(
-        self,
-        cells: Sequence[Cell],
-        report: Callable[[Cell, int, dict[str, float]], None],
-        should_stop: Callable[[], bool],
-        ended: Callable[[Cell, Outcome | Exception], None],
-    ) -> None:
-        """`run` for cells of one problem and seed in step; ended(cell, its outcome or what its training raised).
-
-        Raises what ends all that are left.
-        """
-        data = SharedBatches(self.data(cells[0].problem))
-        members = {}
-        for cell in cells:
-            clock = Stopwatch()
-            training = self._claimed(cell, partial(report, cell), should_stop, data, clock)
-            members[Member(training, clock)] = cell
-        in_step(list(members), lambda member, outcome: ended(members[member], outcome))
-
-    def _claimed(
-        self,
-        cell: Cell,
-        report: Report,
-        should_stop: Callable[[], bool],
-        shared: SharedBatches | None = None,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> Training:
-        """Everything of `run` but the steps of training; returns its outcome. shared: if it is trained in step."""
         if self.store.has(cell.id) and not self.store.is_damaged(cell.id):
             return "already done"
         claim = self.claims.take(self.store.file("claims", cell.id))
@@ -162,7 +128,7 @@ class Worker:
             if self.store.has(cell.id):
                 return "already done"
             self.group.announce(cell)
-            ours = yield from self._train(cell, report, should_stop, aside, shared, clock)
+            ours = self._train(cell, report, should_stop, aside)
             return "done" if ours else "already done"
         except Exception:
             if self.store.has(cell.id):  # somebody who took us for dead finished the cell and cleared it away under us
@@ -181,7 +147,7 @@ class Worker:
         """Train along with rank 0, cell by cell, until it announces None or is asked to stop."""
         try:
             while (cell := self.group.announce(None)) is not None:
-                take_all(self._train(cell, lambda done, values: None, lambda: False))
+                self._train(cell, lambda done, values: None, lambda: False)
         except Interrupted:
             return
 
@@ -191,13 +157,10 @@ class Worker:
         report: Report,
         should_stop: Callable[[], bool],
         aside: Path | None = None,
-        shared: SharedBatches | None = None,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> Training:
-        """Returns True if the record is ours, False if somebody else's was there first. aside: a damaged record of the
-        cell."""
-        started, start_time = clock(), datetime.now(UTC)
-        data = shared or self.data(cell.problem)
+    ) -> bool:
+        """True if the record is ours, False if somebody else's was there first. aside: a damaged record of the cell."""
+        started, start_time = time.perf_counter(), datetime.now(UTC)
+        data = self.data(cell.problem)
         network = synchronise_batch_norm(models.build(cell.problem, cell.seed).to(self.device), self.group)
         parent = self._load_parent(cell, network) if declaration(cell.method).from_dense else None
         maker = made_by(cell.problem.loader)
@@ -217,10 +180,9 @@ class Worker:
             trunks=checkpoint.Trunks(self.store.path / "trunks", maker),
             group=self.group,
             parent=parent["weights_sha256"] if parent else "",
-            clock=clock,
         )
         run.began = started
-        yield from run.turns()
+        run.execute()
         if not self.group.leads:
             return False
         return self._commit(run, parent, start_time, aside)
@@ -238,9 +200,7 @@ class Worker:
             atomic.replace_file(self.store.weights_path(cell.id, record["weights_sha256"]), content)
         compared = None if smaller is None else latency.compare(network, smaller, cell.problem, self.device)
         record["seconds"] = {**run.seconds, **({} if compared is None else {"latency": compared})}
-        # of networks that are trained as one, none has a speed of its own
-        speed = progress.images / max(progress.seconds["training"], 1e-9)
-        record["images_per_second"] = speed if progress.stacked == 1 else None
+        record["images_per_second"] = progress.images / max(progress.seconds["training"], 1e-9)
         record["provenance"] = {
             **provenance(),
             "data": data.fingerprint,
@@ -249,7 +209,6 @@ class Worker:
             "device_name": _device_name(self.device),
             "ranks": self.group.ranks,
             "threads": torch.get_num_threads(),
-            **({"stacked": progress.stacked} if progress.stacked > 1 else {}),
             "start": start_time.isoformat(timespec="milliseconds"),
             "end": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "refused_checkpoints": checkpoints.refused,

@@ -306,22 +306,6 @@ def test_short_cells_are_packed_to_the_length_asked_for_each_behind_its_own_dens
         assert inside <= (before if array.kind == "cells" else {None})
 
 
-def test_a_job_has_as_many_cells_as_it_trains_as_one_model_however_long_they_are():
-    layout = lay_out(tasks(3), COST, Profile(chunk="1min", workers=2, stack=9), 1001, {})
-    sizes = [
-        len(layout.chunks[chunk].tasks) for array in layout.arrays if array.kind == "cells" for chunk in array.chunks
-    ]
-    assert sizes == [18] * 9
-
-
-def test_a_job_gets_no_more_cells_for_the_sake_of_one_model_than_its_time_limit_holds():
-    profile = Profile(chunk="1min", time="10min", warning="2min", stack=1000)
-    layout = lay_out(tasks(3), COST, profile, 1001, {})
-    cells = [chunk for chunk in layout.chunks if not chunk.tasks[0].cell.is_dense]
-    assert all(chunk.seconds <= 480 for chunk in cells)
-    assert max(chunk.seconds for chunk in cells) > 240
-
-
 def test_runs_that_share_their_beginning_are_in_one_job():
     wanted = load_sweep("figure1", seeds="2")
     everything = make_plan(wanted.cells, Store("nowhere"), wanted.execution).tasks

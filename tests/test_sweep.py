@@ -46,18 +46,6 @@ def sweep(folder: Path, *arguments: str, check: bool = False, **variables: str) 
     )
 
 
-def started(folder: Path, *arguments: str, **options: bool) -> subprocess.Popen[str]:
-    """The same command, left running; what it prints is one text."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "benchmark.sweep", "table1", *SMALL, *FEW, "--results", str(folder), *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        **options,
-    )
-
-
 def results(store: Store) -> dict[str, dict]:
     found = {record["id"]: result(record) for record in store.records()}
     assert store.problems == []
@@ -101,7 +89,15 @@ def test_worker_count_and_order_change_no_bit(untouched: Store, tmp_path: Path):
 
 
 def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_loses_nothing(untouched: Store, tmp_path: Path):
-    process = started(tmp_path, "--tracking", "offline", start_new_session=True)
+    here = ("--results", str(tmp_path), "--tracking", "offline")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmark.sweep", "table1", *SMALL, *FEW, *here],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     # of a cell: then the sweep has heard of its dense run's end, and passed that on to be published
     wait_for(lambda: any("-dense-" not in name for name in Store(tmp_path).ids()), process)
     os.killpg(process.pid, signal.SIGINT)
@@ -134,43 +130,19 @@ def test_fewer_validations_change_no_weight_and_no_result(untouched: Store, tmp_
 
 
 def test_a_killed_worker_loses_nothing(untouched: Store, tmp_path: Path):
-    process = started(tmp_path, *EAGER)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmark.sweep", "table1", *SMALL, *FEW, "--results", str(tmp_path), *EAGER],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     claims = wait_for(lambda: list(tmp_path.glob("claims/*/*")), process)
     os.kill(json.loads(claims[0].read_text())["pid"], signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     assert "SIGKILL" in output
     assert results(Store(tmp_path)) == results(untouched)
-
-
-def about(found: dict[str, dict], expected: dict[str, dict]) -> bool:
-    """The same cells with the same sparsities, and accuracies that differ by rounding, which training amplifies."""
-    return found.keys() == expected.keys() and all(
-        record["sparsity"] == expected[name]["sparsity"]
-        and abs(record["accuracy"]["final"]["test"] - expected[name]["accuracy"]["final"]["test"]) < 0.05
-        for name, record in found.items()
-    )
-
-
-def test_stacked_cells_have_their_records_and_the_table_says_the_same(untouched: Store, tmp_path: Path):
-    done = sweep(tmp_path, "--stack", "6", check=True)
-    assert "14 cells trained" in done.stdout
-    assert "ALLR" in done.stdout
-    store = Store(tmp_path)
-    assert about(results(store), results(untouched))
-    sizes = {record["provenance"].get("stacked", 1) for record in store.records() if "dense" not in record["id"]}
-    assert max(sizes) > 1
-    assert not list(tmp_path.glob("claims/*/*"))
-
-
-def test_a_killed_worker_loses_none_of_the_cells_of_its_stack(untouched: Store, tmp_path: Path):
-    process = started(tmp_path, "--stack", "6", "--workers", "1")
-    claims = wait_for(lambda: [claim for claim in tmp_path.glob("claims/*/*") if "IMP" in claim.name], process)
-    os.kill(json.loads(claims[0].read_text())["pid"], signal.SIGKILL)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
-    assert output.count("SIGKILL; it is tried alone") > 1, output
-    assert about(results(Store(tmp_path)), results(untouched))
 
 
 def test_two_sweeps_at_once_share_the_work(untouched: Store, tmp_path: Path):
@@ -296,7 +268,6 @@ def test_help_and_planning_do_not_import_torch(arguments: list[str], tmp_path: P
         (["table1", "--seeds", "-3"], ["-3"]),
         (["table1", "--workers", "0"], ["--workers"]),
         (["table1", "--workers", "many"], ["--workers"]),
-        (["table1", "--stack", "0"], ["--stack"]),
         (["table1", "--validate-every", "0"], ["--validate-every"]),
         (["table1", "--set", "epochs"], ["KEY=VALUE"]),
         (["table1", "--set", "epochs=0"], ["epochs", "greater than 0"]),
@@ -371,9 +342,6 @@ def test_shares_that_leave_no_image_are_refused_before_a_worker_starts(
         (["--checkpoint-seconds", "-5"], ["--checkpoint-seconds -5", "from 0 up"]),
         (["--checkpoint-seconds", "nan"], ["--checkpoint-seconds nan", "from 0 up"]),
         (["--workers", "99999999"], ["--workers 99999999", "4096"]),
-        (["--stack", "3", "--gpus-per-cell", "2"], ["--stack 3", "--gpus-per-cell 2"]),
-        (["--stack", "3", "--set", "compile=default"], ["digits", "compile default", "3 cells"]),
-        (["--stack", "3", "--executor", "slurm"], ["--stack 3", "slurm.stack=3"]),
         (["--validate-every", "3", "--executor", "slurm"], ["--validate-every 3", "slurm.validate_every=3"]),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,9 @@ def choose_executor(
     settings: dict[str, Any],
     workers: int | None,
     device: str,
-    counts: Mapping[str, int],
+    validate_every: int,
 ) -> tuple[dict[str, Any], Profile | None]:
-    """(settings of the recipe, the cluster's profile or None for this machine). Raises UserError.
-
-    counts: other options of this machine that a profile has as well, 1 where they were not given.
-    """
+    """(settings of the recipe, the cluster's profile or None for this machine). Raises UserError."""
     if executor not in ("local", "slurm"):
         raise UserError(f"--executor {executor}: one of local, slurm")
     recipe, slurm_settings = split_settings(settings)
@@ -51,12 +48,11 @@ def choose_executor(
         return recipe, None
     if workers is not None or device != "auto":
         raise UserError("--workers and --device are for this machine: with --executor slurm use --set slurm.workers=2")
-    for option, count in counts.items():
-        if count > 1:
-            key = option.removeprefix("--").replace("-", "_")
-            raise UserError(
-                f"{option} {count} is for this machine: with --executor slurm use --set slurm.{key}={count}"
-            )
+    if validate_every > 1:
+        raise UserError(
+            f"--validate-every {validate_every} is for this machine: with --executor slurm use "
+            f"--set slurm.validate_every={validate_every}"
+        )
     return recipe, load_profile(cluster, slurm_settings)
 
 

@@ -16,8 +16,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 @dataclass(frozen=True)
 class PoolOptions:
     """workers: processes; threads: of each; gpus: ids to spread them over; hang_seconds: without a sign of life;
-    ranks: processes that train one cell together (--gpus-per-cell); stack: cells that a process trains as one model;
-    validate_every: epochs from one validation to the next."""
+    ranks: processes that train one cell together (--gpus-per-cell); validate_every: epochs from one validation to the
+    next."""
 
     workers: int
     threads: int
@@ -27,7 +27,6 @@ class PoolOptions:
     checkpoint_seconds: float = 60.0
     data: Path | None = None
     ranks: int = 1
-    stack: int = 1
     validate_every: int = 1
 
 

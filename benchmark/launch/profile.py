@@ -70,7 +70,6 @@ class Profile(BaseModel):
     time: Seconds = Field(default=4 * 3600, description="limit of one job; longer cells go on in the next")
     array_parallelism: int = Field(default=100, ge=1, description="jobs of one sweep at the same time")
     workers: int = Field(default=1, ge=1, description="cells that one job trains side by side")
-    stack: int = Field(default=1, ge=1, description="cells that each of them trains as one batched model")
     chunk: Seconds = Field(default=1800, description="length of a job that short cells are packed into")
     max_jobs: int = Field(default=400, ge=1, description="jobs of one submission at most; chunks grow to fit")
     setup: tuple[str, ...] = Field(default=(), description="shell commands before the job, such as module load cuda")
@@ -93,8 +92,6 @@ class Profile(BaseModel):
             raise ValueError(f"extra.{min(ours)} is set by the suite and cannot be changed")
         if self.ranks > 1 and self.workers > 1:
             raise ValueError(f"workers {self.workers} must be 1 where {self.ranks} processes train one cell together")
-        if self.ranks > 1 and self.stack > 1:
-            raise ValueError(f"stack {self.stack} must be 1 where {self.ranks} processes train one cell together")
         if self.tasks > 1 and self.gpus % self.tasks:
             raise ValueError(f"gpus {self.gpus} does not divide into tasks {self.tasks}")
         return self

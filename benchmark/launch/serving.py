@@ -1,8 +1,7 @@
 """The inside of a worker process: cells in, messages out, until it is told to stop or the pool is gone.
 
-What comes in is a list of cells, to be trained together if there are several. Messages are ("ready",), ("alive",),
-("epoch", cell id, iteration, values), ("done", cell id, outcome), ("failed", cell id, cause, one line, traceback), and
-("stop", one line) for what would fail every further cell as well.
+Messages are ("ready",), ("alive",), ("epoch", iteration, values), ("done", outcome), ("failed", cause, one line,
+traceback), and ("stop", one line) for what would fail every further cell as well.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -37,8 +35,6 @@ BROKEN = ("out of memory", "device error", "rank lost")
 """Causes after which a process is not to be trusted with another cell."""
 LINE = 1000
 """Characters of an error's message that are shown; its traceback is kept whole."""
-
-Say = Callable[[tuple[Any, ...]], None]
 
 
 def serve(connection: Connection, settings: dict[str, Any]) -> None:
@@ -76,18 +72,16 @@ def serve(connection: Connection, settings: dict[str, Any]) -> None:
             say(("alive",))
         return stop.is_set()
 
-    def tell_end(message: tuple[Any, ...]) -> None:
-        for stream in output:
-            stream.close_line()
-        say(message)
-
     try:
         say(("ready",))
-        while not stop.is_set() and (cells := connection.recv()) is not None:
-            ends = attempt(worker, cells, say, tell_end, should_stop)
-            if any(end[0] == "stop" or (end[0] == "failed" and end[2] in BROKEN) for end in ends):
+        while not stop.is_set() and (cell := connection.recv()) is not None:
+            outcome = attempt(worker, cell, lambda iteration, values: say(("epoch", iteration, values)), should_stop)
+            for stream in output:
+                stream.close_line()
+            say(outcome)
+            if outcome[0] == "stop" or (outcome[0] == "failed" and outcome[1] in BROKEN):
                 break  # the pool starts a fresh process
-            if followers and any(end[0] == "failed" for end in ends):
+            if outcome[0] == "failed" and followers:
                 break  # they may stand elsewhere than this process does
         else:
             group.announce(None)
@@ -99,45 +93,22 @@ def serve(connection: Connection, settings: dict[str, Any]) -> None:
             follower.kill()
 
 
-def attempt(worker: Any, cells: Sequence[Cell], say: Say, tell_end: Say, should_stop: Callable[[], bool]) -> list[Any]:
-    """Train the cells and tell of their epochs and their ends, which are returned too. Raises Interrupted."""
+def attempt(worker: Any, cell: Cell, report: Any, should_stop: Any) -> tuple[Any, ...]:
+    """Run one cell; the message that tells its end. Raises Interrupted."""
     from benchmark.training.loop import Interrupted
 
-    ends: dict[str, tuple[Any, ...]] = {}
-
-    def ended(cell: Cell, outcome: str | BaseException) -> None:
-        ends[cell.id] = _failure(cell, outcome) if isinstance(outcome, BaseException) else ("done", cell.id, outcome)
-        tell_end(ends[cell.id])
-
     try:
-        if len(cells) == 1:
-            (cell,) = cells
-            ended(cell, worker.run(cell, lambda done, values: say(("epoch", cell.id, done, values)), should_stop))
-        else:
-            worker.run_together(
-                cells, lambda cell, done, values: say(("epoch", cell.id, done, values)), should_stop, ended
-            )
+        return ("done", worker.run(cell, report, should_stop))
     except Interrupted:
         raise
-    except (Exception, SystemExit) as error:
-        for cell in cells:
-            if cell.id not in ends:
-                ended(cell, error)
-        if len(cells) > 1:
-            traceback.print_exc()  # into the log: each may succeed alone, and leave no other trace
-    return list(ends.values())
-
-
-def _failure(cell: Cell, error: BaseException) -> tuple[Any, ...]:
-    """The message that tells of it."""
-    if isinstance(error, CannotGoOn):
+    except CannotGoOn as error:
         return ("stop", str(error))
-    if isinstance(error, UserError):
-        return ("failed", cell.id, "refused", one_line(str(error)), "")
-    trace = "".join(traceback.format_exception(error))
-    if isinstance(error, MemoryError):
-        return ("failed", cell.id, "out of memory", one_line(f"MemoryError: {error}"), trace)
-    return ("failed", cell.id, _cause(error), one_line(f"{type(error).__name__}: {error}"), trace)
+    except UserError as error:
+        return ("failed", "refused", one_line(str(error)), "")
+    except MemoryError as error:
+        return ("failed", "out of memory", one_line(f"MemoryError: {error}"), traceback.format_exc())
+    except (Exception, SystemExit) as error:
+        return ("failed", _cause(error), one_line(f"{type(error).__name__}: {error}"), traceback.format_exc())
 
 
 def one_line(text: str) -> str:

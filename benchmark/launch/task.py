@@ -17,7 +17,6 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Sequence
 from datetime import datetime
 from multiprocessing import forkserver
 from pathlib import Path
@@ -229,16 +228,13 @@ class _Job:
             hang_seconds=profile.hang,
             data=None if about["data"] is None else Path(about["data"]),
             checkpoint_seconds=profile.checkpoint,
-            stack=profile.stack,
             validate_every=profile.validate_every,
         )
 
-    def _admit(self, task: Task, others: Sequence[Task]) -> bool:
-        """Start no cell that would not end in time, if it would in a job of its own. others: to be trained with it."""
-        seconds = sum(self.seconds.get(one.cell.id, 0.0) for one in (task, *others))
+    def _admit(self, task: Task) -> bool:
+        """Start no cell that would not end in time, if it would in a job of its own."""
+        seconds = self.seconds.get(task.cell.id, 0.0)
         whole = self.profile.time - self.profile.warning
-        if others:
-            return seconds <= self._deadline - time.monotonic()
         if self.begun and self._deadline - time.monotonic() < seconds < whole:
             self.left_out.add(task.cell.id)
             return False

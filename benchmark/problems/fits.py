@@ -58,17 +58,6 @@ def check_loader(problem: Problem) -> None:
         )
 
 
-def check_stack(problem: Problem, stack: int) -> None:
-    """Whether several cells can be trained as one batched model. Raises UserError."""
-    if stack == 1:
-        return
-    if problem.compile != "none" or problem.precision == "fp16":
-        value = "precision fp16" if problem.compile == "none" else f"compile {problem.compile}"
-        _refuse(problem, f"{value} cannot be had where {stack} cells are trained as one model (--stack)")
-    if problem.resized_crop:
-        _refuse(problem, f"large images gain nothing where {stack} cells are trained as one model: leave out --stack")
-
-
 def has_dali() -> bool:
     return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
 

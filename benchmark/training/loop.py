@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,16 +49,14 @@ class Progress:
     """Where a run stands: everything of a checkpoint that is not tensors of network, optimizer or method.
 
     phase, iteration: the position in the phases; position: iterations since the start of the data order, which
-    decides the next batch; cut_short: training stopped because loss or weights were no longer finite; stacked: how many
-    networks, its own included, were trained as one at most; seconds: "inherited" is the part of "training" that a run
-    of another cell did (Method.trunk).
+    decides the next batch; cut_short: training stopped because loss or weights were no longer finite; seconds:
+    "inherited" is the part of "training" that a run of another cell did (Method.trunk).
     """
 
     position: int
     phase: int = 0
     iteration: int = 0
     cut_short: bool = False
-    stacked: int = 1
     history: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in HISTORY})
     measures: dict[str, dict[str, dict[str, float]]] = field(default_factory=lambda: {"accuracy": {}, "loss": {}})
     cycles: list[dict[str, Any]] = field(default_factory=list)
@@ -97,25 +95,17 @@ class Step:
             self.scale.prepare(optimizer)
 
     def __call__(self, k: int, rate: float, images: Tensor, labels: Tensor) -> None:
-        self.open(k, rate)
+        method, optimizer, scale = self.method, self.optimizer, self.scale
+        method.before_iteration(k)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        method.enter_forward()
         with autocast(self.precision, self.device):
             logits = self.forward(images)
             loss = functional.cross_entropy(logits, labels)
-        self.optimizer.zero_grad()
+        optimizer.zero_grad()
         weighed = self.group.weigh(loss, len(labels))
-        (weighed if self.scale is None else self.scale.scale(weighed)).backward()
-        self.close(loss.detach(), logits.detach(), labels)
-
-    def open(self, k: int, rate: float) -> None:
-        """What comes before the forward pass."""
-        self.method.before_iteration(k)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.method.enter_forward()
-
-    def close(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """What follows the backward pass. loss: shape (), the mean over the labels; logits: (b, classes)."""
-        method, optimizer, scale = self.method, self.optimizer, self.scale
+        (weighed if scale is None else scale.scale(weighed)).backward()
         method.exit_forward()
         if scale is None:
             method.after_backward()
@@ -126,48 +116,31 @@ class Step:
             scale.step(optimizer)
         method.after_step()
         if len(labels):
+            loss = loss.detach()
             # a loss that overflowed float16 belongs to a step that was skipped, which ends nothing
             self.loss += (loss if scale is None else loss.nan_to_num(0, 0, 0)) * len(labels)
-            self.correct += (logits.argmax(1) == labels).sum()
+            self.correct += (logits.detach().argmax(1) == labels).sum()
             self.count += len(labels)
 
-    def totals(self) -> dict[str, Tensor]:
-        """Loss, correct predictions and images of the epoch so far, over all ranks."""
-        loss, correct, count = self.group.total(self.loss, self.correct, torch.tensor(self.count))
-        return {"loss": loss, "correct": correct, "count": count}
+    def totals(self) -> tuple[Tensor, ...]:
+        """Loss, correct predictions and images of the epoch so far, over all ranks; shape () each."""
+        return self.group.total(self.loss, self.correct, torch.tensor(self.count))
 
+    def state(self) -> dict[str, Tensor]:
+        """The same of each rank, shape (ranks,) each: added up here, they would be added in another order than by a run
+        that was not stopped, which the last digits of the record would tell."""
+        parts = self.group.of_each(self.loss, self.correct, torch.tensor(self.count))
+        return dict(zip(("loss", "correct", "count"), parts, strict=True))
 
-@dataclass(frozen=True, eq=False)
-class Turn:
-    """An iteration of `run` that is due. position: in the data order; k: in its phase; images, labels: its batch; last:
-    whether the epoch or the phase ends with it."""
-
-    run: Run
-    position: int
-    k: int
-    rate: float
-    images: Tensor
-    labels: Tensor
-    last: bool
-
-
-Training = Generator[Turn, None, Any]
-"""Gives the iterations of a run, each for its receiver to take the step; what a step raises is to be thrown in."""
-
-
-def take_all(training: Training) -> Any:
-    """Take every step of one training; what it returns."""
-    try:
-        turn = next(training)
-        while True:
-            try:
-                turn.run.step(turn.k, turn.rate, turn.images, turn.labels)
-            except BaseException as error:
-                turn = training.throw(error)
-            else:
-                turn = next(training)
-    except StopIteration as end:
-        return end.value
+    def adopt(self, state: dict[str, Tensor]) -> None:
+        """Go on from `state`; where that is of another number of ranks, the first carries on what all had counted."""
+        if len(state["loss"]) == self.group.ranks:
+            own = {name: parts[self.group.rank] for name, parts in state.items()}
+        else:
+            own = {name: parts.sum() * int(self.group.leads) for name, parts in state.items()}
+        self.loss.copy_(own["loss"])
+        self.correct.copy_(own["correct"])
+        self.count = int(own["count"])
 
 
 class Run:
@@ -176,8 +149,8 @@ class Run:
     report(iterations done, of all, values) is called at every epoch; should_stop() is asked at every iteration.
     parent: hash of the dense weights that `network` starts with, "" if it starts from its initial ones.
     validate_every: epochs from one validation to the next; every phase ends with one.
-    clock: seconds that count as this run's. began: when this attempt did; earlier: "total", "training" and "evaluation"
-    seconds of the attempts before it, each up to its last checkpoint.
+    began: when this attempt did; earlier: "total", "training" and "evaluation" seconds of the attempts before it, each
+    up to its last checkpoint.
     """
 
     def __init__(
@@ -196,7 +169,6 @@ class Run:
         trunks: Trunks | None = None,
         group: Group = ALONE,
         parent: str = "",
-        clock: Callable[[], float] = time.perf_counter,
     ):
         problem = cell.problem
         generators.seed_all(cell.seed)
@@ -222,30 +194,26 @@ class Run:
         self.rates: LearningRates | None = None
         self.step = Step(network, self.method, make_optimizer(self.method, problem), data, group)
         self._saved_at = time.monotonic()
-        self.clock, self.began = clock, clock()
+        self.began = time.perf_counter()
         self.earlier: dict[str, float] = {}
 
     def execute(self) -> Progress:
         """Train to the end and measure "final". Raises Interrupted after saving when it is asked to stop."""
-        take_all(self.turns())
-        return self.progress
-
-    def turns(self) -> Training:
-        """Every iteration, for the receiver to take the step; all else of the run is done in between."""
         self._restore()
         try:
-            yield from self._train()
+            self._train()
             if not self.progress.cut_short:
                 self.method.finish()
         except NotANumber:
             self.progress.cut_short = True
         self.measure("final")
+        return self.progress
 
-    def _train(self) -> Training:
+    def _train(self) -> None:
         while self.progress.phase < self.method.phases and not self.progress.cut_short:
             if self.rates is None:
                 self._begin_phase()
-            yield from self._train_phase()
+            self._train_phase()
             self.progress.phase += 1
             self.progress.iteration = 0
             self.rates = None
@@ -268,14 +236,14 @@ class Run:
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
         """With the weights in place that the network computes with. They do not exist where training broke down."""
-        started = self.clock()
+        started = time.perf_counter()
         defined = not self.progress.cut_short
         if defined:
             self.method.enter_forward()
         yield
         if defined:
             self.method.exit_forward()
-        self.progress.seconds["evaluation"] += self.clock() - started
+        self.progress.seconds["evaluation"] += time.perf_counter() - started
 
     def note(self, values: dict[str, Any]) -> None:
         self.progress.cycles.append(values)
@@ -289,44 +257,42 @@ class Run:
     def _start_optimizer(self) -> None:
         self.step.use(make_optimizer(self.method, self.cell.problem))
 
-    def _train_phase(self) -> Training:
+    def _train_phase(self) -> None:
         assert self.rates is not None
         rates = self.rates.tolist()
         self.network.train()
         while self.progress.iteration < len(rates) and not self.progress.cut_short:
-            yield from self._train_epoch(rates)
+            self._train_epoch(rates)
         if not all(bool(weight.isfinite().all()) for weight in self.network.parameters()):
             self.progress.cut_short = True  # the last step broke them: nothing that follows would be a number
 
-    def _train_epoch(self, rates: list[float]) -> Training:
+    def _train_epoch(self, rates: list[float]) -> None:
         """The rest of the current epoch of the data order, or of the phase if that ends sooner."""
         progress, per_epoch = self.progress, self.data.iterations_per_epoch
         epoch, first = divmod(progress.position, per_epoch)
         last = min(per_epoch, first + len(rates) - progress.iteration)
-        end = progress.position + last - first
-        started = self.clock()
+        started = time.perf_counter()
         for images, labels in self.data.training_batches(self.cell.seed, epoch, first, last):
             due = self._checkpoint_due(between_epochs=progress.position % per_epoch == 0)
             stop, save = self.group.decide(self.should_stop(), due)
             if stop or save:
-                progress.seconds["training"] += self.clock() - started
+                progress.seconds["training"] += time.perf_counter() - started
                 self._save()
                 if stop:
                     raise Interrupted(f"stopped before iteration {progress.iteration} of phase {progress.phase}")
-                started = self.clock()
+                started = time.perf_counter()
             if len(labels) or self.group.ranks > 1:  # ranks take every step together, also one without images here
-                k, rate = progress.iteration, rates[progress.iteration]
-                yield Turn(self, progress.position, k, rate, images, labels, last=progress.position + 1 == end)
+                self.step(progress.iteration, rates[progress.iteration], images, labels)
             progress.iteration += 1
             progress.position += 1
         self._end_epoch(rates[progress.iteration - 1], started)
 
     def _end_epoch(self, rate: float, started: float) -> None:
         progress, step = self.progress, self.step
-        totals = step.totals()
-        count = max(1, int(totals["count"]))  # none where not one image could be read
-        train_loss = totals["loss"].item() / count  # waits for the device, so the clock is read after it
-        progress.seconds["training"] += self.clock() - started
+        lost, correct, counted = step.totals()
+        count = max(1, int(counted))  # none where not one image could be read
+        train_loss = lost.item() / count  # waits for the device, so the clock is read after it
+        progress.seconds["training"] += time.perf_counter() - started
         progress.images += count
         if not math.isfinite(train_loss):
             progress.cut_short = True
@@ -336,7 +302,7 @@ class Run:
             "iteration": progress.position,
             "learning_rate": rate,
             "train_loss": train_loss,
-            "train_accuracy": totals["correct"].item() / count,
+            "train_accuracy": correct.item() / count,
         }
         if self._validation_due():
             with self._evaluating():
@@ -403,7 +369,7 @@ class Run:
     @property
     def seconds(self) -> dict[str, Any]:
         """What the cell took by now, in all attempts, as records have it."""
-        elapsed = self.earlier.get("total", 0.0) + self.clock() - self.began
+        elapsed = self.earlier.get("total", 0.0) + time.perf_counter() - self.began
         attempts = {"earlier": self.earlier} if self.earlier else {}
         return {"total": elapsed, **self.progress.seconds, **attempts}
 
@@ -417,7 +383,7 @@ class Run:
             "progress": vars(self.progress),
             "elapsed": self.seconds["total"],
             "rates": None if self.rates is None else torch.from_numpy(self.rates),
-            "epoch so far": self.step.totals(),
+            "epoch so far": self.step.state(),
             "origin": self.origin,
             "generators": generators.states(),
         }
@@ -431,9 +397,5 @@ class Run:
             self.step.scale.load_state_dict(state["scale"])
         self.progress = Progress(**state["progress"])
         self.rates = None if state["rates"] is None else np.asarray(state["rates"].numpy())
-        if self.group.leads:  # it carries on what all ranks had counted
-            so_far = state["epoch so far"]
-            self.step.loss.copy_(so_far["loss"])
-            self.step.correct.copy_(so_far["correct"])
-            self.step.count = int(so_far["count"])
+        self.step.adopt(state["epoch so far"])
         generators.restore(state["generators"])
