@@ -30,7 +30,8 @@ from benchmark.problems.data import open_data
 from benchmark.recording import make_record
 from benchmark.records import Record
 from benchmark.training.checkpoint import Checkpoints
-from benchmark.training.loop import Interrupted, Run
+from benchmark.training.loop import Run
+from benchmark.training.session import Interrupted, Session
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -78,8 +79,7 @@ class Trial:
             self.data,
             load(self.cell.method),
             {**declared.defaults, **dict(self.cell.hyperparameters)},
-            checkpoints=checkpoints,
-            should_stop=should_stop,
+            session=Session(checkpoints, should_stop=should_stop),
             start_position=self.dense_iterations if declared.from_dense else 0,
         )
 

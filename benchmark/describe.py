@@ -37,7 +37,7 @@ def describe(
     for task in plan.dense_tasks:
         say(f"dense run needed: {task.cell.id} ({task.epochs:g} epochs)")
     seconds = plan.seconds(options.workers)
-    how = f"{options.workers} workers of {options.threads} thread{'' if options.threads == 1 else 's'}"
+    how = f"{options.workers} workers of {options.run.threads} thread{'' if options.run.threads == 1 else 's'}"
     if options.gpus:
         how += f" on {len(options.gpus)} GPUs"
     if seconds is None:

@@ -120,18 +120,13 @@ def sweep(
     place = ranks.check(gpus_per_cell)
     shares = share_out(wanted.execution.threads, workers, device, gpus_per_cell, cells_per_gpu)
     _refuse_absent(device, shares.gpus)
-    options = replace(
-        shares,
-        hang_seconds=hang_seconds,
-        checkpoint_seconds=checkpoint_seconds,
-        data=data,
-        validate_every=validate_every,
-    )
+    run = replace(shares.run, checkpoint_seconds=checkpoint_seconds, data=data, validate_every=validate_every)
+    options = replace(shares, run=run, hang_seconds=hang_seconds)
     if place is not None:
         options = replace(options, workers=1, gpus=())  # every rank finds its own GPU
         if place[0] > 0:
             if make_plan(current(wanted, Store(results)).cells, Store(results), wanted.execution).tasks:
-                ranks.follow(ranks.settings_of(results, options), place)
+                ranks.follow(results, options.run, place)
             return 0
     if dry_run:
         found = stages(wanted, Store(results))

@@ -53,7 +53,7 @@ def make_run(problem: Problem, data: Batches) -> Run:
     """A dense run with its first phase begun, ready to be driven an epoch at a time."""
     cell = Cell.dense(problem, 0)
     network = models.build(problem, 0).to(data.device)
-    run = Run(cell, network, data, load("dense"), dict(METHODS["dense"].defaults), should_stop=lambda: False)
+    run = Run(cell, network, data, load("dense"), dict(METHODS["dense"].defaults))
     network.train()
     return run
 
@@ -68,7 +68,7 @@ def time_loop(run: Run, iterations: int) -> float:
     for epoch in range(-(-iterations // per_epoch)):
         for images, labels in run.data.training_batches(0, epoch, 0, min(per_epoch, iterations - k)):
             run.step(k, rates[k], images, labels)
-            run.should_stop()
+            run.session.pause(run)
             k += 1
     _ = run.step.loss.item() / run.step.count
     synchronise(run.data.device)

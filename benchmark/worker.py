@@ -31,8 +31,10 @@ from benchmark.store import Store
 from benchmark.training import checkpoint, latency
 from benchmark.training.compiled import check_compile
 from benchmark.training.group import ALONE, Group, synchronise_batch_norm
-from benchmark.training.loop import Interrupted, Run
+from benchmark.training.loop import Run
+from benchmark.training.options import RunOptions
 from benchmark.training.precision import prepare_device
+from benchmark.training.session import Interrupted, Session
 
 PARENTS = 2
 """Dense networks that a worker keeps in memory: cells of one seed follow each other."""
@@ -40,17 +42,6 @@ PARENTS = 2
 Report = Callable[[int, dict[str, float]], None]
 """Called at every epoch with the iterations that are done and the latest row of the history."""
 Outcome = Literal["done", "already done", "held by another", "parent missing"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to run; nothing here changes a result, but validate_every how many rows of the history have one."""
-
-    device: str = "auto"
-    threads: int | None = None
-    checkpoint_seconds: float = 60.0
-    data: Path | None = None
-    validate_every: int = 1
 
 
 class ParentMissing(Exception):
@@ -77,9 +68,9 @@ class Parent:
 class Worker:
     """Runs cells one after the other, keeping loaded what the next cell needs again."""
 
-    def __init__(self, store: Store, options: Options | None = None, group: Group = ALONE):
+    def __init__(self, store: Store, options: RunOptions | None = None, group: Group = ALONE):
         self.store, self.group = store, group
-        self.options = options or Options()
+        self.options = options or RunOptions()
         self.claims = Claims()
         self.device = pick_device(self.options.device)
         if group.ranks > 1 and self.device.type == "cuda":
@@ -165,23 +156,25 @@ class Worker:
         parent = self._load_parent(cell, network) if declaration(cell.method).from_dense else None
         maker = made_by(cell.problem.loader)
         checkpoints = checkpoint.Checkpoints(self.store.file("checkpoints", cell.id), cell.id, maker)
+        session = Session(
+            checkpoints=checkpoints,
+            trunks=checkpoint.Trunks(self.store.path / "trunks", maker),
+            parent=parent["weights_sha256"] if parent else "",
+            report=report,
+            should_stop=should_stop,
+            began=started,
+        )
         run = Run(
             cell,
             network,
             data,
             load(cell.method),
             {**declaration(cell.method).defaults, **dict(cell.hyperparameters)},
-            checkpoints=checkpoints,
-            checkpoint_seconds=self.options.checkpoint_seconds,
-            validate_every=self.options.validate_every,
-            report=report,
-            should_stop=should_stop,
-            start_position=cell.problem.epochs * data.iterations_per_epoch if parent else 0,
-            trunks=checkpoint.Trunks(self.store.path / "trunks", maker),
+            options=self.options,
+            session=session,
             group=self.group,
-            parent=parent["weights_sha256"] if parent else "",
+            start_position=cell.problem.epochs * data.iterations_per_epoch if parent else 0,
         )
-        run.began = started
         run.execute()
         if not self.group.leads:
             return False
@@ -190,7 +183,7 @@ class Worker:
     def _commit(self, run: Run, parent: Record | None, start_time: datetime, aside: Path | None) -> bool:
         """Write the record of a finished run. True if it is the first."""
         cell, network, data, progress = run.cell, run.network, run.data, run.progress
-        smaller, checkpoints = run.method.smaller(), run.checkpoints
+        smaller, checkpoints = run.method.smaller(), run.session.checkpoints
         assert checkpoints is not None
         record = make_record(cell, run, parent, smaller)
         if cell.is_dense:
@@ -199,7 +192,7 @@ class Worker:
             content, record["weights_sha256"] = checkpoint.encode(cell.id, network.state_dict())
             atomic.replace_file(self.store.weights_path(cell.id, record["weights_sha256"]), content)
         compared = None if smaller is None else latency.compare(network, smaller, cell.problem, self.device)
-        record["seconds"] = {**run.seconds, **({} if compared is None else {"latency": compared})}
+        record["seconds"] = {**run.session.seconds(run), **({} if compared is None else {"latency": compared})}
         record["images_per_second"] = progress.images / max(progress.seconds["training"], 1e-9)
         record["provenance"] = {
             **provenance(),

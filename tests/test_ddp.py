@@ -20,8 +20,9 @@ from benchmark.cells import Budget, Cell, Problem
 from benchmark.records import result
 from benchmark.store import Store
 from benchmark.training.group import Group, join, synchronise_batch_norm
-from benchmark.training.loop import Interrupted
-from benchmark.worker import Options, Worker
+from benchmark.training.options import RunOptions
+from benchmark.training.session import Interrupted
+from benchmark.worker import Worker
 from tests.conftest import ROOT, assert_one_line_refusal, below, wait_for
 
 # A batch of 37 leaves parts of 19 and 18, and the last batch of an epoch is smaller still.
@@ -57,7 +58,7 @@ def _rank(rank: int, ranks: int, folder: Path, function, arguments) -> None:
 
 def train(group: Group, store: Path, cells: Sequence[Cell]) -> list[tuple]:
     """Masks and weights of each cell, as this rank has them at the end."""
-    worker = Worker(Store(store), Options("cpu", 1), group)
+    worker = Worker(Store(store), RunOptions("cpu", 1), group)
     finished = []
     from benchmark import worker as module
 
@@ -87,7 +88,7 @@ def stopped_everywhere(group: Group, folder: Path) -> list[dict]:
     written before each of its iterations in turn."""
     records = []
     for stop in range(-1, 14):
-        worker = Worker(Store(folder / f"{stop}"), Options("cpu", 1), group)
+        worker = Worker(Store(folder / f"{stop}"), RunOptions("cpu", 1), group)
         asked = itertools.count()
         if group.leads:
             with contextlib.suppress(Interrupted):
@@ -119,7 +120,7 @@ def everything(group: Group, store: Path) -> dict:
 def trained(tmp_path_factory) -> tuple[Store, Store, list]:
     """The same cells trained by one process and by two, and what each of the two had at the end."""
     alone, together = (tmp_path_factory.mktemp(name) for name in ("alone", "together"))
-    worker = Worker(Store(alone), Options("cpu", 1))
+    worker = Worker(Store(alone), RunOptions("cpu", 1))
     for cell in CELLS:
         assert worker.run(cell) == "done"
     ends = in_ranks(everything, 2, tmp_path_factory.mktemp("ranks"), together)

@@ -16,6 +16,7 @@ from benchmark.launch.local import LocalPool, _Slot
 from benchmark.launch.machine import PoolOptions, share_out
 from benchmark.plan import make_plan
 from benchmark.store import Store
+from benchmark.training.options import RunOptions
 
 SWEEP = load_sweep("table1")
 
@@ -33,7 +34,7 @@ def test_digits_train_with_one_thread_whatever_the_machine(monkeypatch, cores: i
     """More threads would change the order of sums, and records with them."""
     monkeypatch.setattr("benchmark.launch.machine.cores", lambda: cores)
     options = share_out(SWEEP.execution.threads, workers, "cpu")
-    assert (options.workers, options.threads) == expected
+    assert (options.workers, options.run.threads) == expected
 
 
 def test_one_worker_a_gpu_by_default(monkeypatch):
@@ -47,7 +48,7 @@ def test_one_worker_a_gpu_by_default(monkeypatch):
 def test_workers_that_cannot_start_stop_the_sweep_with_one_message(tmp_path):
     store = Store(tmp_path)
     tasks = make_plan(SWEEP.cells[:2], store, SWEEP.execution).tasks
-    pool = LocalPool(store, PoolOptions(workers=2, threads=1, device="no such device"))
+    pool = LocalPool(store, PoolOptions(2, RunOptions("no such device", 1)))
     with pytest.raises(UserError, match="workers cannot start"):
         list(pool.run(tasks))
     pool.stop()
@@ -56,7 +57,7 @@ def test_workers_that_cannot_start_stop_the_sweep_with_one_message(tmp_path):
 def test_a_worker_that_was_told_to_stop_as_the_pool_was_is_not_lost(tmp_path):
     """scontrol requeue sends SIGTERM to all processes of a job: a worker may be gone before its pool has looked."""
     store = Store(tmp_path)
-    pool = LocalPool(store, PoolOptions(workers=1, threads=1))
+    pool = LocalPool(store, PoolOptions(1, RunOptions(threads=1)))
     gone = lambda: any(slot.ready and not slot.process.is_alive() for slot in pool._slots)  # noqa: E731
     events = []
     for event in pool.run(make_plan(SWEEP.cells[:1], store, SWEEP.execution).tasks, should_stop=gone):
@@ -84,7 +85,7 @@ def test_the_last_words_of_a_worker_are_heard_however_soon_it_goes(tmp_path, mon
             pass
 
     store = Store(tmp_path)
-    pool = LocalPool(store, PoolOptions(workers=1, threads=1))
+    pool = LocalPool(store, PoolOptions(1, RunOptions(threads=1)))
     slot = _Slot(0, Leaving(), ours)
     task = make_plan(SWEEP.cells[:1], store, SWEEP.execution).tasks[0]
     slot.ready, slot.task = True, task
@@ -99,7 +100,7 @@ def test_the_last_words_of_a_worker_are_heard_however_soon_it_goes(tmp_path, mon
 def test_a_worker_that_leaves_after_a_failure_is_given_no_other_cell(tmp_path, cause: str, given: bool):
     ours, theirs = multiprocessing.Pipe()
     store = Store(tmp_path)
-    pool = LocalPool(store, PoolOptions(workers=1, threads=1))
+    pool = LocalPool(store, PoolOptions(1, RunOptions(threads=1)))
     pool._slots = [slot := _Slot(0, multiprocessing.Process(), ours)]
     task, another = make_plan(SWEEP.cells[:2], store, SWEEP.execution).tasks[-2:]
     slot.ready, slot.task = True, task
@@ -119,7 +120,7 @@ def test_a_fork_server_that_refuses_for_a_moment_costs_no_sweep(tmp_path, monkey
         self._popen = object()
 
     monkeypatch.setattr("multiprocessing.context.ForkServerProcess.start", start)
-    pool = LocalPool(Store(tmp_path), PoolOptions(workers=1, threads=1))
+    pool = LocalPool(Store(tmp_path), PoolOptions(1, RunOptions(threads=1)))
     assert pool._start(0).number == 0
     assert not refusals
 
@@ -131,4 +132,4 @@ def test_a_fork_server_that_never_comes_stops_the_sweep_with_one_message(tmp_pat
     monkeypatch.setattr("multiprocessing.context.ForkServerProcess.start", start)
     monkeypatch.setattr("benchmark.launch.local.SERVER_SECONDS", 0.5)
     with pytest.raises(UserError, match="workers cannot start"):
-        LocalPool(Store(tmp_path), PoolOptions(workers=1, threads=1))._start(0)
+        LocalPool(Store(tmp_path), PoolOptions(1, RunOptions(threads=1)))._start(0)

@@ -37,7 +37,8 @@ from benchmark.problems.sources import download, open_source
 from benchmark.problems.streaming import StreamedData, decode_with_pillow
 from benchmark.store import Store
 from benchmark.training.loop import Run
-from benchmark.worker import Options, Worker
+from benchmark.training.options import RunOptions
+from benchmark.worker import Worker
 from tests.conftest import ROOT, assert_one_line_refusal
 
 torch.set_num_threads(1)
@@ -487,11 +488,11 @@ def test_a_cell_trains_on_a_folder_and_its_record_says_on_which_data(tmp_path: P
         Image.fromarray(np.array(Image.open(path)) // 8 + np.array(colour, dtype=np.uint8)).save(path)
     store = Store(tmp_path / "runs")
     dense = Cell.dense(problem(epochs=6, learning_rate=0.05), 0)
-    Worker(store, Options("cpu", data=root)).run(dense)
+    Worker(store, RunOptions("cpu", data=root)).run(dense)
     record = store.read(dense.id)
     assert record["accuracy"]["final"]["test"] > 0.9
     assert record["provenance"]["data"] == open_source(problem(), root).fingerprint
     (root / "train" / "cat" / "00.png").unlink()
     retrained = Cell(dense.problem, "IMP", 0, "FT", 0.5, Budget.parse("1ep"))
     with pytest.raises(UserError, match=r"data.* \(fingerprint folder-.*--results"):
-        Worker(store, Options("cpu", data=root)).run(retrained)
+        Worker(store, RunOptions("cpu", data=root)).run(retrained)

@@ -46,6 +46,18 @@ def sweep(folder: Path, *arguments: str, check: bool = False, **variables: str) 
     )
 
 
+def started(folder: Path, *arguments: str, **options: bool) -> subprocess.Popen[str]:
+    """The same command, left running; what it prints is one text."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmark.sweep", "table1", *SMALL, *FEW, "--results", str(folder), *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
 def results(store: Store) -> dict[str, dict]:
     found = {record["id"]: result(record) for record in store.records()}
     assert store.problems == []
@@ -89,15 +101,7 @@ def test_worker_count_and_order_change_no_bit(untouched: Store, tmp_path: Path):
 
 
 def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_loses_nothing(untouched: Store, tmp_path: Path):
-    here = ("--results", str(tmp_path), "--tracking", "offline")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmark.sweep", "table1", *SMALL, *FEW, *here],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    process = started(tmp_path, "--tracking", "offline", start_new_session=True)
     # of a cell: then the sweep has heard of its dense run's end, and passed that on to be published
     wait_for(lambda: any("-dense-" not in name for name in Store(tmp_path).ids()), process)
     os.killpg(process.pid, signal.SIGINT)
@@ -130,13 +134,7 @@ def test_fewer_validations_change_no_weight_and_no_result(untouched: Store, tmp_
 
 
 def test_a_killed_worker_loses_nothing(untouched: Store, tmp_path: Path):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmark.sweep", "table1", *SMALL, *FEW, "--results", str(tmp_path), *EAGER],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = started(tmp_path, *EAGER)
     claims = wait_for(lambda: list(tmp_path.glob("claims/*/*")), process)
     os.kill(json.loads(claims[0].read_text())["pid"], signal.SIGKILL)
     output, _ = process.communicate(timeout=120)

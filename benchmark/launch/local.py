@@ -22,8 +22,7 @@ from typing import Any
 from benchmark.cells import Cell
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch.events import Epoch, Event, Failed, Finished, Retried, Started
-from benchmark.launch.machine import PoolOptions, given_rank
-from benchmark.launch.ranks import settings_of
+from benchmark.launch.machine import PoolOptions, WorkerSettings, given_rank
 from benchmark.launch.serving import BROKEN, serve
 from benchmark.plan import Task
 from benchmark.redaction import redact
@@ -125,12 +124,8 @@ class LocalPool:
 
     def _start(self, number: int) -> _Slot:
         ours, theirs = self._context.Pipe()
-        settings = {
-            **settings_of(self.store.path, self.options),
-            "log": self._log(number),
-            "gpu": self._gpus_of(number),
-            "ranks": self.options.ranks,
-        }
+        options = self.options
+        settings = WorkerSettings(self.store.path, options.run, options.ranks, self._log(number), self._gpus_of(number))
         deadline = time.monotonic() + SERVER_SECONDS
         while True:
             process = self._context.Process(target=serve, args=(theirs, settings), name=f"worker {number}")

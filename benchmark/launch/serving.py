@@ -23,6 +23,7 @@ from benchmark.atomic import CannotWrite
 from benchmark.cells import Cell, cut
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch import ranks
+from benchmark.launch.machine import WorkerSettings
 from benchmark.redaction import RedactedStream
 from benchmark.store import Store
 
@@ -37,7 +38,7 @@ LINE = 1000
 """Characters of an error's message that are shown; its traceback is kept whole."""
 
 
-def serve(connection: Connection, settings: dict[str, Any]) -> None:
+def serve(connection: Connection, settings: WorkerSettings) -> None:
     """The main function of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     stop = threading.Event()
@@ -45,18 +46,17 @@ def serve(connection: Connection, settings: dict[str, Any]) -> None:
     threading.Thread(target=_watch, args=(connection.fileno(), stop), name="orphan watch", daemon=True).start()
     os.environ.pop("WANDB_API_KEY", None)  # for the process that publishes; nothing that trains has a use for it
     try:
-        output = _write_output_to(settings["log"])
+        output = _write_output_to(settings.log)
     except CannotWrite as error:
         connection.send(("stop", str(error)))
         return
-    if settings["gpu"] is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = settings["gpu"]
-    from benchmark.training.loop import Interrupted
+    if settings.gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = settings.gpu
+    from benchmark.training.session import Interrupted
     from benchmark.worker import Worker
 
-    options = ranks.worker_options(settings)
     group, followers = ranks.lead(settings)
-    worker = Worker(Store(settings["store"]), options, group)
+    worker = Worker(Store(settings.store), settings.run, group)
     said = time.monotonic()
 
     def say(message: tuple[Any, ...]) -> None:
@@ -95,7 +95,7 @@ def serve(connection: Connection, settings: dict[str, Any]) -> None:
 
 def attempt(worker: Any, cell: Cell, report: Any, should_stop: Any) -> tuple[Any, ...]:
     """Run one cell; the message that tells its end. Raises Interrupted."""
-    from benchmark.training.loop import Interrupted
+    from benchmark.training.session import Interrupted
 
     try:
         return ("done", worker.run(cell, report, should_stop))

@@ -36,6 +36,7 @@ from benchmark.provenance import code_hash, commit
 from benchmark.publisher import Publisher
 from benchmark.store import Store
 from benchmark.tracking import Settings, without_marker
+from benchmark.training.options import RunOptions
 
 TERMINATED = 143
 KILLED = 137
@@ -146,7 +147,7 @@ class _Job:
         while not self._word.exists():
             time.sleep(0.2)
         if self._word.read_text() == TRAIN:
-            ranks.follow(ranks.settings_of(self.store.path, self._pool_options()), place)
+            ranks.follow(self.store.path, self._pool_options().run, place)
 
     @property
     def _word(self) -> Path:
@@ -218,17 +219,20 @@ class _Job:
         profile, about = self.profile, self.submission.about
         limit = about["threads"]
         threads = max(1, profile.cpus // profile.workers)
+        run = RunOptions(
+            device=profile.device_name,
+            threads=min(threads, limit) if limit else threads,
+            checkpoint_seconds=profile.checkpoint,
+            data=None if about["data"] is None else Path(about["data"]),
+            validate_every=profile.validate_every,
+        )
         return PoolOptions(
             workers=profile.workers,
+            run=run,
             ranks=profile.ranks,
-            threads=min(threads, limit) if limit else threads,
-            device=profile.device_name,
             # of several ranks each finds its own GPU among those of its node
             gpus=gpus() if profile.device_name == "cuda" and profile.ranks == 1 else (),
             hang_seconds=profile.hang,
-            data=None if about["data"] is None else Path(about["data"]),
-            checkpoint_seconds=profile.checkpoint,
-            validate_every=profile.validate_every,
         )
 
     def _admit(self, task: Task) -> bool:
