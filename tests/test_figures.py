@@ -14,90 +14,41 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from analysis import records
 from analysis.figures import FIGURES, Selection, accuracy, encode, figure1, rates, runs, style
-from analysis.figures.drawing import COLOURS, DASHES, MARKERS, Drawing, positions
+from analysis.figures.drawing import COLOURS, DASHES, MARKERS, positions
 from analysis.groups import groups
 from analysis.make_figures import app
 from analysis.report import plots
 from benchmark.cells import Budget, Cell
 from benchmark.cli import main
 from benchmark.errors import UserError
-from benchmark.grid import load_sweep
+from tests.figure_records import (
+    cycles_selection,
+    drawn,
+    fewer,
+    selection,
+    selection_again,
+    table1_selection,
+    variants_selection,
+)
 from tests.table1_records import MADE_UP, by_rank, fill, record_of, table1_records
 
-CYCLES = """
-title: "Figure 1: iterative pruning"
-seeds: 2
-grids:
-  - method: IMP
-    schedule: [ALLR]
-    sparsity: [0.9, 0.98]
-    budget: [10ep, 20ep, 40ep]
-    hyperparameters: {cycles: [1, 2]}
-  - {method: IMP, schedule: [LRW], sparsity: [0.9, 0.98], budget: ["80ep"], hyperparameters: {ladder: [renda]}}
-"""
 STEM = f"madeup-{MADE_UP.identity}"
 """The problem has no file in sweeps/problems, so its figures carry the recipe's hash."""
-LEVELS = {"10ep": 0.80, "20ep": 0.85, "40ep": 0.90}
-
-
-@pytest.fixture(scope="module")
-def cycles_sweep(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("sweep") / "cycles.yaml"
-    path.write_text(CYCLES)
-    return path
-
-
-def iterative(cell: Cell) -> dict[str, Any]:
-    """Two cycles are 2 points better than one; the baseline reaches 86 % at 90 and 99 % at 98 % sparsity."""
-    count = int(dict(cell.hyperparameters).get("cycles", 1))
-    if cell.schedule == "LRW":
-        made = record_of(cell, 0.86 if cell.sparsity == 0.9 else 0.99)
-    else:
-        made = record_of(cell, LEVELS[str(cell.budget)] + 0.02 * (count - 1) + 0.002 * cell.seed)
-    made["iterations"] = {"total": round(cell.budget.amount * 17), "per_epoch": 17}
-    made["cycles"] = [
-        {"cycle": n, "d1": 0.3 - 0.1 * n, "d2": 0.25, "d": max(0.3 - 0.1 * n, 0.25)} for n in range(count)
-    ]
-    return made
-
-
-def selection(name: str, given: list[dict[str, Any]], narrowed: bool = False) -> Selection:
-    found = records.read(given, "tests", whole=True)
-    (group,) = groups(found, records.sweep_axes(name))
-    return Selection(group, found.whole, narrowed)
 
 
 @pytest.fixture
 def table1() -> Selection:
-    return selection("table1", table1_records(by_rank))
+    return table1_selection()
 
 
 @pytest.fixture
-def cycles(cycles_sweep: Path) -> Selection:
-    cells = load_sweep(str(cycles_sweep)).cells
-    own = [Cell(MADE_UP, c.method, c.seed, c.schedule, c.sparsity, c.budget, c.hyperparameters) for c in cells]
-    return selection(str(cycles_sweep), [iterative(cell) for cell in own])
-
-
-def variant(cell: Cell) -> dict[str, Any]:
-    """Random pruning falls to 20 % with FT; filters leave a tenth more weights than their fraction says."""
-    criterion = dict(cell.hyperparameters).get("criterion", "magnitude")
-    level = 0.2 if (criterion, cell.schedule) == ("random", "FT") else 0.9
-    made = record_of(cell, level + 0.001 * cell.seed)
-    made["sparsity"]["prunable"] = cell.sparsity - (0.1 if "filters" in str(criterion) else 0.0)
-    return made
+def cycles(tmp_path: Path) -> Selection:
+    return cycles_selection(tmp_path / "cycles.yaml")
 
 
 @pytest.fixture
 def variants() -> Selection:
-    cells = load_sweep("retraining_variants", seeds="2").cells
-    own = [Cell(MADE_UP, c.method, c.seed, c.schedule, c.sparsity, c.budget, c.hyperparameters) for c in cells]
-    return selection("retraining_variants", [variant(cell) for cell in own])
-
-
-def drawn(draw, given: Selection) -> Drawing:
-    with style():
-        return draw(given)
+    return variants_selection()
 
 
 # What they show
@@ -112,87 +63,6 @@ def test_a_line_a_schedule_and_a_panel_a_sparsity(table1):
     assert list(lines["CLR"].get_ydata()) == pytest.approx([83.2] * 3)
 
 
-def collapse(given: Selection, schedule: str) -> Selection:
-    """One of three runs at 90 % and the longest budget ends at a tenth."""
-    for record in given.whole.values():
-        cell = record["cell"]
-        if (cell["schedule"], cell["sparsity"], cell["budget"], cell["seed"]) == (schedule, 0.9, "11.11%", 0):
-            record["status"] = "collapsed"
-            record["accuracy"]["final"]["test"] = 0.1
-    return selection_again(given)
-
-
-@pytest.mark.parametrize("draw", [accuracy.budget, accuracy.methods])
-def test_a_collapsed_run_does_not_squeeze_the_others_and_is_named(table1, draw):
-    drawing = drawn(draw, collapse(table1, "CLR"))
-    panel = drawing.figure.axes[-1]
-    assert panel.get_ylim()[0] > 70
-    assert [text.get_text().partition(" ")[0] for text in panel.texts] == ["CLR"]
-    assert drawing.sentences[-1].startswith("Below the axis: CLR at ")
-    assert "1 of 3 runs collapsed" in drawing.sentences[-1]
-
-
-def test_points_of_collapsed_runs_are_left_out_of_the_speedups_and_named(table1):
-    """What is mostly zero by accident is fast: its speedup would be the largest by far."""
-    limits = drawn(accuracy.speedup, table1).figure.axes[0].axis()
-    given = collapse(table1, "CLR")
-    for record in given.whole.values():
-        if record["status"] == "collapsed":
-            record["macs"]["speedup"] = 500.0
-    given = selection_again(given)
-    drawing = drawn(accuracy.speedup, given)
-    panel = drawing.figure.axes[0]
-    assert panel.axis() == pytest.approx(limits)
-    words = "Left out, since runs collapsed there: CLR at 90 % (1 of 3)."
-    assert drawing.sentences[-1] == words
-    assert words in panel.get_xlabel()
-    handles, labels = panel.get_legend_handles_labels()
-    lines = {label: len(handle[0].get_xdata()) for handle, label in zip(handles, labels, strict=True)}
-    assert lines["CLR"] == 2
-    assert lines["SLR"] == 3
-    traces = {trace["name"]: trace for trace in plots.speedup(given)["data"]}
-    assert {name: len(trace["x"]) for name, trace in traces.items()} == lines
-    assert max(value for trace in traces.values() for value in trace["x"]) < 100
-
-
-def test_where_every_run_collapsed_there_is_no_figure_of_speedups(table1):
-    for record in table1.whole.values():
-        record["status"] = "collapsed"
-    with pytest.raises(UserError, match="collapsed at every point"):
-        drawn(accuracy.speedup, selection_again(table1))
-
-
-@pytest.mark.parametrize(("make", "axis"), [(plots.budget, "yaxis3"), (plots.methods, "yaxis")])
-def test_a_collapsed_run_is_marked_at_the_edge_of_an_interactive_figure(table1, make, axis):
-    plot = make(collapse(table1, "CLR"))
-    low, high = plot["layout"][axis]["range"]
-    assert low > 70
-    trace = [trace for trace in plot["data"] if trace["name"] == "CLR"][-1]
-    assert trace["y"][-1] == pytest.approx(low, abs=0.001)
-    assert trace["error_y"]["array"][-1] is None
-    assert trace["marker"]["symbol"][-1] == "triangle-down-open" != trace["marker"]["symbol"][0]
-    assert trace["text"][-1].endswith("below the axis: 1 of 3 runs collapsed")
-    shown = [value for trace in plot["data"] for value in trace["y"] if value > low]
-    assert high >= max(shown)
-    assert not any(
-        "range" in plot["layout"][name] for name in plot["layout"] if name.startswith("yaxis") and name != axis
-    )
-
-
-def test_a_collapsed_run_is_no_point_of_figure_1(cycles):
-    for record in cycles.whole.values():
-        cell = record["cell"]
-        if (cell["sparsity"], cell["budget"], cell["seed"], cell["schedule"]) == (0.9, "20ep", 1, "ALLR"):
-            record["status"] = "collapsed"
-    given = selection_again(cycles)
-    drawing = drawn(figure1.draw, given)
-    points = [line for line in drawing.figure.axes[0].lines if line.get_label() == "every run"]
-    assert [len(line.get_xdata()) for line in points] == [12 - 2]
-    assert "Runs that collapsed are left out of the points: 2 at 90 %." in drawing.sentences
-    assert "not drawn: 2 collapsed runs" in drawing.figure.axes[0].get_xlabel()
-    assert len(plots.envelope(given)["data"][0]["x"]) == 10
-
-
 def test_bands_and_bars_stay_between_none_and_all_images_right(table1):
     for record in table1.whole.values():
         record["accuracy"]["final"]["test"] = 1.0 if record["cell"]["seed"] else 0.7
@@ -203,14 +73,6 @@ def test_bands_and_bars_stay_between_none_and_all_images_right(table1):
     assert max(heights) == 100
     bars = drawn(accuracy.methods, selection_again(table1)).figure.axes[0].collections
     assert max(point[1] for bar in bars for segment in bar.get_segments() for point in segment) == 100
-
-
-def fewer(given: Selection, schedule: str) -> Selection:
-    """One seed of the schedule alone."""
-    for name, record in list(given.whole.items()):
-        if record["cell"]["schedule"] == schedule and record["cell"]["seed"]:
-            del given.whole[name]
-    return selection_again(given)
 
 
 @pytest.mark.parametrize(("draw", "what"), [(accuracy.budget, "band"), (accuracy.methods, "bar")])
@@ -224,12 +86,6 @@ def test_one_seed_has_no_deviation_and_n_is_said_as_a_range(table1, draw, what):
         assert not own.get_paths()
     else:
         assert not np.isfinite(own.get_segments()).any()
-
-
-def test_a_collapsed_run_of_one_seed_has_no_deviation(table1):
-    drawing = drawn(accuracy.methods, fewer(collapse(table1, "CLR"), "CLR"))
-    assert drawing.figure.axes[0].texts[0].get_text() == "CLR 10.0"
-    assert "CLR at 90 % (10.00, 1 of 1 runs collapsed)" in drawing.sentences[-1]
 
 
 def test_curves_layers_and_distances_say_over_how_many(table1, cycles):
@@ -351,12 +207,6 @@ def test_a_sentence_says_up_to_how_many_epochs_settings_were_tried(cycles):
     assert "the envelope of settings of up to 40 epochs ends at 87.10% after 20 epochs" in sentence
 
 
-def selection_again(given: Selection) -> Selection:
-    found = records.read(given.whole.values(), "tests", whole=True)
-    (group,) = groups(found, given.group.axes)
-    return Selection(group, found.whole)
-
-
 def test_distances_are_drawn_along_the_cycles_of_the_longest_runs(cycles):
     figure = drawn(rates.distance, cycles).figure
     lines = {line.get_label(): line for line in figure.axes[0].lines}
@@ -411,34 +261,6 @@ def test_budgets_are_epochs_whatever_their_unit(budget, iterations, cycles, expe
         Cell(MADE_UP, "IMP", 0, "FT", 0.9, Budget.parse(budget)), 0.5, iterations=iterations, cycles=cycles
     )
     assert records.read([made]).frame["epochs"].tolist() == pytest.approx([expected], abs=0.005)
-
-
-# What they are about
-
-ABOUT = {
-    "table1": {"budget", "methods", "speedup", "schedules", "distance", "layers", "curves"},
-    "table2": {"methods", "speedup", "layers", "curves"},
-    "figure1": {"figure1", "distance"},
-    "retraining_variants": {"variants"},
-}
-
-
-@pytest.mark.parametrize("sweep", ABOUT)
-def test_a_figure_knows_what_it_is_about(sweep):
-    assert {name for name, figure in FIGURES.items() if figure.about(records.sweep_axes(sweep))} == ABOUT[sweep]
-
-
-def test_a_figure_is_drawn_first_of_sweeps_that_it_is_about():
-    assert all(name in ABOUT[sweep] for name, figure in FIGURES.items() for sweep in figure.sweeps)
-
-
-def test_it_goes_by_what_a_sweep_varies_and_not_by_its_name(cycles_sweep, tmp_path: Path):
-    about = {name for name, figure in FIGURES.items() if figure.about(records.sweep_axes(str(cycles_sweep)))}
-    assert about == ABOUT["figure1"]
-    chosen = records.sweep_axes("retraining_variants", only=["criterion=magnitude", "criterion=random,schedule=SLR"])
-    assert FIGURES["variants"].about(chosen)
-    chosen = records.sweep_axes("retraining_variants", only=["criterion=magnitude"])
-    assert {"budget", "methods", "curves"} <= {name for name, figure in FIGURES.items() if figure.about(chosen)}
 
 
 # How they look

@@ -141,7 +141,7 @@ def _picture(picture: Picture, plots: Mapping[str, Any]) -> str:
 
 def _cells(report: Report) -> str:
     """Every record and every failure, a row each; scripts make it sortable and filterable."""
-    rows = [_row(values, str(values["id"])) for values in _listed(report.frame)]
+    rows = [_row(values, str(values["id"])) for values in report.frame.to_dict("records")]
     rows += [_failed_row(number, failure) for number, failure in enumerate(report.failures)]
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in COLUMNS)
     return (
@@ -153,11 +153,7 @@ def _cells(report: Report) -> str:
     )
 
 
-def _listed(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _row(values: Mapping[str, Any], name: str) -> str:
+def _row(values: Mapping[Any, Any], name: str) -> str:
     cells = (
         *(values["problem"], values["method"], values["schedule"], _number(values["sparsity"], "g"), values["budget"]),
         *(settings_words(values["hyperparameters"]), str(values["seed"]), values["status"]),

@@ -166,8 +166,9 @@ def _lines(cells: pd.DataFrame, places: Places) -> tuple[list[dict[str, Any]], d
 def _line(table: pd.DataFrame, label: str, place: int, limits: tuple[float, float] | None) -> dict[str, Any]:
     """Means with their deviations; a point's customdata are the ids of its records.
 
-    What is outside of the axis is marked at its lower edge, and its text says where it is.
+    What is outside of the axis is marked just above its lower edge, and its text says where it is.
     """
+    edge = limits[0] + 0.02 * (limits[1] - limits[0]) if limits else math.nan
     low, high = errors(table)  # NaN of one run and of what is outside: no bar
     texts = []
     for entry in table.to_dict("records"):
@@ -180,7 +181,7 @@ def _line(table: pd.DataFrame, label: str, place: int, limits: tuple[float, floa
         "mode": "lines+markers",
         "name": label,
         "x": table["x"].tolist(),
-        "y": _plain(table["mean"].where(~table["outside"], limits[0] if limits else None)),
+        "y": _plain(table["mean"].where(~table["outside"], edge)),
         "error_y": {
             "type": "data",
             "symmetric": False,

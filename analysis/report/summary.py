@@ -145,7 +145,7 @@ def _gaps(sheet: Sheet) -> list[str]:
     found = [f"{absent} of {len(asked)} entries have no record"] if absent else []
     if partial:
         found.append(f"{len(partial)} of {len(asked)} entries have {seeds_words(partial)} of {asked[0][1]}")
-    if most < TESTED_SEEDS:
+    if 0 < most < TESTED_SEEDS:
         found.append(f"{seeds_words([most])} at most, {TESTED_SEEDS - most} too few for a test")
     ended = [(int((sheet.records["status"] == status).sum()), said) for status, said in REMARKS.items()]
     return found + [f"{seeds_words([count], 'run')} {said}" for count, said in ended if count]
