@@ -64,7 +64,7 @@ class Figure:
     sweeps: tuple[str, ...]
 
 
-ROWS = "methods or schedules side by side, not cycles and not what is pruned times how it is retrained"
+ROWS = "methods or schedules side by side, without cycles or several criteria"
 FIGURES: dict[str, Figure] = {
     "figure1": Figure(figure1.draw, has_cycles, "cycles of iterative pruning", ("figure1",)),
     "budget": Figure(accuracy.budget, has_budgets, f"budgets, with {ROWS}", ("table1",)),
@@ -103,7 +103,7 @@ def draw(name: str, selection: Selection) -> Drawing:
 def check(name: str, axes: Axes) -> None:
     """Raises UserError if the figure is not about what the sweep varies."""
     if not FIGURES[name].about(axes):
-        raise UserError(f"figure {name}: it is for sweeps of {FIGURES[name].subject}; {axes.name} is none as chosen")
+        raise UserError(f"figure {name}: it is for sweeps of {FIGURES[name].subject}, which {axes.name} is not")
 
 
 __all__ = ["FIGURES", "FORMATS", "Drawing", "Figure", "Selection", "check", "draw", "encode", "selections", "style"]
