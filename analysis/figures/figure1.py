@@ -50,6 +50,13 @@ class Part:
     baseline: Step | None
     """None if it has no records, or not of all the seeds."""
     baseline_misses_seeds: bool = False
+    fell: frozenset[str] = frozenset()
+    """Ids of the runs that collapsed."""
+
+    @property
+    def points(self) -> list[Run]:
+        """The runs that are drawn one by one: not those that collapsed, which would stretch the axis."""
+        return [run for run in self.runs if run.id not in self.fell]
 
     @property
     def title(self) -> str:
@@ -104,9 +111,9 @@ def parts(selection: Selection) -> list[Part]:
         longest = [run for run in base if run.epochs == base[-1].epochs]  # never a shorter one in its place
         seeds = common_seeds(runs) or common_seeds(longest)
         level = settings(longest, seeds)
-        found.append(
-            Part(float(sparsity), runs, seeds, envelope(runs), level[-1] if level else None, bool(base) and not level)
-        )
+        fell = frozenset(own["id"][own["status"] == "collapsed"])
+        missed = bool(base) and not level
+        found.append(Part(float(sparsity), runs, seeds, envelope(runs), level[-1] if level else None, missed, fell))
     return found
 
 
@@ -118,10 +125,18 @@ def draw(selection: Selection) -> Drawing:
     for panel, part in zip(drawn, found, strict=True):
         _draw_part(panel, part)
         panel.set_title(f"{part.title}\n{part.heading}", fontsize=7)
-        panel.set_xlabel("retraining epochs in total")
+        fell = len(part.runs) - len(part.points)
+        panel.set_xlabel("retraining epochs in total" + f"\nnot drawn: {fell} collapsed runs" * bool(fell))
     drawn[0].set_ylabel("test accuracy in per cent")
     legend_below(figure, drawn[0])
-    return Drawing("figure1", figure, (*(part.sentence for part in found), EXPLAINED, CAVEAT, *_ladder_sentence(found)))
+    sentences = (*(part.sentence for part in found), EXPLAINED, CAVEAT, *_collapsed(found), *_ladder_sentence(found))
+    return Drawing("figure1", figure, sentences)
+
+
+def _collapsed(found: Sequence[Part]) -> list[str]:
+    fell = [(len(part.runs) - len(part.points), per_cent(part.sparsity)) for part in found]
+    named = ", ".join(f"{count} at {sparsity}" for count, sparsity in fell if count)
+    return [f"Runs that collapsed are left out of the points: {named}."] if named else []
 
 
 def _ladder_sentence(found: Sequence[Part]) -> list[str]:
@@ -138,11 +153,11 @@ def _ladder_sentence(found: Sequence[Part]) -> list[str]:
 
 
 def _draw_part(panel: Panel, part: Part) -> None:
-    x, y = [run.epochs for run in part.runs], [100 * run.test for run in part.runs]
+    x, y = [run.epochs for run in part.points], [100 * run.test for run in part.points]
     look: dict[str, Any] = {"linestyle": "", "marker": "o", "color": ENVELOPE}
     panel.plot(x, y, alpha=0.25, markersize=3, markeredgewidth=0, label="every run", **look)
     panel.set_xscale("log")
-    last = max(x, default=1.0)
+    last = max((run.epochs for run in part.runs), default=1.0)
     if part.steps:
         x = [step.epochs for step in part.steps]
         held = (*part.steps, part.steps[-1])
