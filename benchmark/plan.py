@@ -16,7 +16,6 @@ from benchmark.cells import Cell, Scalar
 from benchmark.errors import UserError
 from benchmark.grid import Execution
 from benchmark.methods import declaration
-from benchmark.methods.ladders import ladder, trunk
 from benchmark.provenance import code_hash
 from benchmark.store import Store
 
@@ -117,17 +116,16 @@ def _settings(cell: Cell) -> dict[str, Scalar]:
 
 
 def _cycles(cell: Cell) -> int:
-    settings = _settings(cell)
-    if "ladder" not in settings or cell.sparsity is None:
-        return 1
-    return len(ladder(str(settings["ladder"]), cell.sparsity, int(settings.get("cycles", 1))))
+    count = declaration(cell.method).cycles
+    return 1 if count is None else count(cell, _settings(cell))
 
 
 def _sharing(cells: Sequence[Cell]) -> dict[str, tuple[str, float]]:
     """By id, for cells that go on where a shorter one of their trunk ends: its id, and the epochs that this saves."""
     trunks: dict[str, list[tuple[int, Cell]]] = {}
     for cell in (cell for cell in cells if cell.budget is not None and cell.budget.per_cycle):
-        name = trunk(cell, _settings(cell), 1)
+        trunk = declaration(cell.method).trunk
+        name = None if trunk is None else trunk(cell, _settings(cell), 1)
         if name is not None:
             trunks.setdefault(name, []).append((_cycles(cell), cell))
     found = {}

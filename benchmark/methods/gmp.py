@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from benchmark.errors import UserError
+from benchmark.methods.declarations import COUNT, DECAY, Declaration
 from benchmark.methods.scratch import Transformed
 from benchmark.training.method import Context
 
@@ -34,6 +35,14 @@ class GMP(Transformed):
     computes without them and their loss gradient is zero, but every step selects among all weights anew, so that one
     may return where others have become smaller (the authors' `allow_recovering`).
     """
+
+    declaration = Declaration(
+        "benchmark.methods.gmp:GMP",
+        from_dense=False,
+        retrains=False,
+        defaults={"interval": 1, "returning": False, "decay": 1.0},
+        accepted={"interval": COUNT, **DECAY},
+    )
 
     def __init__(self, context: Context):
         super().__init__(context)

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from benchmark.errors import UserError
-from benchmark.methods.ladders import ladder, trunk
+from benchmark.methods.declarations import COUNT, NORM, Declaration, Words
+from benchmark.methods.ladders import cycles, ladder, trunk
 from benchmark.problems.seeds import generator
 from benchmark.pruning.criteria import Criterion, Unstructured
 from benchmark.pruning.filters import Filters
@@ -114,6 +115,25 @@ class IMP(Method):
     (benchmark.pruning.filters says which), and the sparsity of the weights follows from it; `stages` "6/3/1" lets the
     stages of a network lose different fractions, the first the whole of it.
     """
+
+    declaration = Declaration(
+        "benchmark.methods.imp:IMP",
+        from_dense=True,
+        retrains=True,
+        defaults={
+            **{"cycles": 1, "ladder": "even", "momentum": "fresh", "norm": "all"},
+            **{"criterion": "magnitude", "stages": "even"},
+        },
+        accepted={
+            "cycles": COUNT,
+            "ladder": Words("even", "renda"),
+            "momentum": Words("fresh", "kept"),
+            "norm": NORM,
+            "criterion": Words("magnitude", "random", "filters", "random_filters"),
+        },
+        cycles=cycles,
+        trunk=trunk,
+    )
 
     def __init__(self, context: Context):
         super().__init__(context)

@@ -1,0 +1,67 @@
+"""What a plan must know of a method, declared in the method's class and read from there without importing torch."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmark.cells import Cell, Scalar
+from benchmark.methods.accepted import Accepted, Numbers, Schedules, Words
+from benchmark.methods.ladders import cycles, trunk
+
+Settings = Mapping[str, Scalar]
+"""All hyperparameters of a cell, defaults included."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a plan knows of a method.
+
+    Args:
+        where: "module:Class".
+        from_dense: it starts from the dense network of its seed, else from the initial weights.
+        retrains: it takes a retraining schedule and a budget.
+        defaults: every hyperparameter with its default.
+        accepted: what a hyperparameter takes, where that is not everything of its default's type.
+        cycles: how often a cell is pruned and retrained; once, where it is not given.
+        trunk: the name of the state after so many cycles that runs of other cells come through as well.
+    """
+
+    where: str
+    from_dense: bool
+    retrains: bool
+    defaults: dict[str, Scalar] = field(default_factory=dict)
+    accepted: dict[str, Accepted] = field(default_factory=dict)
+    cycles: Callable[[Cell, Settings], int] | None = None
+    trunk: Callable[[Cell, Settings, int], str | None] | None = None
+
+
+COUNT = Numbers(1)
+DECAY: dict[str, Accepted] = {"decay": Numbers(0)}
+NORM = Words("all", "prunable")
+
+NAMES = {
+    **{"Declaration": Declaration, "Numbers": Numbers, "Words": Words, "Schedules": Schedules},
+    **{"COUNT": COUNT, "DECAY": DECAY, "NORM": NORM, "cycles": cycles, "trunk": trunk},
+}
+"""What a declaration of this package may be made of."""
+
+
+def read(where: str) -> Declaration:
+    """The class attribute `declaration` of "benchmark.methods.file:Class", evaluated alone: to run the whole file would
+    import torch, and planning must not wait for that."""
+    module, _, name = where.partition(":")
+    source = Path(__file__).with_name(f"{module.rpartition('.')[2]}.py")
+    (method,) = (
+        node for node in ast.parse(source.read_bytes()).body if isinstance(node, ast.ClassDef) and node.name == name
+    )
+    (value,) = (
+        statement.value
+        for statement in method.body
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "declaration"
+    )
+    declared = eval(compile(ast.Expression(value), str(source), "eval"), dict(NAMES))  # noqa: S307
+    assert isinstance(declared, Declaration)
+    return declared
