@@ -16,6 +16,7 @@ from benchmark.cells import Cell, Scalar
 from benchmark.errors import UserError
 from benchmark.grid import Execution
 from benchmark.methods import declaration
+from benchmark.outside import sources
 from benchmark.provenance import code_hash
 from benchmark.store import Store
 
@@ -161,6 +162,22 @@ def refuse_damaged(cells: Iterable[Cell], store: Store, repair: bool) -> list[st
                 raise UserError(f"{problem}; --repair trains the dense run again")
             lines.append(f"{problem}; its record is now {store.set_aside(store.record_path(name))}")
     return lines
+
+
+def edited(cells: Iterable[Cell], store: Store) -> list[str]:
+    """A line for each module from outside that was edited after it trained some of these cells."""
+    present = store.ids()
+    counts: Counter[str] = Counter()
+    for cell in cells:
+        now = sources(cell) if cell.id in present else {}
+        if now and (record := store.read(cell.id)) is not None:
+            then = record.get("provenance", {}).get("outside", {})
+            counts.update(name for name in now if then.get(name, now[name]) != now[name])
+    return [
+        f"{name}.py changed since {count} of these cells were trained; they count as done (to train them again, give "
+        "another --results folder)"
+        for name, count in sorted(counts.items())
+    ]
 
 
 def mixtures(cells: Iterable[Cell], store: Store) -> list[str]:

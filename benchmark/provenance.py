@@ -6,6 +6,7 @@ import hashlib
 import platform
 import socket
 import subprocess
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -55,9 +56,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def made_by(loader: str = "torch") -> str:
-    """Code and versions in a word: what has to be the same for a run with this `loader` to go on exactly."""
+def made_by(loader: str = "torch", outside: Mapping[str, str] | None = None) -> str:
+    """Code and versions in a word: what has to be the same for a run with this `loader` to go on exactly.
+
+    outside: hashes of the code that its cell names (`benchmark.outside.sources`).
+    """
     needed = {name: version for name, version in versions().items() if loader == "dali" or name not in DALI}
+    needed |= outside or {}
     return " ".join([code_hash(), *(f"{name}={version}" for name, version in sorted(needed.items()))])
 
 

@@ -22,7 +22,7 @@ from benchmark.grid import load_sweep
 from benchmark.launch import handover, ranks
 from benchmark.launch.handover import choose_executor
 from benchmark.launch.machine import check_device_name, share_out
-from benchmark.plan import make_plan, mixtures, refuse_damaged
+from benchmark.plan import edited, make_plan, mixtures, refuse_damaged
 from benchmark.problems.fits import refuse_unfit
 from benchmark.problems.folder import complete
 from benchmark.publisher import Publisher
@@ -132,10 +132,16 @@ def sweep(
         found = stages(wanted, Store(results))
         plan = make_plan(found.tuning + found.chosen + found.open, Store(results), wanted.execution)
         describe(wanted, plan, options, cells, console, undecided=len(found.open))
+        for line in edited(wanted.cells, Store(results)):
+            print(line, file=sys.stderr)
         return 0
     store = Store.open_for_writing(results)
     store.tidy()
-    for line in [*refuse_damaged(wanted.cells, store, repair), *mixtures(wanted.cells, store)]:
+    for line in [
+        *refuse_damaged(wanted.cells, store, repair),
+        *mixtures(wanted.cells, store),
+        *edited(wanted.cells, store),
+    ]:
         print(line, file=sys.stderr)
     if profile is not None:
         return handover.submit(current(wanted, store), store, profile, data, mode, console)

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from benchmark import atomic
+from benchmark import atomic, outside
 from benchmark.cells import Cell, Problem
 from benchmark.claims import Claims
 from benchmark.errors import CannotGoOn, UserError
@@ -154,7 +154,7 @@ class Worker:
         data = self.data(cell.problem)
         network = synchronise_batch_norm(models.build(cell.problem, cell.seed).to(self.device), self.group)
         parent = self._load_parent(cell, network) if declaration(cell.method).from_dense else None
-        maker = made_by(cell.problem.loader)
+        maker = made_by(cell.problem.loader, outside.sources(cell))
         checkpoints = checkpoint.Checkpoints(self.store.file("checkpoints", cell.id), cell.id, maker)
         session = Session(
             checkpoints=checkpoints,
@@ -196,6 +196,7 @@ class Worker:
         record["images_per_second"] = progress.images / max(progress.seconds["training"], 1e-9)
         record["provenance"] = {
             **provenance(),
+            **({"outside": sources} if (sources := outside.sources(cell)) else {}),
             "data": data.fingerprint,
             "data_remarks": list(data.remarks),
             "device": self.device.type,
