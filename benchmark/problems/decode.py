@@ -21,7 +21,7 @@ THREADS = 4
 MOST_PIXELS = 2 * 89_478_485
 """Of an image after its shorter side was resized: as many as Pillow opens."""
 
-warnings.filterwarnings("ignore", module="PIL")  # of files that it reads all the same; those that it does not raise
+warnings.filterwarnings("ignore", module="PIL")  # of files that it reads all the same
 
 
 class Unreadable(Exception):
@@ -32,8 +32,8 @@ class Unreadable(Exception):
 def reading(path: str) -> Iterator[None]:
     """Raises Unreadable for whatever goes wrong with the image file in its block, and for what is no file.
 
-    Decoders raise nearly every exception there is for a damaged file, zlib.error and struct.error among them. A pipe
-    would be waited for.
+    Decoders may raise any exception for a file that is damaged or of another kind, NotImplementedError among them. A
+    pipe would be waited for.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -54,7 +54,7 @@ def decode(path: str, size: int, channels: int) -> Images:
 
 
 def open_image(path: str, channels: int) -> Image.Image:
-    """Grey or RGB, as stored: neither turned as a camera marked it nor laid over a background."""
+    """Grey or RGB: not laid over a background, nor turned as a camera marked it, but of a TIFF, which Pillow turns."""
     with Image.open(path) as file:
         deep = file.mode == "F" or file.mode.startswith("I")
         return (_eight_bits(file) if deep else file).convert("RGB" if channels == 3 else "L")

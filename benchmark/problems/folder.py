@@ -168,6 +168,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 
 def _without(images: tuple[Labelled, ...], classes: tuple[str, ...]) -> list[str]:
+    """The classes that no image is of."""
     present = {label for _, label in images}
     return [name for label, name in enumerate(classes) if label not in present]
 
@@ -198,12 +199,13 @@ def _files(folder: str, left: LeftOut) -> Iterator[str]:
 
 
 def _lies_in(link: str, folder: str) -> bool:
-    """Also by way of other links."""
+    """Whether the way to `link` leads through `folder`, also by other links."""
     above = (os.path.realpath(path) for path in Path(os.path.abspath(link)).parents)
     return any(os.path.commonpath((path, folder)) == folder for path in above)
 
 
 def _visible(folder: str, left: LeftOut) -> Iterator[os.DirEntry[str]]:
+    """What is in `folder`, but for hidden things. Raises UserError."""
     try:
         with os.scandir(folder) as entries:
             found = list(entries)

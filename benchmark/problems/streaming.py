@@ -261,7 +261,7 @@ def pick_decoder(name: str | None = None) -> Decoder:
     def decode(path: str, channels: int) -> Tensor:
         mode, name = ("RGB", "RGB") if channels == 3 else ("L", "GRAY")
         with suppress(Exception):  # of odd files that Pillow may read, or say what is wrong with
-            with Image.open(path) as file:  # TorchCodec turns what a camera marked, and other formats differ by rounding
+            with Image.open(path) as file:  # others differ by rounding, or TorchCodec turns what a camera marked
                 orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
                 same = (file.format, file.mode, orientation) == ("JPEG", mode, 1)
             if same:
