@@ -201,7 +201,7 @@ def test_the_smallest_images_are_images(tmp_path: Path, shape: tuple[int, int]):
 ENDINGS = ("png", "jpg", "gif", "bmp", "webp", "tif", "ppm")
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore")
 @settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(ENDINGS), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=9)
