@@ -79,12 +79,19 @@ def key_of(problem: Problem, kind: str, files: Iterable[str], root: Path) -> str
     recipe = (problem.image_size, problem.channels, problem.crop_padding, problem.unreadable_images)
     content = hashlib.sha256(repr((FORMAT, kind, str(root.resolve()), recipe)).encode())
     for path in files:
-        try:
-            about = os.stat(path)
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror or error}") from None
-        content.update(f"{path.removeprefix(str(root))}/{about.st_size}/{about.st_mtime_ns}\n".encode())
+        about = stat_or_none(path)
+        content.update(
+            os.fsencode(f"{path.removeprefix(str(root))}/{about and about.st_size}/{about and about.st_mtime_ns}\n")
+        )
     return content.hexdigest()[:24]
+
+
+def stat_or_none(path: str) -> os.stat_result | None:
+    """None where a link leads nowhere, which decoding says."""
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):
+        return None
 
 
 def cached(
@@ -149,7 +156,7 @@ def _write_split(problem: Problem, folder: Path, name: str, padding: int, raw: R
     side = problem.image_size + 2 * padding
     shape = (raw.total, side, side, problem.channels)
     array = np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape)
-    labels = []
+    labels = [np.empty(0, dtype=np.int64)]
     count = 0
     inner = slice(padding, side - padding)
     for images, some in raw.batches:
