@@ -60,6 +60,17 @@ def test_the_readme_shows_the_table_that_the_command_prints(command):
         assert row in finished.stdout
 
 
+def test_the_readme_shows_where_numbers_of_another_processor_will_lie(command):
+    options = ("--results", str(REFERENCE), "--format", "markdown", "--elsewhere", "3")
+    finished = command("analysis.make_tables", "table1", "--problem", "digits", *options)
+    shown = re.search(r"<!-- elsewhere:.*?-->\n(.*?)<!-- end", (ROOT / "README.md").read_text(), re.S)
+    assert shown is not None
+    rows = [line for line in shown[1].splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 4
+    for row in rows:
+        assert row in finished.stdout
+
+
 def test_the_readme_says_of_the_claims_what_five_seeds_say():
     (sheet,) = make_sheets(["table1"], REFERENCE, "digits")
     shown = re.search(r"<!-- claims:.*?-->\n(.*?)<!-- end", (ROOT / "README.md").read_text(), re.S)
