@@ -258,4 +258,16 @@ class Worker:
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return platform.processor() or platform.machine()
+    return _processor() or platform.processor() or platform.machine()
+
+
+def _processor() -> str:
+    """Its model, as Linux names it: sums are rounded in another order on another one. "" elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    about = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    if not about.get("model name"):
+        return ""
+    return f"{about['model name']} (family {about.get('cpu family', '?')}, model {about.get('model', '?')})"
