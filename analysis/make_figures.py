@@ -17,7 +17,7 @@ from analysis.wandb_runs import open_source
 from benchmark.cells import UNSAFE
 from benchmark.cli import main
 from benchmark.errors import UserError
-from benchmark.grid import SWEEPS
+from benchmark.planning.grid import SWEEPS
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

@@ -13,13 +13,13 @@ import typer
 from rich.console import Console
 
 from analysis import captions, tables
-from analysis.layouts import layout_of, sheets_of
+from analysis.paper.layouts import layout_of, sheets_of
 from analysis.records import Axes, Records, Results, Source, of_their_own, sweep_axes
 from analysis.render import BINARY_WRITERS, SUFFIXES, WRITERS, Sheet, terminal
 from analysis.wandb_runs import open_source
 from benchmark.cli import main
 from benchmark.errors import UserError
-from benchmark.grid import SWEEPS
+from benchmark.planning.grid import SWEEPS
 
 ONE_HEADER = ("csv", "records")
 """Formats of which several sheets make one file with the header of the first."""

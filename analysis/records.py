@@ -19,8 +19,8 @@ from pydantic import ValidationError
 
 from benchmark.cells import Budget, Problem
 from benchmark.errors import UserError
-from benchmark.grid import Sweep, load_sweep
-from benchmark.store import Store, read_compact
+from benchmark.planning.grid import Sweep, load_sweep
+from benchmark.results.store import Store, read_compact
 
 CELL = ("method", "schedule", "sparsity", "budget", "hyperparameters")
 """Columns that say which cell of a sweep a record is, seed and problem aside; "" or NaN where it has none."""

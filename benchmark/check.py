@@ -22,13 +22,13 @@ from benchmark import cli
 from benchmark.cells import Budget, Cell, Problem, Scalar
 from benchmark.cli import parse_settings
 from benchmark.errors import UserError
-from benchmark.grid import load_problem
 from benchmark.methods import check_hyperparameters, declaration, load
+from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
 from benchmark.problems.data import open_data
 from benchmark.recording import make_record
-from benchmark.records import Record
+from benchmark.results.records import Record
 from benchmark.training.checkpoint import Checkpoints
 from benchmark.training.loop import Run
 from benchmark.training.session import Interrupted, Session

@@ -10,7 +10,7 @@ from torch import nn
 
 from benchmark.cells import Cell, digest
 from benchmark.pruning import metrics
-from benchmark.records import TARGET_MARGIN, Record
+from benchmark.results.records import TARGET_MARGIN, Record
 from benchmark.training.loop import Run
 from benchmark.training.progress import Progress
 

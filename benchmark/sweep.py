@@ -16,20 +16,20 @@ import typer
 from rich.console import Console
 
 from benchmark import cli
-from benchmark.describe import counts, describe
 from benchmark.errors import UserError
-from benchmark.grid import load_sweep
 from benchmark.launch import handover, ranks
+from benchmark.launch.describe import counts, describe
 from benchmark.launch.handover import choose_executor
 from benchmark.launch.machine import check_device_name, share_out
-from benchmark.plan import edited, make_plan, mixtures, refuse_damaged
+from benchmark.launch.running import run_here
+from benchmark.planning.grid import load_sweep
+from benchmark.planning.plan import edited, make_plan, mixtures, refuse_damaged
+from benchmark.planning.tuning import current, stages, tuned_only
 from benchmark.problems.fits import refuse_unfit
 from benchmark.problems.folder import complete
-from benchmark.publisher import Publisher
-from benchmark.running import run_here
-from benchmark.store import Store
-from benchmark.tracking import Settings, check_mode
-from benchmark.tuning import current, stages, tuned_only
+from benchmark.results.store import Store
+from benchmark.tracking.publisher import Publisher
+from benchmark.tracking.runs import Settings, check_mode
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 console = Console()

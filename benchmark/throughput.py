@@ -5,8 +5,7 @@ and noisy machine where absolute numbers do not. The bare loop reuses prepared b
 counts loss and accuracy, sets the learning rate of every iteration and asks whether to stop. `--against` compares with
 something else: `research`, a pruned network's training steps in the manner of a research script; `null`, the same with
 next to no network; `pillow`, augmented batches alone against torchvision's transforms in a DataLoader; `plain-dst`, a
-step of DST against a plain implementation's (benchmark.plain_dst). `--methods` compares what each method's step costs
-with dense training.
+step of DST against a plain implementation's. `--methods` compares what each method's step costs with dense training.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ from benchmark import cli
 from benchmark.cells import Budget, Cell, Problem
 from benchmark.cli import parse_settings
 from benchmark.errors import UserError
-from benchmark.grid import load_problem
 from benchmark.measure.common import Device, Iterations, Threads, usable_device
-from benchmark.method_costs import compare_dst, compare_methods, lines, parse_methods, synchronise
+from benchmark.measure.method_costs import compare_dst, compare_methods, lines, parse_methods, synchronise
+from benchmark.measure.research_loop import Null, PlainLoop, pillow_batches
 from benchmark.methods import METHODS, load
+from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
 from benchmark.problems.data import Data
 from benchmark.problems.sources import open_source
-from benchmark.research_loop import Null, PlainLoop, pillow_batches
 from benchmark.training.loop import Run
 from benchmark.training.optimizer import make_optimizer
 from benchmark.training.precision import autocast

@@ -16,18 +16,18 @@ from typing import Literal
 import torch
 from torch import nn
 
-from benchmark import atomic, outside
 from benchmark.cells import Cell, Problem
-from benchmark.claims import Claims
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.methods import declaration, load
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
 from benchmark.problems.data import open_data
-from benchmark.provenance import made_by, provenance
 from benchmark.recording import make_record
-from benchmark.records import Record
-from benchmark.store import Store
+from benchmark.results import atomic, outside
+from benchmark.results.locks import Claims
+from benchmark.results.provenance import made_by, provenance
+from benchmark.results.records import Record
+from benchmark.results.store import Store
 from benchmark.training import checkpoint, latency
 from benchmark.training.compiled import check_compile
 from benchmark.training.group import ALONE, Group, synchronise_batch_norm

@@ -10,7 +10,7 @@ from analysis.figures import Selection, style
 from analysis.figures.drawing import Drawing
 from analysis.groups import groups
 from benchmark.cells import Cell
-from benchmark.grid import load_sweep
+from benchmark.planning.grid import load_sweep
 from tests.table1_records import MADE_UP, by_rank, record_of, table1_records
 
 CYCLES = """

@@ -10,8 +10,8 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from benchmark.cells import Cell
-from benchmark.grid import load_problem
 from benchmark.methods import METHODS, check_hyperparameters, declaration, load
+from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
 from benchmark.problems.data import open_data

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmark.records import result
-from benchmark.store import Store
+from benchmark.results.records import result
+from benchmark.results.store import Store
 from tests.conftest import ROOT, wait_for
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")

@@ -9,10 +9,10 @@ import yaml
 
 from benchmark import cli
 from benchmark.errors import UserError
-from benchmark.grid import load_sweep
 from benchmark.methods import METHODS, Declaration, check_hyperparameters, load
 from benchmark.methods.accepted import Numbers, Words
 from benchmark.methods.imp import CRITERIA
+from benchmark.planning.grid import load_sweep
 from benchmark.sweep import app
 
 WRONG = [

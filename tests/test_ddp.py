@@ -17,8 +17,8 @@ from torch import distributed as dist
 from torch import multiprocessing, nn
 
 from benchmark.cells import Budget, Cell, Problem
-from benchmark.records import result
-from benchmark.store import Store
+from benchmark.results.records import result
+from benchmark.results.store import Store
 from benchmark.training.group import Group, join, synchronise_batch_norm
 from benchmark.training.options import RunOptions
 from benchmark.training.session import Interrupted

@@ -13,10 +13,11 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from analysis import records
-from analysis.figures import FIGURES, Selection, accuracy, encode, figure1, rates, runs, style
+from analysis.figures import FIGURES, Selection, accuracy, encode, rates, runs, style
 from analysis.figures.drawing import COLOURS, DASHES, MARKERS, positions
 from analysis.groups import groups
 from analysis.make_figures import app
+from analysis.paper import figure1
 from analysis.report import plots
 from benchmark.cells import Budget, Cell
 from benchmark.cli import main

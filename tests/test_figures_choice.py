@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from analysis import records
-from analysis.figures import FIGURES, Selection, accuracy, figure1, runs
+from analysis.figures import FIGURES, Selection, accuracy, runs
+from analysis.paper import figure1
 from analysis.report import plots
 from benchmark.errors import UserError
 from tests.figure_records import (

@@ -9,16 +9,16 @@ from torch.nn import functional
 
 from benchmark.cells import Budget, Cell
 from benchmark.errors import UserError
-from benchmark.grid import load_problem
 from benchmark.methods import check_hyperparameters, declaration, load
+from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.data import open_data
 from benchmark.pruning import metrics
 from benchmark.pruning.filters import Filters, find_groups, where
 from benchmark.pruning.masks import Masks, prunable
 from benchmark.recording import make_record
-from benchmark.records import result
-from benchmark.store import Store
+from benchmark.results.records import result
+from benchmark.results.store import Store
 from benchmark.training.checkpoint import Checkpoints, Trunks
 from benchmark.training.loop import Run
 from benchmark.training.options import RunOptions

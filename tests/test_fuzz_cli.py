@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.errors import UserError
-from benchmark.grid import load_sweep
+from benchmark.planning.grid import load_sweep
 from tests.faults.fuzz import FUZZ, PROPERTIES, dry_run_of, row, run
 
 

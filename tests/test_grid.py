@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmark.errors import UserError
-from benchmark.grid import SWEEPS, load_sweep, parse_seeds
 from benchmark.methods import METHODS
+from benchmark.planning.grid import SWEEPS, load_sweep, parse_seeds
 from benchmark.yaml_files import read_yaml
 
 

@@ -9,13 +9,13 @@ import signal
 import pytest
 
 from benchmark.errors import UserError
-from benchmark.grid import load_sweep
 from benchmark.launch import machine
 from benchmark.launch.events import Retried, Started
 from benchmark.launch.local import LocalPool, _Slot
 from benchmark.launch.machine import PoolOptions, share_out
-from benchmark.plan import make_plan
-from benchmark.store import Store
+from benchmark.planning.grid import load_sweep
+from benchmark.planning.plan import make_plan
+from benchmark.results.store import Store
 from benchmark.training.options import RunOptions
 
 SWEEP = load_sweep("table1")

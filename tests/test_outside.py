@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import outside
 from benchmark.cells import Budget, Cell
-from benchmark.grid import load_problem
-from benchmark.plan import edited
-from benchmark.store import Store
+from benchmark.planning.grid import load_problem
+from benchmark.planning.plan import edited
+from benchmark.results import outside
+from benchmark.results.store import Store
 from benchmark.training.options import RunOptions
 from benchmark.training.session import Interrupted
 from benchmark.worker import Worker

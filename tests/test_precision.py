@@ -9,12 +9,12 @@ import torch
 
 from benchmark.cells import Budget, Cell
 from benchmark.errors import CannotGoOn
-from benchmark.grid import load_problem
 from benchmark.methods import declaration, load
+from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.data import Data
 from benchmark.recording import make_record
-from benchmark.store import Store
+from benchmark.results.store import Store
 from benchmark.training.checkpoint import Checkpoints
 from benchmark.training.group import Group
 from benchmark.training.loop import Run

@@ -24,8 +24,8 @@ from torchvision.transforms import functional as reference
 
 from benchmark.cells import Budget, Cell, Problem
 from benchmark.errors import UserError
-from benchmark.grid import SWEEPS, load_problem, load_sweep
 from benchmark.methods import load
+from benchmark.planning.grid import SWEEPS, load_problem, load_sweep
 from benchmark.problems import decode, folder, sources
 from benchmark.problems.augment import Windows, moments, rotate
 from benchmark.problems.data import Data, open_data
@@ -35,7 +35,7 @@ from benchmark.problems.models import build
 from benchmark.problems.seeds import generator
 from benchmark.problems.sources import download, open_source
 from benchmark.problems.streaming import StreamedData, decode_with_pillow
-from benchmark.store import Store
+from benchmark.results.store import Store
 from benchmark.training.loop import Run
 from benchmark.training.options import RunOptions
 from benchmark.worker import Worker
@@ -100,7 +100,8 @@ def _last_of_its_class(labels: np.ndarray) -> np.ndarray:
 
 
 def test_workers_that_train_on_digits_do_not_load_scikit_learn():
-    code = "import sys; from benchmark.grid import load_problem; from benchmark.problems.sources import open_source; "
+    code = "import sys; from benchmark.planning.grid import load_problem; "
+    code += "from benchmark.problems.sources import open_source; "
     code += "open_source(load_problem('digits')[0]); sys.exit('sklearn' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 

@@ -10,8 +10,8 @@ import pytest
 from analysis.make_tables import make_sheets
 from benchmark import cli
 from benchmark.export import app
-from benchmark.grid import load_sweep
-from benchmark.store import Store, read_compact, write_compact
+from benchmark.planning.grid import load_sweep
+from benchmark.results.store import Store, read_compact, write_compact
 from tests.conftest import ROOT, assert_one_line_refusal
 
 REFERENCE = ROOT / "results" / "reference"

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis.benchmark_reading import synthetic_cells, synthetic_record
 from analysis.make_report import app
 from analysis.report.data import _shown
 from benchmark.cli import main
-from benchmark.store import Store
+from benchmark.measure.reading import synthetic_cells, synthetic_record
+from benchmark.results.store import Store
 from tests.conftest import ROOT
 
 NASTY = '<script>document.title="owned"</script><img src=x onerror="document.title=\'owned\'"> & "quoted"'

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.store import Store
+from benchmark.results.store import Store
 from tests.conftest import ROOT
 from tests.slurm_cluster import ALONE, CELLS, ONE, TOGETHER, Cluster, Fault, Outcome, missing_programs, records
 from tests.slurm_plays import SERVERS, OneRaises, Publication, Table1, publish

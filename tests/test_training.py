@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.cells import Budget, Cell
-from benchmark.grid import load_problem
 from benchmark.methods import declaration, load
 from benchmark.methods.ladders import ladder
+from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.data import Data
 from benchmark.recording import make_record

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from benchmark.cells import Budget, Cell
-from benchmark.grid import load_problem
+from benchmark.planning.grid import load_problem
 from benchmark.recording import judge
-from benchmark.records import result
-from benchmark.store import Store
+from benchmark.results.records import result
+from benchmark.results.store import Store
 from benchmark.training import checkpoint
 from benchmark.training.options import RunOptions
 from benchmark.training.progress import Progress

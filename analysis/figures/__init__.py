@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from analysis import captions, table_variants
-from analysis.figures import accuracy, figure1, rates, runs
+from analysis import captions
+from analysis.figures import accuracy, rates, runs
 from analysis.figures.drawing import FORMATS, Drawing, Selection, encode, style
 from analysis.groups import groups
+from analysis.paper import figure1, table_variants
 from analysis.records import Axes, Records
 from benchmark.errors import UserError
 

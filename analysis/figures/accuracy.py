@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes as Panel
 
-from analysis import table2, table_variants
 from analysis.claims import budget_words, per_cent
 from analysis.figures.drawing import (
     COLOURS,
@@ -27,6 +26,7 @@ from analysis.figures.drawing import (
     scaled,
     seeds_sentence,
 )
+from analysis.paper import table2, table_variants
 from benchmark.errors import UserError
 
 

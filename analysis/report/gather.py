@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 
 from analysis.figures import FIGURES, Drawing, Selection, draw, encode, selections
-from analysis.layouts import sheets_of
+from analysis.paper.layouts import sheets_of
 from analysis.records import Source, of_their_own, sweep_axes
 from analysis.render.sheet import Sheet
 from benchmark.errors import UserError
-from benchmark.grid import SWEEPS
+from benchmark.planning.grid import SWEEPS
 
 
 @dataclass(frozen=True)

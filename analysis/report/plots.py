@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 
 from analysis.claims import per_cent
-from analysis.envelope import Step
-from analysis.figures import figure1
 from analysis.figures.accuracy import row_names, shown, sparsity_axis, with_speedup
 from analysis.figures.drawing import COLOURS, Places, Selection, errors, over_seeds, positions, scaled
+from analysis.paper import figure1
+from analysis.paper.envelope import Step
 from analysis.report.gather import Picture
 
 Plot = dict[str, Any]

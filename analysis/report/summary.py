@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from analysis.claims import Finding, seeds_words
-from analysis.figures import figure1
 from analysis.groups import REMARKS
+from analysis.paper import figure1
 from analysis.render.sheet import MISSING, Sheet, words
 from analysis.report.gather import Report
 from analysis.statistics import ALPHA, TESTED_SEEDS

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmark.cells import Cell
-from benchmark.grid import Execution
 from benchmark.launch.profile import Profile
-from benchmark.plan import Task, epochs_of
-from benchmark.store import Store
+from benchmark.planning.grid import Execution
+from benchmark.planning.plan import Task, epochs_of
+from benchmark.results.store import Store
 
 SAMPLED_RECORDS = 20
 """Records of each method that a cost estimate is made of."""

@@ -10,18 +10,18 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmark.describe import counts
-from benchmark.display import duration
 from benchmark.errors import UserError
-from benchmark.grid import Sweep
 from benchmark.launch import slurm
 from benchmark.launch.chunks import Layout
+from benchmark.launch.describe import counts
+from benchmark.launch.display import duration
 from benchmark.launch.profile import Profile, load_profile, sbatch_parameters, split_settings
 from benchmark.launch.queue import Unknown, live, read_queue
 from benchmark.launch.submissions import submissions
-from benchmark.plan import Plan, make_plan
-from benchmark.store import Store
-from benchmark.tracking import Mode, without_marker
+from benchmark.planning.grid import Sweep
+from benchmark.planning.plan import Plan, make_plan
+from benchmark.results.store import Store
+from benchmark.tracking.runs import Mode, without_marker
 
 Say = Callable[[str], None]
 

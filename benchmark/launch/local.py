@@ -24,9 +24,9 @@ from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch.events import Epoch, Event, Failed, Finished, Retried, Started
 from benchmark.launch.machine import PoolOptions, WorkerSettings, given_rank
 from benchmark.launch.serving import BROKEN, serve
-from benchmark.plan import Task
-from benchmark.redaction import redact
-from benchmark.store import Store
+from benchmark.planning.plan import Task
+from benchmark.results.redaction import redact
+from benchmark.results.store import Store
 
 STOP_SECONDS = 30.0
 ABORT_SECONDS = 5.0

@@ -8,6 +8,6 @@ import contextlib
 
 with contextlib.suppress(Exception):
     import benchmark.worker  # noqa: F401
-    from benchmark import provenance
+    from benchmark.results import provenance
 
     provenance.provenance()  # the code that was loaded here is what workers run, whatever is edited afterwards

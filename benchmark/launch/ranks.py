@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmark.errors import UserError
 from benchmark.launch.machine import WorkerSettings, given_rank
-from benchmark.store import Store
+from benchmark.results.store import Store
 from benchmark.training.options import RunOptions
 
 FIRST_PORT = 20_000

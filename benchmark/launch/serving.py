@@ -19,13 +19,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmark.atomic import CannotWrite
 from benchmark.cells import Cell, cut
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch import ranks
 from benchmark.launch.machine import WorkerSettings
-from benchmark.redaction import RedactedStream
-from benchmark.store import Store
+from benchmark.results.atomic import CannotWrite
+from benchmark.results.redaction import RedactedStream
+from benchmark.results.store import Store
 
 ALIVE_SECONDS = 1.0
 ORPHAN_SECONDS = 30.0

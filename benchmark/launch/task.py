@@ -22,7 +22,6 @@ from multiprocessing import forkserver
 from pathlib import Path
 from types import FrameType
 
-from benchmark import atomic
 from benchmark.cells import digest
 from benchmark.launch import ranks
 from benchmark.launch.attempts import Attempts
@@ -31,11 +30,12 @@ from benchmark.launch.local import LocalPool
 from benchmark.launch.machine import PoolOptions, given_rank, gpus
 from benchmark.launch.profile import JOB_START, Profile
 from benchmark.launch.submissions import Submission
-from benchmark.plan import Task
-from benchmark.provenance import code_hash, commit
-from benchmark.publisher import Publisher
-from benchmark.store import Store
-from benchmark.tracking import Settings, without_marker
+from benchmark.planning.plan import Task
+from benchmark.results import atomic
+from benchmark.results.provenance import code_hash, commit
+from benchmark.results.store import Store
+from benchmark.tracking.publisher import Publisher
+from benchmark.tracking.runs import Settings, without_marker
 from benchmark.training.options import RunOptions
 
 TERMINATED = 143

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.cells import Cell
-from benchmark.grid import load_sweep
 from benchmark.launch.machine import share_out
 from benchmark.measure.common import usable_device
-from benchmark.plan import parent
+from benchmark.planning.grid import load_sweep
+from benchmark.planning.plan import parent
 from benchmark.problems.folder import complete
-from benchmark.store import Store
+from benchmark.results.store import Store
 from benchmark.training.options import RunOptions
 from benchmark.worker import Worker
 

@@ -1,6 +1,6 @@
 """Tensors on disk: checksummed, atomic, never unpickled into code.
 
-A file is an envelope (benchmark/envelope.py) around what `torch.save` wrote, read back with `weights_only=True`, so
+A file is sealed (benchmark/results/sealed.py) around what `torch.save` wrote, read back with `weights_only=True`, so
 that a file from a shared folder can hold data but not run anything.
 """
 
@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from benchmark import atomic
 from benchmark.cells import HASH_LENGTH
-from benchmark.envelope import BadCheckpoint, seal, unseal
+from benchmark.results import atomic
+from benchmark.results.sealed import BadCheckpoint, seal, unseal
 
 
 def encode(owner: str, content: dict[str, Any], made_by: str = "") -> tuple[bytes, str]:

@@ -17,10 +17,10 @@ import torch
 
 from benchmark.cells import Cell
 from benchmark.errors import UserError
-from benchmark.grid import load_sweep
-from benchmark.plan import refuse_damaged
-from benchmark.records import result
-from benchmark.store import Store
+from benchmark.planning.grid import load_sweep
+from benchmark.planning.plan import refuse_damaged
+from benchmark.results.records import result
+from benchmark.results.store import Store
 from benchmark.training import checkpoint
 from benchmark.training.options import RunOptions
 from benchmark.training.session import Interrupted

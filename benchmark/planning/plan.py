@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 from benchmark.cells import Cell, Scalar
 from benchmark.errors import UserError
-from benchmark.grid import Execution
 from benchmark.methods import declaration
-from benchmark.outside import sources
-from benchmark.provenance import code_hash
-from benchmark.store import Store
+from benchmark.planning.grid import Execution
+from benchmark.results.outside import sources
+from benchmark.results.provenance import code_hash
+from benchmark.results.store import Store
 
 SAMPLED_RECORDS = 50
 """Records that an estimate of seconds per epoch is made of."""

@@ -1,4 +1,4 @@
-"""`python -m benchmark.launch.measure`: how long planning, status and submission take for very many cells.
+"""`python -m benchmark.measure.planning`: how long planning, status and submission take for very many cells.
 
 --cells 100000            make a sweep of so many cells, plan its jobs, write its intent, ask its status
 --submit 1000             also submit so many held jobs (SLURM needed) and cancel them
@@ -21,16 +21,16 @@ import typer
 
 from benchmark import cli
 from benchmark.errors import UserError
-from benchmark.grid import Sweep, load_sweep
 from benchmark.launch import slurm
 from benchmark.launch.attempts import Attempts
 from benchmark.launch.chunks import lay_out, learn_costs
 from benchmark.launch.profile import Profile, load_profile
+from benchmark.launch.progress import look, progress
 from benchmark.launch.submissions import Submission, submissions, write_intent
-from benchmark.plan import Plan, make_plan
-from benchmark.progress import look, progress
-from benchmark.records import encode
-from benchmark.store import Store
+from benchmark.planning.grid import Sweep, load_sweep
+from benchmark.planning.plan import Plan, make_plan
+from benchmark.results.records import encode
+from benchmark.results.store import Store
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

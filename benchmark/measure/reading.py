@@ -1,4 +1,4 @@
-"""How long it takes to read records into Table 1: python -m analysis.benchmark_reading [--records 100000].
+"""How long it takes to read records into Table 1: python -m benchmark.measure.reading [--records 100000].
 
 Makes a store of synthetic records, results of nothing, in a temporary folder, reads it as `make_tables` does, prints
 the seconds and deletes it.
@@ -22,9 +22,9 @@ from analysis.make_tables import make_sheets
 from benchmark.cells import Cell
 from benchmark.cli import main
 from benchmark.errors import UserError
-from benchmark.grid import load_sweep
-from benchmark.records import encode
-from benchmark.store import Store
+from benchmark.planning.grid import load_sweep
+from benchmark.results.records import encode
+from benchmark.results.store import Store
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

@@ -22,7 +22,7 @@ from benchmark.methods import check_hyperparameters, declaration
 from benchmark.training.schedules import resolve
 from benchmark.yaml_files import read_yaml, validated
 
-SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
+SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
 AXES = ("method", "schedule", "sparsity", "budget", "seed", "hyperparameters")
 MOST_SEEDS = 100_000
 MOST_SECONDS = 1e9
@@ -104,7 +104,7 @@ class SweepFile(_Strict):
 class Sweep:
     """A named list of cells on one problem, in the order in which they should run.
 
-    tuning_seeds: where settings compete (benchmark.tuning), the seeds that they do so with; `cells` then has all
+    tuning_seeds: where settings compete (planning/tuning.py), the seeds that they do so with; `cells` then has all
     settings with all seeds, of which the ones that lose need no other seed.
     """
 

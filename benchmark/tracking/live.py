@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.records import SCHEMA, Record
-from benchmark.store import Store
-from benchmark.tracking import Answer, Job, Settings, begin_run
+from benchmark.results.records import SCHEMA, Record
+from benchmark.results.store import Store
+from benchmark.tracking.runs import Answer, Job, Settings, begin_run
 
 if TYPE_CHECKING:
     import wandb

@@ -1,4 +1,4 @@
-"""How long a report takes to make and to open: python -m analysis.benchmark_report [--records 1000].
+"""How long a report takes to make and to open: python -m benchmark.measure.report [--records 1000].
 
 Makes a store of synthetic records, results of nothing, in a temporary folder (no two share a learning-rate curve, which
 makes the largest page), makes its report as `make_report` does, opens it in headless Chromium if there is one with
@@ -19,14 +19,14 @@ from typing import Annotated, Any
 
 import typer
 
-from analysis.benchmark_reading import synthetic_cells, synthetic_record
 from analysis.report import page
 from analysis.report.gather import gather
 from analysis.wandb_runs import open_source
 from benchmark.cli import main
 from benchmark.errors import UserError
-from benchmark.records import encode
-from benchmark.store import Store
+from benchmark.measure.reading import synthetic_cells, synthetic_record
+from benchmark.results.records import encode
+from benchmark.results.store import Store
 
 FAILURES = 20
 OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1400,1000")

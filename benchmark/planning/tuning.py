@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 from benchmark.cells import Cell, Hyperparameters
 from benchmark.errors import UserError
-from benchmark.grid import Sweep
-from benchmark.records import Record
-from benchmark.store import Store, read_compact
+from benchmark.planning.grid import Sweep
+from benchmark.results.records import Record
+from benchmark.results.store import Store, read_compact
 
 Contest = tuple[str, float | None]
 """(method, sparsity): the settings of a method compete for each sparsity on their own."""

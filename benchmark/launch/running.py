@@ -14,18 +14,18 @@ from rich.console import Console
 
 from benchmark import cli
 from benchmark.cells import Cell
-from benchmark.describe import counts
-from benchmark.display import Display, duration
-from benchmark.grid import Sweep
+from benchmark.launch.describe import counts
+from benchmark.launch.display import Display, duration
 from benchmark.launch.events import Epoch, Failed, Finished
 from benchmark.launch.local import LocalPool
 from benchmark.launch.machine import PoolOptions, given_rank
-from benchmark.plan import Plan, make_plan, parents_of
-from benchmark.publisher import Publisher
-from benchmark.records import Record
-from benchmark.store import Store
-from benchmark.tracking import without_marker
-from benchmark.tuning import stages
+from benchmark.planning.grid import Sweep
+from benchmark.planning.plan import Plan, make_plan, parents_of
+from benchmark.planning.tuning import stages
+from benchmark.results.records import Record
+from benchmark.results.store import Store
+from benchmark.tracking.publisher import Publisher
+from benchmark.tracking.runs import without_marker
 
 PUBLISH_SECONDS = 30.0
 STOPPED_SECONDS = 5.0

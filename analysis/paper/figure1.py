@@ -13,8 +13,8 @@ from matplotlib.axes import Axes as Panel
 from matplotlib.ticker import NullLocator
 
 from analysis.claims import per_cent, seeds_words
-from analysis.envelope import Run, Step, common_seeds, envelope, incomplete, met_after, settings
 from analysis.figures.drawing import COLOURS, WIDTH, Drawing, Selection, legend_below, panels
+from analysis.paper.envelope import Run, Step, common_seeds, envelope, incomplete, met_after, settings
 from benchmark.errors import UserError
 from benchmark.methods.ladders import ladder
 

@@ -1,4 +1,4 @@
-"""What a selection costs against torch's own, in one run: python -m benchmark.pruning.measure_selection.
+"""What a selection costs against torch's own, in one run: python -m benchmark.measure.selection.
 
 Every round times all variants one after the other on the same weights, of sizes of your choice and of a network's own
 tensors, in an order that rotates, so that a busy machine slows them alike; the ratios are taken within a round, and
@@ -24,7 +24,7 @@ from torch.nn.utils import prune
 
 from benchmark import cli
 from benchmark.errors import UserError
-from benchmark.grid import load_problem
+from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.pruning.flat import Flat
 from benchmark.pruning.masks import prunable

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from benchmark.display import duration
-from benchmark.grid import Sweep
+from benchmark.launch.display import duration
 from benchmark.launch.machine import PoolOptions
-from benchmark.plan import Plan
+from benchmark.planning.grid import Sweep
+from benchmark.planning.plan import Plan
 
 
 def counts(wanted: Sweep, plan: Plan) -> str:

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DECIDING = ("cells.py", "methods", "problems", "pruning", "recording.py", "training", "worker.py")
 """What of benchmark/ decides results; launchers, tracking and analysis do not."""
 DALI = ("nvidia-dali-cuda120", "nvidia-dali-cuda130")
@@ -59,7 +59,7 @@ def versions() -> dict[str, str]:
 def made_by(loader: str = "torch", outside: Mapping[str, str] | None = None) -> str:
     """Code and versions in a word: what has to be the same for a run with this `loader` to go on exactly.
 
-    outside: hashes of the code that its cell names (`benchmark.outside.sources`).
+    outside: hashes of the code that its cell names (`benchmark.results.outside.sources`).
     """
     needed = {name: version for name, version in versions().items() if loader == "dali" or name not in DALI}
     needed |= outside or {}

@@ -6,7 +6,7 @@
     checkpoints/<ab>/<cell id>/          where an unfinished run goes on
     claims/<ab>/<cell id>.<generation>   who is training it now
     pins/<ab>/<name>                     what must not change while the folder is used, such as the data's fingerprint
-    live/<ab>/<cell id>.jsonl            epochs of a running cell, for W&B (tracking_live.py)
+    live/<ab>/<cell id>.jsonl            epochs of a running cell, for W&B (tracking/live.py)
     published/<ab>/<cell id>.json        which W&B run shows it (tracking.py; publishing/ says who is at it)
     set-aside/                           unreadable files, kept for a look
 <ab> are the first two characters of the cell's hash, so that no folder grows long. Imports no torch.
@@ -24,12 +24,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmark import atomic
 from benchmark.cells import HASH_LENGTH
-from benchmark.envelope import BadCheckpoint, unseal
 from benchmark.errors import CannotGoOn, UserError
-from benchmark.records import BadRecord, OtherSchema, Record, body_of, decode, encode, encode_line, result
-from benchmark.redaction import redact
+from benchmark.results import atomic
+from benchmark.results.records import BadRecord, OtherSchema, Record, body_of, decode, encode, encode_line, result
+from benchmark.results.redaction import redact
+from benchmark.results.sealed import BadCheckpoint, unseal
 
 TEMPORARY_SECONDS = 24 * 3600.0
 """Age from which a temporary file is taken for one of a process that was killed."""

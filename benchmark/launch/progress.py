@@ -16,13 +16,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmark.grid import Sweep, load_problem, load_sweep
 from benchmark.launch.queue import Job, NoSqueue, Queue, Unknown, live, read_queue
 from benchmark.launch.submissions import Line, Submission, submissions
-from benchmark.plan import epochs_of
+from benchmark.planning.grid import Sweep, load_problem, load_sweep
+from benchmark.planning.plan import epochs_of
+from benchmark.planning.tuning import current
 from benchmark.problems.folder import complete
-from benchmark.store import Store
-from benchmark.tuning import current
+from benchmark.results.store import Store
 
 FRESH_SECONDS = 60.0
 """A claim whose heartbeat is older belongs to a process that is gone."""

@@ -19,7 +19,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from benchmark import atomic
+from benchmark.results import atomic
 
 HEARTBEAT_SECONDS = 2.0
 STALE_SECONDS = 30.0

@@ -4,10 +4,10 @@ The record is the truth and the W&B run its projection: it is written once, afte
 back to decide what to run. A marker file in the results folder says that a cell was published, and how:
 
     published/<ab>/<cell id>.json    which W&B run, in which project, "online" or "offline", when
-    publishing/<ab>/<cell id>.<n>    who publishes it now (claims.py)
+    publishing/<ab>/<cell id>.<n>    who publishes it now (results/locks.py)
     wandb/                           W&B's own files, unless WANDB_DIR names another place
 
-`publisher.py` does this beside a running sweep, `publish.py` afterwards. In mode "live", `tracking_live.py` also shows
+`publisher.py` does this beside a running sweep, `publish.py` afterwards. In mode "live", `live.py` also shows
 cells while they train, in runs that the finished cell's run replaces.
 """
 
@@ -24,12 +24,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from benchmark import atomic
 from benchmark.cells import HASH_LENGTH
 from benchmark.errors import UserError
-from benchmark.records import Record
-from benchmark.store import Store
-from benchmark.tracking_reader import BadRunFile, read_run
+from benchmark.results import atomic
+from benchmark.results.records import Record
+from benchmark.results.store import Store
+from benchmark.tracking.reader import BadRunFile, read_run
 
 if TYPE_CHECKING:
     import wandb

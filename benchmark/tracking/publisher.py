@@ -5,7 +5,7 @@
     publisher.add(cell.id, "table1/digits")          # returns at once, raises nothing
     print(publisher.close(timeout_s=30).message)
 
-A thread passes one cell after the other to one child process (tracking_process.py), which is started with the first
+A thread passes one cell after the other to one child process (process.py), which is started with the first
 cell. Whatever goes wrong there costs that process: it is ended and replaced, the cell is kept offline, and after
 repeated failures so are those that follow. What is left can be published later: the records are the truth.
 """
@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import IO
 
 from benchmark.cells import Cell
-from benchmark.store import Store
-from benchmark.tracking import Answer, Job, Mode, Settings, asked_mode, reason_of
-from benchmark.tracking_live import Follower
+from benchmark.results.store import Store
+from benchmark.tracking.live import Follower
+from benchmark.tracking.runs import Answer, Job, Mode, Settings, asked_mode, reason_of
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120.0
 """To import wandb; shared file systems can be slow."""
 END_SECONDS = 5.0
@@ -268,7 +268,7 @@ class _Child:
 
     def __init__(self, settings: Settings):
         self._connection, theirs = Pipe()
-        command = [sys.executable, "-m", "benchmark.tracking_process", settings.to_json(), str(theirs.fileno())]
+        command = [sys.executable, "-m", "benchmark.tracking.process", settings.to_json(), str(theirs.fileno())]
         with theirs, _log(settings.store) as log:
             self._process = subprocess.Popen(  # noqa: S603
                 command,

@@ -14,8 +14,8 @@ import pandas as pd
 
 from analysis import captions
 from analysis.claims import Evidence, Key, budget_words, per_cent
-from analysis.claims_table1 import SCHEDULES
 from analysis.groups import Group, accuracy_entry
+from analysis.paper.claims_table1 import SCHEDULES
 from analysis.records import Axes
 from analysis.tables import NOT_ASKED, Column, Entry, Row, Table, agreement, ranked
 
@@ -109,7 +109,7 @@ def evidence(group: Group) -> Evidence:
 
 def published_numbers() -> Mapping[Key, tuple[float, float]]:
     """(schedule, sparsity, budget) -> published mean and deviation in per cent."""
-    with (files("analysis") / "published" / "table1.csv").open(encoding="utf-8") as file:
+    with (files("analysis.paper") / "published" / "table1.csv").open(encoding="utf-8") as file:
         frame = pd.read_csv(file)
     budgets = [f"{budget:g}%" for budget in frame["budget_percent"]]
     keys = zip(frame["schedule"], frame["sparsity"], budgets, strict=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from analysis import captions, claims_table1, claims_table2, comparisons, smaller, table1, table2, table_variants
+from analysis import captions, comparisons
 from analysis.claims import Evidence, Finding
 from analysis.groups import Group, groups
+from analysis.paper import claims_table1, claims_table2, smaller, table1, table2, table_variants
 from analysis.records import Axes, Records
 from analysis.render.sheet import Sheet
 from analysis.tables import Table

@@ -15,8 +15,8 @@ import torch
 
 from benchmark.cells import Cell, Problem
 from benchmark.errors import UserError
+from benchmark.measure.plain_dst import PlainDST
 from benchmark.methods import METHODS, load
-from benchmark.plain_dst import PlainDST
 from benchmark.problems import models
 from benchmark.problems.batches import Batch, Batches
 from benchmark.training.loop import Run

@@ -15,9 +15,9 @@ from rich.table import Table
 from benchmark.cells import Cell
 from benchmark.launch.events import Epoch, Event, Failed, Finished, Retried, Started
 from benchmark.methods import declaration
-from benchmark.plan import Plan, Task
-from benchmark.records import Record
-from benchmark.store import Store
+from benchmark.planning.plan import Plan, Task
+from benchmark.results.records import Record
+from benchmark.results.store import Store
 
 QUIET_SECONDS = 60
 """Where there is no terminal, a running cell gets a line after this much silence."""

@@ -20,7 +20,7 @@ from analysis.records import Axes
 from analysis.tables import NOT_ASKED, Column, Entry, Row, Table, ranked
 from benchmark.cells import Budget
 from benchmark.methods import declaration
-from benchmark.records import TARGET_MARGIN
+from benchmark.results.records import TARGET_MARGIN
 
 LARGE = ("SLR", "CLR")
 """Le and Hua's schedules."""

@@ -14,9 +14,10 @@ import sys
 import threading
 from multiprocessing.connection import Connection
 
-from benchmark.claims import Claims
-from benchmark.store import Store
-from benchmark.tracking import (
+from benchmark.results.locks import Claims
+from benchmark.results.store import Store
+from benchmark.tracking.live import LiveRuns, log_path
+from benchmark.tracking.runs import (
     Answer,
     Job,
     Settings,
@@ -27,7 +28,6 @@ from benchmark.tracking import (
     resolve_mode,
     write_marker,
 )
-from benchmark.tracking_live import LiveRuns, log_path
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from analysis.claims import Evidence, per_cent
 from analysis.groups import Group, accuracy_entry, remarks
 from analysis.records import Axes
 from analysis.tables import NOT_ASKED, Column, Entry, Row, Table, agreement, entry, ranked
-from benchmark.tuning import choose
+from benchmark.planning.tuning import choose
 
 ORDER = ("BIMP", "GMP", "GSM", "DPF", "DNW", "LC", "STR", "DST", "CS")
 """Rows of the paper's table, and CS, which only the authors' code has. Methods of your own follow."""
@@ -138,7 +138,7 @@ def methods(axes: Axes) -> tuple[str, ...]:
 
 def published_numbers() -> Mapping[tuple[str, float], Mapping[str, float]]:
     """(method, sparsity) -> the published numbers by the names of table2.csv."""
-    with (files("analysis") / "published" / "table2.csv").open(encoding="utf-8") as file:
+    with (files("analysis.paper") / "published" / "table2.csv").open(encoding="utf-8") as file:
         frame = pd.read_csv(file)
     keys = zip(frame["method"], frame["target_sparsity"], strict=True)
     return dict(zip(keys, cast(list[Mapping[str, float]], frame.to_dict("records")), strict=True))
@@ -148,7 +148,7 @@ def published_numbers() -> Mapping[tuple[str, float], Mapping[str, float]]:
 
 
 def chosen(group: Group) -> Cells:
-    """The records of the setting that `benchmark.tuning` chooses by validation accuracy, per method and sparsity."""
+    """The records of the setting that `planning.tuning` chooses by validation accuracy, per method and sparsity."""
     best = choose(_contestants(group))
     settings = {key: json.dumps(dict(setting), sort_keys=True) if setting else "" for key, setting in best.items()}
     runs = group.cells
