@@ -27,6 +27,7 @@ from typing import Any
 from benchmark import atomic
 from benchmark.cells import HASH_LENGTH
 from benchmark.envelope import BadCheckpoint, unseal
+from benchmark.environment import check_text
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.records import BadRecord, OtherSchema, Record, body_of, decode, encode, encode_line, result
 from benchmark.redaction import redact
@@ -47,6 +48,7 @@ class Store:
         """A store that can be written to. Raises UserError if the folder cannot be made or written."""
         store = cls(path)
         try:
+            check_text([str(store.path.absolute())], "--results")
             store.path.mkdir(parents=True, exist_ok=True)
             atomic.replace_file(store.path / ".writable", b"yes\n")
         except (OSError, atomic.CannotWrite) as error:

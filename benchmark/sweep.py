@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from benchmark import cli
 from benchmark.describe import counts, describe
@@ -28,11 +27,12 @@ from benchmark.problems.folder import complete
 from benchmark.publisher import Publisher
 from benchmark.running import run_here
 from benchmark.store import Store
+from benchmark.streams import make_console
 from benchmark.tracking import Settings, check_mode
 from benchmark.tuning import current, stages, tuned_only
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-console = Console()
+console = make_console()
 
 RESULTS = Path("results/runs")
 MOST_WORKERS = 4096

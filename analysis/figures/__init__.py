@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from analysis import plain_matplotlib  # noqa: F401 - before anything else imports matplotlib
 from analysis.figures import accuracy, figure1, rates, runs
 from analysis.figures.drawing import FORMATS, Drawing, Selection, encode, style
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from benchmark.errors import UserError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+GPU_ID = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
+"""What CUDA_VISIBLE_DEVICES may name."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,16 @@ def cores() -> int:
 def gpus() -> tuple[str, ...]:
     """Ids of the NVIDIA GPUs that this process may use, found without importing torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return tuple(part for part in visible.split(",") if part.strip() and part.strip() != "-1")
+    if visible is not None:  # CUDA sees none from the first on that names none
+        return tuple(takewhile(GPU_ID.fullmatch, (part.strip() for part in visible.split(","))))
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
-    listing = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False, timeout=30).stdout  # noqa: S603
-    return tuple(str(number) for number, line in enumerate(listing.splitlines()) if line.startswith("GPU "))
+    try:
+        listing = subprocess.run([tool, "-L"], capture_output=True, check=False, timeout=30).stdout  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return tuple(str(number) for number, line in enumerate(listing.splitlines()) if line.startswith(b"GPU "))
 
 
 def given_rank() -> tuple[int, int, int] | None:

@@ -25,6 +25,7 @@ from types import FrameType
 
 from benchmark import atomic
 from benchmark.cells import digest
+from benchmark.environment import settle
 from benchmark.launch import ranks
 from benchmark.launch.attempts import Attempts
 from benchmark.launch.events import Epoch, Event, Failed, Finished, Retried
@@ -36,6 +37,7 @@ from benchmark.plan import Task
 from benchmark.provenance import code_hash, commit
 from benchmark.publisher import Publisher
 from benchmark.store import Store
+from benchmark.streams import Output
 from benchmark.tracking import Settings, without_marker
 
 TERMINATED = 143
@@ -59,6 +61,8 @@ class ChunkTask:
         self.chunk = chunk
 
     def __call__(self) -> dict[str, int]:
+        settle()
+        Output()  # a log on a full disk costs no cell
         job, place = _Job(Submission(Path(self.folder)), self.chunk), given_rank()
         if place is not None and place[0] > 0:
             job.follow(place)

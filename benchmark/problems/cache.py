@@ -67,11 +67,17 @@ class Raw:
 
 
 def cache_folder() -> Path:
-    """$PRUNING_BENCHMARK_CACHE, or pruning-benchmark/ in the user's cache folder."""
+    """$PRUNING_BENCHMARK_CACHE, or pruning-benchmark/ in the user's cache folder. Raises UserError if none is known."""
     chosen = os.environ.get("PRUNING_BENCHMARK_CACHE")
     if chosen:
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pruning-benchmark"
+    common = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if common.is_absolute():  # others are to be ignored, says the standard
+        return common / "pruning-benchmark"
+    try:
+        return Path.home() / ".cache" / "pruning-benchmark"
+    except RuntimeError:
+        raise UserError("this user has no home folder to keep decoded images in; set PRUNING_BENCHMARK_CACHE") from None
 
 
 def key_of(problem: Problem, kind: str, files: Iterable[str], root: Path) -> str:
@@ -95,7 +101,7 @@ def cached(
     `remarks` is filled while the batches are drawn. The fingerprint starts with `prefix`, which says what was decoded.
     """
     folder = cache_folder() / key
-    if not (folder / "about.json").is_file():
+    if not os.path.isfile(folder / "about.json"):  # False as well where nobody may look
         try:
             with lock(folder.with_suffix(".lock")):
                 if not (folder / "about.json").is_file():
