@@ -44,24 +44,25 @@ class _Sink(io.RawIOBase):
         return self.descriptor is not None and os.isatty(self.descriptor)
 
     def write(self, data: Any) -> int:
-        """How many bytes are done with: written, or refused and lost. The first refusal of what is needed is raised."""
+        """Write all of it, or lose what is refused. The first refusal of what is needed raises OutputLost."""
+        rest = memoryview(data)
         try:
-            if self.descriptor is None:
-                raise OSError("it is closed")
-            return self._wait_and_write(self.descriptor, data)
+            while rest:
+                rest = rest[self._write_some(rest) :]
         except OSError as error:
             first, self.error = self.error is None, self.error or error
             if first and self.needed:
                 raise OutputLost from None
-            return len(data)
+        return len(data)
 
-    @staticmethod
-    def _wait_and_write(descriptor: int, data: Any) -> int:
-        while True:
-            try:
-                return os.write(descriptor, data)
-            except BlockingIOError:  # a pipe that some other program has made one that does not wait
-                select.select([], [descriptor], [])
+    def _write_some(self, data: memoryview) -> int:
+        if self.descriptor is None:
+            raise OSError("it is closed")
+        try:
+            return os.write(self.descriptor, data)
+        except BlockingIOError:  # a pipe that some other program has made one that does not wait
+            select.select([], [self.descriptor], [])
+            return 0
 
 
 class Output:
@@ -77,7 +78,7 @@ class Output:
             if stream is None:
                 _open_as(descriptor)
             if descriptor and getattr(sys, name) is stream:
-                place = None if stream is None else descriptor
+                place = None if stream is None else stream.fileno()
                 self._sinks[name] = _Sink(place, name, needed and name == "stdout")
                 setattr(sys, name, _text(self._sinks[name], stream))
 
@@ -87,34 +88,35 @@ class Output:
             with contextlib.suppress(OutputLost):
                 getattr(sys, name).flush()
         errors = {name: sink.error for name, sink in self._sinks.items() if sink.error is not None}
-        refused = errors.get("stdout")
-        if isinstance(refused, BrokenPipeError):  # whoever read it, such as head, has seen enough
-            del errors["stdout"]
-            code = code or (NOBODY_LISTENS if self._sinks["stdout"].needed else 0)
-        elif refused is not None:
-            reason = refused.strerror or refused
+        # whoever reads a pipe, such as head, may have seen enough
+        refused = {name: error for name, error in errors.items() if not isinstance(error, BrokenPipeError)}
+        if error := refused.get("stdout"):
+            reason = error.strerror or error
             print(f"error: stdout cannot be written ({reason}); what was to be read there is lost", file=sys.stderr)
-        return code or (LOST if errors else 0)
+        if refused:
+            return code or LOST
+        return code or (NOBODY_LISTENS if any(self._sinks[name].needed for name in errors) else 0)
 
 
 def _text(sink: _Sink, stream: TextIO | None) -> io.TextIOWrapper:
     """As `stream` is, but that it shows "?" for characters that its encoding does not have."""
-    buffered = not getattr(stream, "write_through", False)
     if stream is not None:
         with contextlib.suppress(OSError):
             stream.flush()
+    at_once = bool(getattr(stream, "write_through", False))  # PYTHONUNBUFFERED
     return io.TextIOWrapper(
-        io.BufferedWriter(sink),
+        sink if at_once else io.BufferedWriter(sink),  # type: ignore[arg-type]
         encoding=getattr(stream, "encoding", "utf-8"),
         errors="backslashreplace" if sink.name == "stderr" else "replace",
         line_buffering=sink.name == "stderr" or sink.isatty(),
-        write_through=not buffered,
+        write_through=at_once,
     )
 
 
 def lost() -> bool:
     """Whether something that was printed did not arrive on stdout."""
-    sink = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    buffer = getattr(sys.stdout, "buffer", None)
+    sink = getattr(buffer, "raw", buffer)
     return isinstance(sink, _Sink) and sink.error is not None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from benchmark.errors import UserError
 DEVICES = ("auto", "cpu", "cuda", "mps")
 GPU_ID = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
 """What CUDA_VISIBLE_DEVICES may name."""
+FILES, FILES_A_WORKER = 24, 2
+"""What a sweep has open, and what it has open for each worker."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,17 @@ def gpus() -> tuple[str, ...]:
     except (OSError, subprocess.TimeoutExpired):
         return ()
     return tuple(str(number) for number, line in enumerate(listing.splitlines()) if line.startswith(b"GPU "))
+
+
+def open_files_for(workers: int) -> None:
+    """Let this process have as many files open as a pool of so many workers needs. Raises UserError if it may not."""
+    needed = FILES + FILES_A_WORKER * workers
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or needed <= soft:
+        return
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise UserError(f"{workers} workers need {needed} open files, ulimit -n allows {hard}: give fewer --workers")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def given_rank() -> tuple[int, int, int] | None:

@@ -55,8 +55,13 @@ def serve(connection: Connection, settings: dict[str, Any]) -> None:
         return
     if settings["gpu"] is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = settings["gpu"]
-    from benchmark.training.loop import Interrupted
-    from benchmark.worker import Worker
+    try:
+        from benchmark.training.loop import Interrupted
+        from benchmark.worker import Worker
+    except Exception as error:
+        from benchmark.launch.preload import failure
+
+        raise failure or error from None
 
     options = ranks.worker_options(settings)
     group, followers = ranks.lead(settings)
