@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -73,11 +72,7 @@ def make_tables(
     if output:
         write_files(sheets, chosen, output)
         return
-    try:
-        print_sheets(sheets, chosen, details)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read it, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print_sheets(sheets, chosen, details)
 
 
 def make_sheets(
@@ -131,9 +126,7 @@ def _parse_formats(text: str | None, default: list[str], to_files: bool) -> list
 
 
 def print_sheets(sheets: list[Sheet], formats: list[str], details: bool = False) -> None:
-    """To stdout. In a pipe there are no colours and nothing limits the width; what it cannot encode becomes "?"."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
+    """To stdout. In a pipe there are no colours and nothing limits the width."""
     for name in formats:
         for number, sheet in enumerate(sheets):
             if name == "terminal" and sys.stdout.isatty():

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from benchmark import cli
 from benchmark.errors import UserError
@@ -28,11 +27,12 @@ from benchmark.planning.tuning import current, stages, tuned_only
 from benchmark.problems.fits import refuse_unfit
 from benchmark.problems.folder import complete
 from benchmark.results.store import Store
+from benchmark.streams import make_console
 from benchmark.tracking.publisher import Publisher
 from benchmark.tracking.runs import Settings, check_mode
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-console = Console()
+console = make_console()
 
 RESULTS = Path("results/runs")
 MOST_WORKERS = 4096
@@ -118,9 +118,16 @@ def sweep(
         act = handover.cancel if cancel else handover.describe
         return act(current(wanted, Store(results)), Store(results), profile, console)
     place = ranks.check(gpus_per_cell)
-    shares = share_out(wanted.execution.threads, workers, device, gpus_per_cell, cells_per_gpu)
+    shared = "cpu" if device == "auto" and not _gpu_files() else device  # whatever CUDA_VISIBLE_DEVICES names
+    shares = share_out(wanted.execution.threads, workers, shared, gpus_per_cell, cells_per_gpu)
     _refuse_absent(device, shares.gpus)
-    run = replace(shares.run, checkpoint_seconds=checkpoint_seconds, data=data, validate_every=validate_every)
+    run = replace(
+        shares.run,
+        device=device,
+        checkpoint_seconds=checkpoint_seconds,
+        data=data,
+        validate_every=validate_every,
+    )
     options = replace(shares, run=run, hang_seconds=hang_seconds)
     if place is not None:
         options = replace(options, workers=1, gpus=())  # every rank finds its own GPU
@@ -159,11 +166,14 @@ GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")
 """In /dev, where a machine has a GPU: NVIDIA's, AMD's, and what Windows lends to Linux."""
 
 
+def _gpu_files() -> list[Path]:
+    return [file for pattern in GPU_FILES for file in Path("/dev").glob(pattern)]
+
+
 def _refuse_absent(device: str, gpus: tuple[str, ...]) -> None:
     """What certainly is not there, before a worker finds out cell by cell. gpus: those that `share_out` found."""
     hidden = "CUDA_VISIBLE_DEVICES" in os.environ
-    files = () if hidden else (file for pattern in GPU_FILES for file in Path("/dev").glob(pattern))
-    if device == "cuda" and not gpus and not any(files):
+    if device == "cuda" and not gpus and (hidden or not _gpu_files()):
         why = "CUDA_VISIBLE_DEVICES names none" if hidden else "this machine has none"
         raise UserError(f"--device cuda: no GPU is there ({why}); use auto or cpu")
     if device == "mps" and sys.platform != "darwin":

@@ -227,4 +227,4 @@ def _quartiles(values: list[float]) -> tuple[float, float, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(app))
+    sys.exit(cli.main(app, prints_only=True))

@@ -28,7 +28,7 @@ ROOMS = {
 }
 """Every room with those that its files may import; each stands below it."""
 OUTSIDE = {
-    **dict.fromkeys(("cells", "errors", "cli", "yaml_files", "yaml_loader"), "vocabulary"),
+    **dict.fromkeys(("cells", "errors", "cli", "environment", "streams", "yaml_files", "yaml_loader"), "vocabulary"),
     **dict.fromkeys(("worker", "recording"), "worker"),
     **dict.fromkeys(("sweep", "status", "publish", "export", "check"), "commands"),
     "throughput": "measure",

@@ -262,7 +262,8 @@ def test_a_mistake_in_the_sweep_command_is_named(command, tmp_path: Path, argume
 
 def test_a_refusal_of_sbatch_is_said_once_and_nothing_else_promised(command, squeue, tmp_path: Path):
     squeue()
-    script = tmp_path / "bin" / "sbatch"
+    script, srun = tmp_path / "bin" / "sbatch", tmp_path / "bin" / "srun"
+    srun.touch(0o755)
     words = ["invalid partition specified: nowhere", "Batch job submission failed: Invalid partition name specified"]
     script.write_text("#!/bin/sh\n" + "".join(f"echo 'sbatch: error: {line}' >&2\n" for line in words) + "exit 1\n")
     script.chmod(0o755)

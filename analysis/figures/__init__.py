@@ -6,7 +6,10 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from analysis import captions
+from analysis import (
+    captions,
+    plain_matplotlib,  # noqa: F401 - before anything else imports matplotlib
+)
 from analysis.figures import accuracy, rates, runs
 from analysis.figures.drawing import FORMATS, Drawing, Selection, encode, style
 from analysis.groups import groups

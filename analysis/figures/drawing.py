@@ -68,7 +68,8 @@ class Drawing:
 
 @contextmanager
 def style() -> Iterator[None]:
-    with as_file(files("analysis") / "figures.mplstyle") as path, matplotlib.style.context(path):
+    """Our style alone, over matplotlib's defaults: nothing of what the process has set before."""
+    with as_file(files("analysis") / "figures.mplstyle") as path, matplotlib.style.context(path, after_reset=True):
         yield
 
 

@@ -90,7 +90,7 @@ class Display:
             console=console,
         )
         self._bar_task = self._bar.add_task("", total=max(self.pace.total, 1e-9), counts="", left="")
-        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_interactive else None
 
     def __enter__(self) -> Display:
         if self._live:

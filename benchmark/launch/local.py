@@ -22,7 +22,7 @@ from typing import Any
 from benchmark.cells import Cell
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch.events import Epoch, Event, Failed, Finished, Retried, Started
-from benchmark.launch.machine import PoolOptions, WorkerSettings, given_rank
+from benchmark.launch.machine import PoolOptions, WorkerSettings, given_rank, open_files_for
 from benchmark.launch.serving import BROKEN, serve
 from benchmark.planning.plan import Task
 from benchmark.results.redaction import redact
@@ -94,7 +94,9 @@ class LocalPool:
         known = {task.cell.id for task in tasks}
         finished: set[str] = set()
         failed: set[str] = set()
-        for number in range(min(self.options.workers, len(tasks))):
+        workers = min(self.options.workers, len(tasks))
+        open_files_for(workers)
+        for number in range(workers):
             self._slots.append(self._start(number))
         while waiting or any(slot.task for slot in self._slots):
             if should_stop():

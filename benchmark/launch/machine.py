@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
+import resource
 import shutil
 import subprocess
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from benchmark.errors import UserError
 from benchmark.training.options import RunOptions
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+GPU_ID = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
+"""What CUDA_VISIBLE_DEVICES may name."""
+FILES, FILES_A_WORKER = 24, 2
+"""What a sweep has open, and what it has open for each worker."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +73,27 @@ def cores() -> int:
 def gpus() -> tuple[str, ...]:
     """Ids of the NVIDIA GPUs that this process may use, found without importing torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return tuple(part for part in visible.split(",") if part.strip() and part.strip() != "-1")
+    if visible is not None:  # CUDA sees none from the first on that names none
+        return tuple(takewhile(GPU_ID.fullmatch, (part.strip() for part in visible.split(","))))
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
-    listing = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False, timeout=30).stdout  # noqa: S603
-    return tuple(str(number) for number, line in enumerate(listing.splitlines()) if line.startswith("GPU "))
+    try:
+        listing = subprocess.run([tool, "-L"], capture_output=True, check=False, timeout=30).stdout  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return tuple(str(number) for number, line in enumerate(listing.splitlines()) if line.startswith(b"GPU "))
+
+
+def open_files_for(workers: int) -> None:
+    """Let this process have as many files open as a pool of so many workers needs. Raises UserError if it may not."""
+    needed = FILES + FILES_A_WORKER * workers
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or needed <= soft:
+        return
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise UserError(f"{workers} workers need {needed} open files, ulimit -n allows {hard}: give fewer --workers")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def given_rank() -> tuple[int, int, int] | None:

@@ -244,7 +244,9 @@ def _states(jobs: list[str]) -> str:
     """What sacct says of ended jobs, in one call; many clusters have none, or keep it from users."""
     command = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=State", f"--jobs={','.join(jobs)}"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SACCT_SECONDS)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=SACCT_SECONDS
+        )
     except (OSError, subprocess.TimeoutExpired):
         return "why is not known, sacct does not answer here"
     found = Counter(line.split(" ")[0] for line in done.stdout.splitlines() if line)

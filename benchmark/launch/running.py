@@ -24,6 +24,7 @@ from benchmark.planning.plan import Plan, make_plan, parents_of
 from benchmark.planning.tuning import stages
 from benchmark.results.records import Record
 from benchmark.results.store import Store
+from benchmark.streams import lost
 from benchmark.tracking.publisher import Publisher
 from benchmark.tracking.runs import without_marker
 
@@ -133,11 +134,14 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
 def _tabulate(name: str, wanted: Sweep, cells: Sequence[Cell], store: Store) -> int:
     """Print the table with the command that anybody can repeat, so that there is one way from records to it.
 
-    The exit code: 0 only if every one of the `cells` has a record. Of dense runs alone there is no table.
+    The exit code: 0 only if every one of the `cells` has a record. Of dense runs alone there is no table, nor where
+    nobody could read it.
     """
     missing = sum(not store.has(cell.id) for cell in cells)
     if store.ids() <= {start.id for start in parents_of(cells) if start is not None}:
         return 1
+    if lost():
+        return 1 if missing else 0
     command = [sys.executable, "-m", "analysis.make_tables", name, "--results", str(store.path)]
     seeds = ",".join(str(seed) for seed in wanted.seeds) + ("," if len(wanted.seeds) == 1 else "")
     command += ["--problem", wanted.problem.name, "--seeds", seeds]

@@ -52,9 +52,13 @@ def serve(connection: Connection, settings: WorkerSettings) -> None:
         return
     if settings.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = settings.gpu
-    from benchmark.training.session import Interrupted
-    from benchmark.worker import Worker
+    try:
+        from benchmark.training.session import Interrupted
+        from benchmark.worker import Worker
+    except Exception as error:
+        from benchmark.launch.preload import failure
 
+        raise failure or error from None
     group, followers = ranks.lead(settings)
     worker = Worker(Store(settings.store), settings.run, group)
     said = time.monotonic()

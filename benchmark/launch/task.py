@@ -23,6 +23,7 @@ from pathlib import Path
 from types import FrameType
 
 from benchmark.cells import digest
+from benchmark.environment import settle
 from benchmark.launch import ranks
 from benchmark.launch.attempts import Attempts
 from benchmark.launch.events import Epoch, Event, Failed, Finished, Retried
@@ -34,6 +35,7 @@ from benchmark.planning.plan import Task
 from benchmark.results import atomic
 from benchmark.results.provenance import code_hash, commit
 from benchmark.results.store import Store
+from benchmark.streams import Output
 from benchmark.tracking.publisher import Publisher
 from benchmark.tracking.runs import Settings, without_marker
 from benchmark.training.options import RunOptions
@@ -59,6 +61,8 @@ class ChunkTask:
         self.chunk = chunk
 
     def __call__(self) -> dict[str, int]:
+        settle()
+        Output()  # a log on a full disk costs no cell
         job, place = _Job(Submission(Path(self.folder)), self.chunk), given_rank()
         if place is not None and place[0] > 0:
             job.follow(place)

@@ -169,4 +169,4 @@ def startup(repeats: Repeats = 5) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(app))
+    sys.exit(cli.main(app, prints_only=True))

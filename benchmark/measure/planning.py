@@ -167,4 +167,4 @@ def _jobs(submission: Submission, store: Store) -> Iterator[_Spent]:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(app))
+    sys.exit(cli.main(app, prints_only=True))

@@ -109,4 +109,4 @@ def _iterations(cell: Cell) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(app))
+    sys.exit(main(app, prints_only=True))

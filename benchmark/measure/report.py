@@ -123,4 +123,4 @@ def _spread(seconds: Any) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(app))
+    sys.exit(main(app, prints_only=True))

@@ -216,4 +216,4 @@ def weights_in(option: str, text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(app))
+    sys.exit(cli.main(app, prints_only=True))

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmark.cells import Cell, Scalar
 from benchmark.methods.accepted import Accepted, Numbers, Schedules, Words
@@ -42,7 +43,7 @@ COUNT = Numbers(1)
 DECAY: dict[str, Accepted] = {"decay": Numbers(0)}
 NORM = Words("all", "prunable")
 
-NAMES = {
+NAMES: dict[str, Any] = {
     **{"Declaration": Declaration, "Numbers": Numbers, "Words": Words, "Schedules": Schedules},
     **{"COUNT": COUNT, "DECAY": DECAY, "NORM": NORM, "cycles": cycles, "trunk": trunk},
 }
@@ -62,6 +63,20 @@ def read(where: str) -> Declaration:
         for statement in method.body
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "declaration"
     )
-    declared = eval(compile(ast.Expression(value), str(source), "eval"), dict(NAMES))  # noqa: S307
+    declared = _evaluate(value)
     assert isinstance(declared, Declaration)
     return declared
+
+
+def _evaluate(node: ast.expr) -> Any:
+    """Literals, dictionaries, and calls of NAMES: all that a declaration may be made of."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        named = {keyword.arg: _evaluate(keyword.value) for keyword in node.keywords if keyword.arg}
+        return NAMES[node.func.id](*map(_evaluate, node.args), **named)
+    if isinstance(node, ast.Name):
+        return NAMES[node.id]
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        parts = [_evaluate(value) if key is None else {_evaluate(key): _evaluate(value)} for key, value in pairs]
+        return {key: value for part in parts for key, value in part.items()}
+    return ast.literal_eval(node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import socket
 import subprocess
@@ -17,18 +18,27 @@ DECIDING = ("cells.py", "methods", "problems", "pruning", "recording.py", "train
 """What of benchmark/ decides results; launchers, tracking and analysis do not."""
 DALI = ("nvidia-dali-cuda120", "nvidia-dali-cuda130")
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", *DALI)
+GIT_SECONDS = 20
 
 
 @lru_cache(maxsize=1)
 def commit() -> tuple[str | None, bool | None]:
-    """(commit of the checkout, whether tracked files differ from it); None without git."""
+    """(commit of the suite's own repository, whether tracked files differ from it); None where git names no such one.
 
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(ROOT), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()  # noqa: S603
+    Not that of a repository around a copy of the suite, nor that of GIT_DIR, which every git hook sets. Nothing that a
+    repository's settings name is run, and nothing is written into it.
+    """
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+    def git(*arguments: str) -> bytes:
+        command = ["git", "-C", str(ROOT), "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
+        done = subprocess.run(command, capture_output=True, check=True, timeout=GIT_SECONDS, env=variables)  # noqa: S603
+        return done.stdout.removesuffix(b"\n")
 
     try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+        if not os.path.samefile(git("rev-parse", "--show-toplevel"), ROOT):
+            return None, None
+        return git("rev-parse", "HEAD").decode(), bool(git("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.SubprocessError):
         return None, None
 

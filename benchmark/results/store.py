@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.cells import HASH_LENGTH
+from benchmark.environment import check_text
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.results import atomic
 from benchmark.results.records import BadRecord, OtherSchema, Record, body_of, decode, encode, encode_line, result
@@ -47,6 +48,7 @@ class Store:
         """A store that can be written to. Raises UserError if the folder cannot be made or written."""
         store = cls(path)
         try:
+            check_text([str(store.path.absolute())], "--results")
             store.path.mkdir(parents=True, exist_ok=True)
             atomic.replace_file(store.path / ".writable", b"yes\n")
         except (OSError, atomic.CannotWrite) as error:

@@ -329,6 +329,6 @@ def _environment(settings: Settings) -> dict[str, str]:
     }
     variables |= {"WANDB_ERROR_REPORTING": "false", "WANDB_DISABLE_GIT": "true", "WANDB_DISABLE_CODE": "true"}
     for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):  # else below the home folder, which may be read-only
-        variables.setdefault(name, str(settings.folder.resolve() / "wandb" / "own"))
+        variables.setdefault(name, str(settings.folder.absolute() / "wandb" / "own"))
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return variables

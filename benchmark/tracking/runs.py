@@ -70,7 +70,7 @@ class Settings:
     niceness: int = 10
 
     def to_json(self) -> str:
-        return json.dumps({**asdict(self), "store": str(self.store.resolve())})
+        return json.dumps({**asdict(self), "store": str(self.store.absolute())})
 
     @classmethod
     def from_json(cls, text: str) -> Settings:
@@ -272,19 +272,14 @@ def publish_record(record: Record, group: str, settings: Settings, mode: str) ->
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
         run = begin_run(record, group, settings, mode)
+        folder = Path(run.dir).parent
+        if (settings.folder / "wandb").resolve() not in folder.resolve().parents:  # a temporary folder instead
+            raise OSError(f"{settings.folder / 'wandb'} cannot be written")
         for row in history_of(record):
             run.log(row)
         run.summary.update(summary_of(record))
-        folder = Path(run.dir).parent
-        published = Published(
-            run.id,
-            mode,
-            run.entity or "",
-            run.project or "",
-            group,
-            run.url or "",
-            os.path.relpath(folder, settings.folder),
-        )
+        where = os.path.relpath(folder, settings.folder)
+        published = Published(run.id, mode, run.entity or "", run.project or "", group, run.url or "", where)
         run.finish(exit_code=0)
     refused = [line for line in said.getvalue().splitlines() if any(text in line for text in NOT_UPLOADED)]
     if mode == "online" and refused:
