@@ -26,6 +26,7 @@ from benchmark.records import Record
 from benchmark.store import Store
 from benchmark.tracking import without_marker
 from benchmark.tuning import stages
+from benchmark.yaml_files import is_piped, piped
 
 PUBLISH_SECONDS = 30.0
 STOPPED_SECONDS = 5.0
@@ -138,10 +139,12 @@ def _tabulate(name: str, wanted: Sweep, cells: Sequence[Cell], store: Store) -> 
     missing = sum(not store.has(cell.id) for cell in cells)
     if store.ids() <= {start.id for start in parents_of(cells) if start is not None}:
         return 1
-    command = [sys.executable, "-m", "analysis.make_tables", name, "--results", str(store.path)]
+    shown = "/dev/stdin" if is_piped(name) else name
+    command = [sys.executable, "-m", "analysis.make_tables", shown, "--results", str(store.path)]
     seeds = ",".join(str(seed) for seed in wanted.seeds) + ("," if len(wanted.seeds) == 1 else "")
     command += ["--problem", wanted.problem.name, "--seeds", seeds]
-    code = subprocess.run(command, check=False).returncode  # noqa: S603
+    # What was piped in is read by now: the command reads it from a pipe of its own.
+    code = subprocess.run(command, check=False, input=piped(name) if is_piped(name) else None).returncode  # noqa: S603
     return 1 if missing else code
 
 

@@ -113,7 +113,7 @@ def sweep(
     counts_here = {"--stack": stack, "--validate-every": validate_every}
     recipe, profile = choose_executor(executor, cluster, cancel, given, workers, device, counts_here)
     wanted = load_sweep(name, problem, seeds, only or (), recipe, order, complete=complete(data))
-    refuse_unfit(wanted.problem)
+    refuse_unfit(wanted.problem, wanted.cells)
     if gpus_per_cell > 1 and stack > 1:
         raise UserError(f"--stack {stack} with --gpus-per-cell {gpus_per_cell}: give one of them")
     check_stack(wanted.problem, stack if profile is None else profile.stack)

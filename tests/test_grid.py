@@ -107,7 +107,7 @@ def test_settings_change_the_recipe():
         ({"settings": {"model": "../x"}}, ["model", "letters, digits"]),
         ({"settings": {"milestones": 30}}, ["milestones 30: write a list such as [30]"]),
         ({"settings": {"epochs": "9" * 4000 + "x"}}, ["epochs '999", "999…: ", "integer"]),
-        ({"settings": {"learning_rate": "1e400"}}, ["learning_rate", "'1e400'", "finite number"]),
+        ({"settings": {"learning_rate": "1e400"}}, ["learning_rate", "'1e400'", "valid number"]),
         ({"settings": {"weight_decay": float("inf")}}, ["weight_decay", "inf", "finite number"]),
         ({"settings": {"milestones": [float("nan")]}}, ["milestones.0", "nan", "finite number"]),
         ({"settings": {"milestones": [float("inf")]}}, ["milestones.0", "inf", "finite number"]),

@@ -32,7 +32,7 @@ class Declaration:
     accepted: dict[str, Accepted] = field(default_factory=dict)
 
 
-COUNT = Numbers(1)
+COUNT = Numbers(1, 10_000)
 DECAY: dict[str, Accepted] = {"decay": Numbers(0)}
 NORM = Words("all", "prunable")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.errors import UserError
 from benchmark.methods.scratch import Transformed
+from benchmark.problems.fits import check_interval
 from benchmark.training.method import Context
 
 
@@ -16,11 +16,7 @@ def pruning_steps(method: str, context: Context) -> dict[int, float]:
     """
     interval, epochs, target = int(context.number("interval")), context.problem.epochs, context.cell.sparsity
     assert target is not None
-    if not 1 <= interval <= epochs // 2:
-        raise UserError(
-            f"method {method}: hyperparameter interval is {interval} epochs; "
-            f"with {epochs} epochs it takes a count from 1 to {epochs // 2}"
-        )
+    check_interval(method, interval, epochs)
     steps = epochs // interval - 1
     return {
         t * interval * context.iterations_per_epoch: target - target * (1 - t / steps) ** 3 for t in range(1, steps + 1)

@@ -6,22 +6,34 @@ Imports no torch, so that a plan refuses what would fail cell by cell.
 from __future__ import annotations
 
 import importlib.util
+from bisect import bisect_right
 from collections.abc import Iterable
 
-from benchmark.cells import Problem
+from benchmark.cells import Cell, Problem, plain
 from benchmark.errors import UserError
+from benchmark.methods import METHODS
 from benchmark.problems.folder import EMBEDDED, HOW_TO_GET
+from benchmark.problems.sizes import prunable_weights
 
 MODEL_NAMES = ("resnet8", "resnet20", "resnet56", "resnet18", "vgg16", "wideresnet28-10", "resnet50")
 """The networks of `models`, which needs torch."""
 DIGITS = {"image_size": 8, "channels": 1}
 DIGITS_CLASSES = 10
+MOST_WEIGHTS = 2_000_000_000
+"""Of a network: with gradients, momentum and masks they take 32 GB."""
+REDUCED = {"resnet18": 8, "resnet50": 32, "vgg16": 16}
+"""How many pixels a side become one before the last batch norm; 4 in the other networks."""
+WHOLE_FILTERS = ("filters", "random_filters")
+"""Criteria of IMP that leave every layer a filter, whatever the sparsity."""
 
 
-def refuse_unfit(problem: Problem) -> None:
-    """What the recipe alone tells. Raises UserError."""
+def refuse_unfit(problem: Problem, cells: Iterable[Cell] = ()) -> None:
+    """What the recipe alone tells, and what it tells of the cells. Raises UserError."""
     check_dataset(problem)
     check_model(problem)
+    check_size(problem)
+    for cell in {(one.method, one.sparsity, one.hyperparameters): one for one in cells}.values():
+        check_cell(cell)
     if problem.dataset == "digits":
         check_digits(problem)
     if problem.crop_padding > problem.image_size and not problem.resized_crop:
@@ -42,6 +54,54 @@ def check_model(problem: Problem) -> None:
         _refuse(problem, "model vgg16 halves images five times: image_size must be 32 or more")
     if problem.model == "resnet50" and problem.channels != 3:
         _refuse(problem, f"model resnet50 takes 3 channels, not {problem.channels}")
+
+
+def check_size(problem: Problem) -> None:
+    """Whether memory can hold the network, and each of its channels has more than one value to normalise by."""
+    weights = prunable_weights(problem)
+    if weights is not None and weights > MOST_WEIGHTS:
+        widths = range(1, problem.width + 1)
+        widest = bisect_right(
+            widths, MOST_WEIGHTS, key=lambda width: prunable_weights(problem.model_copy(update={"width": width})) or 0
+        )
+        _refuse(
+            problem,
+            f"width {problem.width} gives model {problem.model} {weights} weights, more than {MOST_WEIGHTS}; "
+            f"accepted: a width from 1 to {widest}",
+        )
+    if problem.batch_size == 1 and problem.image_size <= REDUCED.get(problem.model, 4):
+        _refuse(problem, f"batch_size 1 is too small for image_size {problem.image_size}: 2 or more are accepted")
+
+
+def check_cell(cell: Cell) -> None:
+    """Whether a cell leaves the network a weight, and its method an iteration between two steps. Raises UserError."""
+    problem, chosen = cell.problem, dict(cell.hyperparameters)
+    weights = prunable_weights(problem)
+    if (
+        cell.sparsity is not None
+        and weights is not None
+        and round(cell.sparsity * weights) >= weights
+        and chosen.get("criterion") not in WHOLE_FILTERS
+    ):
+        digits = len(str(weights))
+        most = (10**digits * (weights - 1) // weights) / 10**digits
+        _refuse(
+            problem,
+            f"sparsity {plain(cell.sparsity)} leaves none of the {weights} weights of model {problem.model}: "
+            f"a number above 0 up to {plain(most)} is accepted",
+        )
+    defaults = METHODS[cell.method].defaults if cell.method in METHODS else {}
+    if "interval" in defaults:
+        check_interval(cell.method, int(chosen.get("interval", defaults["interval"])), problem.epochs)
+
+
+def check_interval(method: str, interval: int, epochs: int) -> None:
+    """Whether gradual pruning has two intervals or more. Raises UserError."""
+    if not 1 <= interval <= epochs // 2:
+        raise UserError(
+            f"method {method}: hyperparameter interval is {interval} epochs; "
+            f"with {epochs} epochs it takes a count from 1 to {epochs // 2}"
+        )
 
 
 def check_loader(problem: Problem) -> None:
