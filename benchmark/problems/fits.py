@@ -21,8 +21,8 @@ DIGITS = {"image_size": 8, "channels": 1}
 DIGITS_CLASSES = 10
 MOST_WEIGHTS = 2_000_000_000
 """Of a network: with gradients, momentum and masks they take 32 GB."""
-REDUCED = {"resnet18": 8, "resnet50": 32, "vgg16": 16}
-"""How many pixels a side become one before the last batch norm; 4 in the other networks."""
+REDUCED = {"resnet18": 8, "resnet50": 32}
+"""How many pixels a side become one before the last batch norm; 4 in most networks (vgg16 takes none as small)."""
 WHOLE_FILTERS = ("filters", "random_filters")
 """Criteria of IMP that leave every layer a filter, whatever the sparsity."""
 
@@ -31,7 +31,7 @@ def refuse_unfit(problem: Problem, cells: Iterable[Cell] = ()) -> None:
     """What the recipe alone tells, and what it tells of the cells. Raises UserError."""
     check_dataset(problem)
     check_model(problem)
-    check_size(problem)
+    check_batch(problem)
     for cell in {(one.method, one.sparsity, one.hyperparameters): one for one in cells}.values():
         check_cell(cell)
     if problem.dataset == "digits":
@@ -54,10 +54,11 @@ def check_model(problem: Problem) -> None:
         _refuse(problem, "model vgg16 halves images five times: image_size must be 32 or more")
     if problem.model == "resnet50" and problem.channels != 3:
         _refuse(problem, f"model resnet50 takes 3 channels, not {problem.channels}")
+    check_size(problem)
 
 
 def check_size(problem: Problem) -> None:
-    """Whether memory can hold the network, and each of its channels has more than one value to normalise by."""
+    """Whether memory can hold the network. Raises UserError."""
     weights = prunable_weights(problem)
     if weights is not None and weights > MOST_WEIGHTS:
         widths = range(1, problem.width + 1)
@@ -69,6 +70,10 @@ def check_size(problem: Problem) -> None:
             f"width {problem.width} gives model {problem.model} {weights} weights, more than {MOST_WEIGHTS}; "
             f"accepted: a width from 1 to {widest}",
         )
+
+
+def check_batch(problem: Problem) -> None:
+    """Whether batch norm has more than one value of each channel to normalise by. Raises UserError."""
     if problem.batch_size == 1 and problem.image_size <= REDUCED.get(problem.model, 4):
         _refuse(problem, f"batch_size 1 is too small for image_size {problem.image_size}: 2 or more are accepted")
 
