@@ -24,6 +24,8 @@ SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 MOST_EPOCHS = 100_000
 LEAST_STD = 1e-6
+LARGEST_RATE = 1e38
+"""Of a learning rate or a weight decay: float32 holds no larger one."""
 MOST_SHOWN = 80
 """Characters of a value that an error repeats."""
 
@@ -72,14 +74,14 @@ class Problem(BaseModel):
     channels: int = Field(default=3, ge=1, le=1000)
     epochs: int = Field(gt=0, le=MOST_EPOCHS, description="epochs of the dense run, T in the paper")
     batch_size: int = Field(default=128, gt=0, le=10_000_000)
-    learning_rate: float = Field(default=0.1, gt=0, le=1_000_000)
+    learning_rate: float = Field(default=0.1, gt=0, le=LARGEST_RATE)
     decay: Literal["step", "linear", "cosine"] = "step"
     milestones: tuple[float, ...] = Field(default=(), description="epochs at which the step decay multiplies by gamma")
     gamma: float = Field(default=0.1, gt=0, le=1)
     warmup_epochs: float = Field(default=0, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = True
-    weight_decay: float = Field(default=1e-4, ge=0, le=1_000_000)
+    weight_decay: float = Field(default=1e-4, ge=0, le=LARGEST_RATE)
     crop_padding: int = Field(default=0, ge=0, le=10_000, description="random crops after padding by so many pixels")
     flip: bool = False
     rotation: float = Field(default=0, ge=0, le=180, description="random rotations by up to so many degrees")
