@@ -184,7 +184,10 @@ class Results:
     def __init__(self, path: Path, whole: bool = False):
         """`whole`: keep the records themselves too, which takes some 10 kB each."""
         if not path.exists():
-            raise UserError(f"--results {path}: there is no such file or folder")
+            raise UserError(
+                f"--results {path}: there is no such file or folder; `python -m benchmark.sweep table1` makes records "
+                "in results/, and a clone of the repository has reference runs there"
+            )
         self.path = path
         self.whole = whole
         self.live: Path | None = path if (path / "records").is_dir() else path / "runs"

@@ -24,6 +24,7 @@ from benchmark.cli import parse_settings
 from benchmark.errors import UserError
 from benchmark.methods import check_hyperparameters, declaration, load
 from benchmark.planning.grid import load_problem
+from benchmark.planning.plan import refuse_unfit
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
 from benchmark.problems.data import open_data
@@ -131,7 +132,9 @@ def make_cell(method: str, problem: Problem, sparsity: float, hyperparameters: d
     schedule, budget = RETRAINING if declaration(method).retrains else (None, None)
     if not 0 < sparsity < 1:
         raise UserError(f"--sparsity {sparsity:g}: a fraction pruned, a number above 0 and below 1")
-    return Cell(problem, method, 0, schedule, sparsity, budget, check_hyperparameters(method, hyperparameters or {}))
+    cell = Cell(problem, method, 0, schedule, sparsity, budget, check_hyperparameters(method, hyperparameters or {}))
+    refuse_unfit([cell])
+    return cell
 
 
 def check(cell: Cell, interruptions: Sequence[int] | None = None) -> Iterator[Finding]:

@@ -22,9 +22,9 @@ from benchmark.launch.handover import choose_executor
 from benchmark.launch.machine import check_device_name, share_out
 from benchmark.launch.running import run_here
 from benchmark.planning.grid import load_sweep
-from benchmark.planning.plan import edited, make_plan, mixtures, refuse_damaged
+from benchmark.planning.plan import edited, make_plan, mixtures, refuse_damaged, refuse_unfit
 from benchmark.planning.tuning import current, stages, tuned_only
-from benchmark.problems.fits import refuse_unfit
+from benchmark.problems import fits
 from benchmark.problems.folder import complete
 from benchmark.results.store import Store
 from benchmark.streams import make_console
@@ -52,7 +52,7 @@ def _folder(option: str) -> Callable[[str | Path], Path]:
 
 @app.command()
 def sweep(
-    name: Annotated[str, typer.Argument(help="A sweep of sweeps/ (table1) or a file of your own (mine.yaml)")],
+    name: Annotated[str, typer.Argument(help="A sweep of sweeps/ (table1), a file (mine.yaml), or - for a pipe")],
     problem: Annotated[str | None, typer.Option(help="A problem of sweeps/problems/, or a file of your own")] = None,
     seeds: Annotated[str | None, typer.Option(help="How many (5) or which (0,3,7)")] = None,
     only: Annotated[
@@ -111,7 +111,8 @@ def sweep(
     given = cli.parse_settings(set_ or [])
     recipe, profile = choose_executor(executor, cluster, cancel, given, workers, device, validate_every)
     wanted = load_sweep(name, problem, seeds, only or (), recipe, order, complete=complete(data))
-    refuse_unfit(wanted.problem)
+    fits.refuse_unfit(wanted.problem)
+    refuse_unfit(wanted.cells)
     if tuned:
         wanted = tuned_only(wanted, Store(results))
     if profile is not None and (cancel or dry_run):

@@ -23,6 +23,7 @@ from benchmark.planning.plan import epochs_of
 from benchmark.planning.tuning import current
 from benchmark.problems.folder import complete
 from benchmark.results.store import Store
+from benchmark.yaml_files import stem_of
 
 FRESH_SECONDS = 60.0
 """A claim whose heartbeat is older belongs to a process that is gone."""
@@ -156,7 +157,7 @@ def progress(folder: Folder, name: str, asked: Asked | None = None) -> Progress:
 def _own(folder: Folder, name: str, problem: str | None) -> list[Submission]:
     """Submissions of a sweep. Raises UserError for a problem that is unknown."""
     title = None if problem is None else load_problem(problem)[0].name
-    own = [one for one in folder.submissions if one.about["sweep"] == Path(name).name.removesuffix(".yaml")]
+    own = [one for one in folder.submissions if one.about["sweep"] == stem_of(name)]
     return [one for one in own if title is None or one.about["problem"] == title]
 
 

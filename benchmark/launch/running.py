@@ -27,6 +27,7 @@ from benchmark.results.store import Store
 from benchmark.streams import lost
 from benchmark.tracking.publisher import Publisher
 from benchmark.tracking.runs import without_marker
+from benchmark.yaml_files import is_piped, piped
 
 PUBLISH_SECONDS = 30.0
 STOPPED_SECONDS = 5.0
@@ -142,10 +143,12 @@ def _tabulate(name: str, wanted: Sweep, cells: Sequence[Cell], store: Store) -> 
         return 1
     if lost():
         return 1 if missing else 0
-    command = [sys.executable, "-m", "analysis.make_tables", name, "--results", str(store.path)]
+    shown = "/dev/stdin" if is_piped(name) else name
+    command = [sys.executable, "-m", "analysis.make_tables", shown, "--results", str(store.path)]
     seeds = ",".join(str(seed) for seed in wanted.seeds) + ("," if len(wanted.seeds) == 1 else "")
     command += ["--problem", wanted.problem.name, "--seeds", seeds]
-    code = subprocess.run(command, check=False).returncode  # noqa: S603
+    # What was piped in is read by now: the command reads it from a pipe of its own.
+    code = subprocess.run(command, check=False, input=piped(name) if is_piped(name) else None).returncode  # noqa: S603
     return 1 if missing else code
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from benchmark.cells import Cell, Scalar
 from benchmark.methods.accepted import Accepted, Numbers, Schedules, Words
 from benchmark.methods.ladders import cycles, trunk
+from benchmark.methods.limits import leaves_a_weight, leaves_a_weight_or_filters, leaves_two_intervals
 
 Settings = Mapping[str, Scalar]
 """All hyperparameters of a cell, defaults included."""
@@ -27,6 +28,7 @@ class Declaration:
         defaults: every hyperparameter with its default.
         accepted: what a hyperparameter takes, where that is not everything of its default's type.
         cycles: how often a cell is pruned and retrained; once, where it is not given.
+        check: raises UserError for settings that leave a cell nothing to train.
         trunk: the name of the state after so many cycles that runs of other cells come through as well.
     """
 
@@ -37,15 +39,17 @@ class Declaration:
     accepted: dict[str, Accepted] = field(default_factory=dict)
     cycles: Callable[[Cell, Settings], int] | None = None
     trunk: Callable[[Cell, Settings, int], str | None] | None = None
+    check: Callable[[Cell, Settings], None] = leaves_a_weight
 
 
-COUNT = Numbers(1)
+COUNT = Numbers(1, 10_000)
 DECAY: dict[str, Accepted] = {"decay": Numbers(0)}
 NORM = Words("all", "prunable")
 
 NAMES: dict[str, Any] = {
     **{"Declaration": Declaration, "Numbers": Numbers, "Words": Words, "Schedules": Schedules},
     **{"COUNT": COUNT, "DECAY": DECAY, "NORM": NORM, "cycles": cycles, "trunk": trunk},
+    **{"leaves_two_intervals": leaves_two_intervals, "leaves_a_weight_or_filters": leaves_a_weight_or_filters},
 }
 """What a declaration of this package may be made of."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmark.methods.declarations import COUNT, DECAY, Declaration
 from benchmark.methods.gmp import pruning_steps
+from benchmark.methods.limits import leaves_two_intervals
 from benchmark.methods.scratch import Transformed
 from benchmark.pruning.selection import Bracket
 from benchmark.training.method import Context
@@ -26,6 +27,7 @@ class DPF(Transformed):
         retrains=False,
         defaults={"interval": 1, "decay": 1.0},
         accepted={"interval": COUNT, **DECAY},
+        check=leaves_two_intervals,
     )
 
     def __init__(self, context: Context):

@@ -9,6 +9,8 @@ Errors are UserErrors that name the file, the key, the value and what is accepte
 from __future__ import annotations
 
 import itertools
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +18,21 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from benchmark.cells import SLUG, Budget, Cell, Problem, Scalar, cut, shown
+from benchmark.cells import MOST_EPOCHS, SLUG, Budget, Cell, Problem, Scalar, cut, plain, shown
 from benchmark.errors import UserError
 from benchmark.methods import check_hyperparameters, declaration
 from benchmark.training.schedules import resolve
-from benchmark.yaml_files import read_yaml, validated
+from benchmark.yaml_files import is_file, is_piped, names_file, read_yaml, shipped, stem_of, validated
 
-SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
+SWEEPS = shipped("sweeps")
 AXES = ("method", "schedule", "sparsity", "budget", "seed", "hyperparameters")
 MOST_SEEDS = 100_000
+LARGEST_SEED = 2**63 - 1
+MOST_CELLS = 2_000_000
+"""Of a sweep; under a minute of planning."""
+MOST_THREADS = 4096
+MOST_IMAGES = 10**12
+MOST_ITERATIONS = 10**10
 MOST_SECONDS = 1e9
 DEFAULT_ORDER = ("seed", "sparsity", "budget", "method", "hyperparameters", "schedule")
 """Outermost axis first: every schedule of one column runs before the next column, one seed after the other."""
@@ -37,8 +45,10 @@ class _Strict(BaseModel):
 class Execution(_Strict):
     """How to run a problem; nothing here changes a result."""
 
-    threads: int | None = Field(default=None, ge=1, description="threads of a worker at most; default cores / workers")
-    training_images: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(
+        default=None, ge=1, le=MOST_THREADS, description="threads of a worker at most; default cores / workers"
+    )
+    training_images: int | None = Field(default=None, ge=1, le=MOST_IMAGES)
     seconds_per_epoch: float | None = Field(default=None, gt=0, le=MOST_SECONDS)
 
 
@@ -63,7 +73,7 @@ class Grid(_Strict):
         for value in values if isinstance(values, list) else [values]:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
                 raise ValueError(f"{shown(value)} is not a fraction pruned: a number above 0 and below 1")
-        return values
+        return _tuple(values)
 
     @field_validator("budget", mode="before")
     @classmethod
@@ -71,7 +81,18 @@ class Grid(_Strict):
         for value in values if isinstance(values, list) else ():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 raise ValueError(f"{shown(value)} has no unit: write '{cut(str(value))}%', '10ep' or '500it'")
-        return values
+        return _tuple(values)
+
+    @field_validator("hyperparameters", mode="before")
+    @classmethod
+    def _scalars(cls, lists: Any) -> Any:
+        if not isinstance(lists, dict):
+            return lists
+        for key, values in lists.items():
+            for value in values if isinstance(values, list) else ():
+                if not isinstance(value, Scalar) or (isinstance(value, float) and not math.isfinite(value)):
+                    raise ValueError(f"{cut(key)}: {shown(value)} is no finite number, text, true or false")
+        return {key: _tuple(values) for key, values in lists.items()}
 
     @field_validator("budget")
     @classmethod
@@ -79,11 +100,18 @@ class Grid(_Strict):
         return tuple(str(Budget.parse(value)) for value in values)
 
 
+def _tuple(values: Any) -> Any:
+    """What a validator hands on of a list that is not empty: a strict model takes a list from JSON alone."""
+    return tuple(values) if isinstance(values, list) and values else values
+
+
 class SweepFile(_Strict):
     title: str
     problem: str = "digits"
     seeds: tuple[int, ...] = (0, 1, 2)
-    tuning_seeds: int = Field(default=0, ge=0, description="seeds 0 .. that settings compete with; 0: none is chosen")
+    tuning_seeds: int = Field(
+        default=0, ge=0, le=MOST_SEEDS, description="seeds 0 .. that settings compete with; 0: none is chosen"
+    )
     recipe: dict[str, Any] = Field(default_factory=dict)
     grids: tuple[Grid, ...] = Field(min_length=1)
 
@@ -127,7 +155,7 @@ def load_sweep(
     folder: Path = SWEEPS,
     complete: Callable[[Problem], Mapping[str, Any]] = lambda problem: {},
 ) -> Sweep:
-    """The cells of sweeps/NAME.yaml, or of a file of your own if `name` ends in .yaml, with the command line's changes.
+    """The cells of sweeps/NAME.yaml, or of a file of your own (`names_file`), with the command line's changes.
 
     seeds: a count ("5" is 0..4) or a list ("0,3,7"; "7," is the list of one). only: filters such as
     "schedule=ALLR,sparsity=0.9"; a cell stays if it meets every part of any of them. settings: recipe fields to
@@ -155,11 +183,13 @@ def load_sweep(
             cells += _cells(grid, chosen, tuple(dict.fromkeys([*tuning, *seed_list])))
         except UserError as error:
             raise UserError(f"{path}: grids.{number}: {error}") from None
+        if len(cells) > MOST_CELLS:
+            raise UserError(f"{path}: more than {MOST_CELLS} cells; give fewer values or seeds")
     kept = _filtered(list(dict.fromkeys(cells)), only)
     if tuning:  # a filter on seeds leaves the choice possible
         kept = list(dict.fromkeys([*kept, *(cell.with_seed(seed) for cell in kept for seed in tuning)]))
     cells = _ordered(kept, order)
-    return Sweep(path.stem, file.title, chosen, execution, seed_list, tuple(cells), tuning)
+    return Sweep(stem_of(str(path)), file.title, chosen, execution, seed_list, tuple(cells), tuning)
 
 
 def load_problem(
@@ -172,7 +202,7 @@ def load_problem(
         if key not in Problem.model_fields or key == "name":
             accepted = ", ".join(key for key in Problem.model_fields if key != "name")
             raise UserError(f"{shown(key)} is not a setting of a recipe: one of {accepted}")
-    name = path.stem
+    name = stem_of(str(path))
     base = validated(Problem, {"name": name, **file.recipe}, path, "recipe")
     recipe = base
     if settings:
@@ -204,20 +234,22 @@ def parse_seeds(value: str | int | Sequence[int]) -> tuple[int, ...]:
 def _seeds(value: Any) -> tuple[int, ...]:
     """Raises ValueError that says what is accepted."""
     given = value
-    try:
-        if isinstance(value, str):
-            numbers = [int(part) for part in value.removesuffix(",").split(",")]
-            given = numbers if "," in value else numbers[0]
-    except ValueError:
+    if isinstance(value, str):
         given = None
+        if re.fullmatch(r"\s*[0-9]{1,20}\s*(,\s*[0-9]{1,20}\s*)*,?\s*", value):
+            given = [int(part) for part in value.split(",") if part.strip()]
+            given = given if "," in value else given[0]
     if _is_whole(given):
         seeds = tuple(range(min(given, MOST_SEEDS + 1)))
     elif isinstance(given, Sequence) and all(map(_is_whole, given)):
         seeds = tuple(dict.fromkeys(given))
     else:
         seeds = ()
-    if not seeds or min(seeds) < 0 or len(seeds) > MOST_SEEDS:
-        raise ValueError(f"{shown(value)}: a count above 0 such as 5, or a list of seeds from 0 up such as 0,3,7")
+    if not seeds or min(seeds) < 0 or max(seeds) > LARGEST_SEED or len(seeds) > MOST_SEEDS:
+        raise ValueError(
+            f"{shown(value)}: a count above 0 such as 5, or a list of seeds from 0 up such as 0,3,7; "
+            f"at most {MOST_SEEDS} of them, the largest {LARGEST_SEED}"
+        )
     return seeds
 
 
@@ -233,12 +265,15 @@ def _cells(grid: Grid, problem: Problem, seeds: Sequence[int]) -> list[Cell]:
         raise UserError(f"method {grid.method} does not retrain: leave schedule and budget out")
     for schedule in grid.schedule:
         resolve(schedule)
+    lists = (seeds, grid.sparsity, grid.budget or " ", grid.schedule or " ", *grid.hyperparameters.values())
+    if (count := math.prod(map(len, lists))) > MOST_CELLS:
+        raise UserError(f"{count} cells, more than {MOST_CELLS}; give fewer values or seeds")
     keys = list(grid.hyperparameters)
     settings = [
-        check_hyperparameters(grid.method, _numbers_read(declared.defaults, dict(zip(keys, values, strict=True))))
+        check_hyperparameters(grid.method, _counts_whole(declared.defaults, dict(zip(keys, values, strict=True))))
         for values in itertools.product(*grid.hyperparameters.values())
     ]
-    budgets: list[Budget | None] = [Budget.parse(text) for text in grid.budget]
+    budgets: list[Budget | None] = [_affordable(Budget.parse(text), problem) for text in grid.budget]
     return [
         Cell(problem, grid.method, seed, schedule, sparsity, budget, setting)
         for seed in seeds
@@ -249,18 +284,25 @@ def _cells(grid: Grid, problem: Problem, seeds: Sequence[int]) -> list[Cell]:
     ]
 
 
-def _numbers_read(defaults: Mapping[str, Scalar], given: dict[str, Scalar]) -> dict[str, Scalar]:
-    """`given` with text as a number where the default is one: YAML 1.1 reads 1e-4, without a point, as text."""
-    read = dict(given)
-    for key, value in given.items():
-        default = defaults.get(key)
-        if isinstance(value, str) and isinstance(default, int | float) and not isinstance(default, bool):
-            try:
-                number = float(value)
-            except ValueError:
-                continue  # refused with all else that does not fit
-            read[key] = int(number) if isinstance(default, int) and number.is_integer() else number
-    return read
+def _counts_whole(defaults: Mapping[str, Scalar], given: dict[str, Scalar]) -> dict[str, Scalar]:
+    """`given` with 3e0 as 3 where the default is a whole number."""
+    return {
+        key: int(value)
+        if isinstance(value, float) and value.is_integer() and isinstance(defaults.get(key), int)
+        else value
+        for key, value in given.items()
+    }
+
+
+def _affordable(budget: Budget, problem: Problem) -> Budget:
+    """Raises UserError for one that nobody could wait for, nor any memory hold the learning rates of."""
+    if budget.unit == "it":
+        most = MOST_ITERATIONS
+    else:
+        most = MOST_EPOCHS if budget.unit == "ep" else 100 * MOST_EPOCHS // problem.epochs
+    if budget.amount > most:
+        raise UserError(f"budget {cut(str(budget))} is too long: up to {most}{budget.unit} is accepted")
+    return budget
 
 
 def axis(cell: Cell, name: str) -> str:
@@ -271,7 +313,7 @@ def axis(cell: Cell, name: str) -> str:
         value = getattr(cell, name)
     else:
         value = {**declaration(cell.method).defaults, **dict(cell.hyperparameters)}.get(name)
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return "" if value is None else plain(value) if isinstance(value, float) else str(value)
 
 
 def _filtered(cells: list[Cell], only: Sequence[str]) -> list[Cell]:
@@ -291,12 +333,12 @@ def _parse_filter(text: str, cells: list[Cell]) -> dict[str, str]:
         key, equals, value = part.strip().partition("=")
         if not equals or key not in keys:
             raise UserError(f"--only {text}: write KEY=VALUE[,KEY=VALUE], where KEY is one of {', '.join(keys)}")
+        accepted = [value for value in dict.fromkeys(axis(cell, key) for cell in cells) if value]
         try:
-            value = f"{float(value):g}"  # 0.90 is 0.9
+            value = value if value in accepted else plain(float(value))  # 0.90 is 0.9
         except ValueError:
             if key == "sparsity":
                 raise UserError(f"--only {text}: sparsity is a number such as 0.9") from None
-        accepted = [value for value in dict.fromkeys(axis(cell, key) for cell in cells) if value]
         if value not in accepted:
             raise UserError(f"--only {text}: no {key} {value!r} in this sweep; it has {', '.join(accepted)}")
         wanted[key] = value
@@ -314,18 +356,11 @@ def _ordered(cells: list[Cell], order: str | Sequence[str] | None) -> list[Cell]
 
 
 def _find(folder: Path, name: str, kind: str) -> Path:
-    if name.endswith((".yaml", ".yml")):
-        if not _is_file(Path(name)):
+    if names_file(name):
+        if not is_piped(name) and not is_file(Path(name)):
             raise UserError(f"{kind} {name}: there is no such file")
         return Path(name)
-    if not SLUG.fullmatch(name) or not _is_file(folder / f"{name}.yaml"):
+    if not SLUG.fullmatch(name) or not is_file(folder / f"{name}.yaml"):
         known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
         raise UserError(f"{kind} {shown(name)} is unknown: there is {known} in {folder.name}/")
     return folder / f"{name}.yaml"
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name too long, or with a zero byte
-        return False

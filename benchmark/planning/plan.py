@@ -139,6 +139,13 @@ def _sharing(cells: Sequence[Cell]) -> dict[str, tuple[str, float]]:
     return found
 
 
+def refuse_unfit(cells: Iterable[Cell]) -> None:
+    """Raises UserError for the first cell whose method finds nothing to train in it."""
+    for cell in {(cell.method, cell.sparsity, cell.hyperparameters): cell for cell in cells}.values():
+        if not cell.is_dense:
+            declaration(cell.method).check(cell, _settings(cell))
+
+
 def refuse_damaged(cells: Iterable[Cell], store: Store, repair: bool) -> list[str]:
     """Check the records that the sweep would count as done, and the weights that it would start from.
 

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from benchmark.cells import HASH_LENGTH
+from benchmark.cells import HASH_LENGTH, plain
 from benchmark.errors import UserError
 from benchmark.results import atomic
 from benchmark.results.records import Record
@@ -195,7 +195,7 @@ def job_type(record: Record) -> str:
 
 def tags(record: Record) -> list[str]:
     cell = record["cell"]
-    sparsity = None if cell["sparsity"] is None else f"s{cell['sparsity']:g}"
+    sparsity = None if cell["sparsity"] is None else f"s{plain(cell['sparsity'])}"
     return [tag[:64] for tag in (cell["method"], cell["schedule"], sparsity) if tag]
 
 
