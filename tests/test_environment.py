@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import pwd
@@ -22,7 +23,7 @@ from analysis.figures import style
 from benchmark import cli, environment, export, provenance, publish, status, sweep
 from benchmark.cells import Problem
 from benchmark.errors import UserError
-from benchmark.launch import machine, slurm
+from benchmark.launch import machine, slurm, task
 from benchmark.launch.profile import Profile
 from benchmark.launch.queue import Unknown, read_queue
 from benchmark.launch.submissions import submissions
@@ -30,6 +31,7 @@ from benchmark.problems.cache import cache_folder, cached
 from benchmark.store import Store
 from tests.conftest import ROOT
 
+ONE = ("--seeds", "1", "--only", "schedule=FT,sparsity=0.9,budget=5.55%", "--tracking", "off")
 NOT_TEXT = os.fsdecode(b"r\xff")
 
 
@@ -142,8 +144,8 @@ def test_nothing_that_a_repository_names_is_run_for_its_commit(repositories, tmp
 @pytest.mark.parametrize(
     ("app", "arguments"),
     [
-        (sweep.app, ["table1", "--results", NOT_TEXT]),
-        (sweep.app, ["table1", "--data", NOT_TEXT]),
+        (sweep.app, ["table1", *ONE, "--results", NOT_TEXT]),
+        (sweep.app, ["table1", *ONE, "--data", NOT_TEXT]),
         (sweep.app, [f"{NOT_TEXT}.yaml"]),
         (sweep.app, ["table1", "--executor", "slurm", "--cluster", f"{NOT_TEXT}.yaml"]),
         (status.app, ["table1", "--results", NOT_TEXT]),
@@ -166,7 +168,7 @@ def test_results_below_a_folder_that_is_not_text_are_refused_unless_by_a_link(tm
     (tmp_path / NOT_TEXT).mkdir()
     (tmp_path / "link").symlink_to(tmp_path / NOT_TEXT)
     monkeypatch.chdir(tmp_path / NOT_TEXT)
-    line = refusal(capsys, sweep.app, "table1", "--results", "runs")
+    line = refusal(capsys, sweep.app, "table1", *ONE, "--results", "runs")
     assert "--results" in line
     assert "symbolic link" in line
     assert list((tmp_path / NOT_TEXT).iterdir()) == []
@@ -271,6 +273,14 @@ def test_what_would_change_numbers_pin_threads_or_make_errors_of_warnings_is_dro
     assert os.environ["OMP_NUM_THREADS"] == "7"
     warnings.warn("of a library", DeprecationWarning, stacklevel=1)
     assert subprocess._args_from_interpreter_flags().count("-Werror") == 0, "nor of a worker's"
+
+
+def test_every_command_and_every_job_starts_by_that():
+    for start in (lambda: cli.main(export.app, ["--help"]), task.ChunkTask("/no such folder", 0)):
+        os.environ["KMP_AFFINITY"] = "compact"
+        with contextlib.suppress(FileNotFoundError):
+            start()
+        assert "KMP_AFFINITY" not in os.environ
 
 
 @pytest.mark.parametrize(
