@@ -235,9 +235,10 @@ def test_the_cache_is_where_the_user_has_caches(monkeypatch: pytest.MonkeyPatch,
     assert cache_folder() == Path("/var/cache/pruning-benchmark")
 
 
-def test_a_cache_that_cannot_be_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+@pytest.mark.parametrize("place", ["file", "x" * 300])
+def test_a_cache_that_cannot_be_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str):
     (tmp_path / "file").touch()
-    monkeypatch.setenv("PRUNING_BENCHMARK_CACHE", str(tmp_path / "file"))
+    monkeypatch.setenv("PRUNING_BENCHMARK_CACHE", str(tmp_path / place))
     problem = Problem(name="x", dataset="x", model="x", epochs=1)
     with pytest.raises(UserError, match=r"cannot be kept there.*PRUNING_BENCHMARK_CACHE"):
         cached(problem, "key", "x", pytest.fail, pytest.fail, [])
