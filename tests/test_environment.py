@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import pwd
@@ -23,7 +24,7 @@ from benchmark import cli, environment, export, publish, status, sweep
 from benchmark.cells import Problem
 from benchmark.environment import cache_folder
 from benchmark.errors import UserError
-from benchmark.launch import machine, slurm
+from benchmark.launch import machine, slurm, task
 from benchmark.launch.profile import Profile
 from benchmark.launch.queue import Unknown, read_queue
 from benchmark.launch.submissions import submissions
@@ -32,6 +33,7 @@ from benchmark.results import provenance
 from benchmark.results.store import Store
 from tests.conftest import ROOT
 
+ONE = ("--seeds", "1", "--only", "schedule=FT,sparsity=0.9,budget=5.55%", "--tracking", "off")
 NOT_TEXT = os.fsdecode(b"r\xff")
 
 
@@ -144,8 +146,8 @@ def test_nothing_that_a_repository_names_is_run_for_its_commit(repositories, tmp
 @pytest.mark.parametrize(
     ("app", "arguments"),
     [
-        (sweep.app, ["table1", "--results", NOT_TEXT]),
-        (sweep.app, ["table1", "--data", NOT_TEXT]),
+        (sweep.app, ["table1", *ONE, "--results", NOT_TEXT]),
+        (sweep.app, ["table1", *ONE, "--data", NOT_TEXT]),
         (sweep.app, [f"{NOT_TEXT}.yaml"]),
         (sweep.app, ["table1", "--executor", "slurm", "--cluster", f"{NOT_TEXT}.yaml"]),
         (status.app, ["table1", "--results", NOT_TEXT]),
@@ -168,7 +170,7 @@ def test_results_below_a_folder_that_is_not_text_are_refused_unless_by_a_link(tm
     (tmp_path / NOT_TEXT).mkdir()
     (tmp_path / "link").symlink_to(tmp_path / NOT_TEXT)
     monkeypatch.chdir(tmp_path / NOT_TEXT)
-    line = refusal(capsys, sweep.app, "table1", "--results", "runs")
+    line = refusal(capsys, sweep.app, "table1", *ONE, "--results", "runs")
     assert "--results" in line
     assert "symbolic link" in line
     assert list((tmp_path / NOT_TEXT).iterdir()) == []
@@ -235,9 +237,10 @@ def test_the_cache_is_where_the_user_has_caches(monkeypatch: pytest.MonkeyPatch,
     assert cache_folder() == Path("/var/cache/pruning-benchmark")
 
 
-def test_a_cache_that_cannot_be_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+@pytest.mark.parametrize("place", ["file", "x" * 300])
+def test_a_cache_that_cannot_be_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str):
     (tmp_path / "file").touch()
-    monkeypatch.setenv("PRUNING_BENCHMARK_CACHE", str(tmp_path / "file"))
+    monkeypatch.setenv("PRUNING_BENCHMARK_CACHE", str(tmp_path / place))
     problem = Problem(name="x", dataset="x", model="x", epochs=1)
     with pytest.raises(UserError, match=r"cannot be kept there.*PRUNING_BENCHMARK_CACHE"):
         cached(problem, "key", "x", pytest.fail, pytest.fail, [])
@@ -273,6 +276,14 @@ def test_what_would_change_numbers_pin_threads_or_make_errors_of_warnings_is_dro
     assert os.environ["OMP_NUM_THREADS"] == "7"
     warnings.warn("of a library", DeprecationWarning, stacklevel=1)
     assert subprocess._args_from_interpreter_flags().count("-Werror") == 0, "nor of a worker's"
+
+
+def test_every_command_and_every_job_starts_by_that():
+    for start in (lambda: cli.main(export.app, ["--help"]), task.ChunkTask("/no such folder", 0)):
+        os.environ["KMP_AFFINITY"] = "compact"
+        with contextlib.suppress(FileNotFoundError):
+            start()
+        assert "KMP_AFFINITY" not in os.environ
 
 
 @pytest.mark.parametrize(

@@ -129,10 +129,10 @@ def test_a_pipe_that_does_not_wait_loses_nothing(outputs):
         output = streams.Output()
         listener.start()
         print(text, end="")
-        assert output.settle(0) == 0
-        sys.__stdout__.close()
+        code = output.settle(0)
+        sys.__stdout__.close()  # for the listener
         listener.join()
-    assert found == [text]
+    assert (code, found) == (0, [text])
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
