@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from benchmark.records import result
 from benchmark.store import Store
 from benchmark.sweep import app
 from benchmark.tracking import unpublished
-from tests.conftest import ROOT, assert_one_line_refusal
+from tests.conftest import ROOT, as_command, assert_one_line_refusal
 
 SMALL = ("--set", "epochs=9", "--set", "milestones=[3,6,8]", "--set", "warmup_epochs=1", "--tracking", "off")
 EAGER = ("--checkpoint-seconds", "0")
@@ -35,15 +36,11 @@ def untouched(tmp_path_factory) -> Store:
 
 
 def sweep(folder: Path, *arguments: str, check: bool = False, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "benchmark.sweep", "table1", *SMALL, *FEW, "--results", str(folder), *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=check,
-        env={**os.environ, **variables},
+    finished = as_command(
+        "benchmark.sweep", "table1", *SMALL, *FEW, "--results", str(folder), *arguments, **variables
     )
+    assert finished.returncode == 0 or not check, finished.stdout + finished.stderr
+    return finished
 
 
 def started(folder: Path, *arguments: str, **options: bool) -> subprocess.Popen[str]:
@@ -185,52 +182,47 @@ def test_two_sweeps_at_once_share_the_work(untouched: Store, tmp_path: Path):
 
 
 SCHEDULE = '''
-import os
+from pathlib import Path
+
 import numpy as np
 
 def constant(retraining):
     """A schedule of somebody's own, from outside the package."""
-    if os.environ.get("FAIL"):
+    if Path(__file__).with_name("fail").exists():
         raise RuntimeError("<b>not today</b>")
     return np.full(retraining.iterations, retraining.eta_max / 2)
 '''
 
 
 @pytest.fixture
-def own_schedule(tmp_path: Path) -> dict[str, str]:
-    """A sweeps folder whose table1 has one more schedule, which stands outside the package."""
+def own_sweep(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a table1 with one more schedule, which stands outside the package."""
     (tmp_path / "mine.py").write_text(SCHEDULE)
     text = (ROOT / "sweeps/table1.yaml").read_text().replace("ALLR]", 'ALLR, "mine:constant"]')
     (tmp_path / "own.yaml").write_text(text)
-    return {"PYTHONPATH": str(tmp_path)}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        where = ("--seeds", "1", "--results", str(tmp_path / "results"))
+        sys.modules.pop("mine", None)  # of another test
+        return as_command(
+            "benchmark.sweep", str(tmp_path / "own.yaml"), *SMALL, *arguments, *where, PYTHONPATH=str(tmp_path)
+        )
+
+    return run
 
 
-def own_sweep(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "benchmark.sweep", str(tmp_path / "own.yaml"), *SMALL, *arguments),
-            *("--seeds", "1", "--results", str(tmp_path / "results")),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env={**os.environ, **variables},
-    )
-
-
-def test_a_schedule_from_outside_is_a_function_and_a_line(own_schedule: dict[str, str], tmp_path: Path):
-    finished = own_sweep(tmp_path, "--only", "schedule=mine:constant,sparsity=0.9", **own_schedule)
+def test_a_schedule_from_outside_is_a_function_and_a_line(own_sweep, tmp_path: Path):
+    finished = own_sweep("--only", "schedule=mine:constant,sparsity=0.9")
     assert finished.returncode == 0, finished.stderr
     records = [r for r in Store(tmp_path / "results").records() if r["cell"]["schedule"] == "mine:constant"]
     assert len(records) == 3
     assert {tuple(set(record["learning_rate"]["sampled"]["value"])) for record in records} == {(0.05,)}
 
 
-def test_a_failed_cell_is_reported_kept_and_tried_again(own_schedule: dict[str, str], tmp_path: Path):
+def test_a_failed_cell_is_reported_kept_and_tried_again(own_sweep, tmp_path: Path):
     only = ("--only", "sparsity=0.9,budget=2.22%")
-    finished = own_sweep(tmp_path, *only, FAIL="1", **own_schedule)
+    (tmp_path / "fail").touch()
+    finished = own_sweep(*only)
     assert finished.returncode == 1
     assert "FAILED" in finished.stdout
     assert "not today" in finished.stdout
@@ -239,7 +231,8 @@ def test_a_failed_cell_is_reported_kept_and_tried_again(own_schedule: dict[str, 
     (failure,) = store.failures()
     assert failure["cause"] == "exception"
     assert "RuntimeError" in failure["traceback"]
-    finished = own_sweep(tmp_path, *only, **own_schedule)
+    (tmp_path / "fail").unlink()
+    finished = own_sweep(*only)
     assert finished.returncode == 0, finished.stdout
     assert store.failures() == []
     assert len(store.ids()) == 8
@@ -252,9 +245,9 @@ def test_a_sweep_of_which_every_cell_fails_says_so_and_nothing_else(tmp_path: Pa
     assert finished.stderr == ""
 
 
-def test_nor_is_there_a_table_of_dense_runs_alone(own_schedule: dict[str, str], tmp_path: Path):
-    only = ("--only", "schedule=mine:constant,sparsity=0.9,budget=2.22%")
-    finished = own_sweep(tmp_path, *only, FAIL="1", **own_schedule)
+def test_nor_is_there_a_table_of_dense_runs_alone(own_sweep, tmp_path: Path):
+    (tmp_path / "fail").touch()
+    finished = own_sweep("--only", "schedule=mine:constant,sparsity=0.9,budget=2.22%")
     assert finished.returncode == 1
     assert "not today" in finished.stdout
     assert finished.stderr == ""
