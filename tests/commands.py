@@ -20,7 +20,7 @@ REAL_RUN = subprocess.run
 
 
 def as_command(module: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """`python -m MODULE ARGUMENTS` with these environment variables, but in this process, which has torch loaded already.
+    """`python -m MODULE ARGUMENTS` with these environment variables, but in this process, which has torch loaded.
 
     Workers of all sweeps that run so are forked from one server, started with the first of them: directories of
     PYTHONPATH reach them, other variables do not. tests/test_commands.py starts real processes.
@@ -70,7 +70,7 @@ class Printed:
     """output, error: what this process and those that it started printed while this was entered."""
 
     def __enter__(self) -> Printed:
-        self._files = [tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2)]
+        self._files = [tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2)]  # noqa: SIM115
         self._streams, self._saved = (sys.stdout, sys.stderr), [os.dup(number) for number in (1, 2)]
         for number, file in enumerate(self._files, 1):
             os.dup2(file.fileno(), number)

@@ -33,12 +33,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in another order")
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if "browser" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.browser)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Modules in another order, and their tests; what a module shares is made once all the same."""
     if (seed := config.getoption("--shuffle")) is not None:
-        order = {item: random.Random(f"{seed} {item.nodeid}").random() for item in items}
-        module = {item: random.Random(f"{seed} {item.path}").random() for item in items}
-        items.sort(key=lambda item: (module[item], order[item]))
+        places = {item: [random.Random(f"{seed} {at}").random() for at in (item.path, item.nodeid)] for item in items}
+        items.sort(key=places.__getitem__)
 
 
 @pytest.fixture

@@ -38,9 +38,7 @@ def untouched(tmp_path_factory) -> Store:
 
 
 def sweep(folder: Path, *arguments: str, check: bool = False, **variables: str) -> subprocess.CompletedProcess[str]:
-    finished = as_command(
-        "benchmark.sweep", "table1", *SMALL, *FEW, "--results", str(folder), *arguments, **variables
-    )
+    finished = as_command("benchmark.sweep", "table1", *SMALL, *FEW, "--results", str(folder), *arguments, **variables)
     assert finished.returncode == 0 or not check, finished.stdout + finished.stderr
     return finished
 
