@@ -25,7 +25,11 @@ LEVELS = 3
 """The most by which pixels differ, and their mean difference."""
 MEAN_LEVELS = 0.3
 
-installed = pytest.mark.skipif(not fits.has_dali(), reason="DALI is not installed: pip install nvidia-dali-cuda130")
+
+def installed(test):
+    """Needs DALI."""
+    missing = pytest.mark.skipif(not fits.has_dali(), reason="DALI is not installed: pip install nvidia-dali-cuda130")
+    return pytest.mark.dali(missing(test))
 
 
 @pytest.fixture

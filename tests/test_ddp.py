@@ -38,7 +38,7 @@ PRUNED = [
     Cell(PROBLEM, "GMP", 0, None, 0.2),
 ]
 
-HALF = [Cell.dense(PROBLEM.model_copy(update={"precision": name}), 0) for name in ("bf16", "fp16")]
+HALF = [Cell.dense(PROBLEM.model_copy(update={"precision": name, "width": 2}), 0) for name in ("bf16", "fp16")]
 CELLS = (DENSE, *PRUNED, *HALF)
 
 

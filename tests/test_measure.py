@@ -111,6 +111,7 @@ def test_the_time_of_cells_is_told_apart(capsys):
     assert "of 1 cells" in lines[4]
 
 
+@pytest.mark.long
 def test_packed_processes_are_compared_with_unmanaged_ones(capsys):
     small = ("--set", "model=resnet8", "--set", "width=2", "--set", "batch_size=4")
     out = printed(capsys, "packed", *small, "--iterations", "1", "--repeats", "1")

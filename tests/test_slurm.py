@@ -1,4 +1,4 @@
-"""Sweeps on a real SLURM: the one of slurm/one-machine, started for these tests; without its packages one skip line."""
+"""Sweeps on a real SLURM: the one of slurm/one-machine, started for these tests; skipped without its packages."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.conftest import ROOT
 from tests.slurm_cluster import ALONE, CELLS, ONE, TOGETHER, Cluster, Fault, Outcome, missing_programs, records
 from tests.slurm_plays import SERVERS, OneRaises, Publication, Table1, publish
 
-if missing_programs():
-    pytest.skip(
-        f"SLURM is not installed ({', '.join(missing_programs())}): slurm/one-machine up --install",
-        allow_module_level=True,
-    )
+WITHOUT = f"SLURM is not installed ({', '.join(missing_programs())}): slurm/one-machine up --install"
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(bool(missing_programs()), reason=WITHOUT),
+]
 
 
 AT_ONCE = 6

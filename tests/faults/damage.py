@@ -72,13 +72,16 @@ DAMAGES: dict[str, Damage] = {
 }
 
 
+SHORT = {"epochs": 3, "milestones": [1, 2], "batch_size": 128}
+
+
 class Bench:
     """A few small cells trained in this process, and their results when nothing disturbs them."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        sweep = load_sweep(str(write_sweep(folder / "small.yaml", [IMP_GRID], seeds=1, epochs=3, milestones=[1, 2])))
+        sweep = load_sweep(str(write_sweep(folder / "small.yaml", [IMP_GRID], seeds=1, **SHORT)))
         self.cells = [Cell.dense(sweep.problem, 0), *sweep.cells]
         self.untouched = self._train(Store(folder / "untouched"))
         self._number = 0
