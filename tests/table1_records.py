@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.cells import Cell, Problem
-from benchmark.measure.reading import synthetic_record
+from benchmark.measure.synthetic import synthetic_record
 from benchmark.planning.grid import load_sweep
 from benchmark.results.store import Store
 

@@ -12,12 +12,13 @@ import torch
 from benchmark.cells import Cell, Problem
 from benchmark.errors import UserError
 from benchmark.measure.common import usable_device
+from benchmark.measure.loops import dense_run, drive
+from benchmark.measure.timing import Seconds, take_turns, timed
 from benchmark.methods import load
 from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
 from benchmark.problems.data import open_data
-from benchmark.throughput import make_run, time_loop
 from benchmark.training.loop import Run
 from benchmark.training.precision import prepare_device
 
@@ -60,33 +61,24 @@ def two_recipes(
 
 
 def gain(without: Recipe, with_it: Recipe, iterations: int, repeats: int) -> Gain:
-    plain, changed = (_begun(recipe) for recipe in (without, with_it))
-    first = _timed(with_it, changed, 1)
-    _timed(without, plain, iterations)
-    _timed(with_it, changed, iterations)
-    ratios = []
-    for _ in range(repeats):
-        before = _timed(without, plain, iterations)
-        ours = _timed(with_it, changed, iterations)
-        ratios.append((before + _timed(without, plain, iterations)) / 2 / ours)
-    return Gain(ratios, first)
+    plain, changed = (dense_run(recipe.problem, recipe.data) for recipe in (without, with_it))
+    first = _train(changed, 1)
+    setting = {"with it": lambda: _train(changed, iterations)}
+    turns = take_turns(lambda: _train(plain, iterations), setting, repeats)
+    return Gain(turns.ratios("with it"), first.wall)
 
 
-def _begun(recipe: Recipe) -> Run:
-    return make_run(recipe.problem, recipe.data)
-
-
-def _timed(recipe: Recipe, run: Run, iterations: int) -> float:
-    prepare_device(recipe.problem, recipe.data.device)  # the process has one setting, and two recipes take turns
-    return time_loop(run, iterations)
+def _train(run: Run, iterations: int) -> Seconds:
+    prepare_device(run.cell.problem, run.data.device)  # the process has one setting, and two recipes take turns
+    return timed(lambda: drive(run, iterations), run.data.device)[0]
 
 
 def accuracies(without: Recipe, with_it: Recipe, seed: int) -> tuple[float, float]:
     """Final test accuracy of the dense run without and with the setting, as fractions."""
-    found = []
+    test = []
     for recipe in (without, with_it):
         prepare_device(recipe.problem, recipe.data.device)
         network = models.build(recipe.problem, seed).to(recipe.data.device)
         run = Run(Cell.dense(recipe.problem, seed), network, recipe.data, load("dense"), {})
-        found.append(run.execute().measures["accuracy"]["final"]["test"])
-    return found[0], found[1]
+        test.append(run.execute().measures["accuracy"]["final"]["test"])
+    return test[0], test[1]
