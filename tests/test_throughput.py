@@ -10,7 +10,7 @@ import torch
 from benchmark import cli
 from benchmark.measure.method_costs import SPARSITY, Steps, draw
 from benchmark.throughput import app
-from tests.method_runs import DATA, PROBLEM
+from tests.method_runs import DATA
 
 RATIO = r"\d+\.\d{3} \(\d+\.\d{3} to \d+\.\d{3}\)"
 
@@ -56,10 +56,10 @@ def test_steps_of_a_method_are_those_of_its_last_epoch():
     batches = draw(DATA, 20)
     assert [len(labels) for _, labels in batches] == [64] * 8
     for method in ("BIMP", "GMP", "DPF", "DNW"):
-        steps = Steps(method, PROBLEM, DATA, batches)
+        steps = Steps(method, DATA, batches)
         steps(17)
         assert steps.run.method.masks.sparsity == pytest.approx(SPARSITY, abs=1e-4)
-    assert not Steps("dense", PROBLEM, DATA, batches).run.method.masks.sparsity
+    assert not Steps("dense", DATA, batches).run.method.masks.sparsity
 
 
 def test_it_measures_large_images_without_a_data_set(capsys):

@@ -41,18 +41,20 @@ def option(
     repeats: Repeats = 9,
 ) -> int:
     """Gain in images/s of a setting of the recipe, and the accuracy of dense runs with and without it."""
-    from benchmark.measure.options import accuracies, gain, two_recipes
+    from benchmark.measure.options import accuracy, gain, with_and_without
 
-    without, with_it = two_recipes(
+    without, with_it = with_and_without(
         problem, parse_settings(set_ or []), parse_settings([setting], "SETTING"), device, data, threads
     )
-    gained = gain(without, with_it, iterations, repeats)
+    ratios, first = gain(without, with_it, iterations, repeats)
+    recipe = without.problem
     print(
-        f"{without.about}; {setting}: {spread(gained.ratios, 3)} times the images/s of training without it, in "
-        f"{repeats} turns of {iterations} iterations; the first iteration took {gained.first:.1f} s"
+        f"{recipe.model} on {recipe.dataset}, batch {recipe.batch_size}, {without.device.type}; {setting}: "
+        f"{spread(ratios, 3)} times the images/s of training without it, in {repeats} turns of {iterations} "
+        f"iterations; the first iteration took {first:.1f} s"
     )
     for seed in range(seeds):
-        before, after = accuracies(without, with_it, seed)
+        before, after = (accuracy(recipe_data, seed) for recipe_data in (without, with_it))
         print(
             f"seed {seed}: test accuracy {100 * after:.2f} % with it, {100 * before:.2f} % without, "
             f"difference {100 * (after - before):+.2f}"
@@ -164,7 +166,7 @@ def startup(repeats: Repeats = 5) -> int:
     from benchmark.measure.startup import whole_commands
 
     for command, turns in whole_commands(repeats).items():
-        wall, processor = ([getattr(seconds, clock) for seconds in turns] for clock in ("wall", "processor"))
+        wall, processor = zip(*turns, strict=True)
         print(f"{command}: {spread(wall)} s, {spread(processor)} s of processor time")
     return 0
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch.nn import functional
 
-from benchmark.cells import Cell, Problem
+from benchmark.cells import Cell
 from benchmark.methods import METHODS, load
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
@@ -15,8 +15,9 @@ from benchmark.training.optimizer import make_optimizer
 from benchmark.training.precision import autocast, prepare_device
 
 
-def dense_run(problem: Problem, data: Batches) -> Run:
+def dense_run(data: Batches) -> Run:
     """A dense run, ready to be driven. Raises UserError where the device cannot train in the recipe's precision."""
+    problem = data.problem
     prepare_device(problem, data.device)
     network = models.build(problem, 0).to(data.device)
     run = Run(Cell.dense(problem, 0), network, data, load("dense"), dict(METHODS["dense"].defaults))

@@ -88,7 +88,7 @@ def _noise(count: int, classes: int) -> Iterator[tuple[Images, Labels]]:
 
 def _work(connection: Connection, recipe: Problem, images: int, iterations: int, device: torch.device) -> None:
     torch.set_num_threads(1)
-    run = dense_run(recipe, Data(recipe, device, source=_open(recipe, images)))
+    run = dense_run(Data(recipe, device, source=_open(recipe, images)))
     drive(run, iterations)
     for _ in run.data.training_batches(0, 1):  # every image once
         pass

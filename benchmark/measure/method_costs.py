@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
 from analysis.paper.table2 import published_numbers
-from benchmark.cells import Cell, Problem
+from benchmark.cells import Cell
 from benchmark.errors import UserError
 from benchmark.measure.plain_dst import PlainDST
-from benchmark.measure.timing import Seconds, Turns, quartiles, rates, take_turns, timed
+from benchmark.measure.timing import Seconds, Timed, Turns, clocked, quartiles, rates, take_turns, timed
 from benchmark.methods import METHODS, load
 from benchmark.problems import models
 from benchmark.problems.batches import Batch, Batches
@@ -47,7 +48,8 @@ def parse_methods(text: str) -> list[str]:
 class Steps:
     """Training steps of one method in its last epoch, as if the ones before had been made."""
 
-    def __init__(self, name: str, problem: Problem, data: Batches, batches: Sequence[Batch]):
+    def __init__(self, name: str, data: Batches, batches: Sequence[Batch]):
+        problem = data.problem
         cell = Cell.dense(problem, 0) if name == "dense" else Cell(problem, name, 0, sparsity=SPARSITY)
         network = models.build(problem, 0).to(data.device)
         self.run = Driven(cell, network, data, load(name), dict(METHODS[name].defaults))
@@ -72,16 +74,15 @@ def draw(data: Batches, iterations: int) -> list[Batch]:
     return [(images.clone(), labels) for images, labels in data.training_batches(0, 0, 0, count)]
 
 
-def compare_methods(problem: Problem, data: Batches, names: Sequence[str], iterations: int, repeats: int) -> list[str]:
+def compare_methods(data: Batches, names: Sequence[str], iterations: int, repeats: int) -> list[str]:
     """A line a method: medians over dense training with quartiles, and its speed over BIMP's beside the published."""
     batches = draw(data, iterations)
     images = sum(len(batches[k % len(batches)][1]) for k in range(iterations))
-    steps = {name: Steps(name, problem, data, batches) for name in ("dense", *names)}
 
-    def train(name: str) -> Seconds:
-        return timed(lambda: steps[name](iterations), data.device)[0].per(images)
+    def steps(name: str) -> Timed:
+        return clocked(partial(Steps(name, data, batches), iterations), images, data.device)
 
-    turns = take_turns(lambda: train("dense"), {name: lambda name=name: train(name) for name in names}, repeats)  # type: ignore[misc]
+    turns = take_turns(steps("dense"), {name: steps(name) for name in names}, repeats)
     clock = "processor" if data.device.type == "cpu" else "wall"
     speed = statistics.median(rates(turns.baseline))
     # Their dense training is not printed, so the published rates are read against BIMP's.
@@ -113,7 +114,8 @@ def _ratio(turns: Turns, name: str, data: Batches, by: str) -> str:
 class PlainSteps:
     """Training steps of the plain implementation of DST, on as good as the same network."""
 
-    def __init__(self, problem: Problem, data: Batches, batches: Sequence[Batch]):
+    def __init__(self, data: Batches, batches: Sequence[Batch]):
+        problem = data.problem
         network = models.build(problem, 0).to(data.device)
         self.plain = PlainDST(problem, network, float(METHODS["DST"].defaults["alpha"]))
         self.plain.network.train()
@@ -161,10 +163,10 @@ class MethodsPart:
         optimizer.step()
 
 
-def compare_dst(problem: Problem, data: Batches, iterations: int, repeats: int) -> list[str]:
+def compare_dst(data: Batches, iterations: int, repeats: int) -> list[str]:
     """What the suite's DST takes and what a plain one does: the method's own part of a step, and whole steps."""
     batches = draw(data, iterations)
-    suite, plain = Steps("DST", problem, data, batches), PlainSteps(problem, data, batches)
+    suite, plain = Steps("DST", data, batches), PlainSteps(data, batches)
     suite(1)
     plain(1)  # every parameter has its momentum from here on
     suite_part, plain_part = MethodsPart(suite), MethodsPart(plain)
@@ -173,11 +175,8 @@ def compare_dst(problem: Problem, data: Batches, iterations: int, repeats: int) 
         {"DST": lambda: suite_part.timed(iterations, data.device)},
         repeats,
     )
-    whole = take_turns(
-        lambda: timed(lambda: plain(iterations), data.device)[0],
-        {"DST": lambda: timed(lambda: suite(iterations), data.device)[0]},
-        repeats,
-    )
+    plain_step, suite_step = (clocked(partial(steps, iterations), iterations, data.device) for steps in (plain, suite))
+    whole = take_turns(plain_step, {"DST": suite_step}, repeats)
     plain_ms, suite_ms = (
         1000 * statistics.median(seconds.wall for seconds in values) for values in (parts.baseline, parts.others["DST"])
     )

@@ -51,7 +51,7 @@ def compare(
 
 def _train(connection: Connection, recipe: Problem, device: torch.device, threads: int) -> None:
     torch.set_num_threads(threads)
-    run = dense_run(recipe, Data(recipe, device))
+    run = dense_run(Data(recipe, device))
     connection.send("ready")
     while (iterations := connection.recv()) is not None:
         drive(run, iterations)

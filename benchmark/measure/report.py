@@ -43,7 +43,7 @@ def make_and_open(records: int, repeats: int, folder: Path | None) -> Iterator[s
 
         made = [timed(make)[0] for _ in range(repeats)]
         yield f"report of {records} records and {FAILURES} failures: {output.stat().st_size / 1e6:.1f} MB"
-        wall, processor = ([getattr(seconds, clock) for seconds in made] for clock in ("wall", "processor"))
+        wall, processor = zip(*made, strict=True)
         yield f"made in {spread(wall)} s, of the processor {spread(processor)} s"
         opened = [times for _ in range(repeats) if (times := open_page(output))]
         if not opened:

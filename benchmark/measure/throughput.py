@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from benchmark.cells import Budget, Cell, Problem
+from benchmark.cells import Budget, Cell
 from benchmark.errors import UserError
 from benchmark.measure.common import usable_device
 from benchmark.measure.loops import bare_loop, dense_run, drive
 from benchmark.measure.method_costs import compare_dst, compare_methods, parse_methods
 from benchmark.measure.research_loop import Null, PlainLoop, pillow_batches
-from benchmark.measure.timing import Seconds, Turns, quartiles, rates, take_turns, timed
+from benchmark.measure.timing import Turns, clocked, quartiles, rates, take_turns
 from benchmark.methods import METHODS, load
 from benchmark.planning.grid import load_problem
 from benchmark.problems import models
@@ -82,56 +82,53 @@ def compare(
         f"{iterations} iterations"
     )
     if names:
-        return [heading, *compare_methods(recipe, data, names, iterations, repeats)]
+        return [heading, *compare_methods(data, names, iterations, repeats)]
     if against == "plain-dst":
-        return [heading, *compare_dst(recipe, data, iterations, repeats)]
+        return [heading, *compare_dst(data, iterations, repeats)]
     if against == "pillow":
-        turns = compare_batches(recipe, data, repeats, folder)
+        turns = compare_batches(data, repeats, folder)
     elif against == "bare":
-        turns = compare_loops(recipe, data, iterations, repeats)
+        turns = compare_loops(data, iterations, repeats)
     else:
-        turns = compare_steps(recipe, data, iterations, repeats, against == "null", folder)
+        turns = compare_steps(data, iterations, repeats, against == "null", folder)
     speed = statistics.median(rates(turns.others[SUITE]))
     return [heading, f"{BASELINES[against]} {quartiles(turns.ratios(SUITE))}; {speed:.0f} images/s"]
 
 
-def compare_loops(problem: Problem, data: Batches, iterations: int, repeats: int) -> Turns:
+def compare_loops(data: Batches, iterations: int, repeats: int) -> Turns:
     """The suite's loop over the bare one."""
-    run = dense_run(problem, data)
-    bare = bare_loop(run, iterations)
+    run = dense_run(data)
     images = iterations / data.iterations_per_epoch * data.training_images
-    return take_turns(
-        lambda: timed(bare, data.device)[0].per(images),
-        {SUITE: lambda: timed(lambda: drive(run, iterations), data.device)[0].per(images)},
-        repeats,
-    )
+    bare = clocked(bare_loop(run, iterations), images, data.device)
+    return take_turns(bare, {SUITE: clocked(lambda: drive(run, iterations), images, data.device)}, repeats)
 
 
-def compare_batches(problem: Problem, data: Batches, repeats: int, folder: Path | None) -> Turns:
+def compare_batches(data: Batches, repeats: int, folder: Path | None) -> Turns:
     """Epochs of the suite's batches over torchvision's."""
-    pillow = pillow_batches(open_source(problem, folder).training, problem)
-
-    def epoch(batches: Iterable[Any]) -> Seconds:
-        seconds, images = timed(lambda: sum(len(labels) for _, labels in batches), data.device)
-        return seconds.per(images)
-
-    return take_turns(lambda: epoch(pillow), {SUITE: lambda: epoch(data.training_batches(0, 0))}, repeats)
-
-
-def compare_steps(
-    problem: Problem, data: Batches, iterations: int, repeats: int, null: bool, folder: Path | None
-) -> Turns:
-    """Retraining at 90 % sparsity over the research script's, which is always float32."""
-    suite_network, plain_network = (Null(problem) if null else models.build(problem, 0) for _ in range(2))
-    cell = Cell(problem, "IMP", 0, "LLR", 0.9, Budget(1000, "ep"))
-    run = Run(cell, suite_network.to(data.device), data, load("IMP"), dict(METHODS["IMP"].defaults))
-    run.method.begin(0)
-    suite_network.train()
-    plain_network = plain_network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    plain = PlainLoop(problem, plain_network, open_source(problem, folder).training, data.device, 0.9)
-    images = iterations * problem.batch_size
+    images = open_source(data.problem, folder).training
+    pillow = pillow_batches(images, data.problem)
     return take_turns(
-        lambda: timed(lambda: plain.run(iterations), data.device)[0].per(images),
-        {SUITE: lambda: timed(lambda: drive(run, iterations), data.device)[0].per(images)},
+        clocked(lambda: _exhaust(pillow), len(images), data.device),
+        {SUITE: clocked(lambda: _exhaust(data.training_batches(0, 0)), data.training_images, data.device)},
         repeats,
     )
+
+
+def _exhaust(batches: Iterable[Any]) -> None:
+    for _ in batches:
+        pass
+
+
+def compare_steps(data: Batches, iterations: int, repeats: int, null: bool, folder: Path | None) -> Turns:
+    """Retraining at 90 % sparsity over the research script's, which is always float32."""
+    problem, device = data.problem, data.device
+    network, plain_network = (Null(problem) if null else models.build(problem, 0) for _ in range(2))
+    cell = Cell(problem, "IMP", 0, "LLR", 0.9, Budget(1000, "ep"))
+    run = Run(cell, network.to(device), data, load("IMP"), dict(METHODS["IMP"].defaults))
+    run.method.begin(0)
+    network.train()
+    plain_network = plain_network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    plain = PlainLoop(problem, plain_network, open_source(problem, folder).training, device, 0.9)
+    images = iterations * problem.batch_size
+    research = clocked(lambda: plain.run(iterations), images, device)
+    return take_turns(research, {SUITE: clocked(lambda: drive(run, iterations), images, device)}, repeats)

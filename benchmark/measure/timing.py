@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Seconds:
+class Seconds(NamedTuple):
     """wall: by the clock; processor: of this process and of those that ended in it, whatever else the machine does."""
 
     wall: float
@@ -64,6 +63,11 @@ class Turns:
 
 
 Timed = Callable[[], Seconds]
+
+
+def clocked(call: Callable[[], object], units: float, device: torch.device) -> Timed:
+    """`call`, which goes through so many units, as one that takes turns."""
+    return lambda: timed(call, device)[0].per(units)
 
 
 def take_turns(baseline: Timed, others: Mapping[str, Timed], repeats: int) -> Turns:
