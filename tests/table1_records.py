@@ -8,7 +8,7 @@ from typing import Any
 from unittest import mock
 
 from benchmark.cells import Cell, Problem
-from benchmark.measure.reading import synthetic_record
+from benchmark.measure.synthetic import synthetic_record
 from benchmark.planning.grid import load_sweep
 from benchmark.results.store import Store
 

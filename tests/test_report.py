@@ -16,7 +16,7 @@ import pytest
 from analysis.make_report import app
 from analysis.report.data import _shown
 from benchmark.cli import main
-from benchmark.measure.reading import synthetic_cells, synthetic_record
+from benchmark.measure.synthetic import synthetic_cells, synthetic_record
 from benchmark.results.store import Store
 from tests.conftest import ROOT
 

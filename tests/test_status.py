@@ -380,12 +380,13 @@ def test_the_overhead_of_jobs_is_what_their_cells_do_not_account_for(command, su
     lines = [{"event": "start", "time": str(began + timedelta(seconds=10)), "job_start": str(began.timestamp())}]
     lines += [{"event": "end", "time": str(began + timedelta(seconds=20))}]
     (submission.folder / "attempts" / "0.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    said = command("benchmark.measure.planning", "--overhead", str(store.path)).stdout
+    said = command("benchmark.measure", "overhead", "--results", str(store.path)).stdout
     assert "1 jobs, 1 cells, 20.0 s of workers: 20 % training, 5 % evaluation" in said
     assert "beyond these 15.000 s a cell" in said
     assert [line.split()[0] for line in said.splitlines()[2:]] == ["12.000", "1.000", "2.000"]
-    empty = command("benchmark.measure.planning", "--overhead", str(store.path / "records"))
-    assert_one_line_refusal(empty, "--overhead", "no SLURM job")
+    (submission.folder / "attempts" / "0.jsonl").unlink()
+    empty = command("benchmark.measure", "overhead", "--results", str(store.path))
+    assert_one_line_refusal(empty, "--results", "no SLURM job")
 
 
 def test_one_machine_down_without_anything_up_says_so(tmp_path: Path):

@@ -7,49 +7,32 @@ sees what else runs on the machine, while wall time does.
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 
-from benchmark.cells import Cell, Problem
+from analysis.paper.table2 import published_numbers
+from benchmark.cells import Cell
 from benchmark.errors import UserError
 from benchmark.measure.plain_dst import PlainDST
+from benchmark.measure.timing import Seconds, Timed, Turns, clocked, quartiles, rates, take_turns, timed
 from benchmark.methods import METHODS, load
 from benchmark.problems import models
 from benchmark.problems.batches import Batch, Batches
 from benchmark.training.loop import Run
 
-PUBLISHED = {"BIMP": 1454, "GMP": 1425, "GSM": 1349, "DPF": 1456, "DNW": 530, "LC": 1436, "STR": 1396, "DST": 1219}
-"""Images/s of Table 2 (Zimmer et al. 2023); their dense training is not printed, so they are read against BIMP's."""
 SPARSITY = 0.9
 MOST_BATCHES = 8
 
 
 class Driven(Run):
-    """A run whose steps are called from outside; pruning measures nothing."""
+    """A run whose steps are called from outside; pruning evaluates nothing."""
 
     def measure(self, name: str) -> dict[str, float]:
         return {"validation": 0.0, "test": 0.0}
 
     def recalibrate(self) -> None: ...
-
-
-@dataclass
-class Ratios:
-    """Of images/s over the baseline's, a value a turn: by wall time, and by processor time (on CPUs)."""
-
-    wall: list[float] = field(default_factory=list)
-    processor: list[float] = field(default_factory=list)
-
-
-@dataclass
-class Comparison:
-    """ratios: by method; speed: images/s of dense training, a value a turn."""
-
-    ratios: dict[str, Ratios]
-    speed: list[float]
 
 
 def parse_methods(text: str) -> list[str]:
@@ -65,7 +48,8 @@ def parse_methods(text: str) -> list[str]:
 class Steps:
     """Training steps of one method in its last epoch, as if the ones before had been made."""
 
-    def __init__(self, name: str, problem: Problem, data: Batches, batches: Sequence[Batch]):
+    def __init__(self, name: str, data: Batches, batches: Sequence[Batch]):
+        problem = data.problem
         cell = Cell.dense(problem, 0) if name == "dense" else Cell(problem, name, 0, sparsity=SPARSITY)
         network = models.build(problem, 0).to(data.device)
         self.run = Driven(cell, network, data, load(name), dict(METHODS[name].defaults))
@@ -90,71 +74,50 @@ def draw(data: Batches, iterations: int) -> list[Batch]:
     return [(images.clone(), labels) for images, labels in data.training_batches(0, 0, 0, count)]
 
 
-def timed(call: Callable[[int], None], iterations: int, device: torch.device) -> tuple[float, float]:
-    """(wall, processor) seconds of some iterations."""
-    synchronise(device)
-    wall, processor = time.perf_counter(), time.process_time()
-    call(iterations)
-    synchronise(device)
-    return time.perf_counter() - wall, time.process_time() - processor
-
-
-def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def compare_methods(problem: Problem, data: Batches, names: Sequence[str], iterations: int, repeats: int) -> Comparison:
-    """Every turn times the methods one by one, in an order that rotates, and dense training before and after them."""
+def compare_methods(data: Batches, names: Sequence[str], iterations: int, repeats: int) -> list[str]:
+    """A line a method: medians over dense training with quartiles, and its speed over BIMP's beside the published."""
     batches = draw(data, iterations)
-    dense = Steps("dense", problem, data, batches)
-    steps = {name: Steps(name, problem, data, batches) for name in names}
-    found = Comparison({name: Ratios() for name in names}, [])
     images = sum(len(batches[k % len(batches)][1]) for k in range(iterations))
-    for turn in range(repeats + 1):
-        start = turn % len(names)
-        before = timed(dense, iterations, data.device)
-        seconds = {name: timed(steps[name], iterations, data.device) for name in [*names[start:], *names[:start]]}
-        after = timed(dense, iterations, data.device)
-        if not turn:
-            continue  # the first warms up
-        found.speed.append(2 * images / (before[0] + after[0]))
-        for name, (wall, processor) in seconds.items():
-            found.ratios[name].wall.append((before[0] + after[0]) / 2 / wall)
-            found.ratios[name].processor.append((before[1] + after[1]) / 2 / processor)
-    return found
+
+    def steps(name: str) -> Timed:
+        return clocked(partial(Steps(name, data, batches), iterations), images, data.device)
+
+    turns = take_turns(steps("dense"), {name: steps(name) for name in names}, repeats)
+    clock = "processor" if data.device.type == "cpu" else "wall"
+    speed = statistics.median(rates(turns.baseline))
+    # Their dense training is not printed, so the published rates are read against BIMP's.
+    published = {
+        method: numbers["images_per_second"]
+        for (method, sparsity), numbers in published_numbers().items()
+        if sparsity == SPARSITY
+    }
+    lines = [f"dense training: {speed:.0f} images/s, data loading excluded; over it:"]
+    for name in names:
+        parts = [f"{name:5} {_ratio(turns, name, data, '  by')}"]
+        if "BIMP" in names:
+            pairs = zip(turns.ratios(name, clock), turns.ratios("BIMP", clock), strict=True)
+            parts.append(f"over BIMP {statistics.median(ratio / bimp for ratio, bimp in pairs):.2f}")
+        if name in published:
+            parts.append(f"(published {published[name] / published['BIMP']:.2f})")
+        lines.append("  ".join(parts))
+    return lines
 
 
-def lines(found: Comparison, device: torch.device) -> list[str]:
-    """A line a method: medians over dense training with quartiles, and beside the published ratio ours to BIMP."""
-    baseline = found.ratios.get("BIMP")
-    shown = [f"dense training: {statistics.median(found.speed):.0f} images/s, data loading excluded; over it:"]
-    for name, ratios in found.ratios.items():
-        parts = [f"{name:5} {spread(ratios.wall)}"]
-        if device.type == "cpu":
-            parts.append(f"by processor time {spread(ratios.processor)}")
-        if baseline is not None:
-            pairs = zip(*((r.processor if device.type == "cpu" else r.wall) for r in (ratios, baseline)), strict=True)
-            parts.append(f"over BIMP {statistics.median(one / other for one, other in pairs):.2f}")
-        if name in PUBLISHED:
-            parts.append(f"(published {PUBLISHED[name] / PUBLISHED['BIMP']:.2f})")
-        shown.append("  ".join(parts))
-    return shown
-
-
-def spread(values: Sequence[float]) -> str:
-    """Median and quartiles."""
-    low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else [values[0]] * 3
-    return f"{statistics.median(values):.3f} ({low:.3f} to {high:.3f})"
+def _ratio(turns: Turns, name: str, data: Batches, by: str) -> str:
+    """Of images/s over the baseline's, by wall time, and on a CPU by processor time as well."""
+    text = quartiles(turns.ratios(name))
+    if data.device.type == "cpu":
+        text += f"{by} processor time {quartiles(turns.ratios(name, 'processor'))}"
+    return text
 
 
 class PlainSteps:
     """Training steps of the plain implementation of DST, on as good as the same network."""
 
-    def __init__(self, problem: Problem, data: Batches, batches: Sequence[Batch]):
-        self.plain = PlainDST(
-            problem, models.build(problem, 0).to(data.device), float(METHODS["DST"].defaults["alpha"])
-        )
+    def __init__(self, data: Batches, batches: Sequence[Batch]):
+        problem = data.problem
+        network = models.build(problem, 0).to(data.device)
+        self.plain = PlainDST(problem, network, float(METHODS["DST"].defaults["alpha"]))
         self.plain.network.train()
         self.batches, self.rate = batches, problem.learning_rate / 10
 
@@ -163,8 +126,8 @@ class PlainSteps:
             self.plain.step(self.rate, *self.batches[k % len(self.batches)])
 
 
-class OwnPart:
-    """All of a DST step but the network's own forward and backward, from given gradients at the masked weights."""
+class MethodsPart:
+    """All of a DST step but the network's forward and backward, from made-up gradients at the masked weights."""
 
     def __init__(self, steps: Steps | PlainSteps):
         self.steps = steps
@@ -172,22 +135,22 @@ class OwnPart:
             self.weights = list(steps.run.method.masks.weights)
         else:
             self.weights = [layer.layer.weight for layer in steps.plain.layers]
-        self.given = [torch.full_like(weight, 1e-3, requires_grad=False) for weight in self.weights]
-        self.copies: list[list[torch.Tensor]] = []
 
-    def prepare(self, iterations: int) -> OwnPart:
-        """Gradients of so many iterations, each of which overwrites its own: before the clock starts."""
-        self.copies = [[gradient.clone() for gradient in self.given] for _ in range(iterations)]
-        return self
+    def timed(self, iterations: int, device: torch.device) -> Seconds:
+        """Of an iteration. Each overwrites its gradients, which are made before the clock starts."""
+        gradients = [
+            [torch.full_like(weight, 1e-3, requires_grad=False) for weight in self.weights] for _ in range(iterations)
+        ]
+        return timed(lambda: self._steps(gradients), device)[0].per(iterations)
 
-    def __call__(self, iterations: int) -> None:
-        for gradients in self.copies:
+    def _steps(self, gradients: list[list[torch.Tensor]]) -> None:
+        for tensors in gradients:
             if isinstance(self.steps, PlainSteps):
-                self.steps.plain.step_without_network(self.steps.rate, gradients)
+                self.steps.plain.step_without_network(self.steps.rate, tensors)
             else:
-                self._ours(self.steps, gradients)
+                self._suite_step(self.steps, tensors)
 
-    def _ours(self, steps: Steps, gradients: list[torch.Tensor]) -> None:
+    def _suite_step(self, steps: Steps, gradients: list[torch.Tensor]) -> None:
         method, optimizer = steps.run.method, steps.run.step.optimizer
         for group in optimizer.param_groups:
             group["lr"] = steps.rate
@@ -200,32 +163,25 @@ class OwnPart:
         optimizer.step()
 
 
-def compare_dst(problem: Problem, data: Batches, iterations: int, repeats: int) -> list[str]:
+def compare_dst(data: Batches, iterations: int, repeats: int) -> list[str]:
     """What the suite's DST takes and what a plain one does: the method's own part of a step, and whole steps."""
     batches = draw(data, iterations)
-    ours, plain = Steps("DST", problem, data, batches), PlainSteps(problem, data, batches)
-    ours(1)
+    suite, plain = Steps("DST", data, batches), PlainSteps(data, batches)
+    suite(1)
     plain(1)  # every parameter has its momentum from here on
-    own = {"ours": OwnPart(ours), "plain": OwnPart(plain)}
-    part, whole = Ratios(), Ratios()
-    milliseconds: dict[str, list[float]] = {"ours": [], "plain": []}
-    for turn in range(repeats + 1):
-        parts = {name: timed(own[name].prepare(iterations), iterations, data.device) for name in own}
-        steps = {"plain": timed(plain, iterations, data.device), "ours": timed(ours, iterations, data.device)}
-        if not turn:
-            continue  # the first warms up
-        for ratios, seconds in ((part, parts), (whole, steps)):
-            ratios.wall.append(seconds["plain"][0] / seconds["ours"][0])
-            ratios.processor.append(seconds["plain"][1] / seconds["ours"][1])
-        for name, (wall, _) in parts.items():
-            milliseconds[name].append(1000 * wall / iterations)
-    medians = {name: statistics.median(values) for name, values in milliseconds.items()}
-    found = [
-        f"DST's step over a plain implementation's, without the network's forward and backward: {spread(part.wall)}",
-        f"whole step, network included: {spread(whole.wall)}",
+    suite_part, plain_part = MethodsPart(suite), MethodsPart(plain)
+    parts = take_turns(
+        lambda: plain_part.timed(iterations, data.device),
+        {"DST": lambda: suite_part.timed(iterations, data.device)},
+        repeats,
+    )
+    plain_step, suite_step = (clocked(partial(steps, iterations), iterations, data.device) for steps in (plain, suite))
+    whole = take_turns(plain_step, {"DST": suite_step}, repeats)
+    plain_ms, suite_ms = (
+        1000 * statistics.median(seconds.wall for seconds in values) for values in (parts.baseline, parts.others["DST"])
+    )
+    return [
+        "DST's step over a plain implementation's, without the network's forward and backward: "
+        f"{_ratio(parts, 'DST', data, ', by')}; plain {plain_ms:.2f} ms, the suite's {suite_ms:.2f} ms",
+        f"whole step, network included: {_ratio(whole, 'DST', data, ', by')}",
     ]
-    if data.device.type == "cpu":
-        found[0] += f", by processor time {spread(part.processor)}"
-        found[1] += f", by processor time {spread(whole.processor)}"
-    found[0] += f"; plain {medians['plain']:.2f} ms, ours {medians['ours']:.2f} ms"
-    return found

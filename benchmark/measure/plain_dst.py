@@ -1,4 +1,4 @@
-"""A plain implementation of dynamic sparse training (Liu, Xu, Shi, Cheung & So, ICLR 2020), to measure ours against.
+"""A plain implementation of dynamic sparse training (Liu, Xu, Shi, Cheung & So, ICLR 2020), the suite's yardstick.
 
 As one writes it down from the paper: layers that mask their own weights in every forward pass, a step function with its
 own backward, autograd for the rest, and the penalty on the thresholds as a term of the loss. The suite's DST
@@ -95,7 +95,7 @@ class PlainDST:
             momentum=problem.momentum,
             nesterov=problem.nesterov,
             weight_decay=problem.weight_decay,
-            fused=True,  # as ours, so that what differs is the method
+            fused=True,  # as the suite's, so that what differs is the method
         )
 
     def penalty(self) -> Tensor:

@@ -1,145 +1,104 @@
-"""`python -m benchmark.measure.planning`: how long planning, status and submission take for very many cells.
-
---cells 100000            make a sweep of so many cells, plan its jobs, write its intent, ask its status
---submit 1000             also submit so many held jobs (SLURM needed) and cancel them
---overhead results/runs   instead: where the time of the SLURM jobs of a results folder went, per cell
-"""
+"""How long planning, submission and status take for very many cells, and where the time of SLURM jobs went."""
 
 from __future__ import annotations
 
-import shutil
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from benchmark import cli
 from benchmark.errors import UserError
 from benchmark.launch import slurm
 from benchmark.launch.attempts import Attempts
-from benchmark.launch.chunks import lay_out, learn_costs
+from benchmark.launch.chunks import Costs, Layout, lay_out, learn_costs
 from benchmark.launch.profile import Profile, load_profile
 from benchmark.launch.progress import look, progress
 from benchmark.launch.submissions import Submission, submissions, write_intent
+from benchmark.measure.synthetic import put
+from benchmark.measure.timing import timed
 from benchmark.planning.grid import Sweep, load_sweep
 from benchmark.planning.plan import Plan, make_plan
-from benchmark.results.records import encode
 from benchmark.results.store import Store
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+def plan_and_submit(cells: int, submit: int, cluster: str | None) -> Iterator[str]:
+    """Lines about a sweep of so many cells, and about so many held jobs of the cluster, which are cancelled."""
+    profile = load_profile(cluster, {"extra": {"hold": True}}) if submit else None
+    with tempfile.TemporaryDirectory(prefix="measure-") as folder:
+        yield from _plan_and_status(Path(folder), _sweep(cells))
+        if profile:
+            yield from _submission(Store(Path(folder) / "submission"), _sweep(submit), submit, profile)
 
 
-@app.command()
-def measure(
-    cells: Annotated[int, typer.Option(min=100, help="Cells of the sweep")] = 100_000,
-    submit: Annotated[int, typer.Option(min=0, help="Held jobs to submit and cancel; needs SLURM")] = 0,
-    cluster: Annotated[str | None, typer.Option(help="The profile to submit with")] = None,
-    overhead: Annotated[Path | None, typer.Option(help="A results folder that SLURM jobs worked on")] = None,
-) -> int:
-    """Print seconds."""
-    if overhead is not None:
-        return _overhead(Store(overhead))
-    folder = Path(tempfile.mkdtemp(prefix="measure-"))
-    try:
-        _plan_and_status(folder, cells)
-        if submit:
-            _submission(folder / "submission", submit, load_profile(cluster, {"extra": {"hold": True}}))
-    finally:
-        shutil.rmtree(folder)
-    return 0
+def _sweep(cells: int) -> Sweep:
+    """Table 1 with as many seeds as that takes."""
+    return load_sweep("table1", seeds=f"{-(-cells // 54)}")
 
 
-class _Clock:
-    """Wall and processor time: on a machine that does other work as well, only the second says much."""
-
-    def __init__(self) -> None:
-        self._last = self._now()
-
-    def lap(self) -> str:
-        last, self._last = self._last, self._now()
-        wall, processor = (now - before for now, before in zip(self._last, last, strict=True))
-        return f"{wall:.2f} s ({processor:.2f} s of the processor)"
-
-    @staticmethod
-    def _now() -> tuple[float, float]:
-        return time.perf_counter(), time.process_time()
-
-
-def _plan_and_status(folder: Path, count: int) -> None:
+def _plan_and_status(folder: Path, sweep: Sweep) -> Iterator[str]:
     store, profile = Store(folder), Profile()
-    clock = _Clock()
-    wanted = load_sweep("table1", seeds=f"{-(-count // 54)}")
-    plan = make_plan(wanted.cells, store, wanted.execution)
-    costs = learn_costs(wanted.cells, plan.done, store, wanted.execution, "cuda")
-    layout = lay_out(plan.tasks, costs, profile, slurm.ARRAY_SIZE, {})
-    planned = clock.lap()
-    write_intent(store, wanted, layout, costs, profile, None)
-    written = clock.lap()
+
+    def plan() -> tuple[Layout, Costs]:
+        made = make_plan(sweep.cells, store, sweep.execution)
+        costs = learn_costs(sweep.cells, made.done, store, sweep.execution, "cuda")
+        return lay_out(made.tasks, costs, profile, slurm.ARRAY_SIZE, {}), costs
+
+    planned, (layout, costs) = timed(plan)
     jobs = f"{len(layout.chunks)} jobs in {len(layout.arrays)} arrays"
-    print(f"{len(wanted.cells)} cells: planned in {planned} as {jobs}")
-    print(f"intent written in {written}")
-    _fill(store, wanted)
-    clock.lap()
-    found = progress(look(folder), wanted.name)
-    print(f"status of {found.cells} cells, {found.counts['done']} of them done: {clock.lap()}")
+    yield f"{len(sweep.cells)} cells: planned in {planned} as {jobs}"
+    written, _ = timed(lambda: write_intent(store, sweep, layout, costs, profile, None))
+    yield f"intent written in {written}"
+    for cell in sweep.cells[::2]:  # as little as status takes for a record
+        put(store, {"id": cell.id, "cell": {}, "seconds": {"total": 1.0}})
+    asked, now = timed(lambda: progress(look(folder), sweep.name))
+    yield f"status of {now.cells} cells, {now.counts['done']} of them done: {asked}"
 
 
-def _fill(store: Store, wanted: Sweep) -> None:
-    """Records, as empty as status takes them, of half the cells."""
-    content = encode({"id": "", "cell": {}, "seconds": {"total": 1.0}})
-    for cell in wanted.cells[::2]:
-        path = store.record_path(cell.id)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-
-
-def _submission(folder: Path, count: int, profile: Profile) -> None:
-    store = Store(folder)
+def _submission(store: Store, sweep: Sweep, count: int, profile: Profile) -> Iterator[str]:
     profile = profile.model_copy(update={"max_jobs": 2 * count, "chunk": 0})  # one cell a job
-    wanted = load_sweep("table1", seeds=f"{-(-count // 54)}")
 
     def plan() -> Plan:
-        made = make_plan(wanted.cells, store, wanted.execution)
+        made = make_plan(sweep.cells, store, sweep.execution)
         return Plan(made.cells, made.done, made.tasks[:count], 1.0)
 
-    clock = _Clock()
-    result = slurm.submit(wanted, plan, store, profile, None, "off", print)
-    print(f"{sum(map(len, result.jobs))} jobs in {len(result.jobs)} arrays submitted in {clock.lap()}")
+    seconds, result = timed(lambda: slurm.submit(sweep, plan, store, profile, None, "off", print))
+    yield f"{sum(map(len, result.jobs))} jobs in {len(result.jobs)} arrays submitted in {seconds}"
     if result.refusal:
-        print(f"sbatch refused the rest: {result.refusal}")
-    slurm.cancel(store, wanted.name)
+        yield f"sbatch refused the rest: {result.refusal}"
+    slurm.cancel(store, sweep.name)
 
 
-def _overhead(store: Store) -> int:
-    """What jobs that were never disturbed spent on cells besides training and evaluating them."""
-    found = [spent for one in submissions(store) for spent in _jobs(one, store)]
-    cells = sum(spent.cells for spent in found)
+def overhead(results: Path) -> Iterator[str]:
+    """Lines about what jobs that were never disturbed spent on cells besides training and evaluating them."""
+    store = Store.open_existing(results)
+    jobs = [job for submission in submissions(store) for job in _jobs(submission, store)]
+    cells = sum(job.cells for job in jobs)
     if not cells:
-        raise UserError(f"--overhead {store.path}: no SLURM job finished cells there")
+        raise UserError(f"--results {results}: no SLURM job finished cells there")
     total, starting, training, evaluation, inside = (
-        sum(getattr(spent, key) for spent in found) for key in ("total", "starting", "training", "evaluation", "inside")
+        sum(getattr(job, key) for job in jobs) for key in ("total", "starting", "training", "evaluation", "inside")
     )
-    rest = total - training - evaluation
-    print(
-        f"{len(found)} jobs, {cells} cells, {total:.1f} s of workers: {100 * training / total:.0f} % training, ", end=""
-    )
-    print(f"{100 * evaluation / total:.0f} % evaluation")
-    print(f"beyond these {rest / cells:.3f} s a cell, of which")
-    print(f"  {starting / cells:.3f} s until a worker begins its first cell ({starting / len(found):.2f} s a job)")
-    print(f"  {(inside - training - evaluation) / cells:.3f} s in the cell: network, dense weights, record")
-    print(f"  {(total - starting - inside) / cells:.3f} s between cells and at the job's end")
-    return 0
+    share = f"{100 * training / total:.0f} % training, {100 * evaluation / total:.0f} % evaluation"
+    yield f"{len(jobs)} jobs, {cells} cells, {total:.1f} s of workers: {share}"
+    yield f"beyond these {(total - training - evaluation) / cells:.3f} s a cell, of which"
+    yield f"  {starting / cells:.3f} s until a worker begins its first cell ({starting / len(jobs):.2f} s a job)"
+    yield f"  {(inside - training - evaluation) / cells:.3f} s in the cell: network, dense weights, record"
+    yield f"  {(total - starting - inside) / cells:.3f} s between cells and at the job's end"
 
 
 @dataclass(frozen=True)
-class _Spent:
-    """Seconds of one job, times its workers; inside: of `Worker.run`, cell by cell."""
+class _Job:
+    """Seconds of one job, times its workers.
+
+    Args:
+        cells: that it finished.
+        total: from its start to its end.
+        starting: until the first cell begins.
+        training: of the cells.
+        evaluation: of the cells.
+        inside: of `Worker.run`, cell by cell.
+    """
 
     cells: int
     total: float
@@ -149,7 +108,7 @@ class _Spent:
     inside: float
 
 
-def _jobs(submission: Submission, store: Store) -> Iterator[_Spent]:
+def _jobs(submission: Submission, store: Store) -> Iterator[_Job]:
     workers = submission.profile.workers
     for chunk in (number for array in submission.arrays for number in array.chunks):
         lines = Attempts(submission.folder / "attempts" / f"{chunk}.jsonl").read()
@@ -159,12 +118,8 @@ def _jobs(submission: Submission, store: Store) -> Iterator[_Spent]:
         start, end = (datetime.fromisoformat(line["time"]).timestamp() for line in lines)
         start = float(lines[0].get("job_start") or start)
         first = min(datetime.fromisoformat(record["provenance"]["start"]).timestamp() for record in records)
-        seconds = [record["seconds"] for record in records]
-        training = sum(one["training"] - one.get("inherited", 0.0) for one in seconds)
-        evaluation = sum(one["evaluation"] for one in seconds)
-        inside = sum(one["total"] for one in seconds)
-        yield _Spent(len(records), workers * (end - start), workers * (first - start), training, evaluation, inside)
-
-
-if __name__ == "__main__":
-    sys.exit(cli.main(app, prints_only=True))
+        cells = [record["seconds"] for record in records]
+        training = sum(seconds["training"] - seconds.get("inherited", 0.0) for seconds in cells)
+        evaluation = sum(seconds["evaluation"] for seconds in cells)
+        inside = sum(seconds["total"] for seconds in cells)
+        yield _Job(len(records), workers * (end - start), workers * (first - start), training, evaluation, inside)

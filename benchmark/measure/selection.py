@@ -1,4 +1,4 @@
-"""What a selection costs against torch's own, in one run: python -m benchmark.measure.selection.
+"""What a selection costs against torch's own, in one run.
 
 Every round times all variants one after the other on the same weights, of sizes of your choice and of a network's own
 tensors, in an order that rotates, so that a busy machine slows them alike; the ratios are taken within a round, and
@@ -9,21 +9,18 @@ middle of one, `--clock processor` leaves the waiting out. Every result is compa
 from __future__ import annotations
 
 import statistics
-import sys
-import time
 from collections.abc import Callable
-from typing import Annotated
 
 import numpy as np
 import torch
-import typer
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from benchmark import cli
 from benchmark.errors import UserError
+from benchmark.measure.common import usable_device
+from benchmark.measure.timing import timed
 from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.pruning.flat import Flat
@@ -32,180 +29,58 @@ from benchmark.pruning.selection import Bracket, find_threshold, keep_all_but_sm
 
 LAYERS = 55
 SMALLEST = 100_000
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+CLOCKS = ("wall", "processor")
+KTHVALUE = "torch.kthvalue"
+COLD, WARM, VECTOR = "cold", "warm", "warm, from the vector"
+TORCH_PRUNE, ONE_SHOT = "global_unstructured", "one-shot"
+HEADINGS = ("weights", "ours", "ms", "theirs, ms", "theirs", "times quicker", "range")
+Times = dict[str, list[float]]
+"""Seconds of each variant, a value a round."""
 
 
-def layers(size: int) -> list[Tensor]:
-    """A network's worth of normal weights, together `size`: as many layers as ResNet-50 and 56 have."""
-    generator = torch.Generator().manual_seed(0)
-    shares = np.linspace(1, 10, LAYERS)
-    sizes = (shares / shares.sum() * size).astype(int)
-    sizes[-1] += size - sizes.sum()
-    return [torch.randn(int(n), generator=generator) * (0.2 / (1 + i) ** 0.5) for i, n in enumerate(sizes)]
+def show(sizes: str, rounds: int, sparsity: float, clock: str, model: str, one_shot_size: float, device: str) -> None:
+    """Print the table. Raises UserError.
 
-
-def drift(weights: list[Tensor], generator: torch.Generator) -> None:
-    """About what a step of SGD does: every weight moves by 0.1 % of its layer's scale, and so does the scale itself."""
-    for weight in weights:
-        scale = float(1 + 1e-3 * torch.randn((), generator=generator))
-        weight.mul_(scale).add_(torch.randn(weight.shape, generator=generator), alpha=1e-3 * float(weight.std()))
-
-
-CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
-
-
-def timed(call: Callable[[], object], clock: str) -> tuple[float, object]:
-    start = CLOCKS[clock]()
-    result = call()
-    return CLOCKS[clock]() - start, result
-
-
-def model_weights(model: str) -> list[Tensor]:
-    """The weight tensors of a network for 3x32x32 images as it is initialised, in its own memory format."""
-    if model not in models.MODELS:
-        raise UserError(f"--model {model!r}: one of {', '.join(models.MODELS)}")
-    problem, _ = load_problem("cifar10", {"dataset": "noise", "model": model})
-    return [weight.detach().clone() for weight in prunable(models.build(problem, 0)).values()]
-
-
-def measure_thresholds(
-    weights: list[Tensor], rounds: int, sparsity: float, clock: str
-) -> tuple[dict[str, list[float]], int, int]:
-    """(seconds of each variant by round, results that differ from kthvalue's, warm brackets that held).
-
-    "from the vector" is what a method does in every step: the weights are gathered into one vector, which is timed with
-    it, and the threshold is found there from the last one's bracket.
+    Args:
+        sizes: numbers of weights, comma between.
+        rounds: all variants in each.
+        sparsity: the fraction that goes.
+        clock: one of CLOCKS.
+        model: a network whose own weights are selected from as well, or "".
+        one_shot_size: weights that are pruned in one shot.
+        device: as --device names it.
     """
-    generator = torch.Generator().manual_seed(1)
-    flat = Flat(weights)
-    vector, beside = flat.vector(), Bracket()
-    k = round(sparsity * flat.size)
-
-    def from_vector() -> float:
-        vector.take(weights)
-        return find_threshold([vector.values], k, magnitude=True, bracket=beside).value
-
-    from_vector()
-    bracket, mismatches = Bracket(), 0
-    find_threshold(weights, k, magnitude=True, bracket=bracket)
-    seconds: dict[str, list[float]] = {"torch.kthvalue": [], "numpy.partition": [], "cold": [], "warm": []}
-    seconds["warm, from the vector"] = []
-    for i in range(rounds):
-        drift(weights, generator)
-        magnitudes = torch.cat(
-            [weight.flatten() for weight in weights]
-        ).abs()  # not timed: in kthvalue's favour, the two below read the weights
-        variants: dict[str, Callable[[], object]] = {
-            "torch.kthvalue": lambda flat=magnitudes: float(flat.kthvalue(k).values),  # type: ignore[misc]
-            "numpy.partition": lambda flat=magnitudes: float(np.partition(flat.numpy(), k - 1)[k - 1]),  # type: ignore[misc]
-            "cold": lambda: find_threshold(weights, k, magnitude=True).value,
-            "warm": lambda: find_threshold(weights, k, magnitude=True, bracket=bracket).value,
-            "warm, from the vector": from_vector,
-        }
-        names = list(variants)
-        values = {}
-        for name in (
-            names[i % len(names) :] + names[: i % len(names)]
-        ):  # each finds the caches as each other leaves them
-            elapsed, values[name] = timed(variants[name], clock)
-            seconds[name].append(elapsed)
-        mismatches += sum(value != values["torch.kthvalue"] for value in values.values())
-    return seconds, mismatches, bracket.hits
-
-
-def measure_one_shot(size: int, rounds: int, sparsity: float, clock: str) -> tuple[dict[str, list[float]], int]:
-    """One-shot global magnitude pruning of modules: (seconds of each variant by round, masks that differ)."""
-    seconds: dict[str, list[float]] = {"global_unstructured": [], "one-shot": []}
-    mismatches = 0
-    for _ in range(rounds):
-        modules, weights = [], layers(size)
-        for weight in weights:
-            module = nn.Linear(1, 1, bias=False)
-            module.weight = nn.Parameter(weight.clone().unsqueeze(0))
-            modules.append(module)
-
-        def theirs(modules: list[nn.Linear] = modules) -> list[Tensor]:
-            prune.global_unstructured([(m, "weight") for m in modules], prune.L1Unstructured, amount=sparsity)
-            return [getattr(m, "weight_mask") for m in modules]  # noqa: B009  a buffer that nn.Module's type hides
-
-        def ours(weights: list[Tensor] = weights) -> list[Tensor]:
-            masks = keep_all_but_smallest(weights, round(sparsity * size), magnitude=True)
-            torch._foreach_mul_(weights, masks)
-            return masks
-
-        for name, call in (("global_unstructured", theirs), ("one-shot", ours)):
-            elapsed, masks = timed(call, clock)
-            seconds[name].append(elapsed)
-            if name == "global_unstructured":
-                expected = masks
-        mismatches += sum(not torch.equal(a[0], b) for a, b in zip(expected, masks, strict=True))  # type: ignore[call-overload]
-    return seconds, mismatches
-
-
-def ratios(seconds: dict[str, list[float]], of: str, to: str) -> list[float]:
-    """How many times quicker `to` was than `of`, sorted, one number a round."""
-    return sorted(slow / quick for slow, quick in zip(seconds[of], seconds[to], strict=True))
-
-
-def row(table: Table, label: str, seconds: dict[str, list[float]], of: str, to: str) -> None:
-    quicker = ratios(seconds, of, to)
-    table.add_row(
-        label,
-        to,
-        f"{1e3 * statistics.median(seconds[to]):.2f}",
-        f"{1e3 * statistics.median(seconds[of]):.2f}",
-        of,
-        f"{statistics.median(quicker):.1f}",
-        f"{quicker[0]:.1f} to {quicker[-1]:.1f}",
-    )
-
-
-@app.command()
-def measure(
-    size: Annotated[str, typer.Option(help="weights, comma-separated")] = "0.85e6,25e6",
-    rounds: Annotated[int, typer.Option(help="repeats, all variants in each")] = 20,
-    sparsity: Annotated[float, typer.Option(help="fraction pruned")] = 0.9,
-    clock: Annotated[str, typer.Option(help="wall, or processor: on a busy machine")] = "wall",
-    model: Annotated[str, typer.Option(help="a network whose own weight tensors are measured as well; '' for none")] = (
-        "resnet56"
-    ),
-    one_shot_size: Annotated[float, typer.Option(help="weights of the comparison with global_unstructured")] = 0.85e6,
-) -> None:
-    """Exact selection of the smallest |w| against torch.kthvalue, and one-shot pruning against torch.nn.utils.prune."""
     if not 0 < sparsity < 1:
         raise UserError(f"--sparsity {sparsity}: a fraction above 0 and below 1")
     if clock not in CLOCKS:
         raise UserError(f"--clock {clock}: {' or '.join(CLOCKS)}")
-    if rounds < 1:
-        raise UserError(f"--rounds {rounds}: at least 1")
-    cases = [
-        (f"{count / 1e6:g} M", layers(count)) for count in (weights_in("--size", text) for text in size.split(","))
-    ]
+    counts = [_count("--size", text) for text in sizes.split(",")]
+    once = _count("--one-shot-size", str(one_shot_size))
+    there = usable_device(device)
+    cases = [(f"{count / 1e6:g} M", layers(count, there)) for count in counts]
     if model:
-        cases.append((model, model_weights(model)))
-    once = weights_in("--one-shot-size", str(one_shot_size))
-    table = Table(title=f"{rounds} rounds, {clock} time, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    for heading in ("weights", "ours", "ms", "theirs, ms", "theirs", "times quicker", "range"):
+        cases.append((model, model_weights(model, there)))
+    where = f"{there.type}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    table = Table(title=f"{rounds} rounds, {clock} time, {where}")
+    for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading in ("ours", "theirs") else "right", no_wrap=True)
     remarks = []
     for label, weights in cases:
-        seconds, mismatches, hits = measure_thresholds(weights, rounds, sparsity, clock)
-        for ours in ("cold", "warm", "warm, from the vector"):
-            row(table, label, seconds, "torch.kthvalue", ours)
-        row(table, label, seconds, "numpy.partition", "warm, from the vector")
-        remarks.append(
-            f"{label}: {sum(w.numel() for w in weights)} weights in {len(weights)} tensors, {mismatches} mismatches, "
-            f"{hits} of {rounds} warm brackets held"
-        )
-    seconds, mismatches = measure_one_shot(once, rounds, sparsity, clock)
-    row(table, f"{once / 1e6:g} M", seconds, "global_unstructured", "one-shot")
+        times, mismatches, hits = compare_thresholds(weights, rounds, sparsity, clock)
+        for variant in (COLD, WARM, VECTOR):
+            _add_row(table, label, times, KTHVALUE, variant)
+        held = f", {hits} of {rounds} warm brackets held" if there.type == "cpu" else ""  # elsewhere none is used
+        total = sum(weight.numel() for weight in weights)
+        remarks.append(f"{label}: {total} weights in {len(weights)} tensors, {mismatches} mismatches{held}")
+    times, mismatches = compare_one_shot(once, rounds, sparsity, clock, there)
+    _add_row(table, f"{once / 1e6:g} M", times, TORCH_PRUNE, ONE_SHOT)
     remarks.append(f"one-shot at {once / 1e6:g} M: {mismatches} masks differ")
     console = Console(width=120)
     console.print(table)
     console.print("\n".join(remarks))
 
 
-def weights_in(option: str, text: str) -> int:
+def _count(option: str, text: str) -> int:
     try:
         count = float(text)
     except ValueError:
@@ -215,5 +90,99 @@ def weights_in(option: str, text: str) -> int:
     return int(count)
 
 
-if __name__ == "__main__":
-    sys.exit(cli.main(app, prints_only=True))
+def _add_row(table: Table, label: str, times: Times, slow: str, quick: str) -> None:
+    ratios = [before / after for before, after in zip(times[slow], times[quick], strict=True)]
+    milliseconds = {name: f"{1e3 * statistics.median(times[name]):.2f}" for name in (slow, quick)}
+    times_quicker, extremes = f"{statistics.median(ratios):.1f}", f"{min(ratios):.1f} to {max(ratios):.1f}"
+    table.add_row(label, quick, milliseconds[quick], milliseconds[slow], slow, times_quicker, extremes)
+
+
+def layers(size: int, device: torch.device) -> list[Tensor]:
+    """A network's worth of normal weights, together `size`: as many layers as ResNet-50 and 56 have."""
+    generator = torch.Generator().manual_seed(0)
+    shares = np.linspace(1, 10, LAYERS)
+    sizes = (shares / shares.sum() * size).astype(int)
+    sizes[-1] += size - sizes.sum()
+    weights = [torch.randn(int(n), generator=generator) * (0.2 / (1 + i) ** 0.5) for i, n in enumerate(sizes)]
+    return [weight.to(device) for weight in weights]
+
+
+def model_weights(model: str, device: torch.device) -> list[Tensor]:
+    """The weight tensors of a network for 3x32x32 images as it is initialised, in its own memory format."""
+    if model not in models.MODELS:
+        raise UserError(f"--model {model!r}: one of {', '.join(models.MODELS)}")
+    problem, _ = load_problem("cifar10", {"dataset": "noise", "model": model})
+    return [weight.detach().clone() for weight in prunable(models.build(problem, 0).to(device)).values()]
+
+
+def drift(weights: list[Tensor], generator: torch.Generator) -> None:
+    """About what a step of SGD does: every weight moves by 0.1 % of its layer's scale, and so does the scale itself."""
+    for weight in weights:
+        scale = float(1 + 1e-3 * torch.randn((), generator=generator))
+        noise = torch.randn(weight.shape, generator=generator).to(weight.device)
+        weight.mul_(scale).add_(noise, alpha=1e-3 * float(weight.std()))
+
+
+def compare_thresholds(weights: list[Tensor], rounds: int, sparsity: float, clock: str) -> tuple[Times, int, int]:
+    """(times, results that differ from kthvalue's, warm brackets that held).
+
+    VECTOR is what a method does in every step: the weights are gathered into one vector, which is timed with it, and
+    the threshold is found there from the last one's bracket.
+    """
+    generator = torch.Generator().manual_seed(1)
+    flat = Flat(weights)
+    vector, bracket, vector_bracket = flat.vector(), Bracket(), Bracket()
+    k = round(sparsity * flat.size)
+
+    def from_vector() -> float:
+        vector.take(weights)
+        return find_threshold([vector.values], k, magnitude=True, bracket=vector_bracket).value
+
+    # torch's reads magnitudes whose making is not timed, which is in its favour; the others read the weights.
+    variants: dict[str, Callable[[], float]] = {
+        KTHVALUE: lambda: float(magnitudes.kthvalue(k).values),
+        COLD: lambda: find_threshold(weights, k, magnitude=True).value,
+        WARM: lambda: find_threshold(weights, k, magnitude=True, bracket=bracket).value,
+        VECTOR: from_vector,
+    }
+    variants[WARM]()
+    variants[VECTOR]()
+    times: Times = {name: [] for name in variants}
+    names, mismatches = list(variants), 0
+    for number in range(rounds):
+        drift(weights, generator)
+        magnitudes = torch.cat([weight.flatten() for weight in weights]).abs()
+        start = number % len(names)
+        values = {}
+        for name in [*names[start:], *names[:start]]:  # each finds the caches as each other leaves them
+            seconds, values[name] = timed(variants[name], flat.device)
+            times[name].append(getattr(seconds, clock))
+        mismatches += sum(value != values[KTHVALUE] for value in values.values())
+    return times, mismatches, bracket.hits
+
+
+def compare_one_shot(size: int, rounds: int, sparsity: float, clock: str, device: torch.device) -> tuple[Times, int]:
+    """One-shot global magnitude pruning of modules: (times, masks that differ)."""
+    times: Times = {TORCH_PRUNE: [], ONE_SHOT: []}
+    mismatches = 0
+    for _ in range(rounds):
+        weights = layers(size, device)
+        modules = [nn.Linear(1, 1, bias=False) for _ in weights]
+        for module, weight in zip(modules, weights, strict=True):
+            module.weight = nn.Parameter(weight.clone().unsqueeze(0))
+
+        def with_torch(modules: list[nn.Linear] = modules) -> None:
+            prune.global_unstructured([(m, "weight") for m in modules], prune.L1Unstructured, amount=sparsity)
+
+        def one_shot(weights: list[Tensor] = weights) -> list[Tensor]:
+            masks = keep_all_but_smallest(weights, round(sparsity * size), magnitude=True)
+            torch._foreach_mul_(weights, masks)
+            return masks
+
+        before, _ = timed(with_torch, device)
+        after, masks = timed(one_shot, device)
+        times[TORCH_PRUNE].append(getattr(before, clock))
+        times[ONE_SHOT].append(getattr(after, clock))
+        expected = [dict(module.named_buffers())["weight_mask"][0] for module in modules]
+        mismatches += sum(not torch.equal(mask, other) for mask, other in zip(masks, expected, strict=True))
+    return times, mismatches
