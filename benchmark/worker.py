@@ -24,7 +24,7 @@ from benchmark.problems.batches import Batches
 from benchmark.problems.data import open_data
 from benchmark.recording import make_record
 from benchmark.results import atomic, outside
-from benchmark.results.locks import Claims
+from benchmark.results.locks import Locks
 from benchmark.results.provenance import made_by, provenance
 from benchmark.results.records import Record
 from benchmark.results.store import Store
@@ -71,7 +71,7 @@ class Worker:
     def __init__(self, store: Store, options: RunOptions | None = None, group: Group = ALONE):
         self.store, self.group = store, group
         self.options = options or RunOptions()
-        self.claims = Claims()
+        self.locks = Locks()
         self.device = pick_device(self.options.device)
         if group.ranks > 1 and self.device.type == "cuda":
             self.device = torch.device("cuda", group.local_rank)
@@ -111,8 +111,8 @@ class Worker:
         """
         if self.store.has(cell.id) and not self.store.is_damaged(cell.id):
             return "already done"
-        claim = self.claims.take(self.store.file("claims", cell.id))
-        if claim is None:
+        lock = self.locks.take(self.store.file("claims", cell.id))
+        if lock is None:
             return "held by another"
         try:
             aside = self._set_aside_damaged(cell)
@@ -126,10 +126,10 @@ class Worker:
                 return "already done"
             raise
         finally:
-            claim.release()
+            lock.release()
 
     def _set_aside_damaged(self, cell: Cell) -> Path | None:
-        """To be called with the claim held, so that nobody's new record is taken for the damaged one."""
+        """To be called with the lock held, so that nobody's new record is taken for the damaged one."""
         if not self.store.has(cell.id) or not self.store.is_damaged(cell.id):
             return None
         return self.store.set_aside(self.store.record_path(cell.id))

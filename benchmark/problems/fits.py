@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from benchmark.cells import Problem
 from benchmark.errors import UserError
 from benchmark.problems.folder import EMBEDDED, HOW_TO_GET
+from benchmark.problems.models import check_model
 
-MODEL_NAMES = ("resnet8", "resnet20", "resnet56", "resnet18", "vgg16", "wideresnet28-10", "resnet50")
-"""The networks of `models`, which needs torch."""
 DIGITS = {"image_size": 8, "channels": 1}
 DIGITS_CLASSES = 10
 
@@ -33,15 +32,6 @@ def check_dataset(problem: Problem) -> None:
     known = (*EMBEDDED, *HOW_TO_GET)
     if problem.dataset not in known:
         _refuse(problem, f"dataset {problem.dataset!r} is unknown: one of {', '.join(known)}")
-
-
-def check_model(problem: Problem) -> None:
-    if problem.model not in MODEL_NAMES:
-        _refuse(problem, f"model {problem.model!r} is unknown: one of {', '.join(MODEL_NAMES)}")
-    if problem.model == "vgg16" and problem.image_size < 32:
-        _refuse(problem, "model vgg16 halves images five times: image_size must be 32 or more")
-    if problem.model == "resnet50" and problem.channels != 3:
-        _refuse(problem, f"model resnet50 takes 3 channels, not {problem.channels}")
 
 
 def check_loader(problem: Problem) -> None:
