@@ -1,6 +1,6 @@
-"""Whether a recipe can be trained at all: known names, and a network and numbers that fit the images.
+"""Checks of a recipe: known names, and a network and numbers that fit the images.
 
-Imports no torch, so that a plan refuses what would fail cell by cell.
+Imports no torch, so that planning refuses a recipe that would fail in every cell.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DIGITS_CLASSES = 10
 
 
 def refuse_unfit(problem: Problem) -> None:
-    """What the recipe alone tells. Raises UserError."""
+    """Check what the recipe alone can tell, without its images. Raises UserError."""
     check_dataset(problem)
     check_model(problem)
     if problem.dataset == "digits":
@@ -35,7 +35,7 @@ def check_dataset(problem: Problem) -> None:
 
 
 def check_loader(problem: Problem) -> None:
-    """Whether NVIDIA DALI, where the recipe asks for it, has something to do and is installed. Raises UserError."""
+    """Raises UserError if the recipe asks for NVIDIA DALI and that is not installed, or images are not streamed."""
     if problem.loader != "dali":
         return
     if not problem.resized_crop:
@@ -53,7 +53,7 @@ def has_dali() -> bool:
 
 
 def check_split(problem: Problem, members: Iterable[int]) -> None:
-    """Whether training and validation have images, of classes with so many `members`. Raises UserError."""
+    """Raises UserError if training or validation would have too few images. members: images of each class."""
     training = validation = 0
     for count in members:
         held_out = round(problem.validation_fraction * count)
