@@ -53,7 +53,7 @@ def decode(path: str, size: int, channels: int) -> Images:
 
 
 def open_image(path: str, channels: int) -> Image.Image:
-    """Grey or RGB. Transparency is dropped; camera orientation is ignored, except in a TIFF, where Pillow applies it."""
+    """Grey or RGB, without transparency. Camera orientation is ignored, except in a TIFF, where Pillow applies it."""
     with Image.open(path) as file:
         deep = file.mode == "F" or file.mode.startswith("I")
         return (_eight_bits(file) if deep else file).convert("RGB" if channels == 3 else "L")

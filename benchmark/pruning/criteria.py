@@ -27,7 +27,7 @@ class Criterion(Protocol):
         """Set what was pruned to zero again; called after every step of the optimizer."""
 
     def smaller(self) -> nn.Module | None:
-        """The network without what was pruned, where taking it out leaves a smaller network of the same kind."""
+        """The network without its removed filters, None if single weights were pruned."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
