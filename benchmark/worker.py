@@ -212,7 +212,7 @@ class Worker:
         return is_first
 
     def _load_parent(self, cell: Cell, network: nn.Module) -> Record:
-        """Load the dense weights of the cell's seed into `network`; returns the dense record. Both are kept in memory."""
+        """Load the dense weights of the cell's seed into `network`; returns the dense record. Keeps both in memory."""
         dense = Cell.dense(cell.problem, cell.seed)
         parent = self._parents.get(dense.id)
         if parent is None or parent.files != self._parent_files(dense.id, parent.record):
@@ -260,7 +260,7 @@ def _device_name(device: torch.device) -> str:
 
 
 def _processor() -> str:
-    """Model of the CPU as Linux names it, "" elsewhere. Results repeat on one model only, since sums round differently."""
+    """Model of the CPU as Linux names it, "" elsewhere. Another model rounds sums in another order."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:

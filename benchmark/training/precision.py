@@ -29,7 +29,7 @@ class LossScale:
     """Multiplies the loss so that float16 gradients do not vanish, and skips steps whose gradients overflow.
 
     The scale halves after each skipped step and doubles after 2000 others (Micikevicius et al. 2018). `skipped`, a
-    tensor of shape (), counts the skipped steps. The fused optimizer decides on the device: the host does not wait for it.
+    tensor of shape (), counts the skipped steps. The fused optimizer decides on the device; the host does not wait.
     """
 
     def __init__(self, device: torch.device):
