@@ -26,8 +26,6 @@ class BIMP(FromScratch):
 
     declaration = Declaration(
         "benchmark.methods.bimp:BIMP",
-        from_dense=False,
-        retrains=False,
         defaults={"dense_share": 0.75, "cycles": 1, "schedule": "ALLR", "span": "T0", "norm": "all", "decay": 1.0},
         accepted={
             "dense_share": Numbers(0, 1, open_below=True, open_above=True),

@@ -25,8 +25,6 @@ class CS(Transformed):
 
     declaration = Declaration(
         "benchmark.methods.cs:CS",
-        from_dense=False,
-        retrains=False,
         defaults={"s_init": 0.0, "beta_final": 200.0, "penalty": 1e-5, "decay": 1.0},
         accepted={"s_init": Numbers(-80, 80), "beta_final": Numbers(1), "penalty": Numbers(0), **DECAY},
     )

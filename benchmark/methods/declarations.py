@@ -30,8 +30,8 @@ class Declaration:
     """
 
     where: str
-    from_dense: bool
-    retrains: bool
+    from_dense: bool = False
+    retrains: bool = False
     defaults: dict[str, Scalar] = field(default_factory=dict)
     accepted: dict[str, Accepted] = field(default_factory=dict)
     cycles: Callable[[Cell, Settings], int] | None = None

@@ -19,13 +19,7 @@ class DNW(Transformed):
     turn: such a run ends as "collapsed". The same can happen to DPF, which trains through masks as well.
     """
 
-    declaration = Declaration(
-        "benchmark.methods.dnw:DNW",
-        from_dense=False,
-        retrains=False,
-        defaults={"decay": 1.0},
-        accepted=DECAY,
-    )
+    declaration = Declaration("benchmark.methods.dnw:DNW", defaults={"decay": 1.0}, accepted=DECAY)
 
     def __init__(self, context: Context):
         super().__init__(context)

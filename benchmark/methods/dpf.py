@@ -20,11 +20,7 @@ class DPF(Transformed):
     """
 
     declaration = Declaration(
-        "benchmark.methods.dpf:DPF",
-        from_dense=False,
-        retrains=False,
-        defaults={"interval": 1, "decay": 1.0},
-        accepted={"interval": COUNT, **DECAY},
+        "benchmark.methods.dpf:DPF", defaults={"interval": 1, "decay": 1.0}, accepted={"interval": COUNT, **DECAY}
     )
 
     def __init__(self, context: Context):

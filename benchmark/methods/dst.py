@@ -34,11 +34,7 @@ class DST(Transformed):
     """
 
     declaration = Declaration(
-        "benchmark.methods.dst:DST",
-        from_dense=False,
-        retrains=False,
-        defaults={"alpha": 1e-4, "decay": 1.0},
-        accepted={"alpha": Numbers(0), **DECAY},
+        "benchmark.methods.dst:DST", defaults={"alpha": 1e-4, "decay": 1.0}, accepted={"alpha": Numbers(0), **DECAY}
     )
 
     def __init__(self, context: Context):

@@ -38,8 +38,6 @@ class GMP(Transformed):
 
     declaration = Declaration(
         "benchmark.methods.gmp:GMP",
-        from_dense=False,
-        retrains=False,
         defaults={"interval": 1, "returning": False, "decay": 1.0},
         accepted={"interval": COUNT, **DECAY},
     )

@@ -22,8 +22,6 @@ class GSM(FromScratch):
 
     declaration = Declaration(
         "benchmark.methods.gsm:GSM",
-        from_dense=False,
-        retrains=False,
         defaults={"momentum": 0.98, "decay": 1.0},
         accepted={"momentum": Numbers(0, 1, open_above=True), **DECAY},
     )

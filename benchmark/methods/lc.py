@@ -19,13 +19,7 @@ class LC(FromScratch):
     The others shrink towards zero until the final prune removes them; `decay` says how fast.
     """
 
-    declaration = Declaration(
-        "benchmark.methods.lc:LC",
-        from_dense=False,
-        retrains=False,
-        defaults={"decay": 1.0},
-        accepted=DECAY,
-    )
+    declaration = Declaration("benchmark.methods.lc:LC", defaults={"decay": 1.0}, accepted=DECAY)
 
     def __init__(self, context: Context):
         super().__init__(context)

@@ -23,11 +23,7 @@ class STR(Transformed):
     """
 
     declaration = Declaration(
-        "benchmark.methods.str_:STR",
-        from_dense=False,
-        retrains=False,
-        defaults={"s_init": -4.0, "decay": 1.0},
-        accepted={"s_init": Numbers(), **DECAY},
+        "benchmark.methods.str_:STR", defaults={"s_init": -4.0, "decay": 1.0}, accepted={"s_init": Numbers(), **DECAY}
     )
 
     def __init__(self, context: Context):

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from benchmark.cells import Problem
 from benchmark.errors import UserError
-from benchmark.problems.folder import EMBEDDED, HOW_TO_GET
+from benchmark.problems.folder import EMBEDDED, check_dataset
 from benchmark.problems.models import check_model
 
 DIGITS = {"image_size": 8, "channels": 1}
@@ -19,19 +19,14 @@ DIGITS_CLASSES = 10
 
 def refuse_unfit(problem: Problem) -> None:
     """Check what the recipe alone can tell, without its images. Raises UserError."""
-    check_dataset(problem)
+    if problem.dataset not in EMBEDDED:
+        check_dataset(problem)
     check_model(problem)
     if problem.dataset == "digits":
         check_digits(problem)
     if problem.crop_padding > problem.image_size and not problem.resized_crop:
         _refuse(problem, f"crop_padding {problem.crop_padding} is larger than image_size {problem.image_size}")
     check_loader(problem)
-
-
-def check_dataset(problem: Problem) -> None:
-    known = (*EMBEDDED, *HOW_TO_GET)
-    if problem.dataset not in known:
-        _refuse(problem, f"dataset {problem.dataset!r} is unknown: one of {', '.join(known)}")
 
 
 def check_loader(problem: Problem) -> None:

@@ -68,10 +68,8 @@ class Location:
 
 def find(problem: Problem, folder: Path) -> Location:
     """Where the problem's images are under `folder` (--data). Raises UserError with how to get them."""
+    check_dataset(problem)
     name = problem.dataset
-    if name not in HOW_TO_GET:
-        known = ", ".join((*EMBEDDED, *HOW_TO_GET))
-        raise UserError(f"problem {problem.name}: dataset {name!r} is unknown: one of {known}")
     for root in (folder, folder / name, folder / UNPACKED.get(name, name)):
         if name in ARCHIVES and os.path.isdir(root / ARCHIVES[name]):
             return Location("archive", root)
@@ -82,6 +80,13 @@ def find(problem: Problem, folder: Path) -> Location:
         f"--data {shown(folder)}: {name} is not there ({missing} train/ with test/ or val/); {HOW_TO_GET[name]}; "
         "--problem digits needs no data"
     )
+
+
+def check_dataset(problem: Problem) -> None:
+    """Raises UserError unless the data set is one of those in folders."""
+    if problem.dataset not in HOW_TO_GET:
+        known = ", ".join((*EMBEDDED, *HOW_TO_GET))
+        raise UserError(f"problem {problem.name}: dataset {problem.dataset!r} is unknown: one of {known}")
 
 
 def list_images(root: Path) -> Listing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +16,7 @@ from benchmark.errors import UserError, shown
 from benchmark.problems.cache import Images, Labels, Progress, Raw, Source, Split, cached, key_of, lock
 from benchmark.problems.decode import decoded
 from benchmark.problems.fits import check_digits
-from benchmark.problems.folder import ARCHIVES, DEFAULT_FOLDER, EMBEDDED, check_classes, find, list_images
+from benchmark.problems.folder import ARCHIVES, DEFAULT_FOLDER, EMBEDDED, Labelled, check_classes, find, list_images
 
 FOLDERS = "folder 2"
 """Part of the cache's keys: to be changed when the same files would give other arrays."""
@@ -39,14 +39,11 @@ def _folder(problem: Problem, root: Path, progress: Progress) -> Source:
     total = len(listing.training) + len(listing.test)
     remarks: list[str] = []
 
-    def training() -> Raw:
-        report = lambda done, _: progress(done, total)  # noqa: E731
-        return Raw(len(listing.training), decoded(problem, listing.training, remarks, report))
+    def raw(images: Sequence[Labelled], before: int) -> Raw:
+        report: Progress = lambda done, _: progress(before + done, total)  # noqa: E731
+        return Raw(len(images), decoded(problem, images, remarks, report))
 
-    def test() -> Raw:
-        report = lambda done, _: progress(len(listing.training) + done, total)  # noqa: E731
-        return Raw(len(listing.test), decoded(problem, listing.test, remarks, report))
-
+    training, test = lambda: raw(listing.training, 0), lambda: raw(listing.test, len(listing.training))
     files = [path for path, _ in (*listing.training, *listing.test)]
     source = cached(problem, key_of(problem, FOLDERS, files, root), "folder", training, test, remarks)
     empty = [name for k, name in enumerate(listing.classes) if not (source.training.labels == k).any()]

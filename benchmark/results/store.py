@@ -115,34 +115,30 @@ class Store:
 
     def damaged(self, cell_ids: Iterable[str]) -> list[tuple[Path, str]]:
         """(path, reason) of records among `cell_ids` that exist but cannot be used. Compares checksums only."""
-        damaged = []
-        for cell_id in cell_ids:
-            path = self.record_path(cell_id)
-            try:
-                body_of(path.read_bytes())
-            except FileNotFoundError:
-                continue
-            except (BadRecord, OSError) as error:
-                damaged.append((path, str(error)))
-        return damaged
+        errors = ((self.record_path(cell_id), self._damage(cell_id)) for cell_id in cell_ids)
+        return [(path, str(error)) for path, error in errors if error is not None]
 
     def is_damaged(self, cell_id: str) -> bool:
         """Whether the cell has a record that nothing can read, which a worker sets aside and replaces.
 
         UserError if it may still be readable: by another version of the suite, or once the file can be opened.
         """
-        path = self.record_path(cell_id)
+        path, error = self.record_path(cell_id), self._damage(cell_id)
+        if isinstance(error, OtherSchema):
+            raise UserError(f"{path} {error}; the sweep's --repair sets it aside and trains the cell again")
+        if isinstance(error, OSError):
+            raise UserError(f"{path} cannot be read ({error.strerror})")
+        return error is not None
+
+    def _damage(self, cell_id: str) -> BadRecord | OSError | None:
+        """Why the cell's record cannot be used, None if it can or if there is none."""
         try:
-            body_of(path.read_bytes())
+            body_of(self.record_path(cell_id).read_bytes())
         except FileNotFoundError:
-            return False
-        except OtherSchema as error:
-            raise UserError(f"{path} {error}; the sweep's --repair sets it aside and trains the cell again") from None
-        except BadRecord:
-            return True
-        except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror})") from None
-        return False
+            return None
+        except (BadRecord, OSError) as error:
+            return error
+        return None
 
     def set_aside(self, path: Path) -> Path:
         """Move a file that cannot be used to set-aside/; returns its new path."""
@@ -229,27 +225,22 @@ class Store:
 
     def failures(self) -> list[dict[str, Any]]:
         """The latest failure of every cell that has failed and has no record."""
-        latest: dict[str, dict[str, Any]] = {}
-        done = self.ids()
-        for path in self._list("failures", ".json"):
-            try:
-                failure = json.loads(path.read_bytes())
-                if failure["id"] not in done and failure["attempt"] >= latest.get(failure["id"], failure)["attempt"]:
-                    latest[failure["id"]] = failure
-            except (ValueError, KeyError, TypeError, OSError):
-                self.problems.append(f"{path} is not a failure report of this suite")
-        return sorted(latest.values(), key=lambda failure: failure["id"])
+        latest, done = self._latest(self._list("failures", ".json")), self.ids()
+        return [latest[cell_id] for cell_id in sorted(latest) if cell_id not in done]
 
     def failure(self, cell_id: str) -> dict[str, Any] | None:
         """The latest failure of a cell, even if it has a record by now."""
-        latest: dict[str, Any] | None = None
-        folder = self.file("failures", cell_id).parent
-        for path in folder.glob(f"{cell_id}.*.json") if folder.is_dir() else ():
+        return self._latest(self.file("failures", cell_id).parent.glob(f"{cell_id}.*.json")).get(cell_id)
+
+    def _latest(self, paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
+        """By cell, the failure of its latest attempt among these files."""
+        latest: dict[str, dict[str, Any]] = {}
+        for path in paths:
             try:
                 failure = json.loads(path.read_bytes())
-                if latest is None or failure["attempt"] > latest["attempt"]:
-                    latest = failure
-            except (ValueError, KeyError, TypeError):
+                if failure["attempt"] >= latest.get(failure["id"], failure)["attempt"]:
+                    latest[failure["id"]] = failure
+            except (ValueError, KeyError, TypeError, OSError):
                 self.problems.append(f"{path} is not a failure report of this suite")
         return latest
 
