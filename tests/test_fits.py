@@ -11,7 +11,7 @@ from benchmark.cells import Budget, Cell, Problem
 from benchmark.errors import UserError
 from benchmark.planning import plan
 from benchmark.planning.grid import load_problem
-from benchmark.problems.fits import MODEL_NAMES, REDUCED, refuse_unfit
+from benchmark.problems.fits import REDUCED, refuse_unfit
 from benchmark.problems.models import MODELS
 from benchmark.problems.sizes import prunable_weights
 from benchmark.pruning.masks import prunable
@@ -33,7 +33,7 @@ def cell(sparsity: float, method: str = "IMP", problem: Problem = DIGITS, **hype
     return Cell(problem, method, 0, sparsity=sparsity, hyperparameters=chosen)
 
 
-@pytest.mark.parametrize("model", MODEL_NAMES)
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("width", [0, 1, 6, 17])
 def test_weights_are_counted_as_the_network_has_them(model: str, width: int):
     problem = network(model, width=width, classes=7)
@@ -73,7 +73,7 @@ def test_an_interval_that_leaves_no_step_is_refused(method: str):
         plan.refuse_unfit([cell(0.5, method, DIGITS.model_copy(update={"epochs": 1}))])
 
 
-@pytest.mark.parametrize("model", MODEL_NAMES)
+@pytest.mark.parametrize("model", MODELS)
 def test_a_network_that_no_memory_holds_is_refused_with_the_widest(model: str):
     with pytest.raises(
         UserError, match=rf"width 100000 gives model {model} \d+ weights, .* accepted: a width from 1 to"
@@ -85,7 +85,7 @@ def test_a_network_that_no_memory_holds_is_refused_with_the_widest(model: str):
         refuse_unfit(network(model, width=widest + 1))
 
 
-@pytest.mark.parametrize("model", [name for name in MODEL_NAMES if name != "vgg16"])  # which takes no image as small
+@pytest.mark.parametrize("model", [name for name in MODELS if name != "vgg16"])  # which takes no image as small
 def test_one_value_a_channel_has_no_batch_statistics(model: str):
     """Refused is just what torch refuses."""
     side = REDUCED.get(model, 4)

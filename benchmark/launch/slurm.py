@@ -26,7 +26,7 @@ from benchmark.launch.queue import Live, Unknown, live, read_queue
 from benchmark.launch.submissions import Submission, submissions, write_intent
 from benchmark.planning.grid import Sweep
 from benchmark.planning.plan import Plan, Task
-from benchmark.results.locks import Claims
+from benchmark.results.locks import Locks
 from benchmark.results.store import Store
 from benchmark.tracking.runs import Mode
 
@@ -233,8 +233,8 @@ def _sbatch(submission: Submission, logs: Path, parameters: dict[str, Any], chun
 @contextmanager
 def _lock(store: Store, say: Callable[[str], None]) -> Iterator[None]:
     """One submission at a time to a results folder, whoever makes it."""
-    claims, started, said = Claims(), time.monotonic(), False
-    while (claim := claims.take(store.path / "submissions" / "lock")) is None:
+    locks, started, said = Locks(), time.monotonic(), False
+    while (lock := locks.take(store.path / "submissions" / "lock")) is None:
         if not said and time.monotonic() - started > 1:
             say("waiting for another submission to this results folder")
             said = True
@@ -246,7 +246,7 @@ def _lock(store: Store, say: Callable[[str], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        claim.release()
+        lock.release()
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Pruning methods, one file an idea, and the table of their names.
 
-Each class declares what a plan must know: what it starts from, its hyperparameters and their defaults. The table reads
-that without importing torch, so that planning a sweep stays fast. A method of your own needs no line here: name it
-"module:Class" in a sweep.
+Each class declares what planning must know: what the method starts from, its hyperparameters, their defaults. The table
+reads these declarations without importing torch, so that planning a sweep stays fast. A method of your own needs no
+line here: name it "module:Class" in a sweep.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ METHODS: dict[str, Declaration] = {
     "DST": read("benchmark.methods.dst:DST"),
     "CS": read("benchmark.methods.cs:CS"),
 }
-"""By the names that tables have. A method for good is a file of this folder and a line here."""
+"""By the names that sweeps and tables use. To add a method for good: a file in this folder and a line here."""
 
 
 def declaration(name: str) -> Declaration:
@@ -37,18 +37,18 @@ def declaration(name: str) -> Declaration:
     if ":" not in name:
         raise UserError(f"method {name!r} is unknown: one of {', '.join(METHODS)}, or your own as 'module:Class'")
     method = load(name)
-    found = getattr(method, "declaration", None)
-    if not isinstance(found, Declaration):
+    declared = getattr(method, "declaration", None)
+    if not isinstance(declared, Declaration):
         raise UserError(f"method {name!r} has no class attribute `declaration` (a benchmark.methods.Declaration)")
-    if found.where != name and not _is_at(found.where, method):
+    if declared.where != name and not _is_at(declared.where, method):
         raise UserError(
-            f"method {name!r}: its declaration is that of {found.where!r}; write Declaration({name!r}, ...)"
+            f"method {name!r}: its declaration is that of {declared.where!r}; write Declaration({name!r}, ...)"
         )
-    return found
+    return declared
 
 
 def _is_at(where: str, method: Any) -> bool:
-    """Whether `method` is known by that name as well, as a class is that another module imports."""
+    """Whether `where` names the same class: another module may have imported it."""
     try:
         return load(where) is method
     except UserError:
@@ -58,21 +58,21 @@ def _is_at(where: str, method: Any) -> bool:
 def load(name: str) -> Any:
     """The class of a method. Raises UserError if it cannot be imported."""
     where = METHODS[name].where if name in METHODS else name
-    module, _, attribute = where.partition(":")
+    module_name, _, class_name = where.partition(":")
     try:
-        found = importlib.import_module(module)
+        module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever somebody else's module does while it is imported
-        raise UserError(f"method {name!r}: cannot import {module!r} ({type(error).__name__}: {error})") from error
-    if not hasattr(found, attribute):
-        raise UserError(f"method {name!r}: module {module!r} has no class {attribute!r}")
-    return getattr(found, attribute)
+        raise UserError(f"method {name!r}: cannot import {module_name!r} ({type(error).__name__}: {error})") from error
+    if not hasattr(module, class_name):
+        raise UserError(f"method {name!r}: module {module_name!r} has no class {class_name!r}")
+    return getattr(module, class_name)
 
 
-def check_hyperparameters(method: str, given: dict[str, Scalar]) -> Hyperparameters:
-    """`given` without what equals its default, sorted: the form that a cell holds. Raises UserError."""
+def check_hyperparameters(method: str, hyperparameters: dict[str, Scalar]) -> Hyperparameters:
+    """As a cell holds them: sorted, without those that equal their default. Raises UserError."""
     declared = declaration(method)
     defaults = declared.defaults
-    for key, value in given.items():
+    for key, value in hyperparameters.items():
         if key not in defaults:
             accepted = ", ".join(defaults) or "none"
             raise UserError(f"method {method} has no hyperparameter {key!r} (it has: {accepted})")
@@ -85,4 +85,4 @@ def check_hyperparameters(method: str, given: dict[str, Scalar]) -> Hyperparamet
             raise UserError(f"method {method}: hyperparameter {key} is {value!r}; it takes a value like {default!r}")
         if key in declared.accepted and not declared.accepted[key].takes(value):
             raise UserError(f"method {method}: hyperparameter {key} is {value!r}; it takes {declared.accepted[key]}")
-    return tuple(sorted((key, value) for key, value in given.items() if value != defaults[key]))
+    return tuple(sorted((key, value) for key, value in hyperparameters.items() if value != defaults[key]))

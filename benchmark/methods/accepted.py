@@ -1,4 +1,4 @@
-"""What a hyperparameter takes, so that a plan refuses the rest before anything is trained. Imports no torch."""
+"""Values that a hyperparameter accepts, so that planning refuses others before training starts. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ LARGEST = 3.4e38
 
 
 class Accepted(Protocol):
+    """The values that a hyperparameter accepts; its text completes the sentence "it takes ..."."""
+
     def takes(self, value: Scalar) -> bool: ...
 
-    def __str__(self) -> str:
-        """Ends the sentence "it takes"."""
+    def __str__(self) -> str: ...
 
 
 class Words:
@@ -36,7 +37,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Numbers:
-    """Finite numbers of float32 from `least` up to `most`; open_below, open_above: but not that number itself."""
+    """Finite numbers of float32 from `least` to `most`; open_below and open_above exclude these two themselves."""
 
     least: float = -math.inf
     most: float = math.inf
@@ -61,7 +62,7 @@ class Numbers:
 
 
 class Schedules:
-    """A retraining schedule: one of the table's, or "module:function"."""
+    """Names of retraining schedules: one of SCHEDULES, or "module:function"."""
 
     def takes(self, value: Scalar) -> bool:
         try:

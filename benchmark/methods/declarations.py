@@ -1,4 +1,4 @@
-"""What a plan must know of a method, declared in the method's class and read from there without importing torch."""
+"""Declarations: what planning must know of a method, read from the method's class without importing torch."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ Settings = Mapping[str, Scalar]
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a plan knows of a method.
+    """What planning knows of a method.
 
     Args:
         where: "module:Class".
-        from_dense: it starts from the dense network of its seed, else from the initial weights.
-        retrains: it takes a retraining schedule and a budget.
+        from_dense: whether it starts from the dense network of its seed, else from the initial weights.
+        retrains: whether it takes a retraining schedule and a budget.
         defaults: every hyperparameter with its default.
-        accepted: what a hyperparameter takes, where that is not everything of its default's type.
-        cycles: how often a cell is pruned and retrained; once, where it is not given.
+        accepted: the values of a hyperparameter, where not every value of its default's type will do.
+        cycles: how often a cell is pruned and retrained; once if None.
+        trunk: the name of a cell's state after so many cycles, if runs of other cells pass through the same state.
         check: raises UserError for settings that leave a cell nothing to train.
-        trunk: the name of the state after so many cycles that runs of other cells come through as well.
     """
 
     where: str
-    from_dense: bool
-    retrains: bool
+    from_dense: bool = False
+    retrains: bool = False
     defaults: dict[str, Scalar] = field(default_factory=dict)
     accepted: dict[str, Accepted] = field(default_factory=dict)
     cycles: Callable[[Cell, Settings], int] | None = None
@@ -51,16 +51,20 @@ NAMES: dict[str, Any] = {
     **{"COUNT": COUNT, "DECAY": DECAY, "NORM": NORM, "cycles": cycles, "trunk": trunk},
     **{"leaves_two_intervals": leaves_two_intervals, "leaves_a_weight_or_filters": leaves_a_weight_or_filters},
 }
-"""What a declaration of this package may be made of."""
+"""The names that a declaration in this package may use."""
 
 
 def read(where: str) -> Declaration:
-    """The class attribute `declaration` of "benchmark.methods.file:Class", evaluated alone: to run the whole file would
-    import torch, and planning must not wait for that."""
-    module, _, name = where.partition(":")
+    """The class attribute `declaration` of "benchmark.methods.file:Class".
+
+    Its expression is evaluated alone: importing the file would import torch, and planning must not wait for that.
+    """
+    module, _, class_name = where.partition(":")
     source = Path(__file__).with_name(f"{module.rpartition('.')[2]}.py")
     (method,) = (
-        node for node in ast.parse(source.read_bytes()).body if isinstance(node, ast.ClassDef) and node.name == name
+        node
+        for node in ast.parse(source.read_bytes()).body
+        if isinstance(node, ast.ClassDef) and node.name == class_name
     )
     (value,) = (
         statement.value

@@ -10,11 +10,7 @@ from benchmark.training.schedules import LearningRates
 class Dense(Method):
     """Plain training with the recipe's learning rates."""
 
-    declaration = Declaration(
-        "benchmark.methods.dense:Dense",
-        from_dense=False,
-        retrains=False,
-    )
+    declaration = Declaration("benchmark.methods.dense:Dense")
 
     def begin(self, phase: int) -> LearningRates:
         return self.context.dense_rates

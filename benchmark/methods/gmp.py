@@ -11,9 +11,9 @@ from benchmark.training.method import Context
 
 
 def pruning_steps(method: str, context: Context) -> dict[int, float]:
-    """Iteration -> sparsity from there on: s_t = S - S (1 - t/m)^3 at epoch t * interval, t = 1 .. m.
+    """{iteration: sparsity from there on}: s_t = S - S (1 - t/m)^3 at epoch t * interval, t = 1 .. m.
 
-    m = floor(T / interval) - 1, so that the last step leaves one more interval to train. UserError if m < 1.
+    m = floor(T / interval) - 1, so that one interval of training follows the last step. UserError if m < 1.
     """
     interval, epochs, target = int(context.number("interval")), context.problem.epochs, context.cell.sparsity
     assert target is not None
@@ -27,15 +27,13 @@ def pruning_steps(method: str, context: Context) -> dict[int, float]:
 class GMP(Transformed):
     """Every `interval` epochs prune the smallest weights, more of them early than late (`pruning_steps`).
 
-    Pruned weights stay zero and their momentum is cleared. With `returning` they are kept aside instead: the network
-    computes without them and their loss gradient is zero, but every step selects among all weights anew, so that one
-    may return where others have become smaller (the authors' `allow_recovering`).
+    Pruned weights stay zero and their momentum is cleared. With `returning` they keep their values instead: the network
+    computes without them and their loss gradient is zero, but every pruning step selects among all weights anew, so
+    that a pruned weight returns when others have become smaller (the authors' `allow_recovering`).
     """
 
     declaration = Declaration(
         "benchmark.methods.gmp:GMP",
-        from_dense=False,
-        retrains=False,
         defaults={"interval": 1, "returning": False, "decay": 1.0},
         accepted={"interval": COUNT, **DECAY},
         check=leaves_two_intervals,

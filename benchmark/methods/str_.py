@@ -18,16 +18,12 @@ class STR(Transformed):
 
     With G = dL/dw':
         dL/dw = G where w' is not zero, else 0,   dL/ds_l = -sigmoid'(s_l) sum over the layer of sign(w') G.
-    Nothing asks for a sparsity: it follows from where s starts (`s_init`) and from the weight decay (`decay`), which
+    The sparsity is not set: it follows from the first value of s (`s_init`) and from the weight decay (`decay`), which
     acts on s as it does on the weights.
     """
 
     declaration = Declaration(
-        "benchmark.methods.str_:STR",
-        from_dense=False,
-        retrains=False,
-        defaults={"s_init": -4.0, "decay": 1.0},
-        accepted={"s_init": Numbers(), **DECAY},
+        "benchmark.methods.str_:STR", defaults={"s_init": -4.0, "decay": 1.0}, accepted={"s_init": Numbers(), **DECAY}
     )
 
     def __init__(self, context: Context):
@@ -63,7 +59,7 @@ class STR(Transformed):
         self.gradient.take(gradients)
         for chunk in self.flat.chunks:
             gradient = self.gradient.values[chunk]
-            sign = self.used.values[chunk].sign_()  # from here on `used` is sign(w') G
+            sign = self.used.values[chunk].sign_()  # `used` becomes sign(w') G
             alive = sign.abs()
             sign.mul_(gradient)
             gradient.mul_(alive)

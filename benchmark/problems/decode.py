@@ -1,4 +1,4 @@
-"""Image files to uint8 arrays of one size, and what to do with those that cannot be read. Imports no torch."""
+"""Decoding of image files to uint8 arrays of one size, and what happens to unreadable ones. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ from benchmark.problems.cache import Images, Labels, Progress
 BATCH = 512
 THREADS = 4
 MOST_PIXELS = 2 * 89_478_485
-"""Of an image after its shorter side was resized: as many as Pillow opens."""
+"""Of a resized image: the most that Pillow opens."""
 
-warnings.filterwarnings("ignore", module="PIL")  # of files that it reads all the same
+warnings.filterwarnings("ignore", module="PIL")  # about files that it reads nevertheless
 
 
 class Unreadable(Exception):
-    """An image file that gives no pixels. The message is why, in one line."""
+    """An image file that cannot be decoded. The message says why, in one line."""
 
 
 @contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Raises Unreadable for whatever goes wrong with the image file in its block, and for what is no file.
+    """Raises Unreadable for any error in its block, and if `path` is no regular file: a pipe might never end.
 
-    Decoders may raise any exception for a file that is damaged or of another kind, NotImplementedError among them. A
-    pipe would be waited for.
+    Decoders may raise any exception for damaged files, NotImplementedError among them.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -45,7 +44,7 @@ def reading(path: str) -> Iterator[None]:
 
 
 def decode(path: str, size: int, channels: int) -> Images:
-    """uint8 (size, size, channels): the shorter side resized to `size`, then the centre. Raises Unreadable."""
+    """uint8 (size, size, channels): shorter side resized to `size`, then the centre cropped. Raises Unreadable."""
     with reading(path):
         image = open_image(path, channels)
         if image.size != (size, size):
@@ -54,16 +53,16 @@ def decode(path: str, size: int, channels: int) -> Images:
 
 
 def open_image(path: str, channels: int) -> Image.Image:
-    """Grey or RGB: not laid over a background, nor turned as a camera marked it, but of a TIFF, which Pillow turns."""
+    """Grey or RGB, without transparency. Camera orientation is ignored, except in a TIFF, where Pillow applies it."""
     with Image.open(path) as file:
         deep = file.mode == "F" or file.mode.startswith("I")
         return (_eight_bits(file) if deep else file).convert("RGB" if channels == 3 else "L")
 
 
 def _eight_bits(file: Image.Image) -> Image.Image:
-    """Grey levels of up to 16 bits as their upper 8: what Pillow makes of colours, while it cuts these off at 255.
+    """The upper 8 bits of grey levels of up to 16 bits. Pillow does so for colours, but would clip grey levels at 255.
 
-    Raises ValueError where nothing says which number is white.
+    Raises ValueError if the file does not say which number is white.
     """
     values = np.asarray(file)
     if file.mode.startswith("I;16") or (file.mode == "I" and file.format in ("PNG", "PPM")):
@@ -76,7 +75,7 @@ def _eight_bits(file: Image.Image) -> Image.Image:
 
 
 def centre(image: Image.Image, shorter: int, size: int) -> Image.Image:
-    """The middle `size` x `size` pixels, after the shorter side was resized to `shorter`, as torchvision does it."""
+    """Resize the shorter side to `shorter` and crop the middle `size` x `size` pixels, as torchvision does."""
     height, width = resized_shape(image.height, image.width, shorter)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     top, left = centre_corner(height, width, size)
@@ -84,7 +83,7 @@ def centre(image: Image.Image, shorter: int, size: int) -> Image.Image:
 
 
 def resized_shape(height: int, width: int, shorter: int) -> tuple[int, int]:
-    """(height, width) after the shorter side was resized to `shorter`. Raises ValueError for a line of pixels."""
+    """(height, width) with the shorter side resized to `shorter`. ValueError if that makes too many pixels."""
     short = min(height, width)
     shape = int(shorter * height / short), int(shorter * width / short)
     if shape[0] * shape[1] > MOST_PIXELS:
@@ -105,8 +104,8 @@ def decoded(
 ) -> Iterator[tuple[Images, Labels]]:
     """Batches of decoded images and labels, in order.
 
-    Images that cannot be read end it with a UserError that names the first and counts them all; where the recipe says
-    unreadable_images: skip, they are left out and a line is added to `remarks`.
+    If images cannot be read, a UserError at the end names the first and counts them all. With unreadable_images: skip
+    in the recipe they are left out, and a line is added to `remarks`.
     """
     bad: list[str] = []
 
@@ -120,11 +119,12 @@ def decoded(
     with ThreadPoolExecutor(THREADS) as pool:
         for first in range(0, len(files), BATCH):
             batch = files[first : first + BATCH]
-            found = [(image, label) for image, (_, label) in zip(pool.map(attempt, batch), batch, strict=True)]
-            good = [(image, label) for image, label in found if image is not None]
+            results = zip(pool.map(attempt, batch), batch, strict=True)
+            readable = [(image, label) for image, (_, label) in results if image is not None]
             progress(min(first + BATCH, len(files)), len(files))
-            if good:
-                yield np.stack([image for image, _ in good]), np.array([label for _, label in good], dtype=np.int64)
+            if readable:
+                images, labels = zip(*readable, strict=True)
+                yield np.stack(images), np.array(labels, dtype=np.int64)
     if not bad:
         return
     bad.sort()

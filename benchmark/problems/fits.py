@@ -1,6 +1,6 @@
-"""Whether a recipe can be trained at all: known names, and a network and numbers that fit the images.
+"""Checks of a recipe: known names, and a network and numbers that fit the images.
 
-Imports no torch, so that a plan refuses what would fail cell by cell.
+Imports no torch, so that planning refuses a recipe that would fail in every cell.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from collections.abc import Iterable
 
 from benchmark.cells import Problem
 from benchmark.errors import UserError
-from benchmark.problems.folder import EMBEDDED, HOW_TO_GET
+from benchmark.problems.folder import EMBEDDED, check_dataset
+from benchmark.problems.models import check_model
 from benchmark.problems.sizes import prunable_weights
 
-MODEL_NAMES = ("resnet8", "resnet20", "resnet56", "resnet18", "vgg16", "wideresnet28-10", "resnet50")
-"""The networks of `models`, which needs torch."""
 DIGITS = {"image_size": 8, "channels": 1}
 DIGITS_CLASSES = 10
 MOST_WEIGHTS = 2_000_000_000
@@ -25,31 +24,17 @@ REDUCED = {"resnet18": 8, "resnet50": 32}
 
 
 def refuse_unfit(problem: Problem) -> None:
-    """What the recipe alone tells. Raises UserError."""
-    check_dataset(problem)
+    """Check what the recipe alone can tell, without its images. Raises UserError."""
+    if problem.dataset not in EMBEDDED:
+        check_dataset(problem)
     check_model(problem)
+    check_size(problem)
     check_batch(problem)
     if problem.dataset == "digits":
         check_digits(problem)
     if problem.crop_padding > problem.image_size and not problem.resized_crop:
         _refuse(problem, f"crop_padding {problem.crop_padding} is larger than image_size {problem.image_size}")
     check_loader(problem)
-
-
-def check_dataset(problem: Problem) -> None:
-    known = (*EMBEDDED, *HOW_TO_GET)
-    if problem.dataset not in known:
-        _refuse(problem, f"dataset {problem.dataset!r} is unknown: one of {', '.join(known)}")
-
-
-def check_model(problem: Problem) -> None:
-    if problem.model not in MODEL_NAMES:
-        _refuse(problem, f"model {problem.model!r} is unknown: one of {', '.join(MODEL_NAMES)}")
-    if problem.model == "vgg16" and problem.image_size < 32:
-        _refuse(problem, "model vgg16 halves images five times: image_size must be 32 or more")
-    if problem.model == "resnet50" and problem.channels != 3:
-        _refuse(problem, f"model resnet50 takes 3 channels, not {problem.channels}")
-    check_size(problem)
 
 
 def check_size(problem: Problem) -> None:
@@ -74,7 +59,7 @@ def check_batch(problem: Problem) -> None:
 
 
 def check_loader(problem: Problem) -> None:
-    """Whether NVIDIA DALI, where the recipe asks for it, has something to do and is installed. Raises UserError."""
+    """Raises UserError if the recipe asks for NVIDIA DALI and that is not installed, or images are not streamed."""
     if problem.loader != "dali":
         return
     if not problem.resized_crop:
@@ -92,7 +77,7 @@ def has_dali() -> bool:
 
 
 def check_split(problem: Problem, members: Iterable[int]) -> None:
-    """Whether training and validation have images, of classes with so many `members`. Raises UserError."""
+    """Raises UserError if training or validation would have too few images. members: images of each class."""
     training = validation = 0
     for count in members:
         held_out = round(problem.validation_fraction * count)

@@ -1,1 +1,1 @@
-"""What is kept on disk: records and failures, who trains a cell now, sealed files, and where a result comes from."""
+"""What is kept on disk: records and failures, locks on cells, sealed files, and where a result comes from."""

@@ -1,4 +1,4 @@
-"""Writing files so that a reader meets the whole file or none, through crashes and on shared file systems."""
+"""Atomic writes: a reader finds the whole file or none, also after a crash and on shared file systems."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmark.errors import CannotGoOn
 
 
 class CannotWrite(CannotGoOn):
-    """The results folder refuses: disk full, read-only, no permission, gone. gone: the folder of the file vanished."""
+    """A file of the results folder cannot be written: disk full, read-only, no permission. gone: no such folder."""
 
     def __init__(self, path: Path, error: OSError):
         super().__init__(f"{path} cannot be written ({error.strerror or error}); once it can, the same command goes on")
@@ -20,7 +20,7 @@ class CannotWrite(CannotGoOn):
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write `path` atomically and durably, replacing what was there. Raises CannotWrite."""
+    """Write `path` atomically and durably, replacing an earlier file. Raises CannotWrite."""
     with _temporary(path, content, durable=True) as temporary:
         os.replace(temporary, path)
         _sync_folder(path.parent)
@@ -29,14 +29,14 @@ def replace_file(path: Path, content: bytes) -> None:
 def create_file(path: Path, content: bytes, durable: bool = True) -> bool:
     """Write `path` atomically unless it exists: the first writer wins. True if this call wrote it.
 
-    A hard link, unlike a rename, refuses to replace, also over NFS. durable: it survives a power cut. Raises
-    CannotWrite.
+    By a hard link which, unlike a rename, never replaces a file, also over NFS. durable: the file survives a power cut.
+    Raises CannotWrite.
     """
     with _temporary(path, content, durable) as temporary:
         try:
             os.link(temporary, path)
         except FileExistsError:
-            # NFS may make the link, lose the answer, and find it there when it asks again.
+            # NFS may have made the link, lost the answer, and found the link when it repeated the request.
             return os.stat(temporary).st_nlink > 1
         if durable:
             _sync_folder(path.parent)

@@ -1,9 +1,13 @@
-"""Who trains a cell now: numbered claim files, so that two sweeps on one results folder share its work.
+"""Who trains a cell now: numbered lock files, so that several sweeps on one results folder share its work.
 
-A claim only saves compute. That no result is lost or doubled comes from `Store.commit` (the first writer wins), since
-a machine that looked dead may still finish. Claims use nothing but exclusive creation (a hard link), which also NFS
-keeps: taking over a stale claim creates generation n + 1, so that of many that see the same stale claim exactly one
-wins. A heartbeat is judged by change seen on the reader's own clock; times of different hosts are never compared.
+A lock only saves compute. That no result is lost or stored twice comes from `Store.commit` (the first writer wins): a
+machine that looked dead may still finish its cell.
+
+The files of a lock are NAME.0, NAME.1, ...; the highest number counts. Each is made by exclusive creation (a hard
+link), which works over NFS too. A stale lock is taken over by creating the next number, so that of many processes that
+see it exactly one gets it. While a lock is held, its file is touched every few seconds: its heartbeat. It is stale if
+its process on this machine is gone, or if its file has not changed for `stale_seconds` of the reader's own clock. The
+clocks of two hosts are never compared.
 """
 
 from __future__ import annotations
@@ -25,14 +29,17 @@ HEARTBEAT_SECONDS = 2.0
 STALE_SECONDS = 30.0
 
 
-class Claim:
-    """A held claim; beats until released. content: what its file holds, unlike that of any other claim."""
+class Lock:
+    """A lock that this process holds; its heartbeat goes on until it is released.
+
+    content: what its file holds; no two locks have the same.
+    """
 
     def __init__(self, path: Path, content: str):
         self.path = path
         self.content = content
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="claim heartbeat", daemon=True)
+        self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
         self._thread.start()
 
     def _beat(self) -> None:
@@ -40,53 +47,53 @@ class Claim:
             try:
                 os.utime(self.path)
             except FileNotFoundError:
-                return  # taken over: the commit stays safe without a claim
+                return  # taken over: the commit is safe without a lock
             except OSError:
                 continue  # a file server that is away for a moment
 
     def release(self) -> None:
-        """Give the claim back. Somebody else's, who took it over while this process seemed dead, stays."""
+        """Remove the file, unless another process took the lock over while this one seemed dead."""
         self._stop.set()
         self._thread.join()
-        with contextlib.suppress(OSError):  # on a folder gone read-only it will be found abandoned
+        with contextlib.suppress(OSError):  # a file that a read-only folder keeps goes stale
             if self.path.read_text() == self.content:
                 self.path.unlink()
 
 
-class Claims:
-    """Takes claims, and remembers since when each foreign claim has shown no heartbeat."""
+class Locks:
+    """Takes locks, and remembers since when each lock of another process has shown no heartbeat."""
 
     def __init__(self, stale_seconds: float = STALE_SECONDS):
         self.stale_seconds = stale_seconds
         self._seen: dict[Path, tuple[tuple[int, int], float]] = {}
 
-    def take(self, base: Path) -> Claim | None:
-        """Claim what `base` names (files base.0, base.1, ...), or None while somebody else holds it.
+    def take(self, base: Path) -> Lock | None:
+        """Take the lock with the files base.0, base.1, ...; None while another process holds it.
 
         Raises CannotWrite if the folder cannot be written.
         """
-        known = _generations(base)
-        generation, judged = 0, None
-        if known:
-            latest = _numbered(base, known[-1])
-            judged = _mark(latest)
-            if judged is None or not self._abandoned(latest, judged):
+        numbers = _numbers(base)
+        number, judged = 0, None
+        if numbers:
+            latest = _file(base, numbers[-1])
+            judged = _version(latest)
+            if judged is None or not self._stale(latest, judged):
                 return None
-            generation = known[-1] + 1
-        path = _numbered(base, generation)
+            number = numbers[-1] + 1
+        path = _file(base, number)
         content = json.dumps({**_holder(), "token": uuid.uuid4().hex})
         if not atomic.create_file(path, content.encode(), durable=False):
             return None
-        if _generations(base)[-1:] != [generation] or (known and _mark(_numbered(base, known[-1])) != judged):
-            # Between the look and the creation somebody took the claim, and perhaps gave it back: look again later.
+        if _numbers(base)[-1:] != [number] or (numbers and _version(_file(base, numbers[-1])) != judged):
+            # Another process took the lock after it was judged here, and perhaps released it: the caller tries again.
             path.unlink(missing_ok=True)
             return None
-        for old in known:
-            _numbered(base, old).unlink(missing_ok=True)
-            self._seen.pop(_numbered(base, old), None)
-        return Claim(path, content)
+        for earlier in numbers:
+            _file(base, earlier).unlink(missing_ok=True)
+            self._seen.pop(_file(base, earlier), None)
+        return Lock(path, content)
 
-    def _abandoned(self, path: Path, mark: tuple[int, int]) -> bool:
+    def _stale(self, path: Path, version: tuple[int, int]) -> bool:
         try:
             holder = json.loads(path.read_text())
             if holder["machine"] == _machine() and _start_time(holder["pid"]) != holder["started"]:
@@ -94,28 +101,28 @@ class Claims:
         except FileNotFoundError:
             return False  # released this moment: the next try will get it
         except (ValueError, KeyError, TypeError, OSError):
-            pass  # not a claim that we can judge: its heartbeat will tell
+            pass  # nothing that names a process: only its heartbeat can tell
         now = time.monotonic()
-        last_mark, since = self._seen.get(path, (None, now))
-        if mark != last_mark:
-            self._seen[path] = (mark, now)
+        last_version, since = self._seen.get(path, (None, now))
+        if version != last_version:
+            self._seen[path] = (version, now)
             return False
         return now - since > self.stale_seconds
 
 
-def _generations(base: Path) -> list[int]:
+def _numbers(base: Path) -> list[int]:
     pattern = re.compile(re.escape(base.name) + r"\.(\d+)")
     with contextlib.suppress(FileNotFoundError):
         return sorted(int(match[1]) for name in os.listdir(base.parent) if (match := pattern.fullmatch(name)))
     return []
 
 
-def _numbered(base: Path, generation: int) -> Path:
-    return base.with_name(f"{base.name}.{generation}")
+def _file(base: Path, number: int) -> Path:
+    return base.with_name(f"{base.name}.{number}")
 
 
-def _mark(path: Path) -> tuple[int, int] | None:
-    """What changes with every heartbeat and with every new file of that name; None without a file."""
+def _version(path: Path) -> tuple[int, int] | None:
+    """(inode, time of the last change): new with every heartbeat and with every new file; None if there is none."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -133,7 +140,7 @@ def _holder() -> dict[str, Any]:
 
 
 def _machine() -> str:
-    """Where a process number means the same process: a host's name alone is not it, as containers may share one."""
+    """Where a process number means the same process. The host's name is not enough, since containers may share it."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -142,7 +149,7 @@ def _machine() -> str:
 
 
 def _start_time(pid: int) -> str | None:
-    """When process `pid` of this machine started (a number that a reused pid does not share), None if it is gone."""
+    """When process `pid` of this machine started, None if it is gone. Tells it from a later one of the same number."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return None if fields[0] == "Z" else fields[19]

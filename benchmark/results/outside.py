@@ -1,6 +1,6 @@
-"""Code from outside the suite, named "module:function" in a cell: its source decides results as the suite's does.
+"""Code from outside the suite, which cells name "module:function": hashes of its source, since that decides results.
 
-Imports no torch, and runs nothing of that code.
+Imports no torch and does not run the code.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ NAME = re.compile(r"([A-Za-z_][\w.]*):[A-Za-z_]\w*")
 
 
 def modules(cell: Cell) -> list[str]:
-    """Modules from outside that the cell names as its method, its schedule or a hyperparameter."""
+    """Modules from outside that the cell names as method, schedule or value of a hyperparameter."""
     values = (cell.method, cell.schedule, *(value for _, value in cell.hyperparameters))
     named = {match[1] for value in values if isinstance(value, str) and (match := NAME.fullmatch(value))}
     return sorted(name for name in named if name.partition(".")[0] not in SUITE)
 
 
 def sources(cell: Cell) -> dict[str, str]:
-    """Hash of the source of each of `modules`, without those that have none here."""
+    """{module: hash of its source} for the cell's `modules`, without those that are not installed here."""
     hashes = {name: source_hash(name) for name in modules(cell)}
     return {name: value for name, value in hashes.items() if value is not None}
 
 
 @lru_cache(maxsize=256)
 def source_hash(module: str) -> str | None:
-    """Of its file and of all that it imports from the folder it lies in, None where there is no such file.
+    """Hash of its file and of all files that it imports from its own folder; None if it has no file.
 
-    Remembered, so that a process goes by the code that it loaded, whatever is edited afterwards.
+    Cached, so that a process reports the code that it loaded even if a file is edited afterwards.
     """
     try:
         spec = importlib.util.find_spec(module)
@@ -55,7 +55,7 @@ def source_hash(module: str) -> str | None:
 
 
 def _closure(origin: Path, root: Path, top: str) -> set[Path]:
-    """Files below `root` that `origin` is or imports. Of an installed package (`top`) only its own files."""
+    """`origin` and all files below `root` that it imports; of an installed package (`top`) only its own files."""
     installed = root.name in ("site-packages", "dist-packages")
     files, waiting = set[Path](), [origin]
     while waiting:
@@ -68,12 +68,12 @@ def _closure(origin: Path, root: Path, top: str) -> set[Path]:
             if first in SUITE or (installed and first != top):
                 continue
             base = root.joinpath(*name.split("."))
-            waiting += [found for found in (base.with_suffix(".py"), base / "__init__.py") if found.is_file()]
+            waiting += [file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()]
     return files
 
 
 def _imports(path: Path, root: Path) -> Iterator[str]:
-    """Names of modules, and of what may be one, that a file imports."""
+    """Names that a file imports: modules, and names from modules that may be modules too."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
@@ -83,7 +83,7 @@ def _imports(path: Path, root: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            near = package[: len(package) - node.level + 1] if node.level else ()
-            base = ".".join([*near, *([node.module] if node.module else [])])
+            parents = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*parents, *([node.module] if node.module else [])])
             yield from [base] * bool(base)
             yield from (f"{base}.{alias.name}" if base else alias.name for alias in node.names)

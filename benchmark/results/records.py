@@ -1,11 +1,11 @@
-"""The form of a record on disk: an envelope of schema version and checksum around one JSON object.
+"""The format of a record on disk: one JSON object, sealed with a schema version and a checksum.
 
     {"schema": 1, "sha256": "<of the next line's bytes>", "record":
     {"id": ..., "cell": {...}, "accuracy": {...}, ...}
     }
 
-The file is plain JSON, and the checksum is over bytes, so that checking it needs no parsing. A compact file holds
-one envelope a line (`encode_line`). What a record holds is described in docs/record.md and made by `worker.py`.
+The file is plain JSON. The checksum is over bytes, so that checking it needs no parsing. A compact file holds one
+sealed record a line (`encode_line`). docs/record.md describes the fields of a record; `worker.py` makes them.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ SCHEMA = 1
 Record = dict[str, Any]
 
 CIRCUMSTANCES = ("provenance", "seconds", "images_per_second")
-"""What may differ between two runs of one cell on one machine; everything else must be bit-identical."""
+"""Fields that may differ between two runs of a cell on one machine; all others must be bit-identical."""
 
 TARGET_MARGIN = 0.001
-"""A sparsity within this of the target has reached it: a weight that training happened to leave at zero is no miss."""
+"""A sparsity this close to the target has reached it: training may leave further weights at zero by chance."""
 
 
 class BadRecord(Exception):
-    """A record that cannot be used; the message says why, in words that follow a file name."""
+    """A record that cannot be used. The message says why, and follows a file name."""
 
 
 class OtherSchema(BadRecord):
-    """A record of another version of the suite, which may be whole: nothing that runs unattended moves it."""
+    """A record of another version of the suite. It may be whole, so no unattended process sets it aside."""
 
 
 def encode(record: Record) -> bytes:
-    """Raises ValueError for NaN or infinity, which JSON cannot hold: a record says `null` where there is no number."""
+    """The bytes of a record file. ValueError for NaN or infinity, which JSON cannot hold: a record says `null`."""
     body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
     return _head(body) + b"\n" + body + b"\n}\n"
 
@@ -48,13 +48,13 @@ def _head(body: bytes) -> bytes:
 
 
 def body_of(content: bytes) -> bytes:
-    """The checked bytes of the record inside an envelope. Raises BadRecord."""
+    """The bytes of the record inside a sealed one, checked. Raises BadRecord."""
     head, separator, rest = content.partition(b'"record":')
     if not separator or not content.endswith(b"}\n"):
         raise BadRecord("is truncated or not a record")
     try:
-        envelope = json.loads(head.rstrip(b", ") + b"}")
-        schema, checksum = envelope["schema"], envelope["sha256"]
+        seal = json.loads(head.rstrip(b", ") + b"}")
+        schema, checksum = seal["schema"], seal["sha256"]
     except (ValueError, KeyError, TypeError):
         raise BadRecord("is not a record of this suite") from None
     if schema != SCHEMA:
@@ -76,7 +76,6 @@ def decode(content: bytes) -> Record:
 def result(record: Record) -> Record:
     """The part of a record that repeats exactly.
 
-    The cell is left out, since the id stands for it, and a recipe written by a later version may spell out more
-    defaults.
+    Without the cell: the id stands for it, and a later version of the suite may write more defaults into a recipe.
     """
     return {key: value for key, value in record.items() if key not in (*CIRCUMSTANCES, "cell")}

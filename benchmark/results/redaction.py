@@ -1,4 +1,4 @@
-"""Keeping the environment's secrets out of what is written down: failures, logs, records."""
+"""Redaction: secrets from the environment are kept out of failures, logs and records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TextIO
 SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS)(_ID)?$", re.IGNORECASE)
 """Names of environment variables whose values are secrets."""
 SHORTEST = 6
-"""Shorter values are left alone: they are no secrets, and replacing them would garble texts."""
+"""Characters; shorter values are no secrets, and replacing them would garble texts."""
 
 
 def redact(text: str) -> str:
@@ -21,7 +21,7 @@ def redact(text: str) -> str:
 
 
 class RedactedStream:
-    """A text stream that writes whole lines, redacted, so that a log holds no secret that somebody's code prints."""
+    """A text stream that writes whole lines, redacted: code from outside may print secrets into a log."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
@@ -36,10 +36,10 @@ class RedactedStream:
         return len(text)
 
     def flush(self) -> None:
-        """Lines are flushed as they end; a line that is not whole stays, since it may hold half a secret."""
+        """Does nothing: whole lines are flushed as they end, and a part of a line may hold half a secret."""
 
     def close_line(self) -> None:
-        """Write the line that was begun."""
+        """End and write the current line, if there is one."""
         if self._line:
             self.write("\n")
 

@@ -3,12 +3,12 @@
     records/<ab>/<cell id>.json          done: the first writer wins, never overwritten
     failures/<ab>/<cell id>.<n>.json     attempt n failed: cause, message, traceback, end of the log
     weights/<ab>/<cell id>.<hash>.pt     final weights of runs that others start from
-    checkpoints/<ab>/<cell id>/          where an unfinished run goes on
-    claims/<ab>/<cell id>.<generation>   who is training it now
+    checkpoints/<ab>/<cell id>/          of an unfinished run
+    claims/<ab>/<cell id>.<n>            lock of the process that trains it now
     pins/<ab>/<name>                     what must not change while the folder is used, such as the data's fingerprint
     live/<ab>/<cell id>.jsonl            epochs of a running cell, for W&B (tracking/live.py)
-    published/<ab>/<cell id>.json        which W&B run shows it (tracking.py; publishing/ says who is at it)
-    set-aside/                           unreadable files, kept for a look
+    published/<ab>/<cell id>.json        which W&B run shows it (publishing/ has the locks while that is made)
+    set-aside/                           unreadable files, kept for inspection
 <ab> are the first two characters of the cell's hash, so that no folder grows long. Imports no torch.
 """
 
@@ -33,11 +33,11 @@ from benchmark.results.redaction import redact
 from benchmark.results.sealed import BadCheckpoint, unseal
 
 TEMPORARY_SECONDS = 24 * 3600.0
-"""Age from which a temporary file is taken for one of a process that was killed."""
+"""A temporary file older than this was left by a process that was killed."""
 
 
 class Store:
-    """Everything that is kept in one results folder. Methods that write create folders as needed."""
+    """A results folder. Methods that write create folders as needed. problems: lines about files that were unusable."""
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
@@ -45,7 +45,7 @@ class Store:
 
     @classmethod
     def open_for_writing(cls, path: Path | str) -> Store:
-        """A store that can be written to. Raises UserError if the folder cannot be made or written."""
+        """The store in a folder, made if need be. Raises UserError if it cannot be made or written."""
         store = cls(path)
         try:
             check_text([str(store.path.absolute())], "--results")
@@ -58,7 +58,7 @@ class Store:
 
     @classmethod
     def open_existing(cls, path: Path | str) -> Store:
-        """The store in a folder that a sweep has written to. Writes nothing; raises UserError if it is none."""
+        """The store in a folder that a sweep has written to. Writes nothing; raises UserError if there is none."""
         store = cls(path)
         if not store.path.is_dir():
             raise UserError(f"--results {path}: no such folder")
@@ -86,7 +86,7 @@ class Store:
         return self._read_file(self.record_path(cell_id))
 
     def commit(self, record: Record) -> Record:
-        """Store `record` and return the one that counts: an earlier one of the same cell stays.
+        """Store `record`, unless the cell has one; returns the one that counts, which is the first.
 
         A second result that differs from the first is kept in set-aside/ and reported, since equal cells must have
         equal results.
@@ -105,49 +105,45 @@ class Store:
         return first
 
     def ids(self) -> set[str]:
-        """Ids of the cells that have a record file, by listing alone."""
+        """Ids of the cells that have a record file. Opens no file."""
         return {path.stem for path in self._list("records", ".json")}
 
     def records(self) -> Iterator[Record]:
-        """Every usable record, in the order of their ids; `problems` names the others."""
+        """Every usable record, sorted by id; `problems` names the others."""
         for path in sorted(self._list("records", ".json"), key=lambda path: path.name):
             record = self._read_file(path)
             if record is not None:
                 yield record
 
     def damaged(self, cell_ids: Iterable[str]) -> list[tuple[Path, str]]:
-        """The records among `cell_ids` that exist but cannot be used, with the reason. Checks checksums alone."""
-        found = []
-        for cell_id in cell_ids:
-            path = self.record_path(cell_id)
-            try:
-                body_of(path.read_bytes())
-            except FileNotFoundError:
-                continue
-            except (BadRecord, OSError) as error:
-                found.append((path, str(error)))
-        return found
+        """(path, reason) of records among `cell_ids` that exist but cannot be used. Compares checksums only."""
+        errors = ((self.record_path(cell_id), self._damage(cell_id)) for cell_id in cell_ids)
+        return [(path, str(error)) for path, error in errors if error is not None]
 
     def is_damaged(self, cell_id: str) -> bool:
-        """Whether there is a record that nothing can read: what runs unattended sets it aside and trains again.
+        """Whether the cell has a record that nothing can read, which a worker sets aside and replaces.
 
-        Raises UserError if it may be good for somebody: for another version of the suite, or once it can be opened.
+        UserError if it may still be readable: by another version of the suite, or once the file can be opened.
         """
-        path = self.record_path(cell_id)
+        path, error = self.record_path(cell_id), self._damage(cell_id)
+        if isinstance(error, OtherSchema):
+            raise UserError(f"{path} {error}; the sweep's --repair sets it aside and trains the cell again")
+        if isinstance(error, OSError):
+            raise UserError(f"{path} cannot be read ({error.strerror})")
+        return error is not None
+
+    def _damage(self, cell_id: str) -> BadRecord | OSError | None:
+        """Why the cell's record cannot be used, None if it can or if there is none."""
         try:
-            body_of(path.read_bytes())
+            body_of(self.record_path(cell_id).read_bytes())
         except FileNotFoundError:
-            return False
-        except OtherSchema as error:
-            raise UserError(f"{path} {error}; the sweep's --repair sets it aside and trains the cell again") from None
-        except BadRecord:
-            return True
-        except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror})") from None
-        return False
+            return None
+        except (BadRecord, OSError) as error:
+            return error
+        return None
 
     def set_aside(self, path: Path) -> Path:
-        """Move a file that cannot be used out of the way, keeping it."""
+        """Move a file that cannot be used to set-aside/; returns its new path."""
         target = self.path / "set-aside" / f"{path.name}.{datetime.now(UTC):%Y%m%dT%H%M%S}.{uuid.uuid4().hex[:8]}"
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -157,29 +153,29 @@ class Store:
         return target
 
     def second_results(self) -> list[Path]:
-        """Results that differ from the record that was there first. Equal cells should have equal results."""
+        """Results that differed from the first record of their cell (see `commit`)."""
         return sorted((self.path / "set-aside").glob("*.second-result.json"))
 
     def unreadable(self) -> list[Path]:
-        """Records that were set aside since nothing could read them."""
+        """Records that were set aside because nothing could read them."""
         return sorted((self.path / "set-aside").glob("*.json.*"))
 
     def pin(self, name: str, value: str) -> str:
-        """Keep `value` under `name` unless one is kept; returns the one that is kept."""
+        """Keep `value` under `name`, unless a value is kept already; returns the kept one."""
         path = self.file("pins", name)
         if not atomic.create_file(path, value.encode()):
             return path.read_text()
         return value
 
     def tidy(self) -> None:
-        """Clear away what killed processes left: claims and checkpoints of finished cells, old temporary files.
+        """Delete what killed processes left: locks and checkpoints of finished cells, old temporary files.
 
-        Ages are judged by the clock that stamps this folder's files, not by this machine's.
+        Ages are measured by the clock of the file server, not by that of this machine.
         """
         done = self.ids()
-        for claim in self._list("claims", ""):
-            if claim.stem in done:
-                claim.unlink(missing_ok=True)
+        for lock in self._list("claims", ""):
+            if lock.stem in done:
+                lock.unlink(missing_ok=True)
         for checkpoints in self._list("checkpoints", ""):
             if checkpoints.name in done:
                 shutil.rmtree(checkpoints, ignore_errors=True)
@@ -194,11 +190,11 @@ class Store:
                         temporary.unlink(missing_ok=True)
 
     def weights_path(self, cell_id: str, checksum: str) -> Path:
-        """Named after its content: of two runs that finish a cell at once, each keeps the weights of its own record."""
+        """Named after its content, so that of two runs that finish a cell at once each keeps its weights."""
         return self.file("weights", cell_id, f".{checksum[:HASH_LENGTH]}.pt")
 
     def weights_problem(self, record: Record) -> str | None:
-        """What is wrong with the weights that a dense record names, None if nothing is."""
+        """What is wrong with the weights of a dense record, None if nothing is."""
         checksum = record.get("weights_sha256", "")
         path = self.weights_path(record["id"], checksum)
         try:
@@ -213,7 +209,7 @@ class Store:
     # Failures
 
     def add_failure(self, cell_id: str, cause: str, message: str, traceback: str = "", log: str = "") -> None:
-        """Keep what went wrong beside the records; the next run of the same command tries the cell again."""
+        """Keep a report of what went wrong. The next run of the same command tries the cell again."""
         failure = {
             "id": cell_id,
             "cause": cause,
@@ -231,27 +227,22 @@ class Store:
 
     def failures(self) -> list[dict[str, Any]]:
         """The latest failure of every cell that has failed and has no record."""
-        latest: dict[str, dict[str, Any]] = {}
-        done = self.ids()
-        for path in self._list("failures", ".json"):
-            try:
-                failure = json.loads(path.read_bytes())
-                if failure["id"] not in done and failure["attempt"] >= latest.get(failure["id"], failure)["attempt"]:
-                    latest[failure["id"]] = failure
-            except (ValueError, KeyError, TypeError, OSError):
-                self.problems.append(f"{path} is not a failure report of this suite")
-        return sorted(latest.values(), key=lambda failure: failure["id"])
+        latest, done = self._latest(self._list("failures", ".json")), self.ids()
+        return [latest[cell_id] for cell_id in sorted(latest) if cell_id not in done]
 
     def failure(self, cell_id: str) -> dict[str, Any] | None:
-        """The latest failure of one cell, whether or not it has a record by now."""
-        latest: dict[str, Any] | None = None
-        folder = self.file("failures", cell_id).parent
-        for path in folder.glob(f"{cell_id}.*.json") if folder.is_dir() else ():
+        """The latest failure of a cell, even if it has a record by now."""
+        return self._latest(self.file("failures", cell_id).parent.glob(f"{cell_id}.*.json")).get(cell_id)
+
+    def _latest(self, paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
+        """By cell, the failure of its latest attempt among these files."""
+        latest: dict[str, dict[str, Any]] = {}
+        for path in paths:
             try:
                 failure = json.loads(path.read_bytes())
-                if latest is None or failure["attempt"] > latest["attempt"]:
-                    latest = failure
-            except (ValueError, KeyError, TypeError):
+                if failure["attempt"] >= latest.get(failure["id"], failure)["attempt"]:
+                    latest[failure["id"]] = failure
+            except (ValueError, KeyError, TypeError, OSError):
                 self.problems.append(f"{path} is not a failure report of this suite")
         return latest
 
@@ -290,13 +281,13 @@ def _entries(shard: str) -> list[os.DirEntry[str]]:
 
 
 def _without_secrets(record: Record) -> Record:
-    """The texts that code from outside can have written, redacted; numbers and names are never touched."""
+    """The record with its remarks redacted: the only texts in it that code from outside may have written."""
     remarks = [redact(text) for text in record.get("remarks", [])]
     return {**record, "remarks": remarks} if remarks else record
 
 
 def read_compact(path: Path, problems: list[str] | None = None) -> Iterator[Record]:
-    """Records of a compact file, one a line. Unusable lines go to `problems`, or raise UserError without it."""
+    """Records of a compact file, one a line. Unusable lines are added to `problems`; without it, UserError."""
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -308,6 +299,6 @@ def read_compact(path: Path, problems: list[str] | None = None) -> Iterator[Reco
 
 
 def write_compact(path: Path, records: Iterable[Record]) -> None:
-    """One file of records, sorted by cell id, to commit and to share."""
+    """Write records into one file, sorted by cell id, to commit and to share."""
     ordered = sorted(records, key=lambda record: record["id"])
     atomic.replace_file(path, b"".join(encode_line(record) for record in ordered))

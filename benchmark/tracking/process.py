@@ -14,7 +14,7 @@ import sys
 import threading
 from multiprocessing.connection import Connection
 
-from benchmark.results.locks import Claims
+from benchmark.results.locks import Locks
 from benchmark.results.store import Store
 from benchmark.tracking.live import LiveRuns, log_path
 from benchmark.tracking.runs import (
@@ -46,10 +46,10 @@ def main() -> None:
         connection.send(Answer("failed", reason=f"wandb cannot be used: {reason_of(error)}"))
         return
     connection.send(Answer("ready", mode, reason))
-    store, claims = Store(settings.store), Claims()
+    store, locks = Store(settings.store), Locks()
     live = LiveRuns(store, settings)
     while (job := jobs.get()) is not None:
-        connection.send(_attempt(job, store, claims, settings, live))
+        connection.send(_attempt(job, store, locks, settings, live))
     live.close()
     wandb.teardown()
 
@@ -62,22 +62,22 @@ def _listen(connection: Connection, jobs: queue.SimpleQueue[Job | None]) -> None
         os._exit(1)  # the parent is gone, or wants this to end now
 
 
-def _attempt(job: Job, store: Store, claims: Claims, settings: Settings, live: LiveRuns) -> Answer:
+def _attempt(job: Job, store: Store, locks: Locks, settings: Settings, live: LiveRuns) -> Answer:
     try:
         if job.cell is not None:
             return live.show(job)
         live.end(job.cell_id)
-        return _publish(job, store, claims, settings)
+        return _publish(job, store, locks, settings)
     except Exception as error:
         return Answer("failed", reason=reason_of(error))
 
 
-def _publish(job: Job, store: Store, claims: Claims, settings: Settings) -> Answer:
-    """Publish one cell unless it is, or another process is at it; the claim makes sure that only one is."""
+def _publish(job: Job, store: Store, locks: Locks, settings: Settings) -> Answer:
+    """Publish one cell unless it is, or another process is at it; the lock makes sure that only one is."""
     if not job.again and is_published(store, job.cell_id, job.mode):
         return _already(store, job)
-    claim = claims.take(store.file("publishing", job.cell_id))
-    if claim is None:
+    lock = locks.take(store.file("publishing", job.cell_id))
+    if lock is None:
         return Answer("busy")
     try:
         if not job.again and is_published(store, job.cell_id, job.mode):
@@ -91,7 +91,7 @@ def _publish(job: Job, store: Store, claims: Claims, settings: Settings) -> Answ
         log_path(store, job.cell_id).unlink(missing_ok=True)
         return Answer("published", published.mode, url=published.url)
     finally:
-        claim.release()
+        lock.release()
 
 
 def _already(store: Store, job: Job) -> Answer:

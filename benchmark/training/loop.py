@@ -1,4 +1,4 @@
-"""A cell's training: phases of iterations, from its start or its last checkpoint to its end."""
+"""The training loop: the phases of a cell's method, from the start or the last checkpoint to the end."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Run:
 
     Args:
         cell: what is trained.
-        network: with the weights that it starts from.
+        network: with the weights that training starts from.
         data: batches and splits.
-        make_method: gives the method for what it may use.
-        hyperparameters: of the method, all of them.
-        options: how to run.
-        session: what surrounds the run.
-        group: the ranks that train it together.
-        start_position: iterations of the data order that came before, in the dense run.
+        make_method: makes the method from its context.
+        hyperparameters: of the method, defaults included.
+        options: how to run, such as seconds between checkpoints.
+        session: checkpoints, trunks and requests to stop.
+        group: the ranks that train together.
+        start_position: iterations of the data order that the dense run used up.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class Run:
         )
         self.progress = Progress(position=start_position)
         self.rates: LearningRates | None = None
-        """Of the phase that is open."""
+        """Learning rates of the current phase, None between phases."""
         self.step = Step(network, self.method, make_optimizer(self.method, cell.problem), data, group)
         self._since = time.perf_counter()
-        """When the present stretch of training began."""
+        """When the time that is not yet counted as training began."""
 
     def execute(self) -> Progress:
-        """Train to the end and measure "final". Raises Interrupted after saving when it is asked to stop."""
+        """Train to the end and measure "final". Raises Interrupted, after saving, if it is asked to stop."""
         self.session.resume(self)
         progress = self.progress
         try:
@@ -101,7 +101,7 @@ class Run:
         return progress
 
     def _open_phase(self) -> list[float]:
-        """Its learning rates; where the run goes on within a phase, it is open already."""
+        """Begin a phase, unless the run was resumed within it; returns its learning rates."""
         if self.rates is None:
             if self.progress.phase and not self.method.keeps_optimizer:
                 self._start_optimizer()
@@ -112,7 +112,7 @@ class Run:
         return rates
 
     def _close_phase(self) -> None:
-        """Raises NotANumber where the last step broke the weights: nothing that follows would be a number."""
+        """Raises NotANumber if a weight is not finite: nothing that follows would be a number."""
         if not all(bool(weight.isfinite().all()) for weight in self.network.parameters()):
             raise NotANumber("a weight is not finite")
         self.progress.phase += 1
@@ -128,10 +128,10 @@ class Run:
         return self.data.training_batches(self.cell.seed, epoch, first, last)
 
     def _end_epoch(self, rate: float, last: bool) -> None:
-        """Note the epoch, with a validation if one is due. Raises NotANumber where the training loss is none."""
+        """Add the epoch to the history, validating if that is due. NotANumber if the training loss is not finite."""
         progress = self.progress
         loss, correct, counted = self.step.totals()
-        count = max(1, int(counted))  # none where not one image could be read
+        count = max(1, int(counted))  # 0 if not one image of the epoch could be read
         train_loss = loss.item() / count  # waits for the device, so the clock is read after it
         progress.seconds["training"] += time.perf_counter() - self._since
         progress.images += count
@@ -156,10 +156,10 @@ class Run:
     def _start_optimizer(self) -> None:
         self.step.use(make_optimizer(self.method, self.cell.problem))
 
-    # What a method may ask for
+    # What a method may call (training.method.Context)
 
     def measure(self, name: str) -> dict[str, float]:
-        """Evaluate on the validation and test images, kept under `name`; returns the accuracies by split."""
+        """Evaluate on the validation and test images and keep the results as `name`; returns accuracies by split."""
         accuracy, loss = {}, {}
         with self._evaluating():
             for split in ("validation", "test"):
@@ -177,27 +177,27 @@ class Run:
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        """With the weights in place that the network computes with. They do not exist where training broke down."""
+        """A block in which the network has the weights that it computes with; not after training diverged."""
         started = time.perf_counter()
-        defined = not self.progress.cut_short
-        if defined:
+        finite = not self.progress.cut_short
+        if finite:
             self.method.enter_forward()
         yield
-        if defined:
+        if finite:
             self.method.exit_forward()
         self.progress.seconds["evaluation"] += time.perf_counter() - started
 
-    # What a session may ask for
+    # What a session calls (training.session.Resumable)
 
     @contextmanager
     def standing_still(self) -> Iterator[None]:
-        """Time that is not training's."""
+        """A block whose time does not count as training."""
         self.progress.seconds["training"] += time.perf_counter() - self._since
         yield
         self._since = time.perf_counter()
 
     def state(self) -> dict[str, Any]:
-        """Everything that decides how the run goes on."""
+        """Everything that decides how the run continues: what a checkpoint holds."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.step.optimizer.state_dict(),
@@ -210,7 +210,7 @@ class Run:
         }
 
     def adopt(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from a state that `state` gave."""
         self.network.load_state_dict(state["network"])
         self.method.load_state_dict(state["method"])
         self._start_optimizer()

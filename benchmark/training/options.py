@@ -1,4 +1,4 @@
-"""How cells are run. Imports no torch: the command line and the launchers pass it on."""
+"""How cells are run. Imports no torch, since the command line and the launchers pass it on."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Nothing here changes a result, but `validate_every` how many rows of the history have a validation.
+    """Nothing here changes a result; `validate_every` decides which rows of the history have a validation.
 
     Args:
         device: one of auto, cpu, cuda, mps.
-        threads: of the processor, for each process; None leaves torch's own choice.
-        checkpoint_seconds: from one checkpoint of a run to the next.
+        threads: CPU threads of each process; None leaves the choice to torch.
+        checkpoint_seconds: between two checkpoints of a run.
         data: the folder of the images; None for the default.
-        validate_every: epochs from one validation to the next; every phase ends with one.
+        validate_every: epochs between two validations; every phase ends with one.
     """
 
     device: str = "auto"

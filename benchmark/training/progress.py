@@ -1,4 +1,4 @@
-"""Where a run stands."""
+"""Progress: how far a run has come, and what was measured so far."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ HISTORY = (
 
 @dataclass
 class Progress:
-    """Everything of a checkpoint that is not tensors of network, optimizer or method.
+    """What a checkpoint holds besides the states of network, optimizer and method.
 
     Args:
-        position: iterations since the start of the data order, which decides the next batch.
-        phase, iteration: the position in the method's phases.
-        cut_short: training stopped because loss or weights were no longer finite.
-        history: a list for each name of HISTORY, a value an epoch.
-        measures: "accuracy" and "loss", each by the name of the measurement and the split.
-        cycles: what the method noted, such as one line a pruning.
-        rates: learning rates of the phases so far, one an iteration.
-        seconds: "inherited" is the part of "training" that a run of another cell did (Method.trunk).
+        position: iterations since the start of the data order; decides the next batch.
+        phase: of the method, from 0.
+        iteration: within the phase.
+        cut_short: whether training ended because loss or weights were not finite.
+        history: for each name of HISTORY a list with a value an epoch.
+        measures: "accuracy" and "loss", each by name of the measurement and split.
+        cycles: lines that the method added, such as one a pruning.
+        rates: for each phase so far the learning rates of its iterations.
+        seconds: spent so far; "inherited" is the part of "training" that came with a trunk.
         images: seen in training.
     """
 

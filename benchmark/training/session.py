@@ -1,6 +1,6 @@
-"""What surrounds a run: its checkpoints and trunks, the wish to stop, the agreement of its ranks, and its time.
+"""A session: the checkpoints and trunks of a run, requests to stop it, and the time that it took.
 
-The run asks before every iteration (`pause`), before its first (`resume`) and after every phase (`leave_trunk`).
+The run calls `resume` before its first iteration, `pause` before every iteration and `leave_trunk` after every phase.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from benchmark.training.options import RunOptions
 from benchmark.training.progress import Progress
 
 EPOCH_PATIENCE = 0.25
-"""Share of `checkpoint_seconds` after which the end of an epoch is a moment for a checkpoint."""
+"""Share of `checkpoint_seconds` after which a checkpoint is saved at the end of an epoch."""
 
 
 class Interrupted(Exception):
-    """The run was asked to stop; its checkpoint is saved."""
+    """The run was asked to stop, and has saved a checkpoint."""
 
 
 class Resumable(Protocol):
-    """What a session needs of a run (`training.loop.Run`)."""
+    """The interface of a run (`training.loop.Run`) to its session."""
 
     progress: Progress
     options: RunOptions
@@ -42,17 +42,17 @@ class Resumable(Protocol):
 
 
 class Session:
-    """One attempt at a run. A default one saves nothing and is never asked to stop.
+    """One attempt at a run. With the defaults it saves nothing and is never asked to stop.
 
     Args:
         checkpoints: of this run.
-        trunks: states that runs of other cells come through too.
+        trunks: states that it shares with runs of other cells.
         parent: hash of the dense weights that the network starts with, "" if it starts from its initial ones.
-        report: called at every epoch with the iterations that are done and the latest row of the history.
-        should_stop: asked at every iteration.
-        began: when the attempt did, by time.perf_counter.
+        report: called at every epoch with the iterations done and the latest row of the history.
+        should_stop: called at every iteration.
+        began: when the attempt began, by time.perf_counter; None for now.
 
-    `earlier`: "total", "training" and "evaluation" seconds of the attempts before, each up to its last checkpoint.
+    earlier: "total", "training" and "evaluation" seconds of earlier attempts, each up to its last checkpoint.
     """
 
     def __init__(
@@ -71,13 +71,16 @@ class Session:
         self._saved_at = time.monotonic()
 
     def resume(self, run: Resumable) -> None:
-        """Let the run go on from its last checkpoint, else from a trunk, else from its start."""
+        """Let the run continue from its last checkpoint, else from a trunk, else from its start."""
         state = self.checkpoints.load(run.data.device) if self.checkpoints is not None else None
         if state is not None and state["origin"] == self._origin(run):
             run.adopt(state)
             seconds = run.progress.seconds
-            own = {"training": seconds["training"] - seconds["inherited"], "evaluation": seconds["evaluation"]}
-            self.earlier = {"total": state["elapsed"], **own}
+            self.earlier = {
+                "total": state["elapsed"],
+                "training": seconds["training"] - seconds["inherited"],
+                "evaluation": seconds["evaluation"],
+            }
             return
         if state is not None and self.checkpoints is not None:
             changed = "data" if state["origin"]["data"] != run.data.fingerprint else "dense network"
@@ -102,7 +105,7 @@ class Session:
         self._saved_at = time.monotonic()
 
     def leave_trunk(self, run: Resumable) -> None:
-        """For runs of other cells that come through the same state, if the method says that there are any."""
+        """Save the state as a trunk, if the method says that runs of other cells can share it."""
         name = run.method.trunk(run.progress.phase)
         if self.trunks is not None and name is not None:
             state = self._state(run)
@@ -110,7 +113,7 @@ class Session:
                 self.trunks.save(name, state)
 
     def seconds(self, run: Resumable) -> dict[str, Any]:
-        """What the cell took by now, in all attempts, as records have it."""
+        """Seconds of the cell so far, in all attempts, as in its record."""
         attempts = {"earlier": self.earlier} if self.earlier else {}
         return {"total": self._elapsed(), **run.progress.seconds, **attempts}
 
@@ -118,7 +121,7 @@ class Session:
         return self.earlier.get("total", 0.0) + time.perf_counter() - self.began
 
     def _start_from_trunk(self, run: Resumable) -> None:
-        """Take up the longest part of this run that another one left."""
+        """Start from the latest state that a run of another cell left."""
         for phase in range(run.method.phases - 1, 0, -1):
             name = run.method.trunk(phase)
             state = self.trunks.load(name, run.data.device) if self.trunks is not None and name is not None else None
@@ -129,13 +132,13 @@ class Session:
                 return
 
     def _checkpoint_due(self, run: Resumable) -> bool:
-        """Every `checkpoint_seconds`, and with every epoch unless epochs are so short that it would slow training."""
+        """Every `checkpoint_seconds`, or at the end of an epoch once EPOCH_PATIENCE of that time has passed."""
         between_epochs = run.progress.position % run.data.iterations_per_epoch == 0
         patience = run.options.checkpoint_seconds * (EPOCH_PATIENCE if between_epochs else 1.0)
         return self.checkpoints is not None and time.monotonic() - self._saved_at >= patience
 
     def _origin(self, run: Resumable) -> dict[str, str]:
-        """What must be the same for a state to be one of this run."""
+        """What must be the same in a state that this run continues from."""
         return {"data": run.data.fingerprint, "parent": self.parent}
 
     def _state(self, run: Resumable) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One training iteration: forward, loss, backward, the optimizer's step, and what a method does in between."""
+"""One training iteration: forward, loss, backward, optimizer step, and the hooks of the method in between."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmark.training.precision import LossScale, autocast
 
 
 class Step:
-    """One training iteration. Loss and correct predictions accumulate on the device, read once an epoch."""
+    """One training iteration. Loss and correct predictions add up on the device and are read once an epoch."""
 
     def __init__(
         self,
@@ -65,30 +65,30 @@ class Step:
         method.after_step()
         if len(labels):
             loss = loss.detach()
-            # a loss that overflowed float16 belongs to a step that was skipped, which ends nothing
+            # With float16, an infinite loss means a skipped step; the run continues and its sum must stay finite.
             self.loss += (loss if scale is None else loss.nan_to_num(0, 0, 0)) * len(labels)
             self.correct += (logits.detach().argmax(1) == labels).sum()
             self.count += len(labels)
 
     def totals(self) -> tuple[Tensor, ...]:
-        """Loss, correct predictions and images of the epoch so far, over all ranks; shape () each."""
+        """(sum of losses, correct predictions, images) of the epoch so far, over all ranks; shape () each."""
         return self.group.total(self.loss, self.correct, torch.tensor(self.count))
 
     def state(self) -> dict[str, Tensor]:
-        """The same of each rank, shape (ranks,) each: added up here, they would be added in another order than by a run
-        that was not stopped, which the last digits of the record would tell."""
+        """The same for each rank, shape (ranks,) each. Not added up: a run that is never stopped adds in another order,
+        and the last digits of its record would differ."""
         parts = self.group.of_each(self.loss, self.correct, torch.tensor(self.count))
         return dict(zip(("loss", "correct", "count"), parts, strict=True))
 
     def adopt(self, state: dict[str, Tensor]) -> None:
-        """Go on from `state`; where that is of another number of ranks, the first carries on what all had counted."""
+        """Continue from `state`. If it is of another number of ranks, rank 0 takes the sums of all."""
         if len(state["loss"]) == self.group.ranks:
-            own = {name: parts[self.group.rank] for name, parts in state.items()}
+            sums = {name: parts[self.group.rank] for name, parts in state.items()}
         else:
-            own = {name: parts.sum() * int(self.group.leads) for name, parts in state.items()}
-        self.loss.copy_(own["loss"])
-        self.correct.copy_(own["correct"])
-        self.count = int(own["count"])
+            sums = {name: parts.sum() * int(self.group.leads) for name, parts in state.items()}
+        self.loss.copy_(sums["loss"])
+        self.correct.copy_(sums["correct"])
+        self.count = int(sums["count"])
 
     def reset(self) -> None:
         """A new epoch begins."""
