@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from benchmark.errors import UserError
 from benchmark.yaml_files import read_yaml, validated
 
-PROFILES = Path(__file__).resolve().parent.parent.parent / "slurm"
+PROFILES = Path(__file__).resolve().parents[3] / "slurm"
 UNITS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 OURS = {
     "array", "chdir", "dependency", "error", "job-name", "kill-on-invalid-dep", "open-mode", "output", "requeue",
