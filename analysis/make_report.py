@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sys
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from analysis.make_tables import warn
+from analysis.paper.figures import FIGURES, ORDER
+from analysis.paper.layouts import LAYOUTS
 from analysis.report import page
-from analysis.report.gather import gather
+from analysis.report.gather import Report, gather
+from analysis.sources import Source
 from analysis.wandb_runs import open_source
 from benchmark.cli import main
 from benchmark.errors import UserError
@@ -35,7 +39,7 @@ def make_report(
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Write one HTML file: claims, best and missing; tables, figures, every cell and failure; where they are from."""
-    report = gather(open_source(results, from_wandb, whole=True), problem, sweep or [])
+    report = report_of(open_source(results, from_wandb, whole=True), problem, sweep or [])
     warn(report.problems)
     written = page.write(report)
     try:
@@ -46,6 +50,11 @@ def make_report(
     print(f"{output}: {len(report.frame)} records, {len(report.failures)} failures, {len(written) / 1e6:.1f} MB")
     if show:
         webbrowser.open(output.resolve().as_uri())
+
+
+def report_of(place: Source, problem: str | None = None, more: Sequence[str] = ()) -> Report:
+    """Everything that is known of `problem`, or of all, as the paper lays it out. Raises UserError."""
+    return gather(place, LAYOUTS, FIGURES, ORDER, problem, more)
 
 
 if __name__ == "__main__":

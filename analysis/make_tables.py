@@ -13,9 +13,12 @@ import typer
 from rich.console import Console
 
 from analysis import captions, tables
-from analysis.paper.layouts import layout_of, sheets_of
-from analysis.records import Axes, Records, Results, Source, of_their_own, sweep_axes
+from analysis.axes import Axes, sweep_axes, without_parts
+from analysis.frames import Records
+from analysis.layout import layout_of, sheets_of
+from analysis.paper.layouts import LAYOUTS
 from analysis.render import BINARY_WRITERS, SUFFIXES, WRITERS, Sheet, terminal
+from analysis.sources import Results, Source
 from analysis.wandb_runs import open_source
 from benchmark.cli import main
 from benchmark.errors import UserError
@@ -85,24 +88,24 @@ def make_sheets(
 ) -> list[Sheet]:
     """The sheets of the named sweeps, or of all that have records; warnings go to stderr. Raises UserError."""
     place = Results(source) if isinstance(source, Path) else source
-    wanted = [sweep_axes(name, seeds) for name in names]
-    for axes in wanted:
-        if layout_of(axes) is None:
+    named = [sweep_axes(name, seeds) for name in names]
+    for axes in named:
+        if layout_of(axes, LAYOUTS) is None:
             raise UserError(f"{axes.name}: there is no table for what this sweep varies; make_figures may draw it")
-    found: list[tuple[Axes, Records]] = []
+    sweeps: list[tuple[Axes, Records]] = []
     warnings: dict[str, None] = {}
-    for axes in wanted or (sweep_axes(path.stem, seeds) for path in sorted(SWEEPS.glob("*.yaml"))):
-        if layout_of(axes) is None:
+    for axes in named or (sweep_axes(path.stem, seeds) for path in sorted(SWEEPS.glob("*.yaml"))):
+        if layout_of(axes, LAYOUTS) is None:
             continue
         records = place.of_sweep(axes, problem)
         warnings |= dict.fromkeys(place.problems(axes) if records is None else records.problems)
         if records is None and names:
             warn(list(warnings))
             raise nothing(axes.name, place, problem, seeds)
-        found += [(axes, records)] if records else []
+        sweeps += [(axes, records)] if records else []
     warn(list(warnings))
-    shown = found if names else of_their_own(found)
-    sheets = [sheet for axes, records in shown for sheet in sheets_of(records, axes, problem)]
+    shown = sweeps if names else without_parts(sweeps)
+    sheets = [sheet for axes, records in shown for sheet in sheets_of(LAYOUTS, records, axes, problem)]
     if not sheets:
         raise nothing("table1", place, problem, seeds)
     return sheets

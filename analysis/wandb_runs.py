@@ -12,7 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from analysis.records import Axes, Records, Results, Source, read, with_dense
+from analysis.axes import Axes, with_dense
+from analysis.frames import Records, read
+from analysis.sources import Results, Source
 from benchmark.errors import UserError
 from benchmark.tracking.reader import BadRunFile, read_run, run_files
 
@@ -150,9 +152,9 @@ def record_of(run: Run, whole: bool = False) -> dict[str, Any]:
         "cycles": [dict(cycle) for cycle in numbers.get("per_cycle") or []] or numbers.get("cycles", 0),
         "history": {},
     }
-    layers = [dict(told) for told in numbers.get("per_layer") or []]
+    layers = [dict(layer) for layer in numbers.get("per_layer") or []]
     if layers:
-        record["sparsity"] = {**record["sparsity"], "layers": {told.pop("layer"): told for told in layers}}
+        record["sparsity"] = {**record["sparsity"], "layers": {layer.pop("layer"): layer for layer in layers}}
     if whole:
         rows = run.rows()
         names = dict.fromkeys(key for row in rows for key in row)

@@ -8,12 +8,12 @@ from analysis import statistics
 from analysis.claims import (
     Evidence,
     Finding,
-    Verdict,
     compared,
     directional,
     figures_of,
     per_cent,
     per_seed,
+    verdict_of,
     versus,
 )
 from analysis.statistics import ALPHA
@@ -41,17 +41,12 @@ def within_a_point(evidence: Evidence) -> Finding:
     above = statistics.holm([statistics.above_p(value, -MARGIN) for value in values])
     below = statistics.holm([2 * statistics.below_p(value, -MARGIN) for value in values])  # two-sided: it refutes
     comparisons = compared(contrasts, values, above, evidence)
-    inside = sum(p < ALPHA for p in above)
-    verdict: Verdict = "undecided"
-    if any(p < ALPHA for p in below):
-        verdict = "not held"
-    elif contrasts and inside == len(contrasts):
-        verdict = "held"
-    counts = f"{inside} of {len(contrasts)} clearly above -{MARGIN:g}"
+    inside = [p < ALPHA for p in above]
+    counts = f"{sum(inside)} of {len(contrasts)} clearly above -{MARGIN:g}"
     return Finding(
         "bimp-within-a-point",
         f"At {per_cent(sparsity)} sparsity BIMP is within one point of the best method",
-        verdict,
+        verdict_of([p < ALPHA for p in below], inside),
         "; ".join(figures_of(comparisons, counts)),
         f"one-sided paired t-tests of BIMP against every other method, above -{MARGIN:g} point, Holm-corrected",
         comparisons,
@@ -82,17 +77,12 @@ def level_at_low_sparsity(evidence: Evidence) -> Finding:
     inside = statistics.holm([statistics.equivalence_p(value, MARGIN) for value in values])
     outside = statistics.holm([statistics.beyond_p(value, MARGIN) for value in values])
     comparisons = compared(contrasts, values, inside, evidence)
-    equal = sum(p < ALPHA for p in inside)
-    verdict: Verdict = "undecided"
-    if any(p < ALPHA for p in outside):
-        verdict = "not held"
-    elif contrasts and equal == len(inside):
-        verdict = "held"
+    equal = [p < ALPHA for p in inside]
     return Finding(
         "bimp-level-at-low-sparsity",
         f"At {', '.join(map(per_cent, sparsities)) or per_cent(BEHIND)} sparsity BIMP, DPF and DNW are level",
-        verdict,
-        "; ".join(figures_of(comparisons, f"{equal} of {len(inside)} within ±{MARGIN:g} point")),
+        verdict_of([p < ALPHA for p in outside], equal),
+        "; ".join(figures_of(comparisons, f"{sum(equal)} of {len(inside)} within ±{MARGIN:g} point")),
         f"two one-sided paired t-tests each, equivalence within ±{MARGIN:g} point, Holm-corrected",
         comparisons,
     )

@@ -19,8 +19,8 @@ from typing import Annotated, Any
 
 import typer
 
+from analysis.make_report import report_of
 from analysis.report import page
-from analysis.report.gather import gather
 from analysis.wandb_runs import open_source
 from benchmark.cli import main
 from benchmark.errors import UserError
@@ -87,7 +87,7 @@ def make(results: Path, output: Path) -> tuple[float, float]:
     The second tells how busy the machine was with other things.
     """
     start, busy = time.perf_counter(), time.process_time()
-    output.write_text(page.write(gather(open_source(results, None, whole=True))), encoding="utf-8")
+    output.write_text(page.write(report_of(open_source(results, None, whole=True))), encoding="utf-8")
     return time.perf_counter() - start, time.process_time() - busy
 
 
