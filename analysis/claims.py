@@ -136,21 +136,31 @@ def directional(
     key: str, statement: str, contrasts: Sequence[Contrast], evidence: Evidence, remark: str = ""
 ) -> Finding:
     """Held if every contrast is above 0, not held if any is below, by paired t-tests."""
-    values = [per_seed(contrast, evidence) for contrast in contrasts]
-    adjusted = statistics.holm([statistics.paired_difference(value).p for value in values])
-    comparisons = compared(contrasts, values, adjusted, evidence)
+    comparisons = compared(contrasts, evidence)
     verdict = verdict_of([*map(is_below, comparisons)], [*map(is_above, comparisons)])
     figures = "; ".join(figures_of(comparisons, signs(comparisons)))
     return Finding(key, statement, verdict, figures, f"paired t-tests, Holm-corrected{remark}", comparisons)
 
 
 def compared(
-    contrasts: Sequence[Contrast], values: Sequence[np.ndarray], adjusted: Sequence[float], evidence: Evidence
+    contrasts: Sequence[Contrast],
+    evidence: Evidence,
+    p_of: Callable[[np.ndarray], float] = lambda values: statistics.paired_difference(values).p,
+    same: Sequence[bool] = (),
 ) -> tuple[Comparison, ...]:
+    """With what `p_of` says of the differences over seeds, Holm-corrected; NaN for contrasts of the `same` runs."""
+    values = [per_seed(contrast, evidence) for contrast in contrasts]
+    skipped = same or [False] * len(contrasts)
+    p_values = [math.nan if skip else p_of(value) for skip, value in zip(skipped, values, strict=True)]
     return tuple(
         Comparison(contrast.label, statistics.paired_difference(value), p, float(contrast.of(evidence.published_at)))
-        for contrast, value, p in zip(contrasts, values, adjusted, strict=True)
+        for contrast, value, p in zip(contrasts, values, statistics.holm(p_values), strict=True)
     )
+
+
+def refuted(contrasts: Sequence[Contrast], evidence: Evidence, p_of: Callable[[np.ndarray], float]) -> list[bool]:
+    """Whether `p_of` says so of each, Holm-corrected."""
+    return [comparison.p < ALPHA for comparison in compared(contrasts, evidence, p_of)]
 
 
 def is_above(comparison: Comparison) -> bool:

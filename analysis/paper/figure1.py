@@ -241,51 +241,38 @@ def plot(selection: Selection) -> plots.Plot:
 
 
 def _every_run(part: Part) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "every run",
-        "x": [run.epochs for run in part.points],
-        "y": [round(100 * run.test, 3) for run in part.points],
-        "text": [f"{run.setting}, seed {run.seed}" for run in part.points],
-        "customdata": [run.id for run in part.points],
-        "marker": {"color": ENVELOPE, "opacity": 0.3, "size": 5},
-        "hovertemplate": "%{text}<br>%{x} epochs: %{y:.2f} %<extra></extra>",
-    }
+    return plots.trace(
+        "markers",
+        "every run",
+        [run.epochs for run in part.points],
+        [round(100 * run.test, 3) for run in part.points],
+        text=[f"{run.setting}, seed {run.seed}" for run in part.points],
+        customdata=[run.id for run in part.points],
+        marker={"color": ENVELOPE, "opacity": 0.3, "size": 5},
+        hovertemplate="%{text}<br>%{x} epochs: %{y:.2f} %<extra></extra>",
+    )
 
 
 def _best_so_far(part: Part) -> dict[str, Any]:
     """A step's customdata are the ids of its records."""
-    ids = [" ".join(run.id for run in part.runs_of(step)) for step in part.steps]
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": "best so far, selected on validation accuracy",
-        "x": [step.epochs for step in part.steps],
-        "y": [round(100 * step.mean, 3) for step in part.steps],
-        "error_y": {"type": "data", "array": [_bar(step) for step in part.steps], "thickness": 1},
-        "text": [f"{step.setting}, n = {step.n}" for step in part.steps],
-        "customdata": ids,
-        "line": {"color": ENVELOPE, "shape": "hv"},
-        "hovertemplate": "%{text}<br>from %{x} epochs on: %{y:.2f} %<extra></extra>",
-    }
-
-
-def _bar(step: Step) -> float | None:
-    return round(100 * step.std, 3) if step.n > 1 else None
+    bars = [round(100 * step.std, 3) if step.n > 1 else None for step in part.steps]
+    return plots.trace(
+        "lines+markers",
+        "best so far, selected on validation accuracy",
+        [step.epochs for step in part.steps],
+        [round(100 * step.mean, 3) for step in part.steps],
+        error_y={"type": "data", "array": bars, "thickness": 1},
+        text=[f"{step.setting}, n = {step.n}" for step in part.steps],
+        customdata=[" ".join(run.id for run in part.runs_of(step)) for step in part.steps],
+        line={"color": ENVELOPE, "shape": "hv"},
+        hovertemplate="%{text}<br>from %{x} epochs on: %{y:.2f} %<extra></extra>",
+    )
 
 
 def _baseline(part: Part) -> list[dict[str, Any]]:
     if part.baseline is None or not part.runs:
         return []
-    return [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": f"iterative baseline ({BASELINE})",
-            "x": [min(run.epochs for run in part.runs), max(run.epochs for run in part.runs)],
-            "y": [round(100 * part.baseline.mean, 3)] * 2,
-            "line": {"color": BASELINE_COLOUR, "dash": "dash"},
-            "hoverinfo": "name+y",
-        }
-    ]
+    x = [min(run.epochs for run in part.runs), max(run.epochs for run in part.runs)]
+    y = [round(100 * part.baseline.mean, 3)] * 2
+    look = {"line": {"color": BASELINE_COLOUR, "dash": "dash"}, "hoverinfo": "name+y"}
+    return [plots.trace("lines", f"iterative baseline ({BASELINE})", x, y, **look)]

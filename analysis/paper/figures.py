@@ -56,13 +56,7 @@ BUDGETS = f"budgets, with {ROWS}"
 BOTH = ("table2", "table1")
 FIGURES = (
     Figure(
-        "figure1",
-        figure1.draw,
-        has_cycles,
-        "cycles of iterative pruning",
-        ("figure1",),
-        figure1.plot,
-        figure1.best,
+        "figure1", figure1.draw, has_cycles, "cycles of iterative pruning", ("figure1",), figure1.plot, figure1.best
     ),
     Figure("budget", accuracy.budget, has_budgets, BUDGETS, ("table1",), plots.budget),
     Figure("methods", accuracy.methods, has_rows, ROWS, BOTH, plots.methods),

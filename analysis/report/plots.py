@@ -95,33 +95,30 @@ def _line(table: pd.DataFrame, label: str, place: int, limits: tuple[float, floa
         fell = f"<br>below the axis: {entry['collapsed']} of {entry['count']} runs collapsed" * entry["outside"]
         texts.append(f"{label}, n = {entry['count']}<br>{entry['mean']:.2f}{bar}{fell}")
     symbol = SYMBOLS[place % len(SYMBOLS)]
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": label,
-        "x": table["x"].tolist(),
-        "y": _plain(table["mean"].where(~table["outside"], edge)),
-        "error_y": {
-            "type": "data",
-            "symmetric": False,
-            "array": _plain(high),
-            "arrayminus": _plain(low),
-            "thickness": 1,
-        },
-        "text": texts,
-        "customdata": table["runs"].tolist(),
-        "line": {"color": COLOURS[place % len(COLOURS)], "dash": DASHES[place % len(DASHES)]},
-        "marker": {
-            "symbol": ["triangle-down-open" if outside else symbol for outside in table["outside"]],
-            "size": [12 if outside else 6 for outside in table["outside"]],
-        },
-        "hovertemplate": "%{text}<extra></extra>",
-    }
+    sizes = [12 if outside else 6 for outside in table["outside"]]
+    symbols = ["triangle-down-open" if outside else symbol for outside in table["outside"]]
+    return trace(
+        "lines+markers",
+        label,
+        table["x"].tolist(),
+        _plain(table["mean"].where(~table["outside"], edge)),
+        error_y={"type": "data", "symmetric": False, "array": _plain(high), "arrayminus": _plain(low), "thickness": 1},
+        text=texts,
+        customdata=table["runs"].tolist(),
+        line={"color": COLOURS[place % len(COLOURS)], "dash": DASHES[place % len(DASHES)]},
+        marker={"symbol": symbols, "size": sizes},
+        hovertemplate="%{text}<extra></extra>",
+    )
 
 
 def _plain(values: Iterable[float]) -> list[float | None]:
     """For JSON, which has no NaN."""
     return [None if math.isnan(value) else round(float(value), 3) for value in values]
+
+
+def trace(kind: str, name: str, x: Sequence[float], y: Sequence[float | None], **look: Any) -> dict[str, Any]:
+    """`kind`: "lines", "markers" or "lines+markers"."""
+    return {"type": "scatter", "mode": kind, "name": name, "x": x, "y": y, **look}
 
 
 def _layout(x: str, y: str) -> dict[str, Any]:
