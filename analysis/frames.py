@@ -25,31 +25,10 @@ CELL = ("method", "schedule", "sparsity", "budget", "hyperparameters")
 ACCURACIES = ("dense", "pruned", "final")
 RESULTS = tuple(f"{stage}_{split}" for stage in ACCURACIES for split in ("test", "validation"))
 COLUMNS = (
-    "id",
-    "problem",
-    "identity",
-    *CELL,
-    "seed",
-    "status",
-    *RESULTS,
-    "epochs",
-    "cycles",
-    "learning_rates",
-    "dense_weights",
-    "speedup",
-    "sparsity_reached",
-    "smaller_parameters",
-    "smaller_macs",
-    "latency_masked",
-    "latency_smaller",
-    "images_per_second",
-    "seconds",
-    "commit",
-    "dirty",
-    "code",
-    "device",
-    "versions",
-    "source",
+    *("id", "problem", "identity", *CELL, "seed", "status", *RESULTS, "epochs", "cycles"),
+    *("learning_rates", "dense_weights", "speedup", "sparsity_reached", "smaller_parameters", "smaller_macs"),
+    *("latency_masked", "latency_smaller", "images_per_second", "seconds"),
+    *("commit", "dirty", "code", "device", "versions", "source"),
 )
 
 

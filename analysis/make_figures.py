@@ -12,7 +12,7 @@ import typer
 from analysis import captions, figures
 from analysis.axes import sweep_axes
 from analysis.figures import FORMATS, Drawing, Figure, Selection, encode
-from analysis.make_tables import nothing, warn
+from analysis.options import ProblemOption, ResultsOption, WandbOption, nothing, warn
 from analysis.paper.figures import FIGURES, ORDER
 from analysis.sources import Source
 from analysis.wandb_runs import open_source
@@ -31,19 +31,15 @@ def make_figures(
     names: Annotated[
         list[str] | None, typer.Argument(help=f"Any of {', '.join(NAMES)}, or all. Default: all with records.")
     ] = None,
-    results: Annotated[
-        Path, typer.Option(help="Results folder, store, folder of .jsonl files, or one of them.")
-    ] = Path("results"),
+    results: ResultsOption = Path("results"),
     sweep: Annotated[
         str | None, typer.Option(help="Sweep whose records to draw. Default: the first fitting one with records.")
     ] = None,
-    problem: Annotated[str | None, typer.Option(help="Only this problem. Default: all with records.")] = None,
+    problem: ProblemOption = None,
     only: Annotated[
         list[str] | None, typer.Option(help="Only cells such as schedule=ALLR,sparsity=0.9; may be repeated.")
     ] = None,
-    from_wandb: Annotated[
-        str | None, typer.Option(help="Read Weights & Biases: a folder of offline runs, or ENTITY/PROJECT.")
-    ] = None,
+    from_wandb: WandbOption = None,
     formats: Annotated[str, typer.Option("--format", help=f"Any of {','.join(FORMATS)}.")] = ",".join(FORMATS),
     output: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("results/figures"),
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.make_tables import warn
+from analysis.options import ProblemOption, ResultsOption, WandbOption, warn
 from analysis.paper.figures import FIGURES, ORDER
 from analysis.paper.layouts import LAYOUTS
 from analysis.report import page
@@ -25,13 +25,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 @app.command()
 def make_report(
-    results: Annotated[
-        Path, typer.Option(help="Results folder, store, folder of .jsonl files, or one of them.")
-    ] = Path("results"),
-    problem: Annotated[str | None, typer.Option(help="Only this problem. Default: all with records.")] = None,
-    from_wandb: Annotated[
-        str | None, typer.Option(help="Read Weights & Biases: a folder of offline runs, or ENTITY/PROJECT.")
-    ] = None,
+    results: ResultsOption = Path("results"),
+    problem: ProblemOption = None,
+    from_wandb: WandbOption = None,
     sweep: Annotated[
         list[str] | None, typer.Option(help="A sweep file of your own, beside those of sweeps/; may be repeated.")
     ] = None,

@@ -12,10 +12,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from analysis import captions, tables
+from analysis import tables
 from analysis.axes import Axes, sweep_axes, without_parts
 from analysis.frames import Records
 from analysis.layout import layout_of, sheets_of
+from analysis.options import ProblemOption, ResultsOption, WandbOption, nothing, warn
 from analysis.paper.layouts import LAYOUTS
 from analysis.render import BINARY_WRITERS, SUFFIXES, WRITERS, Sheet, terminal
 from analysis.sources import Results, Source
@@ -26,8 +27,6 @@ from benchmark.planning.grid import SWEEPS
 
 ONE_HEADER = ("csv", "records")
 """Formats of which several sheets make one file with the header of the first."""
-WARNINGS = 5
-"""How many unusable records are named one by one."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -38,10 +37,8 @@ def make_tables(
         list[str] | None,
         typer.Argument(help="Sweeps, such as table1, or files of your own. Default: all with records."),
     ] = None,
-    results: Annotated[
-        Path, typer.Option(help="Results folder, store, folder of .jsonl files, or one of them.")
-    ] = Path("results"),
-    problem: Annotated[str | None, typer.Option(help="Only this problem. Default: all with records.")] = None,
+    results: ResultsOption = Path("results"),
+    problem: ProblemOption = None,
     seeds: Annotated[
         str | None, typer.Option(help="Only these, as in the sweep: a count (5) or a list (0,3,7). Default: all.")
     ] = None,
@@ -52,9 +49,7 @@ def make_tables(
             help=f"Any of {','.join((*WRITERS, *BINARY_WRITERS))}. Default: terminal; with --output all but parquet.",
         ),
     ] = None,
-    from_wandb: Annotated[
-        str | None, typer.Option(help="Read Weights & Biases: a folder of offline runs, or ENTITY/PROJECT.")
-    ] = None,
+    from_wandb: WandbOption = None,
     output: Annotated[Path | None, typer.Option(help="Write files into this folder rather than print.")] = None,
     elsewhere: Annotated[
         int | None,
@@ -109,18 +104,6 @@ def make_sheets(
     if not sheets:
         raise nothing("table1", place, problem, seeds)
     return sheets
-
-
-def warn(lines: Sequence[str]) -> None:
-    shown = [*lines[:WARNINGS], *([f"{len(lines) - WARNINGS} more of the kind"] if len(lines) > WARNINGS else [])]
-    for line in shown:
-        print(captions.printable(f"warning: {line}"), file=sys.stderr)
-
-
-def nothing(name: str, place: Source, problem: str | None, seeds: str | None = None) -> UserError:
-    which = name + (f" on {problem}" if problem else "") + (f" with seeds {seeds}" if seeds else "")
-    options = (f" --problem {problem}" if problem else "") + (f" --seeds {seeds}" if seeds else "")
-    return UserError(f"no records of {which} in {place.label}: `python -m benchmark.sweep {name}{options}` makes them")
 
 
 def _parse_formats(text: str | None, default: list[str], to_files: bool) -> list[str]:

@@ -7,7 +7,7 @@ history. Runs that older versions published lack the zeros of each layer and all
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -117,12 +117,8 @@ class WandbResults:
             else:
                 record = record_of(run, self._whole)
                 latest[record["id"]] = record  # a cell that was published twice has equal results
-        return read(_sorted(latest.values()), self.label, self._whole, problems)
-
-
-def _sorted(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """As a store lists them: captions name what they meet in this order."""
-    return sorted(records, key=lambda record: str(record["id"]))
+        records = sorted(latest.values(), key=lambda record: str(record["id"]))  # as a store lists them
+        return read(records, self.label, self._whole, problems)
 
 
 NUMBERS = ("accuracy", "loss", "sparsity", "macs", "smaller", "learning_rate", "seconds")

@@ -11,7 +11,6 @@ from analysis.choice import chosen
 from analysis.claims import per_cent
 from analysis.figures.drawing import (
     COLOURS,
-    WIDTH,
     Drawing,
     Places,
     Selection,
@@ -62,8 +61,7 @@ def methods(selection: Selection) -> Drawing:
     rows = rows_of(selection, cells, "methods")
     x, title = sparsity_axis(cells)
     target = not removes_filters(cells)
-    figure, (panel,) = panels(1, height=3.2)
-    figure.set_figwidth(WIDTH)
+    figure, (panel,) = panels(1, height=3.2, wide=True)
     table, limits = scaled(over_seeds(cells, ["row", "sparsity"], "final_test"))
     table["x"] = cells.assign(x=x).groupby(["row", "sparsity"], sort=False)["x"].first().to_numpy()
     steps = np.diff(np.unique(table["x"]))
@@ -88,8 +86,7 @@ def speedup(selection: Selection) -> Drawing:
     """One panel; a line a method through its sparsities, since methods reach different speedups at one sparsity."""
     cells, left_out = with_speedup(selection)
     rows = rows_of(selection, cells, "speedup")
-    figure, (panel,) = panels(1, height=3.2)
-    figure.set_figwidth(WIDTH)
+    figure, (panel,) = panels(1, height=3.2, wide=True)
     table = over_seeds(cells, ["row", "sparsity", "hyperparameters"], "final_test")
     speeds = cells.groupby(["row", "sparsity", "hyperparameters"], sort=False)["speedup"]
     table["x"], table["x_std"] = speeds.mean().to_numpy(), speeds.std().fillna(0.0).to_numpy()

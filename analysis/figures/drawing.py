@@ -108,11 +108,11 @@ def positions(names: Iterable[str], order: Sequence[Sequence[str]]) -> dict[str,
     return {name: places[name] if name in places else next(free) for name in ordered}
 
 
-def panels(count: int, height: float = 2.3, share_y: bool = True) -> tuple[Figure, list[Panel]]:
-    """A figure of `count` panels, three abreast at most, unused ones left out."""
+def panels(count: int, height: float = 2.3, share_y: bool = True, wide: bool = False) -> tuple[Figure, list[Panel]]:
+    """A figure of `count` panels, three abreast at most; `wide`: as wide as the page, also with fewer."""
     across = _across(count)
     down = -(-count // across)
-    figure = Figure(figsize=(max(WIDTH * across / 3, WIDTH * 0.55), height * down + 0.4))
+    figure = Figure(figsize=(WIDTH if wide else max(WIDTH * across / 3, WIDTH * 0.55), height * down + 0.4))
     grid = figure.subplots(down, across, squeeze=False, sharey=share_y)
     cells = [panel for row in grid for panel in row]
     for unused in cells[count:]:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from analysis.claims import budget_words, per_cent, seeds_words
 from analysis.figures.accuracy import shown
 from analysis.figures.drawing import WIDTH, Drawing, Selection, legend_below, line_style, panels
+from analysis.frames import CELL
 from benchmark.errors import UserError
 
 MOST_CURVES = 9
@@ -98,32 +99,22 @@ def _few(selection: Selection) -> pd.DataFrame:
     return cells
 
 
-AXES = ("method", "schedule", "sparsity", "budget", "hyperparameters")
-
-
 def _words(cells: pd.DataFrame) -> pd.DataFrame:
     """The axes of the cells in words."""
-    return pd.DataFrame(
-        {
-            "method": cells["method"],
-            "schedule": cells["schedule"],
-            "sparsity": cells["sparsity"].map(lambda value: per_cent(value) if value == value else ""),
-            "budget": cells["budget"].map(budget_words),
-            "hyperparameters": cells["hyperparameters"],
-        }
-    )
+    sparsities = cells["sparsity"].map(lambda value: "" if math.isnan(value) else per_cent(value))
+    return cells[list(CELL)].assign(sparsity=sparsities, budget=cells["budget"].map(budget_words))
 
 
 def _labels(cells: pd.DataFrame) -> pd.Series:
     """What differs between the cells, in words; seeds do not count."""
     words = _words(cells)
-    differing = [axis for axis in AXES if words[axis].nunique() > 1] or ["method"]
+    differing = [axis for axis in CELL if words[axis].nunique() > 1] or ["method"]
     return words[differing].apply(lambda row: " ".join(filter(None, row)) or "defaults", axis=1)
 
 
 def _common(cells: pd.DataFrame) -> str:
     words = _words(cells)
-    return ", ".join(words[axis].iloc[0] for axis in AXES if words[axis].nunique() == 1 and words[axis].iloc[0])
+    return ", ".join(words[axis].iloc[0] for axis in CELL if words[axis].nunique() == 1 and words[axis].iloc[0])
 
 
 def _history(selection: Selection, name: str) -> dict[str, list[float]]:

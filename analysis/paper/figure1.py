@@ -12,7 +12,7 @@ from matplotlib.axes import Axes as Panel
 from matplotlib.ticker import NullLocator
 
 from analysis.claims import per_cent, seeds_words
-from analysis.figures.drawing import COLOURS, WIDTH, Drawing, Selection, legend_below, panels
+from analysis.figures.drawing import COLOURS, Drawing, Selection, legend_below, panels
 from analysis.paper.envelope import Run, Step, common_seeds, envelope, incomplete, met_after, settings
 from analysis.report import plots
 from analysis.settings import values_of
@@ -136,8 +136,7 @@ def parts(selection: Selection) -> list[Part]:
 def draw(selection: Selection) -> Drawing:
     """A panel a sparsity, epochs on a logarithmic axis."""
     sparsities = parts(selection)
-    figure, grid = panels(len(sparsities), height=2.5, share_y=False)
-    figure.set_figwidth(WIDTH)
+    figure, grid = panels(len(sparsities), height=2.5, share_y=False, wide=True)
     for panel, part in zip(grid, sparsities, strict=True):
         _draw_part(panel, part)
         panel.set_title(f"{part.title}\n{part.heading}", fontsize=7)

@@ -9,7 +9,6 @@ from analysis.claims import budget_words, per_cent
 from analysis.figures.accuracy import removes_filters, row_names, rows_of
 from analysis.figures.drawing import (
     COLOURS,
-    WIDTH,
     Drawing,
     Places,
     Selection,
@@ -34,8 +33,7 @@ def draw(selection: Selection) -> Drawing:
     rows = rows_of(selection, cells, "variants")
     places = {name: place for place, name in enumerate(axes.schedules)}
     columns = sorted(dict.fromkeys(zip(cells["sparsity"], cells["epochs"].round(2), cells["budget"], strict=True)))
-    figure, grid = panels(len(columns), height=2.5, share_y=False)
-    figure.set_figwidth(WIDTH)
+    figure, grid = panels(len(columns), height=2.5, share_y=False, wide=True)
     counts = []
     for panel, (sparsity, _, text) in zip(grid, columns, strict=True):
         column = cells[(cells["sparsity"] == sparsity) & (cells["budget"] == text)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -46,7 +47,7 @@ def write(report: Report) -> str:
         *_sheets(report),
         ("figures", "Figures", "".join(_picture(picture, plots) for picture in report.pictures)),
         ("cells", "All cells", _cells(report)),
-        ("failures", "Failures", _failures(report.failures)),
+        ("failures", "Failures", "".join(map(_failure, itertools.count(), report.failures))),
         ("unusable", "Files that could not be used", _list(report.problems)),
         ("provenance", "Where the records are from", _provenance(report)),
     ]
@@ -174,10 +175,6 @@ def _failed_row(number: int, failure: Mapping[str, Any]) -> str:
     cells = "".join(f"<td>{escape(text)}</td>" for text in list(empty.values())[:-1])
     name = escape(str(failure.get("id")))
     return f'<tr class="failed">{cells}<td><a href="#failure-{number}">{name}</a></td></tr>\n'
-
-
-def _failures(failures: Sequence[Mapping[str, Any]]) -> str:
-    return "".join(_failure(number, failure) for number, failure in enumerate(failures))
 
 
 def _failure(number: int, failure: Mapping[str, Any]) -> str:

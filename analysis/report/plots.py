@@ -18,15 +18,8 @@ Panel = tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]
 """Its traces, its x axis, and what its y axis has beside the title."""
 DASHES = ("solid", "dash", "solid", "solid", "solid", "solid", "solid", "dash", "dot")
 SYMBOLS = (
-    "circle",
-    "square",
-    "triangle-up",
-    "diamond",
-    "triangle-down",
-    "cross",
-    "x",
-    "triangle-left",
-    "triangle-right",
+    *("circle", "square", "triangle-up", "diamond", "triangle-down"),
+    *("cross", "x", "triangle-left", "triangle-right"),
 )
 
 
