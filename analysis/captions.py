@@ -13,9 +13,6 @@ from benchmark.cells import Problem
 from benchmark.errors import UserError
 from benchmark.planning.grid import load_problem
 
-RECIPE = ("model", "width", "dataset", "epochs", "batch_size", "precision")
-"""What a caption says of every recipe; fields at their default that say nothing are left out."""
-
 
 def printable(text: object) -> str:
     """Without control characters: records come from elsewhere, and a terminal obeys what it is sent."""
@@ -27,12 +24,12 @@ def statistic(seeds: Iterable[int], expected: int, entries: Sequence[Entry]) -> 
     entries = [entry for entry in entries if entry.n is not None]
     missing = sum(entry.n == 0 for entry in entries)
     partial = sum(entry.is_partial for entry in entries) - missing
-    found = sorted(set(seeds))
+    run = sorted(set(seeds))
     n = f"n = {expected} seeds" if expected > 1 else "n = 1 seed"
-    so_far = "so far seed " if len(found) < expected else ""
+    so_far = "so far seed " if len(run) < expected else ""
     sentence = (
         "Test accuracy of the final epoch in per cent: mean ± sample standard deviation (ddof = 1) over "
-        f"{n} ({so_far}{_list(found)})."
+        f"{n} ({so_far}{_list(run)})."
     )
     if missing:
         sentence += f" {missing} of {len(entries)} entries have no record (–)."
@@ -60,21 +57,26 @@ def _images(recipe: Problem) -> str:
     return f"trained on {per_cent(round(trained, 4))} of the training images, {held_out}"
 
 
-def is_plain(recipe: Problem) -> bool:
-    """Whether the recipe is that of sweeps/problems/NAME.yaml."""
+def recipe_name(recipe: Problem) -> str:
+    """For the names of files: the problem's, with the recipe's hash where it is not that of sweeps/problems/."""
+    plain = _plain(recipe)
+    return recipe.name if plain and plain.identity == recipe.identity else f"{recipe.name}-{recipe.identity}"
+
+
+def _plain(recipe: Problem) -> Problem | None:
+    """The recipe of sweeps/problems/NAME.yaml."""
     try:
-        return load_problem(recipe.name)[0].identity == recipe.identity
+        return load_problem(recipe.name)[0]
     except UserError:
-        return False
+        return None
 
 
 def _changes(recipe: Problem) -> str:
-    try:
-        plain = load_problem(recipe.name)[0].model_dump(mode="json")
-    except UserError:
+    plain = _plain(recipe)
+    if plain is None:
         return f" (recipe {recipe.identity}; there is no sweeps/problems/{recipe.name}.yaml here)"
-    own = recipe.model_dump(mode="json")
-    changed = [f"{key} {own[key]} instead of {plain[key]}" for key in own if own[key] != plain[key]]
+    here, there = recipe.model_dump(mode="json"), plain.model_dump(mode="json")
+    changed = [f"{key} {here[key]} instead of {there[key]}" for key in here if here[key] != there[key]]
     return f"; not the recipe of sweeps/problems/{recipe.name}.yaml: {', '.join(changed)}" if changed else ""
 
 
@@ -117,14 +119,14 @@ def provenance(frame: pd.DataFrame, problems: int) -> str:
 
 def _versions(column: pd.Series) -> list[str]:
     """The versions of torch, and which libraries differ between records."""
-    found: dict[str, dict[str, None]] = {}
+    libraries: dict[str, dict[str, None]] = {}
     for text in column.unique():
         for library, version in json.loads(text).items():
-            found.setdefault(str(library), {})[str(version)] = None
-    differing = [f"{library} {_list(list(versions))}" for library, versions in found.items() if len(versions) > 1]
+            libraries.setdefault(str(library), {})[str(version)] = None
+    differing = [f"{library} {_list(list(versions))}" for library, versions in libraries.items() if len(versions) > 1]
     if differing:
         return [f"library versions differ: {', '.join(differing)}"]
-    return [f"torch {next(iter(found['torch']))}"] if "torch" in found else []
+    return [f"torch {next(iter(libraries['torch']))}"] if "torch" in libraries else []
 
 
 def _list(values: Sequence[object]) -> str:

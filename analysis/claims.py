@@ -1,4 +1,4 @@
-"""What a claim of the paper is, and how evidence decides it; claims_table1.py and claims_table2.py list the claims.
+"""What a published claim is, and how evidence decides it.
 
 A claim is a set of paired comparisons, one difference in accuracy points a seed. It is held only if every comparison
 supports it and none is left to chance, not held if any contradicts it, and undecided otherwise: always with fewer
@@ -29,30 +29,33 @@ Key = tuple[str, float, str]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the claims are judged by. Accuracies in per cent."""
+    """What the claims are judged by. Accuracies in per cent.
+
+    Args:
+        accuracy: per key a Series over seeds; what is missing has no value.
+        rows, sparsities, budgets: of the table, in its order.
+        published: per key a mean.
+        learning_rates: fingerprints of the learning rates used, in the same form as `accuracy`.
+        factors: what a row is made of, where it is of several things; only rows that differ in one are compared. ""
+            where a row has no such thing, as a method has not all hyperparameters: that alone is no difference.
+        reached: sparsities that a column's rows ended at, where these differ; rows are compared where they are alike.
+        epochs: in all, where a budget is that of each cycle; rows are compared where they have as many.
+    """
 
     accuracy: Mapping[Key, pd.Series]
-    """Per key a Series over seeds; what is missing has no value."""
     rows: tuple[str, ...]
     sparsities: tuple[float, ...]
     budgets: tuple[str, ...]
     published: Mapping[Key, float]
     learning_rates: Mapping[Key, pd.Series] = field(default_factory=dict)
-    """Fingerprints of the learning rates used, in the same form as `accuracy`."""
     factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """What a row is made of, where it is of several things: then rows are compared that differ in one of them.
-
-    "" where a row has no such thing, as a method has not all hyperparameters: that alone is no difference.
-    """
     reached: Mapping[Key, float] = field(default_factory=dict)
-    """Sparsities that a column's rows ended at, where these differ: then rows are compared where they are alike."""
     epochs: Mapping[Key, float] = field(default_factory=dict)
-    """Retraining epochs in all where a budget is that of each cycle: rows are compared where they have as many."""
 
-    def ours(self, row: str, sparsity: float, budget: str) -> pd.Series:
+    def measured_at(self, row: str, sparsity: float, budget: str) -> pd.Series:
         return self.accuracy.get((row, sparsity, budget), pd.Series(dtype=float))
 
-    def theirs(self, row: str, sparsity: float, budget: str) -> float:
+    def published_at(self, row: str, sparsity: float, budget: str) -> float:
         return self.published.get((row, sparsity, budget), math.nan)
 
     @property
@@ -62,7 +65,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A difference that a claim is about; `of` is applied to our accuracies and to the published ones alike."""
+    """A difference that a claim is about; `of` takes measured accuracies and published ones alike."""
 
     label: str
     of: Callable[[At], Any]
@@ -80,11 +83,21 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Finding:
+    """A claim with its verdict.
+
+    Args:
+        key: short name, for exports.
+        statement: the claim.
+        verdict: what the tests say of it.
+        figures: one line: the differences, their number, n and p values, or why there is no verdict.
+        method: the test.
+        comparisons: the differences that the claim is about.
+    """
+
     key: str
     statement: str
     verdict: Verdict
     figures: str
-    """One line: the differences, their number, n and p values, or why there is no verdict."""
     method: str
     comparisons: tuple[Comparison, ...]
 
@@ -108,35 +121,48 @@ def versus_on_average(first: str, second: str, columns: Sequence[tuple[float, st
 
 
 def per_seed(contrast: Contrast, evidence: Evidence) -> np.ndarray:
-    return np.asarray(contrast.of(evidence.ours), dtype=float)
+    return np.asarray(contrast.of(evidence.measured_at), dtype=float)
 
 
 # Verdicts
+
+
+def verdict_of(refuted: Sequence[bool], supported: Sequence[bool]) -> Verdict:
+    """Of a claim's comparisons: not held if any is refuted, held if there are some and all are supported."""
+    if any(refuted):
+        return "not held"
+    return "held" if supported and all(supported) else "undecided"
 
 
 def directional(
     key: str, statement: str, contrasts: Sequence[Contrast], evidence: Evidence, remark: str = ""
 ) -> Finding:
     """Held if every contrast is above 0, not held if any is below, by paired t-tests."""
-    values = [per_seed(contrast, evidence) for contrast in contrasts]
-    adjusted = statistics.holm([statistics.paired_difference(value).p for value in values])
-    comparisons = compared(contrasts, values, adjusted, evidence)
-    verdict: Verdict = "undecided"
-    if any(is_below(comparison) for comparison in comparisons):
-        verdict = "not held"
-    elif comparisons and all(is_above(comparison) for comparison in comparisons):
-        verdict = "held"
+    comparisons = compared(contrasts, evidence)
+    verdict = verdict_of([*map(is_below, comparisons)], [*map(is_above, comparisons)])
     figures = "; ".join(figures_of(comparisons, signs(comparisons)))
     return Finding(key, statement, verdict, figures, f"paired t-tests, Holm-corrected{remark}", comparisons)
 
 
 def compared(
-    contrasts: Sequence[Contrast], values: Sequence[np.ndarray], adjusted: Sequence[float], evidence: Evidence
+    contrasts: Sequence[Contrast],
+    evidence: Evidence,
+    p_of: Callable[[np.ndarray], float] = lambda values: statistics.paired_difference(values).p,
+    same: Sequence[bool] = (),
 ) -> tuple[Comparison, ...]:
+    """With what `p_of` says of the differences over seeds, Holm-corrected; NaN for contrasts of the `same` runs."""
+    values = [per_seed(contrast, evidence) for contrast in contrasts]
+    skipped = same or [False] * len(contrasts)
+    p_values = [math.nan if skip else p_of(value) for skip, value in zip(skipped, values, strict=True)]
     return tuple(
-        Comparison(contrast.label, statistics.paired_difference(value), p, float(contrast.of(evidence.theirs)))
-        for contrast, value, p in zip(contrasts, values, adjusted, strict=True)
+        Comparison(contrast.label, statistics.paired_difference(value), p, float(contrast.of(evidence.published_at)))
+        for contrast, value, p in zip(contrasts, values, statistics.holm(p_values), strict=True)
     )
+
+
+def refuted(contrasts: Sequence[Contrast], evidence: Evidence, p_of: Callable[[np.ndarray], float]) -> list[bool]:
+    """Whether `p_of` says so of each, Holm-corrected."""
+    return [comparison.p < ALPHA for comparison in compared(contrasts, evidence, p_of)]
 
 
 def is_above(comparison: Comparison) -> bool:
@@ -160,7 +186,7 @@ def improvement(evidence: Evidence, names: Sequence[str], others: Sequence[str])
     shares = []
     for name in names:
         pairs = [
-            (evidence.ours(name, s, b).to_numpy(), evidence.ours(other, s, b).to_numpy())
+            (evidence.measured_at(name, s, b).to_numpy(), evidence.measured_at(other, s, b).to_numpy())
             for s, b in evidence.columns
             for other in others
         ]
@@ -170,7 +196,7 @@ def improvement(evidence: Evidence, names: Sequence[str], others: Sequence[str])
 
 
 def figures_of(comparisons: Sequence[Comparison], counts: str) -> list[str]:
-    """The range of the differences, ours and published, with n and the largest p value of those tested."""
+    """The range of the differences, measured and published, with n and the largest p value of those tested."""
     seeds = [comparison.difference.n for comparison in comparisons]
     means = [comparison.difference.mean for comparison in comparisons if comparison.difference.n]
     if not means:

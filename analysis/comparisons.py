@@ -18,12 +18,14 @@ NAMED = 12
 
 @dataclass(frozen=True)
 class Pair:
-    """Mean difference of the first row to the second, in accuracy points averaged over their columns within a seed.
+    """Two rows compared over the columns in which both have records, of one sparsity and as many epochs.
 
-    Their columns are those in which both have records, of one sparsity and as many epochs.
-
-    p: Holm-corrected over all pairs, NaN below TESTED_SEEDS. improvement: probability that a run of the first beats
-    one of the second in the same column (ties one half), averaged over the columns; not paired.
+    Args:
+        first, second: their labels.
+        difference: the first minus the second, in accuracy points averaged over the columns within a seed.
+        p: Holm-corrected over all pairs, NaN below TESTED_SEEDS.
+        improvement: probability that a run of the first beats one of the second in the same column (ties one half),
+            averaged over the columns; not paired.
     """
 
     first: str
@@ -42,20 +44,20 @@ class Pair:
 
 def pairs(evidence: Evidence) -> tuple[Pair, ...]:
     """Every pair of rows that share a column (and differ in one factor); the row higher up comes first."""
-    found = []
+    compared = []
     for first, second in itertools.combinations(evidence.rows, 2):
         columns = [column for column in evidence.columns if _share(evidence, first, second, column)]
         if not columns or not _comparable(evidence, first, second):
             continue
         difference = statistics.paired_difference(per_seed(versus_on_average(first, second, columns), evidence))
         share = statistics.probability_of_improvement(
-            [(evidence.ours(first, *column), evidence.ours(second, *column)) for column in columns]
+            [(evidence.measured_at(first, *column), evidence.measured_at(second, *column)) for column in columns]
         )
-        found.append((first, second, difference, share))
-    adjusted = statistics.holm([difference.p for _, _, difference, _ in found])
+        compared.append((first, second, difference, share))
+    adjusted = statistics.holm([difference.p for _, _, difference, _ in compared])
     return tuple(
         Pair(first, second, difference, p, share)
-        for (first, second, difference, share), p in zip(found, adjusted, strict=True)
+        for (first, second, difference, share), p in zip(compared, adjusted, strict=True)
     )
 
 
@@ -63,30 +65,30 @@ def _comparable(evidence: Evidence, first: str, second: str) -> bool:
     if not evidence.factors:
         return True
     both = zip(evidence.factors[first], evidence.factors[second], strict=True)
-    return sum(one != other for one, other in both if one and other) == 1
+    return sum(a != b for a, b in both if a and b) == 1
 
 
 def _share(evidence: Evidence, first: str, second: str, column: tuple[float, str]) -> bool:
     """Whether both rows have records in the column, and these one sparsity and as many epochs, as far as is known."""
-    if not (len(evidence.ours(first, *column)) and len(evidence.ours(second, *column))):
+    if not (len(evidence.measured_at(first, *column)) and len(evidence.measured_at(second, *column))):
         return False
     keys = (first, *column), (second, *column)
     reached, epochs = ([values.get(key, math.nan) for key in keys] for values in (evidence.reached, evidence.epochs))
     return not (abs(reached[0] - reached[1]) > TARGET_MARGIN or differ(epochs))
 
 
-def summary(found: tuple[Pair, ...]) -> str:
+def summary(pairs: tuple[Pair, ...]) -> str:
     """One sentence: how many pairs are decided, and which if they are few."""
-    seeds = max((pair.difference.n for pair in found), default=0)
+    seeds = max((pair.difference.n for pair in pairs), default=0)
     if seeds < TESTED_SEEDS:
         return (
-            f"All {len(found)} pairs are undecided: at most {seeds} seeds have both rows, "
+            f"All {len(pairs)} pairs are undecided: at most {seeds} seeds have both rows, "
             f"and a test is made from {TESTED_SEEDS} up"
         )
     decided = [
         f"{pair.ahead} over {pair.second if pair.ahead == pair.first else pair.first}"
-        for pair in found
+        for pair in pairs
         if pair.p < ALPHA
     ]
     named = f": {', '.join(decided)}" if 0 < len(decided) <= NAMED else ""
-    return f"{len(decided)} of {len(found)} pairs differ clearly{named}"
+    return f"{len(decided)} of {len(pairs)} pairs differ clearly{named}"

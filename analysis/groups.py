@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.records import Axes, Records, of_seeds, of_sweep
-from analysis.tables import Entry, entry
+from analysis.axes import Axes, of_seeds, of_sweep
+from analysis.frames import Records
+from analysis.tables import NOT_ASKED, Entry, entry
 from benchmark.cells import Problem
 
 REMARKS = {"collapsed": "collapsed", "missed_target": "missed the target sparsity"}
@@ -18,20 +19,27 @@ REMARKS = {"collapsed": "collapsed", "missed_target": "missed the target sparsit
 
 @dataclass(frozen=True)
 class Group:
-    """The records of the sweep on one recipe. Tables never mix recipes."""
+    """The records of the sweep on one recipe. Tables never mix recipes.
+
+    Args:
+        recipe: the problem as it was trained on.
+        axes: what the sweep varies.
+        cells: the records of the sweep's cells, columns as in analysis.frames.
+        dense: those of the dense networks.
+        problems: how many records of the source could not be used.
+    """
 
     recipe: Problem
     axes: Axes
     cells: pd.DataFrame
     dense: pd.DataFrame
     problems: int
-    """How many records of the source could not be used."""
 
     @property
     def expected(self) -> int:
         """Seeds of a complete entry: those of the sweep's file, or as many as were run."""
-        own = self.cells["seed"].nunique() if self.axes.other_seeds else 0
-        return max(len(self.axes.seeds), own)
+        run = self.cells["seed"].nunique() if self.axes.other_seeds else 0
+        return max(len(self.axes.seeds), run)
 
     @property
     def every(self) -> pd.DataFrame:
@@ -42,15 +50,18 @@ def groups(records: Records, axes: Axes, problem: str | None = None) -> list[Gro
     """One group a recipe, those of the sweep's own problem first, then in the order of their names."""
     cells = of_sweep(records.frame, axes)
     dense = of_seeds(records.frame[records.frame["method"] == "dense"], axes)
-    found = []
-    for identity, own in cells.groupby("identity", sort=False):
-        recipe = records.recipes[str(identity)]
-        if problem in (None, recipe.name):
-            of_recipe = dense[dense["identity"] == identity]
-            found.append(Group(recipe, axes, own, of_recipe, len(records.problems)))
-    return sorted(
-        found, key=lambda group: (group.recipe.name != axes.problem, group.recipe.name, group.recipe.identity)
-    )
+    recipes = [
+        (records.recipes[str(identity)], of_recipe) for identity, of_recipe in cells.groupby("identity", sort=False)
+    ]
+    return [
+        Group(recipe, axes, of_recipe, dense[dense["identity"] == recipe.identity], len(records.problems))
+        for recipe, of_recipe in sorted(recipes, key=lambda pair: _recipe_order(pair[0], axes))
+        if problem in (None, recipe.name)
+    ]
+
+
+def _recipe_order(recipe: Problem, axes: Axes) -> tuple[bool, str, str]:
+    return recipe.name != axes.problem, recipe.name, recipe.identity
 
 
 def differ(epochs: Iterable[float]) -> bool:
@@ -59,8 +70,13 @@ def differ(epochs: Iterable[float]) -> bool:
     return bool(known) and max(known) - min(known) > 0.01
 
 
-def accuracy_entry(runs: pd.DataFrame | None, expected: int) -> Entry:
-    """Final test accuracy in per cent over the runs of one cell, with what must be said of them."""
+def accuracy_entry(runs: pd.DataFrame | None, expected: int, asked: bool = True) -> Entry:
+    """Final test accuracy in per cent over the runs of one cell, with what must be said of them.
+
+    `asked`: whether the sweep has the cell at all.
+    """
+    if not asked:
+        return NOT_ASKED
     if runs is None:
         return entry([], expected)
     flags = remarks(runs)

@@ -10,14 +10,18 @@ from typing import Annotated
 import typer
 
 from analysis import captions, figures
-from analysis.figures import FIGURES, FORMATS, Drawing, Selection, encode
-from analysis.make_tables import nothing, warn
-from analysis.records import Source, sweep_axes
+from analysis.axes import sweep_axes
+from analysis.figures import FORMATS, Drawing, Figure, Selection, encode
+from analysis.options import ProblemOption, ResultsOption, WandbOption, nothing, warn
+from analysis.paper.figures import FIGURES, ORDER
+from analysis.sources import Source
 from analysis.wandb_runs import open_source
 from benchmark.cells import UNSAFE
 from benchmark.cli import main
 from benchmark.errors import UserError
 from benchmark.planning.grid import SWEEPS
+
+NAMES = tuple(figure.name for figure in FIGURES)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -25,21 +29,17 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 @app.command()
 def make_figures(
     names: Annotated[
-        list[str] | None, typer.Argument(help=f"Any of {', '.join(FIGURES)}, or all. Default: all with records.")
+        list[str] | None, typer.Argument(help=f"Any of {', '.join(NAMES)}, or all. Default: all with records.")
     ] = None,
-    results: Annotated[
-        Path, typer.Option(help="Results folder, store, folder of .jsonl files, or one of them.")
-    ] = Path("results"),
+    results: ResultsOption = Path("results"),
     sweep: Annotated[
         str | None, typer.Option(help="Sweep whose records to draw. Default: the first fitting one with records.")
     ] = None,
-    problem: Annotated[str | None, typer.Option(help="Only this problem. Default: all with records.")] = None,
+    problem: ProblemOption = None,
     only: Annotated[
         list[str] | None, typer.Option(help="Only cells such as schedule=ALLR,sparsity=0.9; may be repeated.")
     ] = None,
-    from_wandb: Annotated[
-        str | None, typer.Option(help="Read Weights & Biases: a folder of offline runs, or ENTITY/PROJECT.")
-    ] = None,
+    from_wandb: WandbOption = None,
     formats: Annotated[str, typer.Option("--format", help=f"Any of {','.join(FORMATS)}.")] = ",".join(FORMATS),
     output: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("results/figures"),
 ) -> None:
@@ -49,9 +49,9 @@ def make_figures(
     place = open_source(results, from_wandb, whole=True)
     explicit = bool(names) and "all" not in (names or [])
     made = 0
-    for name in chosen:
+    for figure in chosen:
         try:
-            drawings = draw(name, place, sweep, problem, only or [])
+            drawings = draw(figure, place, sweep, problem, only or [])
         except UserError as error:
             if explicit:
                 raise
@@ -65,22 +65,21 @@ def make_figures(
 
 
 def draw(
-    name: str, place: Source, sweep: str | None = None, problem: str | None = None, only: Sequence[str] = ()
+    figure: Figure, place: Source, sweep: str | None = None, problem: str | None = None, only: Sequence[str] = ()
 ) -> list[Drawing]:
-    """The named figure, once for every recipe that there are records of.
+    """The figure, once for every recipe that there are records of.
 
     Raises UserError if there are none, or if the figure is not about the sweep.
     """
-    wanted = FIGURES[name].sweeps
-    for candidate in [sweep] if sweep else [one for one in wanted if (SWEEPS / f"{one}.yaml").is_file()]:
-        axes = sweep_axes(candidate, only=only)
-        figures.check(name, axes)
+    for name in [sweep] if sweep else [name for name in figure.sweeps if (SWEEPS / f"{name}.yaml").is_file()]:
+        axes = sweep_axes(name, only=only)
+        figures.check(figure, axes)
         records = place.of_sweep(axes, problem)
         warn(place.problems(axes) if records is None else records.problems)
         if records is not None:
-            found = figures.selections(records, axes, problem, bool(only))
-            return [_captioned(figures.draw(name, selection), selection, only) for selection in found]
-    raise nothing(sweep or wanted[0], place, problem)
+            selections = figures.selections(records, axes, ORDER, problem, bool(only))
+            return [_captioned(figures.draw(figure, selection), selection, only) for selection in selections]
+    raise nothing(sweep or figure.sweeps[0], place, problem)
 
 
 def _captioned(drawing: Drawing, selection: Selection, only: Sequence[str]) -> Drawing:
@@ -104,11 +103,12 @@ def _write(drawing: Drawing, suffixes: Sequence[str], folder: Path) -> None:
         print(f"    {sentence}")
 
 
-def _parse_names(names: Sequence[str]) -> list[str]:
+def _parse_names(names: Sequence[str]) -> list[Figure]:
     for name in names:
-        if name not in FIGURES and name != "all":
-            raise UserError(f"figure {name!r} is unknown: any of {', '.join(FIGURES)}, or all")
-    return list(FIGURES) if not names or "all" in names else list(dict.fromkeys(names))
+        if name not in NAMES and name != "all":
+            raise UserError(f"figure {name!r} is unknown: any of {', '.join(NAMES)}, or all")
+    chosen = NAMES if not names or "all" in names else tuple(dict.fromkeys(names))
+    return [FIGURES[NAMES.index(name)] for name in chosen]
 
 
 def _parse_formats(text: str) -> list[str]:

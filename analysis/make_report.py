@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sys
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from analysis.make_tables import warn
+from analysis.options import ProblemOption, ResultsOption, WandbOption, warn
+from analysis.paper.figures import FIGURES, ORDER
+from analysis.paper.layouts import LAYOUTS
 from analysis.report import page
-from analysis.report.gather import gather
+from analysis.report.gather import Report, gather
+from analysis.sources import Source
 from analysis.wandb_runs import open_source
 from benchmark.cli import main
 from benchmark.errors import UserError
@@ -21,13 +25,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 @app.command()
 def make_report(
-    results: Annotated[
-        Path, typer.Option(help="Results folder, store, folder of .jsonl files, or one of them.")
-    ] = Path("results"),
-    problem: Annotated[str | None, typer.Option(help="Only this problem. Default: all with records.")] = None,
-    from_wandb: Annotated[
-        str | None, typer.Option(help="Read Weights & Biases: a folder of offline runs, or ENTITY/PROJECT.")
-    ] = None,
+    results: ResultsOption = Path("results"),
+    problem: ProblemOption = None,
+    from_wandb: WandbOption = None,
     sweep: Annotated[
         list[str] | None, typer.Option(help="A sweep file of your own, beside those of sweeps/; may be repeated.")
     ] = None,
@@ -35,7 +35,7 @@ def make_report(
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Write one HTML file: claims, best and missing; tables, figures, every cell and failure; where they are from."""
-    report = gather(open_source(results, from_wandb, whole=True), problem, sweep or [])
+    report = report_of(open_source(results, from_wandb, whole=True), problem, sweep or [])
     warn(report.problems)
     written = page.write(report)
     try:
@@ -46,6 +46,11 @@ def make_report(
     print(f"{output}: {len(report.frame)} records, {len(report.failures)} failures, {len(written) / 1e6:.1f} MB")
     if show:
         webbrowser.open(output.resolve().as_uri())
+
+
+def report_of(place: Source, problem: str | None = None, more: Sequence[str] = ()) -> Report:
+    """Everything that is known of `problem`, or of all, as the paper lays it out. Raises UserError."""
+    return gather(place, LAYOUTS, FIGURES, ORDER, problem, more)
 
 
 if __name__ == "__main__":

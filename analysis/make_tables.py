@@ -11,10 +11,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from analysis import captions, tables
-from analysis.paper.layouts import layout_of, sheets_of
-from analysis.records import Axes, Records, Results, Source, of_their_own, sweep_axes
+from analysis import tables
+from analysis.axes import Axes, sweep_axes, without_parts
+from analysis.frames import Records
+from analysis.layout import layout_of, sheets_of
+from analysis.options import ProblemOption, ResultsOption, WandbOption, nothing, warn
+from analysis.paper.layouts import LAYOUTS
 from analysis.render import BINARY_WRITERS, SUFFIXES, WRITERS, Sheet, terminal
+from analysis.sources import Results, Source
 from analysis.wandb_runs import open_source
 from benchmark.cli import main
 from benchmark.errors import UserError
@@ -22,8 +26,6 @@ from benchmark.planning.grid import SWEEPS
 
 ONE_HEADER = ("csv", "records")
 """Formats of which several sheets make one file with the header of the first."""
-WARNINGS = 5
-"""How many unusable records are named one by one."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -34,10 +36,8 @@ def make_tables(
         list[str] | None,
         typer.Argument(help="Sweeps, such as table1, or files of your own. Default: all with records."),
     ] = None,
-    results: Annotated[
-        Path, typer.Option(help="Results folder, store, folder of .jsonl files, or one of them.")
-    ] = Path("results"),
-    problem: Annotated[str | None, typer.Option(help="Only this problem. Default: all with records.")] = None,
+    results: ResultsOption = Path("results"),
+    problem: ProblemOption = None,
     seeds: Annotated[
         str | None, typer.Option(help="Only these, as in the sweep: a count (5) or a list (0,3,7). Default: all.")
     ] = None,
@@ -48,9 +48,7 @@ def make_tables(
             help=f"Any of {','.join((*WRITERS, *BINARY_WRITERS))}. Default: terminal; with --output all but parquet.",
         ),
     ] = None,
-    from_wandb: Annotated[
-        str | None, typer.Option(help="Read Weights & Biases: a folder of offline runs, or ENTITY/PROJECT.")
-    ] = None,
+    from_wandb: WandbOption = None,
     output: Annotated[Path | None, typer.Option(help="Write files into this folder rather than print.")] = None,
     elsewhere: Annotated[
         int | None,
@@ -80,39 +78,27 @@ def make_sheets(
 ) -> list[Sheet]:
     """The sheets of the named sweeps, or of all that have records; warnings go to stderr. Raises UserError."""
     place = Results(source) if isinstance(source, Path) else source
-    wanted = [sweep_axes(name, seeds) for name in names]
-    for axes in wanted:
-        if layout_of(axes) is None:
+    named = [sweep_axes(name, seeds) for name in names]
+    for axes in named:
+        if layout_of(axes, LAYOUTS) is None:
             raise UserError(f"{axes.name}: there is no table for what this sweep varies; make_figures may draw it")
-    found: list[tuple[Axes, Records]] = []
+    sweeps: list[tuple[Axes, Records]] = []
     warnings: dict[str, None] = {}
-    for axes in wanted or (sweep_axes(path.stem, seeds) for path in sorted(SWEEPS.glob("*.yaml"))):
-        if layout_of(axes) is None:
+    for axes in named or (sweep_axes(path.stem, seeds) for path in sorted(SWEEPS.glob("*.yaml"))):
+        if layout_of(axes, LAYOUTS) is None:
             continue
         records = place.of_sweep(axes, problem)
         warnings |= dict.fromkeys(place.problems(axes) if records is None else records.problems)
         if records is None and names:
             warn(list(warnings))
             raise nothing(axes.name, place, problem, seeds)
-        found += [(axes, records)] if records else []
+        sweeps += [(axes, records)] if records else []
     warn(list(warnings))
-    shown = found if names else of_their_own(found)
-    sheets = [sheet for axes, records in shown for sheet in sheets_of(records, axes, problem)]
+    shown = sweeps if names else without_parts(sweeps)
+    sheets = [sheet for axes, records in shown for sheet in sheets_of(LAYOUTS, records, axes, problem)]
     if not sheets:
         raise nothing("table1", place, problem, seeds)
     return sheets
-
-
-def warn(lines: Sequence[str]) -> None:
-    shown = [*lines[:WARNINGS], *([f"{len(lines) - WARNINGS} more of the kind"] if len(lines) > WARNINGS else [])]
-    for line in shown:
-        print(captions.printable(f"warning: {line}"), file=sys.stderr)
-
-
-def nothing(name: str, place: Source, problem: str | None, seeds: str | None = None) -> UserError:
-    which = name + (f" on {problem}" if problem else "") + (f" with seeds {seeds}" if seeds else "")
-    options = (f" --problem {problem}" if problem else "") + (f" --seeds {seeds}" if seeds else "")
-    return UserError(f"no records of {which} in {place.label}: `python -m benchmark.sweep {name}{options}` makes them")
 
 
 def _parse_formats(text: str | None, default: list[str], to_files: bool) -> list[str]:

@@ -126,9 +126,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def rank_correlation(ours: Sequence[float | None], theirs: Sequence[float | None]) -> tuple[float, int]:
+def rank_correlation(first: Sequence[float | None], second: Sequence[float | None]) -> tuple[float, int]:
     """Spearman's rank correlation over the rows that both have, and their number; NaN below three or if all tie."""
-    pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
+    pairs = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
     if len(pairs) < 3 or any(len({pair[side] for pair in pairs}) == 1 for side in (0, 1)):
         return math.nan, len(pairs)
     a, b = zip(*pairs, strict=True)

@@ -1,7 +1,6 @@
 """What a table is, before anyone draws it: columns in groups, rows of entries, ranks, caption.
 
-Pure values and functions, general enough for both tables of the paper: `table1.py` says what goes into them and
-`render.py` how they look.
+Pure values and functions: a layout says what goes into a table, `render/` how it looks.
 """
 
 from __future__ import annotations
@@ -32,7 +31,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Entry:
-    """A mean over seeds, in the unit of its column. `n` is None where the source does not say it (published tables)."""
+    """A mean over seeds, in the unit of its column.
+
+    Args:
+        mean, std: None where there is none.
+        n: number of runs; None where the source does not say it, as published tables.
+        expected: runs of a complete entry.
+        rank: 1 for the best of its column.
+        flags: what a reader must know about the runs behind it, such as "1 of 3 runs collapsed".
+        runs: ids of the records behind it.
+        competes: whether it can have a rank; not what is of another kind than the rest of its column.
+    """
 
     mean: float | None
     std: float | None
@@ -40,11 +49,8 @@ class Entry:
     expected: int | None = None
     rank: int | None = None
     flags: tuple[str, ...] = ()
-    """What a reader must know about the runs behind it, such as "1 of 3 runs collapsed"."""
     runs: tuple[str, ...] = ()
-    """Ids of the records behind it."""
     competes: bool = True
-    """Whether it can have a rank; not what is of another kind than the rest of its column."""
 
     @property
     def is_partial(self) -> bool:
@@ -71,16 +77,23 @@ class TextRow:
 
 @dataclass(frozen=True)
 class Table:
+    """
+    Args:
+        key: short name, for the CSV export and for anchors.
+        title: as a heading.
+        stub: what the rows are: the heading of their labels.
+        columns, rows: from the left and from the top; a row has an entry a column.
+        footer: rows of words under them.
+        caption: sentences.
+    """
+
     key: str
-    """Short name, for the CSV export and for anchors."""
     title: str
     stub: str
-    """What the rows are: the heading of their labels."""
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     footer: tuple[TextRow, ...] = ()
     caption: tuple[str, ...] = ()
-    """Sentences."""
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -176,31 +189,33 @@ def elsewhere(table: Table, others: int) -> Table:
     )
 
 
+def accuracies(table: Table) -> list[int]:
+    """Places of the columns that are accuracies: those that are called so, or all."""
+    every = range(len(table.columns))
+    return [place for place in every if table.columns[place].label == "accuracy"] or list(every)
+
+
 def winners(table: Table, index: int) -> tuple[str, ...]:
     """Labels of the rows that share rank 1 in column `index`; none in a column without entries."""
     return tuple(row.label for row in table.rows if row.entries[index].rank == 1)
 
 
-def agreement(ours: Table, theirs: Table) -> tuple[TextRow, ...]:
-    """How far two tables of the same columns agree in each ranked one, over the rows of `theirs`: a footer for it."""
-    correlations: list[str] = []
-    here: list[str] = []
-    agrees: list[str] = []
-    for index, column in enumerate(theirs.columns):
-        if not column.ranked:
-            for words in (correlations, here, agrees):
-                words.append("")
-            continue
-        own_means = {row.label: row.entries[index].mean for row in ours.rows}
-        value, _ = rank_correlation(
-            [own_means[row.label] for row in theirs.rows], [row.entries[index].mean for row in theirs.rows]
-        )
-        correlations.append("–" if math.isnan(value) else f"{value:+.2f}")
-        own, other = winners(ours, index), winners(theirs, index)
-        here.append(", ".join(own) or "–")
-        agrees.append("–" if not own or not other else "yes" if set(own) & set(other) else "no")
-    return (
-        TextRow("rank correlation", tuple(correlations)),
-        TextRow("winner here", tuple(here)),
-        TextRow("winner agrees", tuple(agrees)),
+def agreement(measured: Table, published: Table) -> tuple[TextRow, ...]:
+    """A footer for `published`: how far two tables of the same columns agree in each ranked one, over its rows."""
+    columns = [
+        _agreement(measured, published, index) if column.ranked else ("", "", "")
+        for index, column in enumerate(published.columns)
+    ]
+    labels = ("rank correlation", "winner here", "winner agrees")
+    return tuple(TextRow(label, tuple(column[place] for column in columns)) for place, label in enumerate(labels))
+
+
+def _agreement(measured: Table, published: Table, index: int) -> tuple[str, str, str]:
+    """The three cells under column `index`."""
+    means = {row.label: row.entries[index].mean for row in measured.rows}
+    value, _ = rank_correlation(
+        [means[row.label] for row in published.rows], [row.entries[index].mean for row in published.rows]
     )
+    here, there = winners(measured, index), winners(published, index)
+    agrees = "–" if not here or not there else "yes" if set(here) & set(there) else "no"
+    return "–" if math.isnan(value) else f"{value:+.2f}", ", ".join(here) or "–", agrees

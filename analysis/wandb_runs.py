@@ -7,12 +7,14 @@ history. Runs that older versions published lack the zeros of each layer and all
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from analysis.records import Axes, Records, Results, Source, read, with_dense
+from analysis.axes import Axes, with_dense
+from analysis.frames import Records, read
+from analysis.sources import Results, Source
 from benchmark.errors import UserError
 from benchmark.tracking.reader import BadRunFile, read_run, run_files
 
@@ -115,12 +117,8 @@ class WandbResults:
             else:
                 record = record_of(run, self._whole)
                 latest[record["id"]] = record  # a cell that was published twice has equal results
-        return read(_sorted(latest.values()), self.label, self._whole, problems)
-
-
-def _sorted(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """As a store lists them: captions name what they meet in this order."""
-    return sorted(records, key=lambda record: str(record["id"]))
+        records = sorted(latest.values(), key=lambda record: str(record["id"]))  # as a store lists them
+        return read(records, self.label, self._whole, problems)
 
 
 NUMBERS = ("accuracy", "loss", "sparsity", "macs", "smaller", "learning_rate", "seconds")
@@ -150,9 +148,9 @@ def record_of(run: Run, whole: bool = False) -> dict[str, Any]:
         "cycles": [dict(cycle) for cycle in numbers.get("per_cycle") or []] or numbers.get("cycles", 0),
         "history": {},
     }
-    layers = [dict(told) for told in numbers.get("per_layer") or []]
+    layers = [dict(layer) for layer in numbers.get("per_layer") or []]
     if layers:
-        record["sparsity"] = {**record["sparsity"], "layers": {told.pop("layer"): told for told in layers}}
+        record["sparsity"] = {**record["sparsity"], "layers": {layer.pop("layer"): layer for layer in layers}}
     if whole:
         rows = run.rows()
         names = dict.fromkeys(key for row in rows for key in row)

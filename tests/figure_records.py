@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from analysis import records
+from analysis import frames
+from analysis.axes import sweep_axes
 from analysis.figures import Selection, style
 from analysis.figures.drawing import Drawing
 from analysis.groups import groups
+from analysis.paper.figures import ORDER
 from benchmark.cells import Cell
 from benchmark.planning.grid import load_sweep
 from tests.table1_records import MADE_UP, by_rank, record_of, table1_records
@@ -71,15 +73,15 @@ def made_up(name: str, **chosen: Any) -> list[Cell]:
 
 
 def selection(name: str, given: list[dict[str, Any]], narrowed: bool = False) -> Selection:
-    found = records.read(given, "tests", whole=True)
-    (group,) = groups(found, records.sweep_axes(name))
-    return Selection(group, found.whole, narrowed)
+    found = frames.read(given, "tests", whole=True)
+    (group,) = groups(found, sweep_axes(name))
+    return Selection(group, found.whole, narrowed, ORDER)
 
 
 def selection_again(given: Selection) -> Selection:
-    found = records.read(given.whole.values(), "tests", whole=True)
+    found = frames.read(given.whole.values(), "tests", whole=True)
     (group,) = groups(found, given.group.axes)
-    return Selection(group, found.whole)
+    return Selection(group, found.whole, order=ORDER)
 
 
 def drawn(draw, given: Selection) -> Drawing:

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from analysis import records
-from analysis.figures import FIGURES, Selection, accuracy, encode, rates, runs, style
+from analysis import frames
+from analysis.figures import Selection, accuracy, encode, runs, style
 from analysis.figures.drawing import COLOURS, DASHES, MARKERS, positions
 from analysis.groups import groups
 from analysis.make_figures import app
-from analysis.paper import figure1
+from analysis.paper import figure1, rates, variants_figure
+from analysis.paper.figures import FIGURES, ORDER
 from analysis.report import plots
 from benchmark.cells import Budget, Cell
 from benchmark.cli import main
@@ -105,7 +106,7 @@ def test_points_of_one_run_have_no_deviation_on_the_page(table1):
 
 
 def test_what_was_pruned_is_drawn_against_the_schedules(variants):
-    drawing = drawn(accuracy.variants, variants)
+    drawing = drawn(variants_figure.draw, variants)
     titles = [panel.get_title() for panel in drawing.figure.axes]
     assert titles == [f"{part} % pruned, budget {text} %" for part in (60, 90) for text in ("5.55", "22.22")]
     panel = drawing.figure.axes[0]
@@ -120,7 +121,7 @@ def test_what_was_pruned_is_drawn_against_the_schedules(variants):
 
 def test_filters_are_placed_at_the_sparsity_that_they_reach(variants):
     chosen = [r for r in variants.whole.values() if r["cell"]["schedule"] == "SLR" and r["cell"]["budget"] == "5.55%"]
-    found = records.read(chosen, "tests", whole=True)
+    found = frames.read(chosen, "tests", whole=True)
     (group,) = groups(found, variants.group.axes)
     chosen_ones = Selection(group, found.whole, narrowed=True)
     panel = drawn(accuracy.methods, chosen_ones).figure.axes[0]
@@ -241,9 +242,9 @@ def test_layers_are_drawn_in_the_network_s_order(table1):
 
 
 def test_a_schedule_looks_alike_in_every_figure_and_no_two_look_alike():
-    assert positions(["ALLR", "FT"]) == {"FT": 0, "ALLR": 5}
-    assert positions(["mine", "ALLR"])["ALLR"] == 5
-    assert len(set(positions([*"abcdefghi"]).values())) == 9
+    assert positions(["ALLR", "FT"], ORDER) == {"FT": 0, "ALLR": 5}
+    assert positions(["mine", "ALLR"], ORDER)["ALLR"] == 5
+    assert len(set(positions([*"abcdefghi"], ORDER).values())) == 9
     assert len(set(zip(COLOURS, MARKERS, strict=True))) == len(DASHES) == 9
 
 
@@ -261,7 +262,7 @@ def test_budgets_are_epochs_whatever_their_unit(budget, iterations, cycles, expe
     made = record_of(
         Cell(MADE_UP, "IMP", 0, "FT", 0.9, Budget.parse(budget)), 0.5, iterations=iterations, cycles=cycles
     )
-    assert records.read([made]).frame["epochs"].tolist() == pytest.approx([expected], abs=0.005)
+    assert frames.read([made]).frame["epochs"].tolist() == pytest.approx([expected], abs=0.005)
 
 
 # How they look
@@ -269,10 +270,10 @@ def test_budgets_are_epochs_whatever_their_unit(budget, iterations, cycles, expe
 MADE_OF = {"figure1": "cycles", "distance": "cycles", "variants": "variants"}
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_labels_are_inside_and_no_legend_covers_data(name, request):
-    given = request.getfixturevalue(MADE_OF.get(name, "table1"))
-    figure = drawn(FIGURES[name].draw, given).figure
+@pytest.mark.parametrize("kind", FIGURES, ids=lambda kind: kind.name)
+def test_labels_are_inside_and_no_legend_covers_data(kind, request):
+    given = request.getfixturevalue(MADE_OF.get(kind.name, "table1"))
+    figure = drawn(kind.draw, given).figure
     canvas = FigureCanvasAgg(figure)
     with style():  # ticks that are made while measuring take its sizes, too
         canvas.draw()

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis import records
-from analysis.figures import FIGURES, Selection, accuracy, runs
+from analysis.axes import sweep_axes
+from analysis.figures import Selection, accuracy, runs
 from analysis.paper import figure1
+from analysis.paper.figures import FIGURES
 from analysis.report import plots
 from benchmark.errors import UserError
 from tests.figure_records import (
@@ -46,19 +47,19 @@ ABOUT = {
 
 @pytest.mark.parametrize("sweep", ABOUT)
 def test_a_figure_knows_what_it_is_about(sweep):
-    assert {name for name, figure in FIGURES.items() if figure.about(records.sweep_axes(sweep))} == ABOUT[sweep]
+    assert {figure.name for figure in FIGURES if figure.about(sweep_axes(sweep))} == ABOUT[sweep]
 
 
 def test_a_figure_is_drawn_first_of_sweeps_that_it_is_about():
-    assert all(name in ABOUT[sweep] for name, figure in FIGURES.items() for sweep in figure.sweeps)
+    assert all(figure.name in ABOUT[sweep] for figure in FIGURES for sweep in figure.sweeps)
 
 
 def test_it_goes_by_what_a_sweep_varies_and_not_by_its_name(cycles):
-    assert {name for name, figure in FIGURES.items() if figure.about(cycles.group.axes)} == ABOUT["figure1"]
-    chosen = records.sweep_axes("retraining_variants", only=["criterion=magnitude", "criterion=random,schedule=SLR"])
-    assert FIGURES["variants"].about(chosen)
-    chosen = records.sweep_axes("retraining_variants", only=["criterion=magnitude"])
-    assert {"budget", "methods", "curves"} <= {name for name, figure in FIGURES.items() if figure.about(chosen)}
+    assert {figure.name for figure in FIGURES if figure.about(cycles.group.axes)} == ABOUT["figure1"]
+    chosen = sweep_axes("retraining_variants", only=["criterion=magnitude", "criterion=random,schedule=SLR"])
+    assert "variants" in {figure.name for figure in FIGURES if figure.about(chosen)}
+    chosen = sweep_axes("retraining_variants", only=["criterion=magnitude"])
+    assert {"budget", "methods", "curves"} <= {figure.name for figure in FIGURES if figure.about(chosen)}
 
 
 # What collapsed
@@ -139,7 +140,7 @@ def test_a_collapsed_run_is_no_point_of_figure_1(cycles):
     assert [len(line.get_xdata()) for line in points] == [12 - 2]
     assert "Runs that collapsed are left out of the points: 2 at 90 %." in drawing.sentences
     assert "not drawn: 2 collapsed runs" in drawing.figure.axes[0].get_xlabel()
-    assert len(plots.envelope(given)["data"][0]["x"]) == 10
+    assert len(figure1.plot(given)["data"][0]["x"]) == 10
 
 
 def test_a_collapsed_run_of_one_seed_has_no_deviation(table1):

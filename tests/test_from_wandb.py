@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from analysis.axes import sweep_axes
 from analysis.make_figures import app as figures_app
 from analysis.make_report import app as report_app
 from analysis.make_tables import app as tables_app
-from analysis.records import sweep_axes
 from analysis.wandb_runs import ServerRun, open_source, record_of
 from benchmark.cli import main
 from benchmark.tracking.runs import config_of, history_of, summary_of

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis import groups, records
-from analysis.paper import layouts
+from analysis import frames, groups
+from analysis.axes import sweep_axes
+from analysis.layout import sheets_of
+from analysis.paper.layouts import LAYOUTS
 from analysis.tables import Table
 from analysis.wandb_runs import record_of as record_of_run
 from benchmark.cells import Cell
@@ -33,7 +35,7 @@ def made_up(keep=lambda cell: True) -> list[dict]:
 
 
 def tables_of(given: list[dict]) -> dict[str, Table]:
-    (sheet,) = layouts.sheets_of(records.read(given, "tests"), records.sweep_axes(SWEEP))
+    (sheet,) = sheets_of(LAYOUTS, frames.read(given, "tests"), sweep_axes(SWEEP))
     return {table.key: table for table in sheet.tables}
 
 
@@ -64,9 +66,7 @@ def test_weights_and_biases_keeps_what_the_table_shows():
     given = made_up(lambda cell: cell.seed == 0)
     runs = [LoggedRun(Path(), config=config_of(made), summary=summary_of(made)) for made in given]
     again = [record_of_run(run) for run in runs]
-    (ours,), (theirs,) = (
-        groups.groups(records.read(found, "tests"), records.sweep_axes(SWEEP)) for found in (given, again)
-    )
+    (ours,), (theirs,) = (groups.groups(frames.read(found, "tests"), sweep_axes(SWEEP)) for found in (given, again))
     columns = ["smaller_parameters", "smaller_macs", "latency_masked", "latency_smaller"]
     assert theirs.cells[columns].equals(ours.cells[columns])
     assert ours.cells["smaller_parameters"].notna().sum() == 60

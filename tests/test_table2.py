@@ -10,11 +10,16 @@ from random import Random
 import pandas as pd
 import pytest
 
-from analysis import comparisons, groups, records
+from analysis import comparisons, frames, groups
+from analysis.axes import sweep_axes
+from analysis.choice import chosen
 from analysis.claims import Evidence, Finding
+from analysis.layout import layout_of
 from analysis.make_tables import app as make_tables_app
-from analysis.paper import claims_table2, layouts, table2
-from analysis.render.sheet import notes
+from analysis.paper import claims_table2, table2
+from analysis.paper.layouts import LAYOUTS
+from analysis.paper.table2 import Table2
+from analysis.render.words import notes
 from analysis.tables import Entry, Table
 from benchmark.cells import Cell
 from benchmark.cli import main
@@ -65,11 +70,11 @@ def made_up(sweep: Path, accuracy=as_published, validation=None, keep=lambda cel
 
 
 def table_of(sweep: Path, given: list[dict]) -> Table:
-    return table2.measured(group_of(sweep, given))
+    return Table2().measured(group_of(sweep, given))
 
 
 def group_of(sweep: Path, given: list[dict]) -> groups.Group:
-    (group,) = groups.groups(records.read(given, "tests"), records.sweep_axes(str(sweep)))
+    (group,) = groups.groups(frames.read(given, "tests"), sweep_axes(str(sweep)))
     return group
 
 
@@ -157,18 +162,18 @@ def test_settings_are_compared_over_the_seeds_that_all_of_them_have(sweep):
     )
     table = table_of(sweep, given)
     assert at(table, "GMP", "80", "accuracy").n == 1
-    assert json.loads(table2.chosen(group_of(sweep, given))[("GMP", 0.8)]["hyperparameters"].iloc[0]) == better
+    assert json.loads(chosen(group_of(sweep, given))[("GMP", 0.8)]["hyperparameters"].iloc[0]) == better
 
 
 def test_asked_for_other_seeds_the_tuning_seed_decides_but_is_not_shown(tmp_path: Path):
     path = tmp_path / "tuned.yaml"
     path.write_text(SWEEP.replace("seeds: 3", "seeds: 3\ntuning_seeds: 1"))
     given = made_up(path, validation=lambda cell: 0.9 if (cell.seed == 0) == bool(cell.hyperparameters) else 0.8)
-    (group,) = groups.groups(records.read(given, "tests"), records.sweep_axes(str(path), "1,2"))
-    runs = table2.chosen(group)[("GMP", 0.7)]
+    (group,) = groups.groups(frames.read(given, "tests"), sweep_axes(str(path), "1,2"))
+    runs = chosen(group)[("GMP", 0.7)]
     assert set(runs["hyperparameters"]) == {'{"interval": 5}'}
     assert set(runs["seed"]) == {1, 2}
-    assert "over seed 0, never test" in " ".join(table2.measured(group).caption)
+    assert "over seed 0, never test" in " ".join(Table2().measured(group).caption)
 
 
 def test_runs_that_collapsed_or_missed_are_flagged_and_explained(sweep):
@@ -215,7 +220,7 @@ def test_a_sparsity_that_a_method_is_not_asked_for_is_not_missing(sweep):
 
 def test_the_published_table_is_whole_and_agrees_with_itself(sweep):
     group = group_of(sweep, made_up(sweep))
-    theirs = table2.published(table2.measured(group), group.axes)
+    theirs = Table2().published(Table2().measured(group), group.axes)
     assert [row.label for row in theirs.rows] == list(METHODS)
     assert at(theirs, "DST", "90", "speedup").mean == 13
     assert at(theirs, "STR", "70", "sparsity").mean == 75.34
@@ -305,4 +310,4 @@ def test_a_sweep_that_mixes_methods_with_and_without_retraining_has_no_table(tmp
         "title: t\ngrids: [{method: IMP, schedule: [ALLR], sparsity: [0.9], budget: [10ep]}, "
         "{method: GMP, sparsity: [0.9]}]"
     )
-    assert layouts.layout_of(records.sweep_axes(str(path))) is None
+    assert layout_of(sweep_axes(str(path)), LAYOUTS) is None

@@ -8,9 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import comparisons, groups, records
+from analysis import comparisons, frames, groups
+from analysis.axes import sweep_axes
 from analysis.claims import Evidence
-from analysis.paper import layouts, table_variants
+from analysis.layout import layout_of, sheets_of
+from analysis.paper.layouts import LAYOUTS
+from analysis.paper.table1 import Table1
 from analysis.render import terminal
 from benchmark import recording
 from benchmark.cells import Cell
@@ -41,7 +44,7 @@ def sheet(folder: Path, text: str, accuracy, reached=lambda cell: None):
     """`reached`: the sparsity that a cell ended at where it is not the cell's own."""
     path = folder / "mine.yaml"
     path.write_text(text)
-    axes = records.sweep_axes(str(path))
+    axes = sweep_axes(str(path))
     cells = load_sweep(str(path)).cells
     own = [Cell(MADE_UP, c.method, c.seed, c.schedule, c.sparsity, c.budget, c.hyperparameters) for c in cells]
     made = [record_of(cell, accuracy(cell) + 0.001 * cell.seed) for cell in own]
@@ -50,8 +53,8 @@ def sheet(folder: Path, text: str, accuracy, reached=lambda cell: None):
         cycles = 3 if "ladder" in settings else settings.get("cycles", 1)
         record["iterations"]["total"] = cell.budget.iterations(90, record["iterations"]["per_epoch"], cycles)
         record["sparsity"]["prunable"] = reached(cell) or cell.sparsity
-    read = records.read(made, "tests")
-    (found,) = layouts.sheets_of(read, axes)
+    read = frames.read(made, "tests")
+    (found,) = sheets_of(LAYOUTS, read, axes)
     assert len(groups.groups(read, axes)) == 1
     return found
 
@@ -191,6 +194,4 @@ def test_a_sparsity_counts_as_another_one_as_the_worker_judges_it():
 
 
 def test_table1_keeps_its_own_layout():
-    layout = layouts.layout_of(records.sweep_axes("table1"))
-    assert layout is not None
-    assert layout.measured is not table_variants.measured
+    assert isinstance(layout_of(sweep_axes("table1"), LAYOUTS), Table1)

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import captions, groups, records
+from analysis import captions, frames, groups, sources
+from analysis.axes import sweep_axes
 from analysis.make_tables import app as make_tables_app
 from analysis.paper import table1
+from analysis.paper.table1 import Table1
 from analysis.tables import Column, Entry, Row, Table, TextRow, entry, ranked, ranks, winners
 from benchmark.cells import Cell, Problem
 from benchmark.cli import main
@@ -24,16 +26,16 @@ from benchmark.results.store import Store, write_compact
 from tests.conftest import assert_one_line_refusal
 from tests.table1_records import MADE_UP, SCHEDULES, by_rank, fill, record_of, table1_cells, table1_records
 
-AXES = records.sweep_axes("table1")
+AXES = sweep_axes("table1")
 
 
 def groups_of(given, problem=None):
-    return groups.groups(records.read(given, "tests"), AXES, problem)
+    return groups.groups(frames.read(given, "tests"), AXES, problem)
 
 
 def measured(given) -> Table:
     (group,) = groups_of(given)
-    return table1.measured(group)
+    return Table1().measured(group)
 
 
 def at(table: Table, schedule: str, sparsity: str, budget: str) -> Entry:
@@ -147,9 +149,9 @@ def test_problems_and_recipes_are_never_mixed():
     other = MADE_UP.model_copy(update={"epochs": 30})
     given = [*table1_records(by_rank), *table1_records(lambda cell: 0.5, other, seeds=(0,))]
     ninety, thirty = sorted(groups_of(given), key=lambda group: -group.recipe.epochs)
-    assert at(table1.measured(ninety), "FT", "70", "2.22").mean == pytest.approx(80.2)
-    assert at(table1.measured(thirty), "FT", "70", "2.22").mean == pytest.approx(50.0)
-    assert "30 epochs" in " ".join(table1.measured(thirty).caption)
+    assert at(Table1().measured(ninety), "FT", "70", "2.22").mean == pytest.approx(80.2)
+    assert at(Table1().measured(thirty), "FT", "70", "2.22").mean == pytest.approx(50.0)
+    assert "30 epochs" in " ".join(Table1().measured(thirty).caption)
 
 
 def test_a_problem_can_be_chosen():
@@ -181,7 +183,7 @@ def test_of_two_different_records_of_a_cell_the_first_counts_and_the_other_is_re
     first, *rest = table1_records(by_rank)[3:]
     second = json.loads(json.dumps(first))
     second["accuracy"]["final"]["test"] = 0.01
-    found = records.read([first, second, *rest], "tests")
+    found = frames.read([first, second, *rest], "tests")
     assert [first["id"] in problem and "records that differ" in problem for problem in found.problems] == [True]
     assert len(found.frame) == len(rest) + 1
     assert found.frame["final_test"].min() > 0.01
@@ -190,7 +192,7 @@ def test_of_two_different_records_of_a_cell_the_first_counts_and_the_other_is_re
 def test_a_cell_that_two_files_hold_with_equal_results_is_no_problem():
     first, *rest = table1_records(by_rank)[3:]
     again = {**first, "seconds": {"total": 99.0}, "provenance": {**first["provenance"], "host": "elsewhere"}}
-    found = records.read([first, again, *rest], "tests")
+    found = frames.read([first, again, *rest], "tests")
     assert found.problems == ()
     assert len(found.frame) == len(rest) + 1
 
@@ -209,12 +211,12 @@ def test_a_cell_that_two_files_hold_with_equal_results_is_no_problem():
 def test_a_record_without_what_the_table_needs_is_named(damage):
     given = table1_records(by_rank)
     damage(given[-1])
-    found = records.read(given, "tests")
+    found = frames.read(given, "tests")
     assert len(found.frame) == len(given) - 1
     assert len(found.problems) == 1
     assert given[-1]["id"] in found.problems[0]
     (group,) = groups.groups(found, AXES)
-    assert "1 record there could not be used" in " ".join(table1.measured(group).caption)
+    assert "1 record there could not be used" in " ".join(Table1().measured(group).caption)
 
 
 def test_runs_that_collapsed_or_missed_their_target_are_flagged():
@@ -274,14 +276,14 @@ def test_the_published_table_is_whole():
     numbers = table1.published_numbers()
     assert len(numbers) == 54
     assert numbers[("ALLR", 0.9, "2.22%")] == (69.56, 0.07)
-    table = table1.published(measured(table1_records(by_rank)), AXES)
+    table = Table1().published(measured(table1_records(by_rank)), AXES)
     assert at(table, "FT", "80", "11.11") == Entry(72.68, 0.07, None, None, rank=5)
 
 
 def test_agreement_with_the_published_table_is_full_for_its_own_numbers():
     numbers = table1.published_numbers()
     ours = measured(table1_records(lambda c: numbers[(c.schedule, c.sparsity, str(c.budget))][0] / 100))
-    correlation, winner, agrees = table1.published(ours, AXES).footer
+    correlation, winner, agrees = Table1().published(ours, AXES).footer
     assert correlation.cells == ("+1.00",) * 9
     assert winner.cells == ("ALLR",) * 9
     assert agrees.cells == ("yes",) * 9
@@ -289,7 +291,7 @@ def test_agreement_with_the_published_table_is_full_for_its_own_numbers():
 
 def test_a_winner_that_is_shared_agrees_with_one_of_them():
     ours = measured(table1_records(lambda c: 0.9 if c.schedule in ("ALLR", "CLR") else 0.8))
-    _, winner, agrees = table1.published(ours, AXES).footer
+    _, winner, agrees = Table1().published(ours, AXES).footer
     assert (winner.cells[0], agrees.cells[0]) == ("CLR, ALLR", "yes")
 
 
@@ -300,7 +302,7 @@ def test_a_caption_says_on_what_share_of_the_images_was_trained():
 
 def test_agreement_shows_another_winner_and_missing_columns():
     given = [r for r in table1_records(lambda c: 1 - by_rank(c)) if r["cell"]["sparsity"] != 0.9]
-    correlation, winner, agrees = table1.published(measured(given), AXES).footer
+    correlation, winner, agrees = Table1().published(measured(given), AXES).footer
     assert float(correlation.cells[3]) < 0
     assert (winner.cells[0], agrees.cells[0]) == ("FT", "no")
     assert (correlation.cells[8], winner.cells[8], agrees.cells[8]) == ("–", "–", "–")
@@ -312,11 +314,11 @@ def test_agreement_shows_another_winner_and_missing_columns():
 def test_live_records_come_before_the_committed_ones(tmp_path: Path):
     (tmp_path / "reference").mkdir()
     write_compact(tmp_path / "reference" / "table1-madeup.jsonl", table1_records(by_rank))
-    found = records.Results(tmp_path).of_sweep(AXES)
+    found = sources.Results(tmp_path).of_sweep(AXES)
     assert found is not None
     assert found.source == f"reference runs {tmp_path}/reference/table1-madeup.jsonl"
     fill(tmp_path / "runs", table1_records(by_rank, seeds=(0,)))
-    found = records.Results(tmp_path).of_sweep(AXES)
+    found = sources.Results(tmp_path).of_sweep(AXES)
     assert found is not None
     assert found.source == f"live store {tmp_path}/runs"
     assert set(found.frame["seed"]) == {0}
@@ -326,7 +328,7 @@ def test_a_live_store_of_another_sweep_does_not_hide_the_committed_records(tmp_p
     (tmp_path / "reference").mkdir()
     write_compact(tmp_path / "reference" / "table1-madeup.jsonl", table1_records(by_rank))
     fill(tmp_path / "runs", [record_of(Cell(MADE_UP, "GMP", 0, None, 0.9), 0.5)])
-    found = records.Results(tmp_path).of_sweep(AXES)
+    found = sources.Results(tmp_path).of_sweep(AXES)
     assert found is not None
     assert "reference" in found.source
 
@@ -336,7 +338,7 @@ def test_a_store_a_folder_of_files_or_one_file_can_be_named(tmp_path: Path, plac
     (tmp_path / "reference").mkdir()
     write_compact(tmp_path / "reference" / "table1-madeup.jsonl", table1_records(by_rank))
     fill(tmp_path / "runs", table1_records(by_rank))
-    found = records.Results(tmp_path / place).of_sweep(AXES)
+    found = sources.Results(tmp_path / place).of_sweep(AXES)
     assert found is not None
     assert len(found.frame) == 165
 
@@ -345,16 +347,16 @@ def test_a_reference_file_that_is_named_is_read_for_a_sweep_of_any_name(tmp_path
     (tmp_path / "reference").mkdir()
     file = tmp_path / "reference" / "other-madeup.jsonl"
     write_compact(file, table1_records(by_rank))
-    found = records.Results(file).of_sweep(AXES)
+    found = sources.Results(file).of_sweep(AXES)
     assert found is not None
     assert len(found.frame) == 165
-    assert records.Results(tmp_path).of_sweep(AXES) is None
+    assert sources.Results(tmp_path).of_sweep(AXES) is None
 
 
 def test_a_folder_without_any_records_in_it_is_refused(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("nothing here")
     with pytest.raises(UserError, match="nothing to read there"):
-        records.Results(tmp_path)
+        sources.Results(tmp_path)
 
 
 # The command

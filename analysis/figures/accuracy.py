@@ -1,4 +1,4 @@
-"""Accuracy against budget, sparsity and speedup, and what was pruned against how it was retrained."""
+"""Accuracy against budget, sparsity and speedup."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import textwrap
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes as Panel
 
-from analysis.claims import budget_words, per_cent
+from analysis.choice import chosen
+from analysis.claims import per_cent
 from analysis.figures.drawing import (
     COLOURS,
-    WIDTH,
     Drawing,
     Places,
     Selection,
@@ -22,11 +21,10 @@ from analysis.figures.drawing import (
     over_seeds,
     panels,
     point_outside,
-    positions,
     scaled,
     seeds_sentence,
 )
-from analysis.paper import table2, table_variants
+from analysis.labels import row_labels
 from benchmark.errors import UserError
 
 
@@ -38,21 +36,21 @@ def budget(selection: Selection) -> Drawing:
     cells = cells.assign(row=row_names(selection, cells))
     rows = rows_of(selection, cells, "budget")
     sparsities = sorted(cells["sparsity"].unique())
-    figure, found = panels(len(sparsities), share_y=False)
+    figure, grid = panels(len(sparsities), share_y=False)
     outside, counts = [], []
-    for panel, sparsity in zip(found, sparsities, strict=True):
-        own, limits = scaled(over_seeds(cells[cells["sparsity"] == sparsity], ["row", "epochs"], "final_test"))
+    for panel, sparsity in zip(grid, sparsities, strict=True):
+        table, limits = scaled(over_seeds(cells[cells["sparsity"] == sparsity], ["row", "epochs"], "final_test"))
         for row, position in rows.items():
-            draw_line(panel, own[own["row"] == row], "epochs", position, row)
-        outside += point_outside(panel, own, limits, "epochs", rows)
-        counts += own["count"].tolist()
+            draw_line(panel, table[table["row"] == row], "epochs", position, row)
+        outside += point_outside(panel, table, limits, "epochs", rows)
+        counts += table["count"].tolist()
         panel.set_title(f"{per_cent(sparsity)} sparsity")
         panel.set_xlabel("retraining epochs")
-        ticks = sorted(own["epochs"].unique())
+        ticks = sorted(table["epochs"].unique())
         if len(ticks) <= 6:
             panel.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
-    found[0].set_ylabel("test accuracy in per cent")
-    legend_below(figure, found[0], most=_abreast(rows))
+    grid[0].set_ylabel("test accuracy in per cent")
+    legend_below(figure, grid[0], most=_abreast(rows))
     sentence = "Final test accuracy against the retraining budget, a panel a sparsity; the panels' scales differ."
     return Drawing("budget", figure, (sentence, seeds_sentence(counts), *_outside(outside)))
 
@@ -63,16 +61,15 @@ def methods(selection: Selection) -> Drawing:
     rows = rows_of(selection, cells, "methods")
     x, title = sparsity_axis(cells)
     target = not removes_filters(cells)
-    figure, (panel,) = panels(1, height=3.2)
-    figure.set_figwidth(WIDTH)
+    figure, (panel,) = panels(1, height=3.2, wide=True)
     table, limits = scaled(over_seeds(cells, ["row", "sparsity"], "final_test"))
     table["x"] = cells.assign(x=x).groupby(["row", "sparsity"], sort=False)["x"].first().to_numpy()
     steps = np.diff(np.unique(table["x"]))
     apart = 0.28 * float(steps.min()) / len(rows) if target and len(steps) else 0.0
     for place, (row, position) in enumerate(rows.items()):
-        own = table[table["row"] == row].sort_values("x")
-        beside = own["x"] + apart * (place - (len(rows) - 1) / 2)
-        panel.errorbar(beside, own["mean"], yerr=errors(own), label=row, elinewidth=0.8, **line_style(position))
+        line = table[table["row"] == row].sort_values("x")
+        beside = line["x"] + apart * (place - (len(rows) - 1) / 2)
+        panel.errorbar(beside, line["mean"], yerr=errors(line), label=row, elinewidth=0.8, **line_style(position))
     outside = point_outside(panel, table, limits, "x", rows)
     panel.set_xlabel(title)
     panel.set_ylabel("test accuracy in per cent")
@@ -89,15 +86,14 @@ def speedup(selection: Selection) -> Drawing:
     """One panel; a line a method through its sparsities, since methods reach different speedups at one sparsity."""
     cells, left_out = with_speedup(selection)
     rows = rows_of(selection, cells, "speedup")
-    figure, (panel,) = panels(1, height=3.2)
-    figure.set_figwidth(WIDTH)
+    figure, (panel,) = panels(1, height=3.2, wide=True)
     table = over_seeds(cells, ["row", "sparsity", "hyperparameters"], "final_test")
     speeds = cells.groupby(["row", "sparsity", "hyperparameters"], sort=False)["speedup"]
     table["x"], table["x_std"] = speeds.mean().to_numpy(), speeds.std().fillna(0.0).to_numpy()
     for row, position in rows.items():
-        own = table[table["row"] == row].sort_values("x")
-        look = line_style(position)
-        panel.errorbar(own["x"], own["mean"], xerr=own["x_std"], yerr=errors(own), label=row, elinewidth=0.7, **look)
+        line = table[table["row"] == row].sort_values("x")
+        look = {"label": row, "elinewidth": 0.7, **line_style(position)}
+        panel.errorbar(line["x"], line["mean"], xerr=line["x_std"], yerr=errors(line), **look)
     note = "".join(f"\n{textwrap.fill(text, 100)}" for text in left_out)
     panel.set_xlabel(f"theoretical speedup (dense MACs / remaining MACs){note}")
     panel.set_ylabel("test accuracy in per cent")
@@ -129,66 +125,20 @@ def with_speedup(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
     return kept, [f"Left out, since runs collapsed there: {', '.join(named)}."] * bool(named)
 
 
-def variants(selection: Selection) -> Drawing:
-    """A panel a sparsity and budget; the schedules across, a marker for what was pruned."""
-    axes, cells = selection.group.axes, selection.cells
-    if not table_variants.fits(axes) or cells["hyperparameters"].nunique() < 2 or cells["schedule"].nunique() < 2:
-        raise UserError("figure variants: these records are not of several settings retrained with several schedules")
-    labels = row_names(selection, cells)
-    cells = cells.assign(row=[name.removesuffix(f", {s}") for name, s in zip(labels, cells["schedule"], strict=True)])
-    rows = rows_of(selection, cells, "variants")
-    places = {name: place for place, name in enumerate(axes.schedules)}
-    columns = sorted(dict.fromkeys(zip(cells["sparsity"], cells["epochs"].round(2), cells["budget"], strict=True)))
-    figure, found = panels(len(columns), height=2.5, share_y=False)
-    figure.set_figwidth(WIDTH)
-    counts = []
-    for panel, (sparsity, _, text) in zip(found, columns, strict=True):
-        own = cells[(cells["sparsity"] == sparsity) & (cells["budget"] == text)]
-        table = over_seeds(own, ["row", "schedule"], "final_test")  # all of it: that some collapse is the message
-        table["x"] = table["schedule"].map(places)
-        counts += table["count"].tolist()
-        _draw_settings(panel, table, rows)
-        panel.set_title(f"{per_cent(sparsity)} pruned, budget {budget_words(text)}")
-        panel.set_xticks(list(places.values()), list(places))
-        panel.xaxis.grid(False)
-    for panel in found[:: 2 if len(found) == 4 else 3]:
-        panel.set_ylabel("test accuracy in per cent")
-    legend_below(figure, found[0], most=3)
-    sentence = "Final test accuracy, what was pruned against how it was retrained; the panels' scales differ."
-    filters = (
-        "Per cent pruned: of the weights, or of every layer's filters (with stages: of the first stage's, the others "
-        "in proportion), so that the two kinds are not equally sparse."
-    )
-    dotted = "Dotted: magnitude pruning followed by FT."
-    more = (*([filters] if removes_filters(cells) else []), dotted)
-    return Drawing("variants", figure, (sentence, *more, seeds_sentence(counts, "bar")))
-
-
-def _draw_settings(panel: Panel, table: pd.DataFrame, rows: Places) -> None:
-    for place, (row, position) in enumerate(rows.items()):
-        own = table[table["row"] == row]
-        if own.empty:
-            continue
-        x = own["x"] + 0.8 * ((place + 0.5) / len(rows) - 0.5)
-        look = {**line_style(position), "linestyle": ""}
-        panel.errorbar(x, own["mean"], yerr=errors(own), label=row, elinewidth=0.8, **look)
-    base = table[(table["schedule"] == "FT") & table["row"].str.startswith("criterion magnitude")]
-    for level in base["mean"]:
-        panel.axhline(level, color=COLOURS[0], linewidth=0.8, linestyle=(0, (1, 2)))
-
-
-def _outside(found: list[str], unit: str = "") -> list[str]:
-    """`unit` follows the x of what `zoom` found."""
-    return [f"Below the axis: {', '.join(text.replace(' (', f'{unit} (', 1) for text in found)}."] if found else []
+def _outside(entries: list[str], unit: str = "") -> list[str]:
+    """`entries`: as `point_outside` names them; `unit` follows their x."""
+    if not entries:
+        return []
+    return [f"Below the axis: {', '.join(text.replace(' (', f'{unit} (', 1) for text in entries)}."]
 
 
 def shown(selection: Selection) -> pd.DataFrame:
     """The records with their "row": chosen settings of a sweep of methods, else the largest budget of each schedule."""
-    if table2.fits(selection.group.axes):
-        chosen = list(table2.chosen(selection.group).values())
-        if not chosen:
+    if selection.group.axes.takes_no_schedule:
+        winners = list(chosen(selection.group).values())
+        if not winners:
             raise UserError(f"the figures of {selection.group.axes.name}: no setting is chosen yet")
-        cells = pd.concat(chosen)
+        cells = pd.concat(winners)
         return cells.assign(row=cells["method"])
     cells = selection.cells
     retrained = cells[cells["budget"] != ""]
@@ -199,7 +149,7 @@ def shown(selection: Selection) -> pd.DataFrame:
 
 
 def _shown_words(selection: Selection) -> str:
-    if table2.fits(selection.group.axes):
+    if selection.group.axes.takes_no_schedule:
         return ", settings chosen on validation accuracy"
     budgets = ", ".join(text for text in shown(selection)["budget"].unique() if text)
     return f" at a budget of {budgets}" if budgets else ""
@@ -208,8 +158,8 @@ def _shown_words(selection: Selection) -> str:
 def row_names(selection: Selection, cells: pd.DataFrame) -> pd.Series:
     """What tells lines apart: the schedule, with the method and the setting where there are several."""
     axes = selection.group.axes
-    if len(axes.hyperparameters) > 1 and table_variants.fits(axes):
-        labels = table_variants.row_labels(axes)
+    if len(axes.hyperparameters) > 1 and axes.retrains:
+        labels = row_labels(axes)
         kinds = zip(cells["method"], cells["schedule"], cells["hyperparameters"], strict=True)
         return pd.Series([labels[kind] for kind in kinds], index=cells.index, dtype=object)
     names = cells["schedule"].where(cells["schedule"] != "", cells["method"])
@@ -222,9 +172,9 @@ def rows_of(selection: Selection, cells: pd.DataFrame, figure: str) -> dict[str,
     Raises UserError for more than can be told apart.
     """
     axes = selection.group.axes
-    labels = list(table_variants.row_labels(axes).values()) if table_variants.fits(axes) else []
+    labels = list(row_labels(axes).values()) if axes.retrains else []
     place = {name: n for n, label in reversed([*enumerate(labels)]) for name in (label, label.rpartition(", ")[0])}
-    rows = positions(sorted(cells["row"].unique(), key=lambda name: (place.get(name, -1), name)))
+    rows = selection.positions(sorted(cells["row"].unique(), key=lambda name: (place.get(name, -1), name)))
     if len(rows) > len(COLOURS):
         raise UserError(f"figure {figure}: {len(rows)} lines are too many for one figure; choose some with --only")
     return rows

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +19,6 @@ from numpy.typing import NDArray
 
 from analysis.claims import seeds_words
 from analysis.groups import Group
-from analysis.paper.claims_table1 import SCHEDULES
-from analysis.paper.table2 import ORDER as METHODS
 
 FORMATS = ("pdf", "svg", "png")
 WIDTH = 6.8
@@ -38,16 +35,27 @@ Places = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Selection:
-    """The records that a figure shows: one sweep on one recipe, with the whole records by id."""
+    """The records that a figure shows: one sweep on one recipe.
+
+    Args:
+        group: the rows of these records.
+        whole: the records themselves by id.
+        narrowed: whether the reader chose the cells (--only), so that nothing needs to be left out.
+        order: lists of names of which each has a place in the style, such as a list of schedules.
+    """
 
     group: Group
     whole: Mapping[str, Mapping[str, Any]]
     narrowed: bool = False
-    """Whether the reader chose the cells (--only), so that nothing needs to be left out."""
+    order: Sequence[Sequence[str]] = ()
 
     @property
     def cells(self) -> pd.DataFrame:
         return self.group.cells
+
+    def positions(self, names: Iterable[str]) -> dict[str, int]:
+        """As the function `positions`."""
+        return positions(names, self.order)
 
     def iterations_per_epoch(self) -> int | None:
         for record in self.whole.values():
@@ -92,25 +100,34 @@ def line_style(position: int) -> dict[str, Any]:
     }
 
 
-def positions(names: Iterable[str]) -> dict[str, int]:
-    """Names in their order, with the place of each in the style: a schedule or method looks alike in every figure."""
+def positions(names: Iterable[str], order: Sequence[Sequence[str]]) -> dict[str, int]:
+    """Names in their order, with the place of each in the style: a name of `order` looks alike in every figure."""
     names = list(names)
-    places = {name: known.index(name) for known in (SCHEDULES, METHODS) for name in names if name in known}
+    places = {name: known.index(name) for known in order for name in names if name in known}
     free = (place for place in itertools.count() if place not in places.values())
     ordered = sorted(places, key=lambda name: places[name]) + [name for name in names if name not in places]
     return {name: places[name] if name in places else next(free) for name in ordered}
 
 
-def panels(count: int, height: float = 2.3, share_y: bool = True) -> tuple[Figure, list[Panel]]:
-    """A figure of `count` panels, three abreast at most, unused ones left out."""
-    across = 2 if count == 4 else min(count, 3)
+def panels(count: int, height: float = 2.3, share_y: bool = True, wide: bool = False) -> tuple[Figure, list[Panel]]:
+    """A figure of `count` panels, three abreast at most; `wide`: as wide as the page, also with fewer."""
+    across = _across(count)
     down = -(-count // across)
-    figure = Figure(figsize=(max(WIDTH * across / 3, WIDTH * 0.55), height * down + 0.4))
+    figure = Figure(figsize=(WIDTH if wide else max(WIDTH * across / 3, WIDTH * 0.55), height * down + 0.4))
     grid = figure.subplots(down, across, squeeze=False, sharey=share_y)
-    found = [panel for row in grid for panel in row]
-    for unused in found[count:]:
+    cells = [panel for row in grid for panel in row]
+    for unused in cells[count:]:
         unused.remove()
-    return figure, found[:count]
+    return figure, cells[:count]
+
+
+def _across(count: int) -> int:
+    return 2 if count == 4 else min(count, 3)
+
+
+def first_of_rows(grid: Sequence[Panel]) -> Sequence[Panel]:
+    """Of the panels of a figure those that stand on the left."""
+    return grid[:: _across(len(grid))]
 
 
 def legend_below(figure: Figure, panel: Panel, most: int = 6) -> None:
@@ -128,9 +145,9 @@ def over_seeds(frame: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFra
     collapsed: how many of the runs did.
     """
     frame = frame.assign(value=frame[value] * 100, fell=frame["status"] == "collapsed")
-    found = frame.groupby(list(by), sort=False)
-    table = found["value"].agg(["mean", "std", "count"])
-    table["collapsed"] = found["fell"].sum()
+    points = frame.groupby(list(by), sort=False)
+    table = points["value"].agg(["mean", "std", "count"])
+    table["collapsed"] = points["fell"].sum()
     table["low"] = (table["mean"] - table["std"].fillna(0.0)).clip(lower=0.0)
     table["high"] = (table["mean"] + table["std"].fillna(0.0)).clip(upper=100.0)
     return table.reset_index()
@@ -138,9 +155,9 @@ def over_seeds(frame: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFra
 
 def errors(table: pd.DataFrame) -> NDArray[np.float64]:
     """What errorbar takes as yerr, shape (2, rows); NaN, no bar, of one run and for what is outside of the axis."""
-    found = np.array([table["mean"] - table["low"], table["high"] - table["mean"]])
+    bars = np.array([table["mean"] - table["low"], table["high"] - table["mean"]])
     hidden = (table["count"] < 2) | table.get("outside", False)
-    return np.where(hidden, np.nan, found)
+    return np.where(hidden, np.nan, bars)
 
 
 def scaled(table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[float, float] | None]:
@@ -162,7 +179,7 @@ def point_outside(
     if limits is None:
         return []
     panel.set_ylim(*limits)
-    said = []
+    names = []
     for entry in table[table["outside"]].to_dict("records"):
         colour = line_style(rows[entry["row"]])["color"]
         panel.annotate(
@@ -176,8 +193,8 @@ def point_outside(
             arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 0.8},
         )
         fell = f"{entry['collapsed']} of {entry['count']} runs collapsed"
-        said.append(f"{entry['row']} at {entry[x]:.3g} ({_level(entry, 2)}, {fell})")
-    return said
+        names.append(f"{entry['row']} at {entry[x]:.3g} ({_level(entry, 2)}, {fell})")
+    return names
 
 
 def _level(entry: Mapping[Any, Any], digits: int) -> str:
@@ -197,16 +214,10 @@ def draw_line(panel: Panel, table: pd.DataFrame, x: str, position: int, label: s
     )
 
 
-def settings_words(hyperparameters: str) -> str:
-    if not hyperparameters:
-        return ""
-    return ", ".join(f"{key} {value}" for key, value in json.loads(hyperparameters).items())
-
-
 def seeds_sentence(counts: Iterable[int], what: str = "band") -> str:
     """`counts`: the number of seeds of every point; `what` shows the deviation: "band" or "bar"."""
-    found = [int(count) for count in counts if count > 0]  # a point without an accuracy is not drawn
-    if max(found, default=1) < 2:
+    drawn = [int(count) for count in counts if count > 0]  # a point without an accuracy is not drawn
+    if max(drawn, default=1) < 2:
         return "One seed."
-    none = f" (no {what} for 1 seed)" if min(found) < 2 else ""
-    return f"Mean and {what} of one sample standard deviation over {seeds_words(found)}{none}, cut at 0 and 100 %."
+    none = f" (no {what} for 1 seed)" if min(drawn) < 2 else ""
+    return f"Mean and {what} of one sample standard deviation over {seeds_words(drawn)}{none}, cut at 0 and 100 %."

@@ -10,15 +10,8 @@ from matplotlib.figure import Figure
 
 from analysis.claims import budget_words, per_cent, seeds_words
 from analysis.figures.accuracy import shown
-from analysis.figures.drawing import (
-    WIDTH,
-    Drawing,
-    Selection,
-    legend_below,
-    line_style,
-    panels,
-    positions,
-)
+from analysis.figures.drawing import WIDTH, Drawing, Selection, legend_below, line_style, panels
+from analysis.frames import CELL
 from benchmark.errors import UserError
 
 MOST_CURVES = 9
@@ -34,29 +27,32 @@ def layers(selection: Selection) -> Drawing:
         raise UserError("figure layers: these records do not say the sparsity of each layer")
     names = list(next(zeros[name] for name in cells["id"]))
     sparsities = sorted(cells["sparsity"].unique())
-    methods = positions(cells["method"].unique())
-    figure, found = panels(len(sparsities), height=2.7)
+    methods = selection.positions(cells["method"].unique())
+    figure, grid = panels(len(sparsities), height=2.7)
     counts: list[int] = []
-    for panel, sparsity in zip(found, sparsities, strict=True):
+    for panel, sparsity in zip(grid, sparsities, strict=True):
         for method, position in methods.items():
-            own = cells[(cells["sparsity"] == sparsity) & (cells["method"] == method)]
-            if own.empty:
+            runs = cells[(cells["sparsity"] == sparsity) & (cells["method"] == method)]
+            if runs.empty:
                 continue
-            table = pd.DataFrame([zeros[name] for name in own["id"]], columns=names) * 100
+            table = pd.DataFrame([zeros[name] for name in runs["id"]], columns=names) * 100
             mean, std, x = table.mean(), table.std(), np.arange(len(names))
-            counts.append(len(own))
+            counts.append(len(runs))
             look = line_style(position)
             panel.plot(x, mean, label=method, **look)
-            if len(own) > 1:
+            if len(runs) > 1:
                 panel.fill_between(x, mean - std, mean + std, color=look["color"], alpha=0.13, linewidth=0)
         panel.axhline(sparsity * 100, color="#888888", linewidth=0.7, linestyle=(0, (1, 2)), label="target, all layers")
         panel.set_title(f"target {per_cent(sparsity)}")
         step = math.ceil(len(names) / 14)  # labels of more would touch each other
         panel.set_xticks(np.arange(0, len(names), step), [_short(name) for name in names[::step]], rotation=90)
-    found[0].set_ylabel("sparsity in per cent")
-    legend_below(figure, found[0])
-    runs = seeds_words(counts, "run")
-    over = f"Mean and band of one sample standard deviation over {runs}." if max(counts) > 1 else "A line is one run."
+    grid[0].set_ylabel("sparsity in per cent")
+    legend_below(figure, grid[0])
+    over = (
+        f"Mean and band of one sample standard deviation over {seeds_words(counts, 'run')}."
+        if max(counts) > 1
+        else "A line is one run."
+    )
     return Drawing("layers", figure, ("Sparsity of each layer, from input to output.", over))
 
 
@@ -67,26 +63,26 @@ def curves(selection: Selection) -> Drawing:
     if cells.empty:
         raise UserError("figure curves: these records have no history")
     figure = Figure(figsize=(WIDTH, 2.7))
-    found = list(figure.subplots(1, 3))
+    grid = list(figure.subplots(1, 3))
     parts = (
         ("learning_rate", "learning rate"),
         ("train_loss", "training loss"),
         ("validation_accuracy", "val. accuracy, %"),
     )
     labels = _labels(cells)
-    counts = [own["seed"].nunique() for _, own in cells.groupby(labels)]
-    for label, position in positions(labels.unique()).items():
-        own = cells[labels == label]
-        for panel, (key, _) in zip(found, parts, strict=True):
-            values = _mean_history(selection, list(own["id"]), key) * (100 if key == "validation_accuracy" else 1)
+    counts = [curve["seed"].nunique() for _, curve in cells.groupby(labels)]
+    for label, position in selection.positions(labels.unique()).items():
+        names = list(cells["id"][labels == label])
+        for panel, (key, _) in zip(grid, parts, strict=True):
+            values = _mean_history(selection, names, key) * (100 if key == "validation_accuracy" else 1)
             look = {**line_style(position), "markersize": 2.5 if len(values) <= 30 else 0}
             panel.plot(values.index, values, label=label, **look)
-    for panel, (_, title) in zip(found, parts, strict=True):
+    for panel, (_, title) in zip(grid, parts, strict=True):
         panel.set_xlabel("epoch")
         panel.set_title(title)
-    if all(value > 0 for line in found[1].lines for value in line.get_ydata()):
-        found[1].set_yscale("log")
-    legend_below(figure, found[0])
+    if all(value > 0 for line in grid[1].lines for value in line.get_ydata()):
+        grid[1].set_yscale("log")
+    legend_below(figure, grid[0])
     common = _common(cells)
     sentence = f"Training curves{f' ({common})' if common else ''}, means over {seeds_words(counts)}."
     return Drawing("curves", figure, (sentence,))
@@ -103,32 +99,22 @@ def _few(selection: Selection) -> pd.DataFrame:
     return cells
 
 
-AXES = ("method", "schedule", "sparsity", "budget", "hyperparameters")
-
-
 def _words(cells: pd.DataFrame) -> pd.DataFrame:
     """The axes of the cells in words."""
-    return pd.DataFrame(
-        {
-            "method": cells["method"],
-            "schedule": cells["schedule"],
-            "sparsity": cells["sparsity"].map(lambda value: per_cent(value) if value == value else ""),
-            "budget": cells["budget"].map(budget_words),
-            "hyperparameters": cells["hyperparameters"],
-        }
-    )
+    sparsities = cells["sparsity"].map(lambda value: "" if math.isnan(value) else per_cent(value))
+    return cells[list(CELL)].assign(sparsity=sparsities, budget=cells["budget"].map(budget_words))
 
 
 def _labels(cells: pd.DataFrame) -> pd.Series:
     """What differs between the cells, in words; seeds do not count."""
     words = _words(cells)
-    differing = [axis for axis in AXES if words[axis].nunique() > 1] or ["method"]
+    differing = [axis for axis in CELL if words[axis].nunique() > 1] or ["method"]
     return words[differing].apply(lambda row: " ".join(filter(None, row)) or "defaults", axis=1)
 
 
 def _common(cells: pd.DataFrame) -> str:
     words = _words(cells)
-    return ", ".join(words[axis].iloc[0] for axis in AXES if words[axis].nunique() == 1 and words[axis].iloc[0])
+    return ", ".join(words[axis].iloc[0] for axis in CELL if words[axis].nunique() == 1 and words[axis].iloc[0])
 
 
 def _history(selection: Selection, name: str) -> dict[str, list[float]]:
@@ -147,7 +133,7 @@ def _mean_history(selection: Selection, names: list[str], key: str) -> pd.Series
 
 def _layer_sparsity(selection: Selection, name: str) -> dict[str, float]:
     layers = ((selection.whole.get(name) or {}).get("sparsity") or {}).get("layers") or {}
-    return {layer: found["zeros"] / found["weights"] for layer, found in layers.items() if found["weights"]}
+    return {layer: counts["zeros"] / counts["weights"] for layer, counts in layers.items() if counts["weights"]}
 
 
 def _short(name: str) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import statistics
 from analysis.claims import (
     At,
     Contrast,
@@ -23,12 +22,13 @@ from analysis.claims import (
     is_above,
     is_below,
     per_cent,
-    per_seed,
+    refuted,
     signs,
+    verdict_of,
     versus,
     versus_on_average,
 )
-from analysis.statistics import ALPHA, TESTED_SEEDS
+from analysis.statistics import ALPHA, TESTED_SEEDS, beyond_p, equivalence_p
 
 SCHEDULES = ("FT", "LRW", "SLR", "CLR", "LLR", "ALLR")
 """Rows of the published table, which the claims are about."""
@@ -52,29 +52,16 @@ def lrw_equals_ft(evidence: Evidence) -> Finding:
     Where they did in every seed and ended alike, they are the same runs by construction: equal, and nothing to test.
     """
     contrasts = [versus("LRW", "FT", sparsity, budget) for sparsity, budget in evidence.columns]
-    values = [per_seed(contrast, evidence) for contrast in contrasts]
     same = [_same_runs(evidence, *column) for column in evidence.columns]
-    inside = statistics.holm(
-        [
-            math.nan if is_same else statistics.equivalence_p(value, EQUIVALENCE_MARGIN)
-            for is_same, value in zip(same, values, strict=True)
-        ]
-    )
-    outside = statistics.holm([statistics.beyond_p(value, EQUIVALENCE_MARGIN) for value in values])
-    comparisons = compared(contrasts, values, inside, evidence)
-    equal = sum(is_same or p < ALPHA for is_same, p in zip(same, inside, strict=True))
-    verdict: Verdict = "undecided"
-    if any(p < ALPHA for p in outside):
-        verdict = "not held"
-    elif equal == len(inside):
-        verdict = "held"
-    counts = f"{equal} of {len(inside)} within ±{EQUIVALENCE_MARGIN} points"
+    comparisons = compared(contrasts, evidence, lambda values: equivalence_p(values, EQUIVALENCE_MARGIN), same)
+    equal = [is_same or comparison.p < ALPHA for is_same, comparison in zip(same, comparisons, strict=True)]
+    counts = f"{sum(equal)} of {len(equal)} within ±{EQUIVALENCE_MARGIN} points"
     if any(same):
         counts += f" ({sum(same)} by the same runs)"
     return Finding(
         "lrw-equals-ft",
         "LRW equals FT at these budgets",
-        verdict,
+        verdict_of(refuted(contrasts, evidence, lambda values: beyond_p(values, EQUIVALENCE_MARGIN)), equal),
         "; ".join(figures_of(comparisons, counts) + _same_rates(evidence)),
         f"two one-sided paired t-tests per column, equivalence within ±{EQUIVALENCE_MARGIN} points, Holm-corrected; "
         "none where both used the same learning rates and reached the same accuracy in every seed",
@@ -94,9 +81,7 @@ def linear_on_top(evidence: Evidence) -> Finding:
     linear = ("ALLR", "LLR")
     others = [name for name in SCHEDULES if name not in linear]
     contrasts = [versus_on_average(name, other, evidence.columns) for name in linear for other in others]
-    values = [per_seed(contrast, evidence) for contrast in contrasts]
-    adjusted = statistics.holm([statistics.paired_difference(value).p for value in values])
-    comparisons = compared(contrasts, values, adjusted, evidence)
+    comparisons = compared(contrasts, evidence)
     rows = [comparisons[: len(others)], comparisons[len(others) :]]
     verdict: Verdict = "undecided"
     if any(all(is_below(comparison) for comparison in rivals) for rivals in zip(*rows, strict=True)):
@@ -159,7 +144,7 @@ def _gap_change(larger: tuple[float, str], smaller: tuple[float, str]) -> Contra
 
 def _same_runs(evidence: Evidence, sparsity: float, budget: str) -> bool:
     """Whether LRW and FT had the same learning rates and accuracy in every seed, TESTED_SEEDS of them or more."""
-    differences = evidence.ours("LRW", sparsity, budget) - evidence.ours("FT", sparsity, budget)
+    differences = evidence.measured_at("LRW", sparsity, budget) - evidence.measured_at("FT", sparsity, budget)
     seeds = differences.dropna().index
     rates = _rates_agree(evidence, sparsity, budget).reindex(seeds)  # NaN where a record does not say its rates
     return len(seeds) >= TESTED_SEEDS and bool((differences[seeds] == 0).all() and rates.eq(True).all())
@@ -177,7 +162,7 @@ def _rates_agree(evidence: Evidence, sparsity: float, budget: str) -> pd.Series:
 def _same_rates(evidence: Evidence) -> list[str]:
     """How many LRW runs used the very learning rates of their FT run, where records say it."""
     agree = [_rates_agree(evidence, *column) for column in evidence.columns]
-    pairs, same = sum(map(len, agree)), sum(int(found.sum()) for found in agree)
+    pairs, same = sum(map(len, agree)), sum(int(column.sum()) for column in agree)
     return [f"same learning rates in {same} of {pairs} pairs of runs"] if pairs else []
 
 
@@ -185,7 +170,7 @@ def _top_columns(evidence: Evidence, names: Sequence[str]) -> str:
     """In how many columns the highest mean, as printed, is one of `names`."""
     top = filled = 0
     for sparsity, budget in evidence.columns:
-        means = {name: evidence.ours(name, sparsity, budget).mean() for name in SCHEDULES}
+        means = {name: evidence.measured_at(name, sparsity, budget).mean() for name in SCHEDULES}
         means = {name: round(mean, 2) for name, mean in means.items() if not math.isnan(mean)}
         if means:
             filled += 1

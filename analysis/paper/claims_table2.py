@@ -4,19 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from analysis import statistics
-from analysis.claims import (
-    Evidence,
-    Finding,
-    Verdict,
-    compared,
-    directional,
-    figures_of,
-    per_cent,
-    per_seed,
-    versus,
-)
-from analysis.statistics import ALPHA
+from analysis.claims import Evidence, Finding, compared, directional, figures_of, per_cent, refuted, verdict_of, versus
+from analysis.statistics import ALPHA, above_p, below_p, beyond_p, equivalence_p
 
 BEATEN = ("GMP", "GSM", "LC", "STR", "DST")
 """Methods whose published accuracies are all below BIMP's."""
@@ -37,21 +26,14 @@ def within_a_point(evidence: Evidence) -> Finding:
     """Against every other method, so that no method has to be picked as the best by the accuracies under test."""
     sparsity = max(evidence.sparsities)
     contrasts = [versus("BIMP", name, sparsity, "") for name in evidence.rows if name != "BIMP"]
-    values = [per_seed(contrast, evidence) for contrast in contrasts]
-    above = statistics.holm([statistics.above_p(value, -MARGIN) for value in values])
-    below = statistics.holm([2 * statistics.below_p(value, -MARGIN) for value in values])  # two-sided: it refutes
-    comparisons = compared(contrasts, values, above, evidence)
-    inside = sum(p < ALPHA for p in above)
-    verdict: Verdict = "undecided"
-    if any(p < ALPHA for p in below):
-        verdict = "not held"
-    elif contrasts and inside == len(contrasts):
-        verdict = "held"
-    counts = f"{inside} of {len(contrasts)} clearly above -{MARGIN:g}"
+    comparisons = compared(contrasts, evidence, lambda values: above_p(values, -MARGIN))
+    below = refuted(contrasts, evidence, lambda values: 2 * below_p(values, -MARGIN))  # two-sided
+    inside = [comparison.p < ALPHA for comparison in comparisons]
+    counts = f"{sum(inside)} of {len(contrasts)} clearly above -{MARGIN:g}"
     return Finding(
         "bimp-within-a-point",
         f"At {per_cent(sparsity)} sparsity BIMP is within one point of the best method",
-        verdict,
+        verdict_of(below, inside),
         "; ".join(figures_of(comparisons, counts)),
         f"one-sided paired t-tests of BIMP against every other method, above -{MARGIN:g} point, Holm-corrected",
         comparisons,
@@ -78,21 +60,14 @@ def level_at_low_sparsity(evidence: Evidence) -> Finding:
     sparsities = [sparsity for sparsity in evidence.sparsities if sparsity <= BEHIND]
     names = [name for name in STRONGER if name in evidence.rows]
     contrasts = [versus("BIMP", name, sparsity, "") for sparsity in sparsities for name in names]
-    values = [per_seed(contrast, evidence) for contrast in contrasts]
-    inside = statistics.holm([statistics.equivalence_p(value, MARGIN) for value in values])
-    outside = statistics.holm([statistics.beyond_p(value, MARGIN) for value in values])
-    comparisons = compared(contrasts, values, inside, evidence)
-    equal = sum(p < ALPHA for p in inside)
-    verdict: Verdict = "undecided"
-    if any(p < ALPHA for p in outside):
-        verdict = "not held"
-    elif contrasts and equal == len(inside):
-        verdict = "held"
+    comparisons = compared(contrasts, evidence, lambda values: equivalence_p(values, MARGIN))
+    outside = refuted(contrasts, evidence, lambda values: beyond_p(values, MARGIN))
+    equal = [comparison.p < ALPHA for comparison in comparisons]
     return Finding(
         "bimp-level-at-low-sparsity",
         f"At {', '.join(map(per_cent, sparsities)) or per_cent(BEHIND)} sparsity BIMP, DPF and DNW are level",
-        verdict,
-        "; ".join(figures_of(comparisons, f"{equal} of {len(inside)} within ±{MARGIN:g} point")),
+        verdict_of(outside, equal),
+        "; ".join(figures_of(comparisons, f"{sum(equal)} of {len(equal)} within ±{MARGIN:g} point")),
         f"two one-sided paired t-tests each, equivalence within ±{MARGIN:g} point, Holm-corrected",
         comparisons,
     )

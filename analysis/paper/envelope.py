@@ -17,7 +17,15 @@ from statistics import fmean, stdev
 
 @dataclass(frozen=True)
 class Run:
-    """One record: `epochs` of retraining in total; accuracies as fractions, NaN where there is none."""
+    """One record.
+
+    Args:
+        setting: cycles and epochs per cycle, in words.
+        epochs: of retraining, in total.
+        seed: of the run.
+        validation, test: accuracies as fractions, NaN where there is none.
+        id: of the record.
+    """
 
     setting: str
     epochs: float
@@ -29,7 +37,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Step:
-    """From `epochs` on `setting` holds the envelope: mean and sample deviation (0 of one run) of n test accuracies."""
+    """From `epochs` on `setting` holds the envelope.
+
+    Args:
+        epochs: of retraining, in total.
+        setting: cycles and epochs per cycle, in words.
+        mean, std: of n test accuracies; the sample deviation, 0 of one run.
+        n: number of runs.
+        validation: their mean validation accuracy.
+    """
 
     epochs: float
     setting: str
@@ -58,9 +74,9 @@ def envelope(runs: Iterable[Run]) -> tuple[Step, ...]:
 
 def common_seeds(runs: Iterable[Run]) -> frozenset[int]:
     """The seeds that all of the most complete settings have, those with the most seeds; empty if they share none."""
-    found = [frozenset(run.seed for run in own) for own in _by_setting(runs).values()]
-    most = max(map(len, found), default=0)
-    complete = [seeds for seeds in found if len(seeds) == most]
+    by_setting = [frozenset(run.seed for run in of_setting) for of_setting in _by_setting(runs).values()]
+    most = max(map(len, by_setting), default=0)
+    complete = [seeds for seeds in by_setting if len(seeds) == most]
     return frozenset.intersection(*complete) if complete else frozenset()
 
 
@@ -70,26 +86,20 @@ def settings(runs: Iterable[Run], seeds: Set[int]) -> list[Step]:
     The shortest first, then the better validation accuracy, then by name.
     """
     steps = []
-    for (epochs, setting), found in _by_setting(runs).items():
-        own = [run for run in found if run.seed in seeds]
-        if not own or {run.seed for run in own} != seeds:
+    for (epochs, setting), of_setting in _by_setting(runs).items():
+        counted = [run for run in of_setting if run.seed in seeds]
+        if not counted or {run.seed for run in counted} != seeds:
             continue
-        tests = sorted(run.test for run in own)  # sorted: a sum of floats depends on its order
+        tests = sorted(run.test for run in counted)  # sorted: a sum of floats depends on its order
         std = stdev(tests) if len(tests) > 1 else 0.0
-        validation = fmean(sorted(run.validation for run in own))
+        validation = fmean(sorted(run.validation for run in counted))
         steps.append(Step(epochs, setting, min(fmean(tests), tests[-1]), std, len(tests), validation))
     return sorted(steps, key=lambda step: (step.epochs, -step.validation, step.setting))
 
 
 def incomplete(runs: Iterable[Run], seeds: Set[int]) -> int:
     """How many settings take no part in `settings`."""
-    return sum(not seeds or not seeds <= {run.seed for run in own} for own in _by_setting(runs).values())
-
-
-def reached(steps: Sequence[Step], epochs: float) -> float:
-    """The envelope at `epochs`; NaN before its first step."""
-    means = [step.mean for step in steps if step.epochs <= epochs]
-    return means[-1] if means else math.nan
+    return sum(not seeds or not seeds <= {run.seed for run in of_setting} for of_setting in _by_setting(runs).values())
 
 
 def met_after(steps: Sequence[Step], level: float) -> float | None:
@@ -99,8 +109,8 @@ def met_after(steps: Sequence[Step], level: float) -> float | None:
 
 def _by_setting(runs: Iterable[Run]) -> dict[tuple[float, str], list[Run]]:
     """The runs that have both accuracies, by (epochs, setting)."""
-    found: dict[tuple[float, str], list[Run]] = defaultdict(list)
+    by_setting: dict[tuple[float, str], list[Run]] = defaultdict(list)
     for run in runs:
         if math.isfinite(run.validation) and math.isfinite(run.test):
-            found[(run.epochs, run.setting)].append(run)
-    return found
+            by_setting[(run.epochs, run.setting)].append(run)
+    return by_setting

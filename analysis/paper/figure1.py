@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +12,10 @@ from matplotlib.axes import Axes as Panel
 from matplotlib.ticker import NullLocator
 
 from analysis.claims import per_cent, seeds_words
-from analysis.figures.drawing import COLOURS, WIDTH, Drawing, Selection, legend_below, panels
+from analysis.figures.drawing import COLOURS, Drawing, Selection, legend_below, panels
 from analysis.paper.envelope import Run, Step, common_seeds, envelope, incomplete, met_after, settings
+from analysis.report import plots
+from analysis.settings import values_of
 from benchmark.errors import UserError
 from benchmark.methods.ladders import ladder
 
@@ -41,22 +42,35 @@ CAVEAT = (
 
 @dataclass(frozen=True)
 class Part:
-    """One sparsity: its runs, their envelope, and the baseline with the most epochs, all over the same seeds."""
+    """One sparsity, all of it over the same seeds.
+
+    Args:
+        sparsity: as a fraction.
+        runs: all but the baseline's.
+        seeds: those that all of the most complete settings have.
+        steps: the envelope of the runs.
+        baseline: the one with the most epochs; None if it has no records, or not of all the seeds.
+        baseline_misses_seeds: whether it has records, but not of all the seeds.
+        fell: ids of the runs that collapsed.
+    """
 
     sparsity: float
     runs: tuple[Run, ...]
     seeds: frozenset[int]
     steps: tuple[Step, ...]
     baseline: Step | None
-    """None if it has no records, or not of all the seeds."""
     baseline_misses_seeds: bool = False
     fell: frozenset[str] = frozenset()
-    """Ids of the runs that collapsed."""
 
     @property
     def points(self) -> list[Run]:
         """The runs that are drawn one by one: not those that collapsed, which would stretch the axis."""
         return [run for run in self.runs if run.id not in self.fell]
+
+    def runs_of(self, step: Step) -> list[Run]:
+        """The runs whose mean the step is."""
+        setting = (step.setting, step.epochs)
+        return [run for run in self.runs if (run.setting, run.epochs) == setting and run.seed in self.seeds]
 
     @property
     def title(self) -> str:
@@ -103,48 +117,50 @@ def parts(selection: Selection) -> list[Part]:
     cells = selection.cells[selection.cells["budget"] != ""]
     if cells.empty or not ((cells["cycles"] > 1) | cells["hyperparameters"].str.contains("cycles|ladder")).any():
         raise UserError("figure figure1: no run here has several cycles; it is for sweeps of iterative pruning")
-    found = []
+    by_sparsity = []
     for sparsity in sorted(cells["sparsity"].unique()):
-        own = cells[cells["sparsity"] == sparsity]
-        is_baseline = own["schedule"] == BASELINE
-        runs, base = _runs(own[~is_baseline]), _runs(own[is_baseline])
+        at = cells[cells["sparsity"] == sparsity]
+        is_baseline = at["schedule"] == BASELINE
+        runs, base = _runs(at[~is_baseline]), _runs(at[is_baseline])
         longest = [run for run in base if run.epochs == base[-1].epochs]  # never a shorter one in its place
         seeds = common_seeds(runs) or common_seeds(longest)
         level = settings(longest, seeds)
-        fell = frozenset(own["id"][own["status"] == "collapsed"])
+        fell = frozenset(at["id"][at["status"] == "collapsed"])
         missed = bool(base) and not level
-        found.append(Part(float(sparsity), runs, seeds, envelope(runs), level[-1] if level else None, missed, fell))
-    return found
+        by_sparsity.append(
+            Part(float(sparsity), runs, seeds, envelope(runs), level[-1] if level else None, missed, fell)
+        )
+    return by_sparsity
 
 
 def draw(selection: Selection) -> Drawing:
     """A panel a sparsity, epochs on a logarithmic axis."""
-    found = parts(selection)
-    figure, drawn = panels(len(found), height=2.5, share_y=False)
-    figure.set_figwidth(WIDTH)
-    for panel, part in zip(drawn, found, strict=True):
+    sparsities = parts(selection)
+    figure, grid = panels(len(sparsities), height=2.5, share_y=False, wide=True)
+    for panel, part in zip(grid, sparsities, strict=True):
         _draw_part(panel, part)
         panel.set_title(f"{part.title}\n{part.heading}", fontsize=7)
         fell = len(part.runs) - len(part.points)
         panel.set_xlabel("retraining epochs in total" + f"\nnot drawn: {fell} collapsed runs" * bool(fell))
-    drawn[0].set_ylabel("test accuracy in per cent")
-    legend_below(figure, drawn[0])
-    sentences = (*(part.sentence for part in found), EXPLAINED, CAVEAT, *_collapsed(found), *_ladder_sentence(found))
+    grid[0].set_ylabel("test accuracy in per cent")
+    legend_below(figure, grid[0])
+    said = [part.sentence for part in sparsities]
+    sentences = (*said, EXPLAINED, CAVEAT, *_collapsed(sparsities), *_ladder_sentence(sparsities))
     return Drawing("figure1", figure, sentences)
 
 
-def _collapsed(found: Sequence[Part]) -> list[str]:
-    fell = [(len(part.runs) - len(part.points), per_cent(part.sparsity)) for part in found]
+def _collapsed(sparsities: Sequence[Part]) -> list[str]:
+    fell = [(len(part.runs) - len(part.points), per_cent(part.sparsity)) for part in sparsities]
     named = ", ".join(f"{count} at {sparsity}" for count, sparsity in fell if count)
     return [f"Runs that collapsed are left out of the points: {named}."] if named else []
 
 
-def _ladder_sentence(found: Sequence[Part]) -> list[str]:
+def _ladder_sentence(sparsities: Sequence[Part]) -> list[str]:
     """Why the baseline has the cycles that it has; nothing where it does not prune by Renda et al.'s ladder."""
-    own = [part.sparsity for part in found if part.baseline and part.baseline.setting.endswith(RENDA_WORDS)]
-    if not own:
+    of_ladder = [part.sparsity for part in sparsities if part.baseline and part.baseline.setting.endswith(RENDA_WORDS)]
+    if not of_ladder:
         return []
-    counts = ", ".join(f"{len(ladder('renda', sparsity, 1))} at {per_cent(sparsity)}" for sparsity in own)
+    counts = ", ".join(f"{len(ladder('renda', sparsity, 1))} at {per_cent(sparsity)}" for sparsity in of_ladder)
     return [
         "The baseline prunes 20 % of the remaining weights in every cycle until the sparsity is reached, which takes "
         f"ceil(log(1 - sparsity) / log 0.8) cycles: {counts}. The published 2000 epochs of 200 a cycle are 10 cycles, "
@@ -194,7 +210,7 @@ def _runs(cells: pd.DataFrame) -> tuple[Run, ...]:
 
 def _setting(schedule: str, hyperparameters: str, epochs: float, cycles: int) -> str:
     """In words: ALLR, 4 cycles of 5 epochs."""
-    chosen = json.loads(hyperparameters) if hyperparameters else {}
+    chosen = values_of(hyperparameters)
     cycles = cycles or int(chosen.get("cycles", 1))
     chosen.pop("cycles", None)
     words = f"{cycles} cycle{'s' if cycles > 1 else ''} of {epochs / cycles:.3g} epochs"
@@ -202,3 +218,60 @@ def _setting(schedule: str, hyperparameters: str, epochs: float, cycles: int) ->
         words += RENDA_WORDS
     others = "".join(f", {key} {value}" for key, value in chosen.items())
     return f"{schedule}, {words}{others}"
+
+
+# The interactive form
+
+
+def best(selection: Selection) -> list[str]:
+    """What is reached, a sentence a sparsity: the columns of a sweep of cycles have no ranks that would say it."""
+    return [part.sentence for part in parts(selection)]
+
+
+def plot(selection: Selection) -> plots.Plot:
+    """A panel a sparsity: every run, the envelope, the level of the baseline."""
+    ticks = {"tickvals": TICKS, "ticktext": [str(tick) for tick in TICKS]}
+    drawn: list[plots.Panel] = []
+    for part in parts(selection):
+        text = f"retraining epochs, {part.title}<br>{part.heading}"
+        x = {"title": {"text": text, "font": {"size": 11}}, "type": "log", **ticks}
+        drawn.append(([_every_run(part), _best_so_far(part), *_baseline(part)], x, {}))
+    return plots.side_by_side(drawn)
+
+
+def _every_run(part: Part) -> dict[str, Any]:
+    return plots.trace(
+        "markers",
+        "every run",
+        [run.epochs for run in part.points],
+        [round(100 * run.test, 3) for run in part.points],
+        text=[f"{run.setting}, seed {run.seed}" for run in part.points],
+        customdata=[run.id for run in part.points],
+        marker={"color": ENVELOPE, "opacity": 0.3, "size": 5},
+        hovertemplate="%{text}<br>%{x} epochs: %{y:.2f} %<extra></extra>",
+    )
+
+
+def _best_so_far(part: Part) -> dict[str, Any]:
+    """A step's customdata are the ids of its records."""
+    bars = [round(100 * step.std, 3) if step.n > 1 else None for step in part.steps]
+    return plots.trace(
+        "lines+markers",
+        "best so far, selected on validation accuracy",
+        [step.epochs for step in part.steps],
+        [round(100 * step.mean, 3) for step in part.steps],
+        error_y={"type": "data", "array": bars, "thickness": 1},
+        text=[f"{step.setting}, n = {step.n}" for step in part.steps],
+        customdata=[" ".join(run.id for run in part.runs_of(step)) for step in part.steps],
+        line={"color": ENVELOPE, "shape": "hv"},
+        hovertemplate="%{text}<br>from %{x} epochs on: %{y:.2f} %<extra></extra>",
+    )
+
+
+def _baseline(part: Part) -> list[dict[str, Any]]:
+    if part.baseline is None or not part.runs:
+        return []
+    x = [min(run.epochs for run in part.runs), max(run.epochs for run in part.runs)]
+    y = [round(100 * part.baseline.mean, 3)] * 2
+    look = {"line": {"color": BASELINE_COLOUR, "dash": "dash"}, "hoverinfo": "name+y"}
+    return [plots.trace("lines", f"iterative baseline ({BASELINE})", x, y, **look)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from analysis.render import csv, html, latex, markdown, records, terminal
+from analysis.render import csv, html, latex, markdown, per_record, terminal
 from analysis.render.sheet import Sheet
 
 SUFFIXES: dict[str, str] = {
@@ -23,10 +23,10 @@ WRITERS: dict[str, Callable[[Sheet], str]] = {
     "latex": latex.write,
     "html": html.write,
     "csv": csv.write,
-    "records": records.write_csv,
+    "records": per_record.write_csv,
 }
 """What goes into files; `terminal.show` prints to a terminal with its colours and width."""
 
-BINARY_WRITERS: dict[str, Callable[[Sheet], bytes]] = {"parquet": records.write_parquet}
+BINARY_WRITERS: dict[str, Callable[[Sheet], bytes]] = {"parquet": per_record.write_parquet}
 
 __all__ = ["BINARY_WRITERS", "SUFFIXES", "WRITERS", "Sheet", "csv", "terminal"]

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 
 from analysis.render.sheet import Sheet
+from analysis.statistics import Difference
 
 FIELDS = (
     *("sweep", "problem", "recipe", "table", "row", "group", "column"),
@@ -51,26 +52,20 @@ def _claims(sheet: Sheet) -> Iterator[dict[str, object]]:
         verdict = f"{finding.verdict}: {finding.statement}. {finding.figures}. Test: {finding.method}."
         yield {"table": "claims", "row": finding.key, "text": verdict}
         for comparison in finding.comparisons:
-            difference = comparison.difference
-            yield {
-                **{"table": "claims", "row": finding.key, "column": comparison.label},
-                **{"mean": _number(difference.mean), "low": _number(difference.low), "high": _number(difference.high)},
-                **{"p": _number(comparison.p), "n": difference.n},
-            }
+            numbers = _difference(comparison.difference, comparison.p)
+            yield {"table": "claims", "row": finding.key, "column": comparison.label, **numbers}
 
 
 def _pairs(sheet: Sheet) -> Iterator[dict[str, object]]:
     for pair in sheet.pairs:
-        difference = pair.difference
-        yield {
-            **{"table": "pairs", "row": f"{pair.first} - {pair.second}", "column": "mean of the columns"},
-            **{"mean": _number(difference.mean), "low": _number(difference.low), "high": _number(difference.high)},
-            **{"p": _number(pair.p), "n": difference.n, "text": pair.ahead},
-        }
-        yield {
-            **{"table": "pairs", "row": f"{pair.first} - {pair.second}", "column": "probability of improvement"},
-            **{"mean": _number(pair.improvement)},
-        }
+        row = {"table": "pairs", "row": f"{pair.first} - {pair.second}"}
+        yield {**row, "column": "mean of the columns", **_difference(pair.difference, pair.p), "text": pair.ahead}
+        yield {**row, "column": "probability of improvement", "mean": _number(pair.improvement)}
+
+
+def _difference(difference: Difference, p: float) -> dict[str, object]:
+    numbers = {"mean": difference.mean, "low": difference.low, "high": difference.high, "p": p}
+    return {**{name: _number(value) for name, value in numbers.items()}, "n": difference.n}
 
 
 def _number(value: float | None) -> str:

@@ -6,20 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from analysis.claims import Finding
-from analysis.render.sheet import (
-    CLAIMS_TITLE,
-    COMPARISON_HEADINGS,
-    PAIR_HEADINGS,
-    PAIRS_TITLE,
-    Sheet,
-    claims_caption,
-    comparison_words,
-    legend,
-    notes,
-    pair_words,
-    pairs_caption,
-    words,
-)
+from analysis.render import words
+from analysis.render.sheet import Sheet
 from analysis.tables import Column, Entry, Table
 
 LEGEND = ("bold on colour", "underlined", "italic")
@@ -89,7 +77,7 @@ def table_section(table: Table, prefix: str = "") -> str:
         for row in table.rows
     )
     footer = "".join(_words_row(row.label, row.cells) for row in table.footer)
-    caption = "".join(f"<p>{escape(text)}</p>" for text in (*notes(table), *table.caption, legend(LEGEND)))
+    caption = "".join(f"<p>{escape(text)}</p>" for text in (*words.notes(table), *table.caption, words.legend(LEGEND)))
     return (
         f'<section id="{escape(prefix + table.key)}">\n<h2>{escape(table.title)}</h2>\n<div class="wide"><table>\n'
         f'<thead>\n<tr><td></td>{groups}</tr>\n<tr><th scope="col">{escape(table.stub)}</th>{labels}</tr>\n</thead>\n'
@@ -99,8 +87,8 @@ def table_section(table: Table, prefix: str = "") -> str:
 
 
 def _words_row(label: str, cells: Sequence[str]) -> str:
-    words = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-    return f'<tr><th scope="row">{escape(label)}</th>{words}</tr>\n'
+    texts = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    return f'<tr><th scope="row">{escape(label)}</th>{texts}</tr>\n'
 
 
 def _first_columns(table: Table) -> list[bool]:
@@ -118,13 +106,13 @@ def _class(*names: str) -> str:
 
 
 def _cell(entry: Entry, column: Column, first: bool) -> str:
-    said = words(entry, column)
-    number = said.mean + (f" ± {said.spread}" if said.spread else "")
-    names = _class(f"rank-{said.mark}" if said.mark else "", "missing" * (entry.mean is None), "first" * first)
+    cell = words.cell(entry, column)
+    number = cell.mean + (f" ± {cell.spread}" if cell.spread else "")
+    names = _class(f"rank-{cell.mark}" if cell.mark else "", "missing" * (entry.mean is None), "first" * first)
     hover = [f"rank {entry.rank}"] if entry.rank else []
     hover += [f"n = {entry.n}"] if entry.n is not None else []
     title = f' title="{escape("; ".join([*hover, *entry.flags]))}"' if hover or entry.flags else ""
-    suffix = f'<span class="count">{escape(said.suffix)}</span>' if said.suffix else ""
+    suffix = f'<span class="count">{escape(cell.suffix)}</span>' if cell.suffix else ""
     runs = f' data-runs="{escape(" ".join(entry.runs))}"' if entry.runs else ""
     return f'<td{names}{title}{runs}><span class="number">{escape(number)}</span>{suffix}</td>'
 
@@ -134,27 +122,27 @@ def _claims(sheet: Sheet, prefix: str) -> str:
         return ""
     items = "".join(map(_finding, sheet.findings))
     return (
-        f'<section id="{escape(prefix)}claims" class="long">\n<h2>{escape(CLAIMS_TITLE)}</h2>\n{items}'
-        f'<div class="caption"><p>{escape(claims_caption(sheet))}</p></div>\n</section>\n'
+        f'<section id="{escape(prefix)}claims" class="long">\n<h2>{escape(words.CLAIMS_TITLE)}</h2>\n{items}'
+        f'<div class="caption"><p>{escape(words.claims_caption(sheet))}</p></div>\n</section>\n'
     )
 
 
 def _pairs(sheet: Sheet, prefix: str) -> str:
     if not sheet.pairs:
         return ""
-    table = _folded(f"{len(sheet.pairs)} pairs", PAIR_HEADINGS, list(map(pair_words, sheet.pairs)))
+    table = _folded(f"{len(sheet.pairs)} pairs", words.PAIR_HEADINGS, list(map(words.pair_cells, sheet.pairs)))
     return (
-        f'<section id="{escape(prefix)}pairs" class="long">\n<h2>{escape(PAIRS_TITLE)}</h2>\n'
-        f"<p>{escape(pairs_caption(sheet.pairs))}</p>\n{table}</section>\n"
+        f'<section id="{escape(prefix)}pairs" class="long">\n<h2>{escape(words.PAIRS_TITLE)}</h2>\n'
+        f"<p>{escape(words.pairs_caption(sheet.pairs))}</p>\n{table}</section>\n"
     )
 
 
 def _finding(finding: Finding) -> str:
-    rows = list(map(comparison_words, finding.comparisons))
+    rows = list(map(words.comparison_cells, finding.comparisons))
     return (
         f'<p><span class="verdict {finding.verdict.replace(" ", "-")}">{escape(finding.verdict)}</span>: '
         f"{escape(finding.statement)}.<br>{escape(finding.figures)}. Test: {escape(finding.method)}.</p>\n"
-        + _folded(f"{len(rows)} comparisons", COMPARISON_HEADINGS, rows)
+        + _folded(f"{len(rows)} comparisons", words.COMPARISON_HEADINGS, rows)
     )
 
 

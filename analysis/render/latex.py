@@ -6,18 +6,8 @@ import re
 import unicodedata
 
 from analysis.claims import Finding
-from analysis.render.sheet import (
-    CLAIMS_TITLE,
-    FLAG,
-    MISSING,
-    PAIRS_TITLE,
-    Sheet,
-    claims_caption,
-    legend,
-    notes,
-    pairs_caption,
-    words,
-)
+from analysis.render import words
+from analysis.render.sheet import Sheet
 from analysis.tables import Column, Entry, Table
 
 MARKS = {1: r"\textbf{%s}", 2: r"\underline{%s}", 3: r"\textit{%s}"}
@@ -38,8 +28,8 @@ SPECIAL = {
     "|": r"\textbar{}",
     '"': "''",
     "±": r"$\pm$",
-    MISSING: "--",
-    FLAG: r"$\dagger$",
+    words.MISSING: "--",
+    words.FLAG: r"$\dagger$",
 }
 CHARACTERS, LINE = 15, 180
 """Of a column, and of a line of A4 on its side in \\footnotesize: about what fits."""
@@ -79,13 +69,13 @@ def _ascii(character: str) -> str:
 def _table(table: Table, sheet: Sheet) -> str:
     title = re.sub(r"^(Table|Figure) \d+: ", "", table.title)  # LaTeX numbers them itself
     caption = " ".join(
-        escape(sentence) for sentence in (f"{title[:1].upper()}{title[1:]}.", *table.caption, legend(LEGEND))
+        escape(sentence) for sentence in (f"{title[:1].upper()}{title[1:]}.", *table.caption, words.legend(LEGEND))
     )
     return (
         "\\begin{table}[!htb]\n\\centering\\footnotesize\n"
         + f"\\caption{{{caption}}}\n\\label{{{_label(sheet, table)}}}\n"
         + "\\par\\medskip\n".join(map(_tabular, _parts(table)))
-        + "".join(f"\\par {escape(note)}\n" for note in notes(table))
+        + "".join(f"\\par {escape(note)}\n" for note in words.notes(table))
         + "\\end{table}\n"
     )
 
@@ -134,11 +124,11 @@ def _line(cells: list[str]) -> str:
 
 
 def _cell(entry: Entry, column: Column) -> str:
-    said = words(entry, column)
+    cell = words.cell(entry, column)
     if entry.mean is None:
-        return escape(said.mean + said.suffix)
-    number = rf"\num{{{said.mean}{f' +- {said.spread}' if said.spread else ''}}}"
-    return (MARKS.get(said.mark or 0, "%s") % number) + escape(said.suffix)
+        return escape(cell.mean + cell.suffix)
+    number = rf"\num{{{cell.mean}{f' +- {cell.spread}' if cell.spread else ''}}}"
+    return (MARKS.get(cell.mark or 0, "%s") % number) + escape(cell.suffix)
 
 
 def _claims(sheet: Sheet) -> str:
@@ -146,14 +136,18 @@ def _claims(sheet: Sheet) -> str:
         return ""
     items = "".join(_finding(finding) for finding in sheet.findings)
     return (
-        f"\\section*{{{escape(CLAIMS_TITLE)}}}\n\\begin{{description}}\n{items}\\end{{description}}\n"
-        f"{escape(claims_caption(sheet))}\n"
+        f"\\section*{{{escape(words.CLAIMS_TITLE)}}}\n\\begin{{description}}\n{items}\\end{{description}}\n"
+        f"{escape(words.claims_caption(sheet))}\n"
     )
 
 
 def _pairs(sheet: Sheet) -> str:
     """The sentence alone: in a paper a list of all pairs helps nobody."""
-    return f"\\section*{{{escape(PAIRS_TITLE)}}}\n{escape(pairs_caption(sheet.pairs))}\n" if sheet.pairs else ""
+    return (
+        f"\\section*{{{escape(words.PAIRS_TITLE)}}}\n{escape(words.pairs_caption(sheet.pairs))}\n"
+        if sheet.pairs
+        else ""
+    )
 
 
 def _finding(finding: Finding) -> str:

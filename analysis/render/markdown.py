@@ -6,20 +6,8 @@ import re
 from collections.abc import Sequence
 
 from analysis.claims import Finding
-from analysis.render.sheet import (
-    CLAIMS_TITLE,
-    COMPARISON_HEADINGS,
-    PAIR_HEADINGS,
-    PAIRS_TITLE,
-    Sheet,
-    claims_caption,
-    comparison_words,
-    legend,
-    notes,
-    pair_words,
-    pairs_caption,
-    words,
-)
+from analysis.render import words
+from analysis.render.sheet import Sheet
 from analysis.tables import Column, Entry, Table
 
 MARKS = {1: "**{}**", 2: "<ins>{}</ins>", 3: "*{}*"}
@@ -29,13 +17,12 @@ LEGEND = ("**bold**", "<ins>underlined</ins>", "*italic*")
 def write(sheet: Sheet) -> str:
     parts = [_table(table) for table in sheet.tables]
     if sheet.findings:
-        parts.append(
-            f"### {CLAIMS_TITLE}\n\n{''.join(map(_finding, sheet.findings))}\n{escape(claims_caption(sheet))}\n"
-        )
+        findings = "".join(map(_finding, sheet.findings))
+        parts.append(f"### {words.CLAIMS_TITLE}\n\n{findings}\n{escape(words.claims_caption(sheet))}\n")
     if sheet.pairs:
-        rows = [[escape(cell) for cell in pair_words(pair)] for pair in sheet.pairs]
-        table = _folded(f"{len(rows)} pairs", PAIR_HEADINGS, rows)
-        parts.append(f"### {PAIRS_TITLE}\n\n{escape(pairs_caption(sheet.pairs))}\n\n{table}")
+        rows = [[escape(cell) for cell in words.pair_cells(pair)] for pair in sheet.pairs]
+        table = _folded(f"{len(rows)} pairs", words.PAIR_HEADINGS, rows)
+        parts.append(f"### {words.PAIRS_TITLE}\n\n{escape(words.pairs_caption(sheet.pairs))}\n\n{table}")
     return "\n".join(parts)
 
 
@@ -52,8 +39,8 @@ def _table(table: Table) -> str:
         for row in table.rows
     ]
     rows += [[f"*{escape(row.label)}*", *map(escape, row.cells)] for row in table.footer]
-    sentences = [escape(sentence) for sentence in (*notes(table), *table.caption)]
-    caption = "<br>\n".join([*sentences, legend(LEGEND)])
+    sentences = [escape(sentence) for sentence in (*words.notes(table), *table.caption)]
+    caption = "<br>\n".join([*sentences, words.legend(LEGEND)])
     return f"### {escape(table.title)}\n\n{_grid([escape(table.stub), *headings], rows)}\n{caption}\n"
 
 
@@ -62,9 +49,9 @@ def _heading(column: Column) -> str:
 
 
 def _cell(entry: Entry, column: Column) -> str:
-    said = words(entry, column)
-    number = said.mean + (f" ± {said.spread}" if said.spread else "")
-    return MARKS.get(said.mark or 0, "{}").format(number) + said.suffix
+    cell = words.cell(entry, column)
+    number = cell.mean + (f" ± {cell.spread}" if cell.spread else "")
+    return MARKS.get(cell.mark or 0, "{}").format(number) + cell.suffix
 
 
 def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -73,10 +60,10 @@ def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _finding(finding: Finding) -> str:
-    rows = [[escape(cell) for cell in comparison_words(comparison)] for comparison in finding.comparisons]
+    rows = [[escape(cell) for cell in words.comparison_cells(comparison)] for comparison in finding.comparisons]
     return (
         f"**{finding.verdict}**: {escape(finding.statement)}.<br>\n{escape(finding.figures)}. "
-        f"Test: {escape(finding.method)}.\n\n{_folded(f'{len(rows)} comparisons', COMPARISON_HEADINGS, rows)}\n"
+        f"Test: {escape(finding.method)}.\n\n{_folded(f'{len(rows)} comparisons', words.COMPARISON_HEADINGS, rows)}\n"
     )
 
 

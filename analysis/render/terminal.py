@@ -13,20 +13,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from analysis.claims import Finding
-from analysis.render.sheet import (
-    CLAIMS_TITLE,
-    COMPARISON_HEADINGS,
-    PAIR_HEADINGS,
-    PAIRS_TITLE,
-    Sheet,
-    claims_caption,
-    comparison_words,
-    legend,
-    notes,
-    pair_words,
-    pairs_caption,
-    words,
-)
+from analysis.render import words
+from analysis.render.sheet import Sheet
 from analysis.tables import Column, Entry, Table
 
 STYLES = {1: "bold green", 2: "underline", 3: "italic"}
@@ -40,17 +28,17 @@ def show(sheet: Sheet, console: Console, details: bool = False) -> None:
     for table in sheet.tables:
         _show_table(table, console)
     if sheet.findings:
-        console.print(Text(CLAIMS_TITLE, style="bold"))
+        console.print(Text(words.CLAIMS_TITLE, style="bold"))
         for finding in sheet.findings:
             _show_finding(finding, console, details)
         console.print()
-        console.print(_sentence(claims_caption(sheet), console, 0, "dim"))
+        console.print(_sentence(words.claims_caption(sheet), console, 0, "dim"))
         console.print()
     if sheet.pairs:
-        console.print(Text(PAIRS_TITLE, style="bold"))
+        console.print(Text(words.PAIRS_TITLE, style="bold"))
         if details:
-            _show_grid(PAIR_HEADINGS, [pair_words(pair) for pair in sheet.pairs], console, 0)
-        console.print(_sentence(pairs_caption(sheet.pairs), console, 0, "dim"))
+            _show_grid(words.PAIR_HEADINGS, [words.pair_cells(pair) for pair in sheet.pairs], console, 0)
+        console.print(_sentence(words.pairs_caption(sheet.pairs), console, 0, "dim"))
         console.print()
 
 
@@ -70,7 +58,7 @@ def _show_table(table: Table, console: Console) -> None:
     for span in [len(table.columns)] if whole else [span for _, span in table.groups]:
         console.print(_drawn(table.part(start, start + span)))
         start += span
-    for sentence in (*notes(table), *table.caption, legend(["#1", "#2", "#3"])):
+    for sentence in (*words.notes(table), *table.caption, words.legend(["#1", "#2", "#3"])):
         console.print(_sentence(sentence, console, 0, "dim"))
     console.print()
 
@@ -101,10 +89,10 @@ def _drawn(table: Table) -> RichTable:
 
 
 def _cell(entry: Entry, column: Column) -> Text:
-    said = words(entry, column)
-    number = said.mean + (f" ±{said.spread}" if said.spread else "")
-    text = Text().append(number, style=STYLES.get(said.mark or 0, ""))  # not on the whole, or the padding is styled too
-    return text.append(f" #{said.mark}" if said.mark else "").append(said.suffix)
+    cell = words.cell(entry, column)
+    number = cell.mean + (f" ±{cell.spread}" if cell.spread else "")
+    text = Text().append(number, style=STYLES.get(cell.mark or 0, ""))  # not on the whole, or the padding is styled too
+    return text.append(f" #{cell.mark}" if cell.mark else "").append(cell.suffix)
 
 
 def _show_finding(finding: Finding, console: Console, details: bool) -> None:
@@ -113,7 +101,7 @@ def _show_finding(finding: Finding, console: Console, details: bool) -> None:
     console.print(_sentence(verdict.append(f" {finding.statement}", style="default not bold"), console, 2))
     console.print(_sentence(f"{finding.figures}. Test: {finding.method}.", console, 13))
     if details:
-        _show_grid(COMPARISON_HEADINGS, list(map(comparison_words, finding.comparisons)), console, 12)
+        _show_grid(words.COMPARISON_HEADINGS, list(map(words.comparison_cells, finding.comparisons)), console, 12)
 
 
 def _show_grid(headings: Sequence[str], rows: Sequence[Sequence[str]], console: Console, indent: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import compress
 from typing import Any
 
-from analysis.figures.drawing import settings_words
+from analysis import settings
 from analysis.report.gather import Report
 
 POINTS = 40
@@ -36,14 +36,14 @@ def _cell(record: Mapping[str, Any], curves: dict[str, Any]) -> dict[str, Any]:
         points = (_thinned(sampled[name], RATE_POINTS) for name in ("iteration", "value"))
         curves[key] = [[_rounded(value) for value in values] for values in points]
     provenance = record.get("provenance") or {}
-    told = {
+    shown = {
         "seed": cell["seed"],
         "test": _share(accuracy, "final", "test"),
         "validation": _share(accuracy, "final", "validation"),
         "dense": _share(accuracy, "dense", "test"),
         "pruned": _share(accuracy, "pruned", "test"),
         "status": record.get("status", "ok"),
-        "settings": settings_words(json.dumps(cell["hyperparameters"])) if cell.get("hyperparameters") else "",
+        "settings": settings.in_words(json.dumps(cell.get("hyperparameters") or {})),
         "start": str(provenance.get("start") or "")[:16],
         "remarks": "; ".join(map(str, record.get("remarks") or [])),
         "sparsity": _rounded((record.get("sparsity") or {}).get("prunable")),
@@ -54,7 +54,7 @@ def _cell(record: Mapping[str, Any], curves: dict[str, Any]) -> dict[str, Any]:
         "rate": key if sampled else None,
         "history": {name: [_rounded(value) for value in _thinned(values)] for name, values in _shown(history).items()},
     }
-    return {name: value for name, value in told.items() if value not in (None, "", {})}
+    return {name: value for name, value in shown.items() if value not in (None, "", {})}
 
 
 def _share(accuracy: Mapping[str, Any], stage: str, split: str) -> float | None:

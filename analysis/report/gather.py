@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.figures import FIGURES, Drawing, Selection, draw, encode, selections
-from analysis.paper.layouts import sheets_of
-from analysis.records import Source, of_their_own, sweep_axes
+from analysis.axes import sweep_axes, without_parts
+from analysis.figures import Drawing, Figure, Selection, draw, encode, selections
+from analysis.layout import Layout, sheets_of
 from analysis.render.sheet import Sheet
+from analysis.sources import Source
 from benchmark.errors import UserError
 from benchmark.planning.grid import SWEEPS
 
@@ -21,7 +22,7 @@ from benchmark.planning.grid import SWEEPS
 class Picture:
     """A drawn figure as SVG, and the selection that it was drawn of, for an interactive one in its place."""
 
-    kind: str
+    figure: Figure
     drawing: Drawing
     svg: bytes
     selection: Selection
@@ -29,33 +30,52 @@ class Picture:
 
 @dataclass(frozen=True)
 class Report:
+    """
+    Args:
+        frame: every record, columns as in analysis.frames.
+        whole: the records themselves by id.
+        failures: of cells that have no record.
+        sheets: a sheet a sweep and recipe.
+        pictures: a picture a figure and recipe.
+        problems: what could not be read, a line each.
+        source: where the records are from.
+    """
+
     frame: pd.DataFrame
-    """Every record, columns as in analysis.records."""
     whole: Mapping[str, Mapping[str, Any]]
-    """The same by id, with what is inside."""
     failures: Sequence[Mapping[str, Any]]
     sheets: Sequence[Sheet]
     pictures: Sequence[Picture]
     problems: Sequence[str]
-    """What could not be read."""
     source: str
 
 
-def gather(place: Source, problem: str | None = None, more: Sequence[str] = ()) -> Report:
-    """Everything that is known of `problem`, or of all problems, with the tables of sweeps/ and of `more` sweep files.
+def gather(
+    place: Source,
+    layouts: Sequence[Layout],
+    figures: Sequence[Figure],
+    order: Sequence[Sequence[str]],
+    problem: str | None = None,
+    more: Sequence[str] = (),
+) -> Report:
+    """Everything that is known. Raises UserError if that is nothing.
 
-    Raises UserError if that is nothing.
+    Args:
+        place: where the records are.
+        layouts, figures, order: how to lay sweeps out, what to draw, and the names that have a place in the style.
+        problem: that one alone.
+        more: sweep files beside those of sweeps/.
     """
     every = place.everything()
-    own = {Path(name).stem for name in more}
-    names = [*(path.stem for path in sorted(SWEEPS.glob("*.yaml")) if path.stem not in own), *more]
-    found = [(axes, place.of_sweep(axes, problem)) for axes in map(sweep_axes, names)]
-    known = of_their_own([(axes, records) for axes, records in found if records is not None])
+    replaced = {Path(name).stem for name in more}
+    names = [*(path.stem for path in sorted(SWEEPS.glob("*.yaml")) if path.stem not in replaced), *more]
+    sweeps = [(axes, place.of_sweep(axes, problem)) for axes in map(sweep_axes, names)]
+    known = without_parts([(axes, records) for axes, records in sweeps if records is not None])
     frames = [every.frame, *(records.frame for _, records in known)]
     frame = pd.concat(frames).drop_duplicates("id").reset_index(drop=True)
     if problem is not None:
         frame = frame[frame["problem"] == problem].reset_index(drop=True)
-    failures = [one for one in every.failures if problem is None or str(one["id"]).startswith(f"{problem}-")]
+    failures = [fault for fault in every.failures if problem is None or str(fault["id"]).startswith(f"{problem}-")]
     if frame.empty and not failures:
         on = f" of {problem}" if problem else ""
         raise UserError(f"no records{on} in {place.label}: `python -m benchmark.sweep table1` makes some")
@@ -63,30 +83,30 @@ def gather(place: Source, problem: str | None = None, more: Sequence[str] = ()) 
     parts: dict[str, list[Selection]] = {}
     for axes, records in known:
         whole |= records.whole
-        parts[axes.name] = selections(records, axes, problem)
+        parts[axes.name] = selections(records, axes, order, problem)
     problems = [line for records in (every, *(records for _, records in known)) for line in records.problems]
     return Report(
         frame,
         {name: whole[name] for name in frame["id"] if name in whole},
         failures,
-        [sheet for axes, records in known for sheet in sheets_of(records, axes, problem)],
-        _pictures(parts),
+        [sheet for axes, records in known for sheet in sheets_of(layouts, records, axes, problem)],
+        _pictures(figures, parts),
         list(dict.fromkeys(problems)),
         place.label,
     )
 
 
-def _pictures(parts: Mapping[str, Sequence[Selection]]) -> list[Picture]:
+def _pictures(figures: Sequence[Figure], parts: Mapping[str, Sequence[Selection]]) -> list[Picture]:
     """Every figure of the first sweep with records that it is about, a picture a recipe."""
     pictures = []
-    for kind, figure in FIGURES.items():
+    for figure in figures:
         about = [
             name for name in (*figure.sweeps, *parts) if parts.get(name) and figure.about(parts[name][0].group.axes)
         ]
         for selection in parts[about[0]] if about else ():
             try:
-                drawing = draw(kind, selection)
+                drawing = draw(figure, selection)
             except UserError:  # these records have nothing of the kind
                 continue
-            pictures.append(Picture(kind, drawing, encode(drawing, "svg"), selection))
+            pictures.append(Picture(figure, drawing, encode(drawing, "svg"), selection))
     return pictures

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -18,12 +19,11 @@ from typing import Any
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from analysis.figures.drawing import settings_words
+from analysis import settings
 from analysis.render import html
 from analysis.report import summary
 from analysis.report.data import page_data
 from analysis.report.gather import Picture, Report
-from analysis.report.plots import plot_of
 
 TITLE = "Pruning and retraining: report"
 COLUMNS = (
@@ -36,14 +36,18 @@ PLACE = ("problem", "device", "host", "commit", "code", "versions")
 
 
 def write(report: Report) -> str:
-    plots = {picture.drawing.name: plot for picture in report.pictures if (plot := plot_of(picture)) is not None}
-    library, own = get_plotlyjs(), _asset("report.js")
+    plots = {
+        picture.drawing.name: picture.figure.plot(picture.selection)
+        for picture in report.pictures
+        if picture.figure.plot
+    }
+    library, script = get_plotlyjs(), _asset("report.js")
     parts = [
         ("summary", "Summary", summary.write(report)),
         *_sheets(report),
         ("figures", "Figures", "".join(_picture(picture, plots) for picture in report.pictures)),
         ("cells", "All cells", _cells(report)),
-        ("failures", "Failures", _failures(report.failures)),
+        ("failures", "Failures", "".join(map(_failure, itertools.count(), report.failures))),
         ("unusable", "Files that could not be used", _list(report.problems)),
         ("provenance", "Where the records are from", _provenance(report)),
     ]
@@ -55,13 +59,13 @@ def write(report: Report) -> str:
     )
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(TITLE)}</title>\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_policy(library, own)}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_policy(library, script)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<style>{html.STYLE}{_asset('report.css')}</style>\n</head>\n<body>\n"
         f"<header><p>{escape(TITLE)}</p><nav><ul>{links}</ul></nav></header>\n<main>\n{body}</main>\n"
         '<aside id="inspector" hidden aria-live="polite"></aside>\n'
         f'<script type="application/json" id="data">{page_data(report, plots)}</script>\n'
-        f'<script type="text/plain" id="library">{library}</script>\n<script>{own}</script>\n</body>\n</html>\n'
+        f'<script type="text/plain" id="library">{library}</script>\n<script>{script}</script>\n</body>\n</html>\n'
     )
 
 
@@ -87,28 +91,28 @@ def _provenance(report: Report) -> str:
     where = [_place(report.whole.get(name, {})) for name in frame["id"]]
     table = pd.DataFrame(where, columns=[*PLACE, "start", "end"]).assign(hours=frame["seconds"].fillna(0.0) / 3600)
     rows = []
-    for key, own in table.groupby(list(PLACE), sort=True):
-        span = f"{own['start'].min()} to {own['end'].max()}" if own["start"].min() else ""
-        kind = "GPU-hours" if own["device"].iloc[0].startswith("cuda") else "CPU-hours"
-        rows.append([*map(str, key), str(len(own)), f"{own['hours'].sum():.2f} {kind}", span])
+    for key, part in table.groupby(list(PLACE), sort=True):
+        span = f"{part['start'].min()} to {part['end'].max()}" if part["start"].min() else ""
+        kind = "GPU-hours" if part["device"].iloc[0].startswith("cuda") else "CPU-hours"
+        rows.append([*map(str, key), str(len(part)), f"{part['hours'].sum():.2f} {kind}", span])
     cells = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
     headings = (*PLACE, "cells", "time", "from, to")
     return f'<p>{escape(sentence)}</p>\n<div class="wide">{summary.grid(headings, cells)}</div>\n'
 
 
 def _place(record: Mapping[str, Any]) -> tuple[str, ...]:
-    given = record.get("provenance") or {}
-    versions = ", ".join(f"{name} {version}" for name, version in sorted((given.get("versions") or {}).items()))
-    commit = str(given.get("commit") or "")[:7] + (" with uncommitted changes" if given.get("dirty") else "")
+    provenance = record.get("provenance") or {}
+    versions = ", ".join(f"{name} {version}" for name, version in sorted((provenance.get("versions") or {}).items()))
+    commit = str(provenance.get("commit") or "")[:7] + (" with uncommitted changes" if provenance.get("dirty") else "")
     return (
         str(((record.get("cell") or {}).get("problem") or {}).get("name", "")),
-        " ".join(filter(None, (str(given.get("device") or ""), str(given.get("device_name") or "")))),
-        str(given.get("host") or ""),
+        " ".join(filter(None, (str(provenance.get("device") or ""), str(provenance.get("device_name") or "")))),
+        str(provenance.get("host") or ""),
         commit,
-        str(given.get("code") or ""),
+        str(provenance.get("code") or ""),
         versions,
-        str(given.get("start") or "")[:16],
-        str(given.get("end") or "")[:16],
+        str(provenance.get("start") or "")[:16],
+        str(provenance.get("end") or "")[:16],
     )
 
 
@@ -156,7 +160,7 @@ def _cells(report: Report) -> str:
 def _row(values: Mapping[Any, Any], name: str) -> str:
     cells = (
         *(values["problem"], values["method"], values["schedule"], _number(values["sparsity"], "g"), values["budget"]),
-        *(settings_words(values["hyperparameters"]), str(values["seed"]), values["status"]),
+        *(settings.in_words(values["hyperparameters"]), str(values["seed"]), values["status"]),
         *(_number(100 * values["final_test"], ".2f"), _number(100 * values["final_validation"], ".2f")),
         *(_number(values["speedup"], ".2f"), _number(values["sparsity_reached"], ".4f")),
         *(_number(values["images_per_second"], ".0f"), _number(values["seconds"], ".2f")),
@@ -173,12 +177,8 @@ def _failed_row(number: int, failure: Mapping[str, Any]) -> str:
     return f'<tr class="failed">{cells}<td><a href="#failure-{number}">{name}</a></td></tr>\n'
 
 
-def _failures(failures: Sequence[Mapping[str, Any]]) -> str:
-    return "".join(_failure(number, failure) for number, failure in enumerate(failures))
-
-
 def _failure(number: int, failure: Mapping[str, Any]) -> str:
-    said = " ".join(filter(None, (str(failure.get(key) or "") for key in ("cause", "message"))))
+    cause = " ".join(filter(None, (str(failure.get(key) or "") for key in ("cause", "message"))))
     texts = "".join(
         f"<h3>{escape(heading)}</h3><pre>{escape(_text(failure[key]))}</pre>"
         for key, heading in (("traceback", "Traceback"), ("log", "End of the log"))
@@ -186,7 +186,7 @@ def _failure(number: int, failure: Mapping[str, Any]) -> str:
     )
     when = f"Attempt {failure.get('attempt', 1)}, {failure.get('time', '')}"
     return (
-        f'<details id="failure-{number}"><summary><b>{escape(str(failure.get("id")))}</b>: {escape(said)}</summary>'
+        f'<details id="failure-{number}"><summary><b>{escape(str(failure.get("id")))}</b>: {escape(cause)}</summary>'
         f"<p>{escape(when)}</p>{texts}</details>\n"
     )
 

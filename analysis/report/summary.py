@@ -7,11 +7,11 @@ from html import escape
 
 from analysis.claims import Finding, seeds_words
 from analysis.groups import REMARKS
-from analysis.paper import figure1
-from analysis.render.sheet import MISSING, Sheet, words
+from analysis.render import words
+from analysis.render.sheet import Sheet
 from analysis.report.gather import Report
 from analysis.statistics import ALPHA, TESTED_SEEDS
-from analysis.tables import Table
+from analysis.tables import Table, accuracies
 
 
 def write(report: Report) -> str:
@@ -43,9 +43,9 @@ def effect(finding: Finding) -> str:
     """The range of the differences that the claim is about, and over how many seeds."""
     known = [comparison.difference for comparison in finding.comparisons if comparison.difference.n]
     if not known:
-        return MISSING
-    low, high = (f"{pick(one.mean for one in known):+.2f}" for pick in (min, max))
-    return f"{low}{f' to {high}' if low != high else ''}, {seeds_words([one.n for one in known])}"
+        return words.MISSING
+    low, high = (f"{pick(difference.mean for difference in known):+.2f}" for pick in (min, max))
+    return f"{low}{f' to {high}' if low != high else ''}, {seeds_words([difference.n for difference in known])}"
 
 
 def lacking(finding: Finding) -> str:
@@ -66,30 +66,26 @@ def lacking(finding: Finding) -> str:
 # The best of every column
 
 
-def accuracies(table: Table) -> list[int]:
-    """Places of the columns that are accuracies: those that are called so, or all."""
-    every = range(len(table.columns))
-    return [place for place in every if table.columns[place].label == "accuracy"] or list(every)
-
-
 def _best(report: Report) -> str:
-    found, sentences = [], []
+    if not report.sheets:
+        return "<p>No table.</p>\n"
+    tables, sentences = [], []
     for sheet in report.sheets:
-        parts = _envelopes(report, sheet)
-        sentences += [f"<p>{_link(sheet)}: {escape(part.sentence)}</p>\n" for part in parts]
-        found += [] if parts else [_best_of(sheet)]
-    return (
-        f'<div class="beside">{"".join(found)}</div>\n{"".join(sentences)}' if report.sheets else "<p>No table.</p>\n"
-    )
+        said = _said_by_figures(report, sheet)
+        sentences += [f"<p>{_link(sheet)}: {escape(sentence)}</p>\n" for sentence in said]
+        tables += [] if said else [_best_of(sheet)]
+    return f'<div class="beside">{"".join(tables)}</div>\n{"".join(sentences)}'
 
 
-def _envelopes(report: Report, sheet: Sheet) -> list[figure1.Part]:
-    """Of a sheet of cycles, whose columns have no ranks, what Figure 1 says of each sparsity."""
-    for picture in report.pictures:
-        group = picture.selection.group
-        if picture.kind == "figure1" and (group.axes.name, group.recipe.identity) == (sheet.sweep, sheet.recipe):
-            return figure1.parts(picture.selection)
-    return []
+def _said_by_figures(report: Report, sheet: Sheet) -> list[str]:
+    """What figures of the sheet's records say of the best in its place."""
+    return [
+        sentence
+        for picture in report.pictures
+        if picture.figure.best
+        and (picture.selection.group.axes.name, picture.selection.group.recipe.identity) == (sheet.sweep, sheet.recipe)
+        for sentence in picture.figure.best(picture.selection)
+    ]
 
 
 def _best_of(sheet: Sheet) -> str:
@@ -102,8 +98,8 @@ def _best_of(sheet: Sheet) -> str:
         column = table.columns[place]
         rows.setdefault(column.group, {})[column.label] = _first(table, place)
     lines = [
-        f'<th scope="row">{escape(group)}</th>' + "".join(own.get(label, "<td></td>") for label in labels)
-        for group, own in rows.items()
+        f'<th scope="row">{escape(group)}</th>' + "".join(cells.get(label, "<td></td>") for label in labels)
+        for group, cells in rows.items()
     ]
     return grid((_link(sheet), *map(escape, labels)), lines)
 
@@ -112,12 +108,12 @@ def _first(table: Table, place: int) -> str:
     column = table.columns[place]
     best = [row for row in table.rows if row.entries[place].rank == 1]
     if not best:
-        return f"<td>{MISSING if column.ranked else 'not ranked'}</td>"
-    said = words(best[0].entries[place], column)
-    number = said.mean + (f" ± {said.spread}" if said.spread and len(best) == 1 else "")
+        return f"<td>{words.MISSING if column.ranked else 'not ranked'}</td>"
+    cell = words.cell(best[0].entries[place], column)
+    number = cell.mean + (f" ± {cell.spread}" if cell.spread and len(best) == 1 else "")
     runs = " ".join(name for row in best for name in row.entries[place].runs)
     names = ", ".join(row.label for row in best)
-    return f'<td data-runs="{escape(runs)}"><b>{escape(names)}</b> {escape(number + said.suffix)}</td>'
+    return f'<td data-runs="{escape(runs)}"><b>{escape(names)}</b> {escape(number + cell.suffix)}</td>'
 
 
 # What is missing
@@ -125,12 +121,13 @@ def _first(table: Table, place: int) -> str:
 
 def _missing(report: Report) -> str:
     lines = [f"<p>{_link(sheet)}: {escape('; '.join(_gaps(sheet)) or 'nothing')}.</p>\n" for sheet in report.sheets]
-    for (what, so), found, target in (
+    for (what, fault), faults, target in (
         (("failed cell", "without a record"), report.failures, "failures"),
         (("file", "that could not be used"), report.problems, "unusable"),
     ):
-        if found:
-            lines.insert(0, f'<p class="not-held"><a href="#{target}">{seeds_words([len(found)], what)} {so}</a></p>\n')
+        if faults:
+            link = f'<a href="#{target}">{seeds_words([len(faults)], what)} {fault}</a>'
+            lines.insert(0, f'<p class="not-held">{link}</p>\n')
     return "".join(lines) or "<p>Nothing.</p>\n"
 
 
@@ -142,13 +139,13 @@ def _gaps(sheet: Sheet) -> list[str]:
     absent = sum(n == 0 for n, _ in asked)
     partial = [n for n, expected in asked if 0 < n < expected]
     most = max((n for n, _ in asked), default=0)
-    found = [f"{absent} of {len(asked)} entries have no record"] if absent else []
+    gaps = [f"{absent} of {len(asked)} entries have no record"] if absent else []
     if partial:
-        found.append(f"{len(partial)} of {len(asked)} entries have {seeds_words(partial)} of {asked[0][1]}")
+        gaps.append(f"{len(partial)} of {len(asked)} entries have {seeds_words(partial)} of {asked[0][1]}")
     if 0 < most < TESTED_SEEDS:
-        found.append(f"{seeds_words([most])} at most, {TESTED_SEEDS - most} too few for a test")
-    ended = [(int((sheet.records["status"] == status).sum()), said) for status, said in REMARKS.items()]
-    return found + [f"{seeds_words([count], 'run')} {said}" for count, said in ended if count]
+        gaps.append(f"{seeds_words([most])} at most, {TESTED_SEEDS - most} too few for a test")
+    ended = [(int((sheet.records["status"] == status).sum()), remark) for status, remark in REMARKS.items()]
+    return gaps + [f"{seeds_words([count], 'run')} {remark}" for count, remark in ended if count]
 
 
 def grid(headings: Sequence[str], rows: Sequence[str]) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from analysis.make_report import report_of
 from analysis.report import page
-from analysis.report.gather import gather
 from analysis.wandb_runs import open_source
 from benchmark.measure.synthetic import fill
 from benchmark.measure.timing import spread, timed
@@ -39,7 +39,7 @@ def make_and_open(records: int, repeats: int, folder: Path | None) -> Iterator[s
             store.add_failure(name, "error", "synthetic", "Traceback (most recent call last):\n  synthetic\n" * 10)
 
         def make() -> None:
-            output.write_text(page.write(gather(open_source(Path(path), None, whole=True))), encoding="utf-8")
+            output.write_text(page.write(report_of(open_source(Path(path), None, whole=True))), encoding="utf-8")
 
         made = [timed(make)[0] for _ in range(repeats)]
         yield f"report of {records} records and {FAILURES} failures: {output.stat().st_size / 1e6:.1f} MB"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pandas as pd
 
+from analysis import settings
 from analysis.claims import per_cent
 from analysis.groups import Group
 from analysis.tables import Column, Row, Table, entry
@@ -28,11 +27,11 @@ def tables(group: Group) -> tuple[Table, ...]:
     if cells.empty:
         return ()
     rows = []
-    for settings in group.axes.hyperparameters:
+    for text in group.axes.hyperparameters:
         for sparsity in group.axes.sparsities:
-            runs = cells[(cells["hyperparameters"] == settings) & (cells["sparsity"] == sparsity)]
+            runs = cells[(cells["hyperparameters"] == text) & (cells["sparsity"] == sparsity)]
             if len(runs):
-                rows.append(_row(f"{_words(settings)}, {per_cent(sparsity)}", runs, group.expected))
+                rows.append(_row(f"{settings.in_words(text)}, {per_cent(sparsity)}", runs, group.expected))
     return (
         Table(
             "smaller",
@@ -60,7 +59,3 @@ def _row(label: str, runs: pd.DataFrame, expected: int) -> Row:
         label,
         tuple(entry(list(by_seed[column].dropna() * factor), expected, runs=ids) for column, _, _, factor in SHOWN),
     )
-
-
-def _words(settings: str) -> str:
-    return ", ".join(f"{key} {value}" for key, value in json.loads(settings or "{}").items())

@@ -9,16 +9,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
+from analysis import settings
 from analysis.claims import budget_words, per_cent, seeds_words
-from analysis.figures.drawing import (
-    Drawing,
-    Selection,
-    legend_below,
-    line_style,
-    panels,
-    positions,
-    settings_words,
-)
+from analysis.figures.drawing import Drawing, Selection, first_of_rows, legend_below, line_style, panels
 from benchmark.cells import Budget
 from benchmark.errors import UserError
 from benchmark.training.schedules import (
@@ -41,24 +34,24 @@ def schedules(selection: Selection) -> Drawing:
     dense = dense_learning_rates(recipe, per_epoch)
     warmup = dense_warmup_iterations(recipe, per_epoch, len(dense))
     budgets = [text for text in selection.group.axes.budgets if text] or ["2.22%", "11.11%"]
-    names = positions([*SCHEDULES, *(name for name in selection.group.axes.schedules if name)])
+    names = selection.positions([*SCHEDULES, *(name for name in selection.group.axes.schedules if name)])
     distance = _mean_distance(selection)
-    figure, found = panels(1 + len(budgets), share_y=True)
-    found[0].plot(np.arange(len(dense)) / per_epoch, dense, color="#444444", label="dense run")
-    found[0].set_title("dense run")
-    for panel, text in zip(found[1:], budgets, strict=True):
+    figure, grid = panels(1 + len(budgets), share_y=True)
+    grid[0].plot(np.arange(len(dense)) / per_epoch, dense, color="#444444", label="dense run")
+    grid[0].set_title("dense run")
+    for panel, text in zip(grid[1:], budgets, strict=True):
         iterations = Budget.parse(text).iterations(recipe.epochs, per_epoch)
         share = min(iterations / len(dense), 1.0)
-        given = Retraining(dense, warmup, iterations, relative_distance=distance, budget_share=share)
+        retraining = Retraining(dense, warmup, iterations, relative_distance=distance, budget_share=share)
         for name, position in names.items():
             look: dict[str, Any] = {**line_style(position), "marker": "", "drawstyle": "default"}
-            panel.plot(np.arange(iterations) / per_epoch, learning_rates(name, given), label=name, **look)
+            panel.plot(np.arange(iterations) / per_epoch, learning_rates(name, retraining), label=name, **look)
         panel.set_title(f"retraining, budget {budget_words(text)}")
-    for number, panel in enumerate(found):
+    for panel in grid:
         panel.set_xlabel("epoch")
-        if number % (2 if len(found) == 4 else 3) == 0:
-            panel.set_ylabel("learning rate")
-    legend_below(figure, found[-1])
+    for panel in first_of_rows(grid):
+        panel.set_ylabel("learning rate")
+    legend_below(figure, grid[-1])
     sentence = (
         f"Learning rate of every iteration, problem {recipe.name}; ALLR with d1 = {distance:.2f}"
         f"{', the mean of the records' if _distances(selection) else ', an example'}."
@@ -77,18 +70,16 @@ def distance(selection: Selection) -> Drawing:
         cells = cells[cells["schedule"] == "ALLR"]
     iterative = bool((cells["cycles"] > 1).any())
     sparsities = sorted(cells["sparsity"].unique())
-    figure, found = panels(len(sparsities))
+    figure, grid = panels(len(sparsities))
     counts = []
-    for panel, sparsity in zip(found, sparsities, strict=True):
-        own = cells[cells["sparsity"] == sparsity]
-        detail = ""
+    for panel, sparsity in zip(grid, sparsities, strict=True):
+        runs, detail = cells[cells["sparsity"] == sparsity], ""
         if iterative:
-            own = own[own["cycles"] == own["cycles"].max()]
-            own = own[own["budget"] == own["budget"].iloc[own["epochs"].argmax()]]
-            own = own[own["hyperparameters"] == own["hyperparameters"].iloc[0]]
-            words = ", ".join(filter(None, (own["schedule"].iloc[0], settings_words(own["hyperparameters"].iloc[0]))))
-            detail = f"\n{words}, {budget_words(own['budget'].iloc[0])}" if own["budget"].iloc[0] else f"\n{words}"
-        table = _cycle_rows(own, selection, iterative)
+            runs = _most_cycles(runs)
+            first = runs.iloc[0]
+            words = (first["schedule"], settings.in_words(first["hyperparameters"]), budget_words(first["budget"]))
+            detail = f"\n{', '.join(filter(None, words))}"
+        table = _cycle_rows(runs, selection, iterative)
         counts += table.groupby("x")["seed"].nunique().tolist()
         for position, (name, symbol) in enumerate((("d1", "$d_1$"), ("d2", "$d_2$"), ("d", "$d$"))):
             means = table.groupby("x")[name].mean()
@@ -103,11 +94,18 @@ def distance(selection: Selection) -> Drawing:
             panel.set_xticks(ticks)
         elif iterative:
             panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    found[0].set_ylabel("fraction of the peak learning rate")
-    legend_below(figure, found[0])
+    grid[0].set_ylabel("fraction of the peak learning rate")
+    legend_below(figure, grid[0])
     kind = "along the cycles of the runs with the most cycles" if iterative else "of one-shot pruning"
     sentence = f"ALLR's d = max(d1, d2), {kind}: d1 from how far pruning moved the weights, d2 the share of the budget."
     return Drawing("distance", figure, (sentence, f"Means over {seeds_words(counts)}."))
+
+
+def _most_cycles(runs: pd.DataFrame) -> pd.DataFrame:
+    """Of the runs with the most cycles those of one setting, at the longest budget."""
+    runs = runs[runs["cycles"] == runs["cycles"].max()]
+    runs = runs[runs["budget"] == runs["budget"].iloc[runs["epochs"].argmax()]]
+    return runs[runs["hyperparameters"] == runs["hyperparameters"].iloc[0]]
 
 
 def _cycle_rows(cells: pd.DataFrame, selection: Selection, iterative: bool) -> pd.DataFrame:
@@ -121,10 +119,10 @@ def _cycle_rows(cells: pd.DataFrame, selection: Selection, iterative: bool) -> p
 
 def _distances(selection: Selection) -> list[float]:
     cycles = [record.get("cycles") for record in selection.whole.values()]
-    firsts = [found[0].get("d1") for found in cycles if isinstance(found, list) and found]
+    firsts = [of_run[0].get("d1") for of_run in cycles if isinstance(of_run, list) and of_run]
     return [value for value in firsts if value is not None]
 
 
 def _mean_distance(selection: Selection) -> float:
-    found = _distances(selection)
-    return float(np.mean(found)) if found else relative_distance(1.0, 0.4, 0.9)
+    distances = _distances(selection)
+    return float(np.mean(distances)) if distances else relative_distance(1.0, 0.4, 0.9)

@@ -1,4 +1,4 @@
-"""One row per record, columns as in analysis.records: for spreadsheets, pandas and everything else."""
+"""One row per record, columns as in analysis.frames: for spreadsheets, pandas and everything else."""
 
 from __future__ import annotations
 

@@ -1,0 +1,195 @@
+"""Records as a pandas DataFrame: one row per record, columns as in COLUMNS.
+
+Accuracies are fractions, NaN where a record has none. What could not be used is named in `problems`, a line each, and
+never left out silently.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
+
+from analysis import settings
+from benchmark.cells import Budget, Problem
+from benchmark.errors import UserError
+
+CELL = ("method", "schedule", "sparsity", "budget", "hyperparameters")
+"""Columns that say which cell of a sweep a record is, seed and problem aside; "" or NaN where it has none."""
+
+ACCURACIES = ("dense", "pruned", "final")
+RESULTS = tuple(f"{stage}_{split}" for stage in ACCURACIES for split in ("test", "validation"))
+COLUMNS = (
+    *("id", "problem", "identity", *CELL, "seed", "status", *RESULTS, "epochs", "cycles"),
+    *("learning_rates", "dense_weights", "speedup", "sparsity_reached", "smaller_parameters", "smaller_macs"),
+    *("latency_masked", "latency_smaller", "images_per_second", "seconds"),
+    *("commit", "dirty", "code", "device", "versions", "source"),
+)
+
+
+@dataclass(frozen=True)
+class Records:
+    """What was read.
+
+    Args:
+        frame: a row per record, columns as in COLUMNS.
+        recipes: by Problem.identity.
+        problems: what could not be used, a line each.
+        source: where they are from, as a caption says it.
+        whole: the records themselves by id, with histories, cycles and layers; empty unless asked for.
+        failures: of a live store, the latest failure of every cell that failed and has no record.
+    """
+
+    frame: pd.DataFrame
+    recipes: dict[str, Problem]
+    problems: tuple[str, ...]
+    source: str
+    whole: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failures: tuple[dict[str, Any], ...] = ()
+
+
+def read(
+    records: Iterable[dict[str, Any]], source: str = "", whole: bool = False, problems: Sequence[str] = ()
+) -> Records:
+    """Records that are at hand already; `problems`: what was not usable where they are from."""
+    return collect({source: records}, list(problems), source, whole)
+
+
+def collect(places: Mapping[str, Iterable[dict[str, Any]]], problems: list[str], source: str, whole: bool) -> Records:
+    """The records of several places as one.
+
+    Of two records of one cell the first counts. Sweeps share cells, so that several files may hold one: that is a
+    problem only where their accuracies differ.
+
+    Args:
+        places: records by what a caption calls the place.
+        problems: a list that may grow while they are read.
+        source: what a caption calls all places together.
+        whole: keep the records themselves too, which takes some 10 kB each.
+    """
+    reader = _Reader()
+    rows = []
+    kept: dict[str, dict[str, Any]] = {}
+    try:
+        for place, record in ((place, record) for place, records in places.items() for record in records):
+            try:
+                rows.append((*reader.row(record), place))
+                if whole:
+                    kept.setdefault(str(record["id"]), record)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                problems.append(f"{place}: record {record.get('id')!r} cannot be used: {_reason(error)}")
+    except OSError as error:
+        raise UserError(f"{source}: cannot be read ({error.strerror or error})") from None
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    key = ["identity", *CELL, "seed"]
+    repeated = frame.duplicated(key)
+    differing = frame["id"][repeated & ~frame.duplicated([*key, *RESULTS])]
+    problems += [f"{source}: cell {cell} has records that differ; the first one counts" for cell in differing]
+    return Records(frame[~repeated].reset_index(drop=True), reader.recipes, tuple(problems), source, kept)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)
+
+
+class _Reader:
+    """Flattens records; a recipe that many of them share is validated once."""
+
+    def __init__(self) -> None:
+        self.recipes: dict[str, Problem] = {}
+        self._known: dict[str, Problem] = {}
+
+    def row(self, record: dict[str, Any]) -> tuple[Any, ...]:
+        """COLUMNS but for the last. Raises KeyError, TypeError, ValueError or AttributeError where it is no record."""
+        cell, provenance = record["cell"], record.get("provenance", {})
+        recipe = self._recipe(cell["problem"])
+        accuracies = record["accuracy"]
+        budget = cell["budget"]
+        return (
+            str(record["id"]),
+            recipe.name,
+            recipe.identity,
+            str(cell["method"]),
+            cell["schedule"] or "",
+            _number(cell["sparsity"]),
+            "" if budget is None else str(Budget.parse(budget)),
+            settings.text_of(cell["hyperparameters"]),
+            int(cell["seed"]),
+            record.get("status", "ok"),
+            *(
+                _fraction(accuracies.get(stage, {}).get(split))
+                for stage in ACCURACIES
+                for split in ("test", "validation")
+            ),
+            _epochs(record, budget, recipe),
+            _cycles(record),
+            (record.get("learning_rate") or {}).get("sha256", ""),
+            (record.get("parent") or {}).get("weights_sha256", ""),
+            _number((record.get("macs") or {}).get("speedup")),
+            _number((record.get("sparsity") or {}).get("prunable")),
+            *_smaller(record),
+            _number(record.get("images_per_second")),
+            _number((record.get("seconds") or {}).get("total")),
+            str(provenance.get("commit") or ""),
+            bool(provenance.get("dirty")),
+            str(provenance.get("code") or ""),
+            str(provenance.get("device_name") or provenance.get("device") or ""),
+            json.dumps(provenance.get("versions") or {}, sort_keys=True),
+        )
+
+    def _recipe(self, values: dict[str, Any]) -> Problem:
+        key = json.dumps(values, sort_keys=True)
+        if key not in self._known:
+            recipe = Problem.model_validate(values)
+            self._known[key] = recipe
+            self.recipes.setdefault(recipe.identity, recipe)
+        return self._known[key]
+
+
+def _smaller(record: dict[str, Any]) -> tuple[float, float, float, float]:
+    """Parameters and MACs of the network without its pruned filters; seconds of a batch, masked and smaller."""
+    smaller = record.get("smaller") or {}
+    latency = (record.get("seconds") or {}).get("latency") or {}
+    masked, without = ((latency.get(name) or [None])[-1] for name in ("masked", "smaller"))
+    return _number(smaller.get("parameters")), _number(smaller.get("macs")), _number(masked), _number(without)
+
+
+def _cycles(record: dict[str, Any]) -> float:
+    """Prune-retrain cycles, 0 for methods without; W&B keeps their number alone."""
+    cycles = record.get("cycles")
+    return float(len(cycles)) if isinstance(cycles, list) else _number(cycles)
+
+
+def _epochs(record: dict[str, Any], budget: Any, recipe: Problem) -> float:
+    """Epochs trained (of a run that retrains: retraining, over all cycles), or what the budget says of them."""
+    iterations = record.get("iterations") or {}
+    if iterations.get("total") is not None and iterations.get("per_epoch"):
+        return float(iterations["total"]) / float(iterations["per_epoch"])
+    if budget is None:
+        return float(recipe.epochs)
+    parsed = Budget.parse(budget)
+    if parsed.unit == "it":
+        return math.nan
+    cycles = _cycles(record) if parsed.per_cycle else 1.0
+    return cycles * (parsed.amount if parsed.unit == "ep" else round(parsed.amount / 100 * recipe.epochs, 2))
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _fraction(value: Any) -> float:
+    number = _number(value)
+    if number < 0 or number > 1:
+        raise ValueError(f"accuracy {value!r} is not a fraction")
+    return number

@@ -1,0 +1,44 @@
+"""The rows of a sweep that retrains, each a method, a setting and a schedule, in words."""
+
+from __future__ import annotations
+
+import json
+
+from analysis import settings
+from analysis.axes import Axes
+from benchmark.methods import declaration
+
+Kind = tuple[str, str, str]
+"""(method, schedule, hyperparameters), as in the DataFrame."""
+
+
+def row_labels(axes: Axes) -> dict[Kind, str]:
+    """Rows in the sweep's order, in words: what varies, a default where it alone tells the row from another one."""
+    names = _varied(axes)
+    grid = [settings.values_of(text) for text in axes.hyperparameters]
+    kinds = [
+        (method, schedule, text)
+        for method in axes.methods
+        for text in axes.hyperparameters
+        for schedule in axes.schedules
+        if any(cell[:2] == (method, schedule) and cell[4] == text for cell in axes.cells)
+    ]
+    labels = {}
+    for method, schedule, text in kinds:
+        values, defaults = settings.values_of(text), declaration(method).defaults
+        telling = [name for name in names if any({**values, name: row.get(name)} == row for row in grid)]
+        words = [f"{name} {values.get(name, defaults[name])}" for name in names if name in values or name in telling]
+        labels[(method, schedule, text)] = ", ".join([*([method] if len(axes.methods) > 1 else []), *words, schedule])
+    return labels
+
+
+def factors(axes: Axes, kind: Kind) -> tuple[str, ...]:
+    """Method, schedule and the value of each hyperparameter that the sweep varies, "" where the method has none."""
+    method, schedule, text = kind
+    values = {**declaration(method).defaults, **settings.values_of(text)}
+    return method, schedule, *(json.dumps(values[name]) if name in values else "" for name in _varied(axes))
+
+
+def _varied(axes: Axes) -> list[str]:
+    """The hyperparameters that the sweep names, in its order."""
+    return list(dict.fromkeys(name for text in axes.hyperparameters for name in settings.values_of(text)))

@@ -1,0 +1,107 @@
+"""How sweeps of one kind are laid out: tables, what was published beside them, and the claims about them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from analysis import captions, comparisons, smaller
+from analysis.axes import Axes
+from analysis.claims import Evidence, Finding
+from analysis.frames import Records
+from analysis.groups import Group, groups
+from analysis.render.sheet import Sheet
+from analysis.tables import Column, Row, Table, accuracies, agreement, ranked
+
+
+class Layout(ABC):
+    """One kind of sweep. Unless a layout says otherwise nothing was published or claimed, and no rows are compared."""
+
+    pairing = "one seed, one dense network"
+    """What runs of one seed share."""
+
+    @abstractmethod
+    def fits(self, axes: Axes) -> bool:
+        """Whether this is how to show what the sweep varies."""
+
+    @abstractmethod
+    def measured(self, group: Group) -> Table: ...
+
+    def has_published(self, axes: Axes) -> bool:
+        """Whether any of the sweep's cells was published."""
+        return False
+
+    def published(self, measured: Table, axes: Axes) -> Table:
+        """The published numbers in the columns of `measured`, and under each column how far the two agree."""
+        return measured
+
+    def evidence(self, group: Group) -> Evidence:
+        """What rows are compared by and claims judged by."""
+        return Evidence({}, (), (), (), {})
+
+    def has_claims(self, axes: Axes) -> bool:
+        """Whether the sweep has all that the claims are about."""
+        return False
+
+    def check(self, evidence: Evidence) -> tuple[Finding, ...]:
+        """Every claim with its verdict, in the order of its source."""
+        return ()
+
+
+def layout_of(axes: Axes, layouts: Sequence[Layout]) -> Layout | None:
+    """The first that fits, so that a general one stands last."""
+    return next((layout for layout in layouts if layout.fits(axes)), None)
+
+
+def sheets_of(layouts: Sequence[Layout], records: Records, axes: Axes, problem: str | None = None) -> list[Sheet]:
+    """A sheet a recipe; none where there is no table for what the sweep varies."""
+    layout = layout_of(axes, layouts)
+    return [_sheet(layout, group) for group in groups(records, axes, problem)] if layout else []
+
+
+def _sheet(layout: Layout, group: Group) -> Sheet:
+    axes, recipe = group.axes, group.recipe
+    measured, evidence = layout.measured(group), layout.evidence(group)
+    published = [layout.published(measured, axes)] if layout.has_published(axes) else []
+    return Sheet(
+        f"{axes.name}-{captions.recipe_name(recipe)}",
+        axes.name,
+        recipe.name,
+        recipe.identity,
+        (measured, *published, *smaller.tables(group)),
+        layout.check(evidence) if layout.has_claims(axes) else (),
+        comparisons.pairs(evidence),
+        layout.pairing,
+        group.every,
+    )
+
+
+# What the tables of all layouts have in common
+
+
+def measured_table(
+    group: Group,
+    stub: str,
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    *sentences: str,
+    seeds: Iterable[int] | None = None,
+) -> Table:
+    """The ranked table of what was measured; `seeds`: of the runs behind it, where these are not all of the group."""
+    table = Table("measured", f"{group.axes.title}, {group.recipe.name}", stub, tuple(columns), tuple(rows))
+    entries = [row.entries[place] for row in rows for place in accuracies(table)]
+    caption = (
+        captions.statistic(group.cells["seed"] if seeds is None else seeds, group.expected, entries),
+        *sentences,
+        captions.problem(group.recipe),
+        captions.dense(group.every),
+        captions.provenance(group.every, group.problems),
+    )
+    return ranked(replace(table, caption=caption))
+
+
+def published_table(measured: Table, title: str, rows: Sequence[Row], *caption: str) -> Table:
+    """Published rows in the columns of `measured`, ranked, with the agreement of the two as its footer."""
+    table = ranked(Table("published", title, measured.stub, measured.columns, tuple(rows), caption=caption))
+    return replace(table, footer=agreement(measured, table))

@@ -1,0 +1,34 @@
+"""Options that the commands share, and what they say of records that are not there or not usable."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis.captions import printable
+from analysis.sources import Source
+from benchmark.errors import UserError
+
+ResultsOption = Annotated[Path, typer.Option(help="Results folder, store, folder of .jsonl files, or one of them.")]
+ProblemOption = Annotated[str | None, typer.Option(help="Only this problem. Default: all with records.")]
+WandbOption = Annotated[
+    str | None, typer.Option(help="Read Weights & Biases: a folder of offline runs, or ENTITY/PROJECT.")
+]
+WARNINGS = 5
+"""How many unusable records are named one by one."""
+
+
+def warn(lines: Sequence[str]) -> None:
+    shown = [*lines[:WARNINGS], *([f"{len(lines) - WARNINGS} more of the kind"] if len(lines) > WARNINGS else [])]
+    for line in shown:
+        print(printable(f"warning: {line}"), file=sys.stderr)
+
+
+def nothing(name: str, place: Source, problem: str | None, seeds: str | None = None) -> UserError:
+    which = name + (f" on {problem}" if problem else "") + (f" with seeds {seeds}" if seeds else "")
+    options = (f" --problem {problem}" if problem else "") + (f" --seeds {seeds}" if seeds else "")
+    return UserError(f"no records of {which} in {place.label}: `python -m benchmark.sweep {name}{options}` makes them")

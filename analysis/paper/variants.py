@@ -1,0 +1,185 @@
+"""The table of any other sweep that retrains: a row for each setting and schedule, a column a sparsity and budget.
+
+Le and Hua's study (criterion x schedule) is one of them, and so is a sweep of cycles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import cast
+
+import pandas as pd
+
+from analysis import settings
+from analysis.axes import Axes
+from analysis.claims import Evidence, Finding, budget_words, directional, per_cent, versus
+from analysis.groups import Group, accuracy_entry, differ
+from analysis.labels import Kind, factors, row_labels
+from analysis.layout import Layout, measured_table
+from analysis.tables import Column, Entry, Row, Table
+from benchmark.cells import Budget
+from benchmark.results.records import TARGET_MARGIN
+
+LARGE = ("SLR", "CLR")
+"""Le and Hua's schedules."""
+BEATEN = ("magnitude", "filters")
+"""Criteria that they prune by where random pruning wins over fine-tuning."""
+Place = tuple[float, str]
+"""(sparsity, budget): a column."""
+ByCell = dict[tuple[Kind, Place], pd.DataFrame]
+
+
+class Variants(Layout):
+    """Final test accuracy in per cent; what the sweep does not ask for is empty and not counted as missing.
+
+    Rows that ended at another sparsity than a column's have no rank there. None have in a column of a budget for each
+    cycle in which they come to different totals.
+    """
+
+    def fits(self, axes: Axes) -> bool:
+        return axes.retrains
+
+    def measured(self, group: Group) -> Table:
+        axes, by_cell = group.axes, _by_cell(group.cells)
+        labels, totals = row_labels(axes), _totals(axes, by_cell)
+        columns = [
+            Column(f"sparsity {per_cent(s)}", f"budget {budget_words(b)}", ranked=not differ(epochs.values()))
+            for (s, b), epochs in totals.items()
+        ]
+        rows = [
+            Row(label, tuple(_entry(group, by_cell, kind, column) for column in totals))
+            for kind, label in labels.items()
+        ]
+        sentences = (*_other_sparsities(group, by_cell, labels), *_totals_sentence(totals, labels))
+        return measured_table(group, "setting", columns, rows, *sentences)
+
+    def evidence(self, group: Group) -> Evidence:
+        """By the labels of the rows."""
+        labels = row_labels(group.axes)
+        by_cell = _by_cell(group.cells)
+        return Evidence(
+            {
+                (labels[kind], *column): runs.dropna(subset="final_test").set_index("seed")["final_test"] * 100
+                for (kind, column), runs in by_cell.items()
+            },
+            tuple(labels.values()),
+            group.axes.sparsities,
+            group.axes.budgets,
+            {},
+            factors={label: factors(group.axes, kind) for kind, label in labels.items()},
+            reached={(labels[kind], *column): _reached(runs) for (kind, column), runs in by_cell.items()},
+            epochs={
+                (labels[kind], *column): epochs
+                for column, of_column in _totals(group.axes, by_cell).items()
+                for kind, epochs in of_column.items()
+            },
+        )
+
+    def has_claims(self, axes: Axes) -> bool:
+        """Whether the sweep prunes at random and fine-tunes, as Le and Hua's study does."""
+        criteria = {settings.values_of(text).get("criterion", "magnitude") for text in axes.hyperparameters}
+        return {"random", *BEATEN} <= criteria and {"FT", *LARGE} <= set(axes.schedules)
+
+    def check(self, evidence: Evidence) -> tuple[Finding, ...]:
+        """Le and Hua's claim, with filters removed evenly; rows are found by their labels."""
+        even = {label.replace(", stages even", ""): label for label in evidence.rows}
+        contrasts = [
+            versus(f"criterion random, {schedule}", even.get(f"criterion {criterion}, FT", ""), *column)
+            for column in evidence.columns
+            for schedule in LARGE
+            for criterion in BEATEN
+        ]
+        statement = (
+            f"Random pruning retrained with {' or '.join(LARGE)} beats {' and '.join(BEATEN)} pruning followed by FT"
+        )
+        remark = "; Le and Hua, ICLR 2021"
+        return (directional("random-beats-fine-tuning", statement, contrasts, evidence, remark),)
+
+
+def _entry(group: Group, by_cell: ByCell, kind: Kind, column: Place) -> Entry:
+    runs = by_cell.get((kind, column))
+    entry = accuracy_entry(runs, group.expected, (*kind[:2], *column, kind[2]) in group.axes.cells)
+    return entry if runs is None or _is_at(runs, column[0]) else replace(entry, competes=False)
+
+
+def _is_at(runs: pd.DataFrame, sparsity: float) -> bool:
+    """Whether the runs ended at the sparsity, as far as they recorded it."""
+    return not abs(_reached(runs) - sparsity) > TARGET_MARGIN
+
+
+def _reached(runs: pd.DataFrame) -> float:
+    return float(runs["sparsity_reached"].mean())
+
+
+def _other_sparsities(group: Group, by_cell: ByCell, labels: Mapping[Kind, str]) -> list[str]:
+    """Which rows ended at another sparsity than their column's, by the setting, since schedules do not change it."""
+    away: dict[tuple[str, float], dict[str, None]] = {}
+    for (kind, (sparsity, _)), runs in by_cell.items():
+        if not _is_at(runs, sparsity):
+            label = labels[kind].removesuffix(f", {kind[1]}")
+            away.setdefault((label, sparsity), {})[per_cent(round(_reached(runs), 3))] = None
+    if not away:
+        return []
+    ends: dict[tuple[float, str], list[str]] = {}
+    for (label, sparsity), reached in away.items():
+        ends.setdefault((sparsity, " or ".join(reached)), []).append(label)
+    rows = "; ".join(f"{words} under {per_cent(s)}: {' and '.join(names)}" for (s, words), names in ends.items())
+    filters = (
+        " For filters a column's per cent is that of every layer's filters (with stages: of the first stage's, the "
+        "others in proportion)."
+        if group.cells["hyperparameters"].str.contains("filters").any()
+        else ""
+    )
+    return [
+        "Rows that are not as sparse as their column says have no mark there and are compared with rows of their own "
+        f"sparsity alone. Zeros among the prunable weights: {rows}.{filters}"
+    ]
+
+
+def _totals(axes: Axes, by_cell: ByCell) -> dict[Place, dict[Kind, float]]:
+    """Retraining epochs over all cycles by column and row, where the column's budget is that of each cycle."""
+    totals: dict[Place, dict[Kind, float]] = {column: {} for column in _columns(axes)}
+    for (kind, column), runs in by_cell.items():
+        if Budget.parse(column[1]).per_cycle:
+            totals[column][kind] = float(runs["epochs"].mean())
+    return totals
+
+
+def _totals_sentence(totals: Mapping[Place, Mapping[Kind, float]], labels: Mapping[Kind, str]) -> list[str]:
+    """What rows retrain for in all, by sparsity where it differs; none where all rows of every column are alike."""
+    if not any(differ(epochs.values()) for epochs in totals.values()):
+        return []
+    parts = []
+    for kind, label in labels.items():
+        by_sparsity: dict[str, list[str]] = {}
+        for sparsity in dict.fromkeys(sparsity for sparsity, _ in totals):
+            row = [column[kind] for (at, _), column in totals.items() if at == sparsity and kind in column]
+            if row:
+                numbers = ", ".join("unknown" if math.isnan(n) else f"{round(n, 2):g}" for n in row)
+                by_sparsity.setdefault(numbers, []).append(per_cent(sparsity))
+        several = len(by_sparsity) > 1
+        words = [numbers + (f" ({', '.join(at)})" if several else "") for numbers, at in by_sparsity.items()]
+        if words:
+            parts.append(f"{label}: {' and '.join(words)}")
+    return [
+        "A budget per cycle is that of each prune-retrain cycle: where the rows of a column differ in their epochs in "
+        "all, there are no marks, and rows are compared only with those that have as many. Epochs in all, column by "
+        "column: "
+        f"{'; '.join(parts)}."
+    ]
+
+
+def _columns(axes: Axes) -> list[Place]:
+    asked = {(sparsity, budget) for _, _, sparsity, budget, _ in axes.cells}
+    return [(s, b) for s in axes.sparsities for b in axes.budgets if (s, b) in asked]
+
+
+def _by_cell(cells: pd.DataFrame) -> ByCell:
+    by = ["method", "schedule", "hyperparameters", "sparsity", "budget"]
+    by_cell = {}
+    for key, runs in cells.groupby(by):
+        method, schedule, text, sparsity, budget = cast(tuple[str, str, str, float, str], key)
+        by_cell[((method, schedule, text), (sparsity, budget))] = runs
+    return by_cell

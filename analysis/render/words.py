@@ -1,0 +1,131 @@
+"""The words that all formats share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis.claims import Comparison, p_words
+from analysis.comparisons import Pair, summary
+from analysis.render.sheet import Sheet
+from analysis.statistics import ALPHA, CONFIDENCE, TESTED_SEEDS, Difference
+from analysis.tables import MARKED_RANKS, Column, Entry, Table
+
+MISSING = "–"
+"""No record of what was asked for; what nobody asked for is blank."""
+FLAG = "†"
+SHOWN_FLAGS = 12
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An entry in words.
+
+    Args:
+        mean: a number, or MISSING.
+        spread: "" where there is none.
+        count: as in 1/3, where seeds are missing.
+        mark: 1, 2 or 3 for the best three of a column.
+        flagged: whether a note says something of its runs.
+    """
+
+    mean: str
+    spread: str
+    count: str
+    mark: int | None
+    flagged: bool
+
+    @property
+    def suffix(self) -> str:
+        return "".join(part for part in (FLAG * self.flagged, f" {self.count}" * bool(self.count)))
+
+
+def cell(entry: Entry, column: Column) -> Cell:
+    if entry.mean is None:
+        return Cell("" if entry.n is None else MISSING, "", "", None, bool(entry.flags))
+    spread = "" if entry.std is None else f"{entry.std:.{column.decimals}f}"
+    count = f"{entry.n}/{entry.expected}" if entry.is_partial else ""
+    mark = entry.rank if entry.rank is not None and entry.rank <= MARKED_RANKS else None
+    return Cell(f"{entry.mean:.{column.decimals}f}", spread, count, mark, bool(entry.flags))
+
+
+def legend(marks: Sequence[str]) -> str:
+    """What the marks of a format mean."""
+    return f"Marks: {', '.join(marks)} are the best three of a column; means that print alike share a mark."
+
+
+def notes(table: Table) -> list[str]:
+    """What the † of a table stand for, a line for the entries of a row and group that have the same."""
+    columns: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    for row in table.rows:
+        for column, entry in zip(table.columns, row.entries, strict=True):
+            if entry.flags:
+                columns.setdefault((row.label, column.group, entry.flags), []).append(column.label)
+    lines = [
+        f"{FLAG} {', '.join(filter(None, (label, group, *labels)))}: {'; '.join(flags)}"
+        for (label, group, flags), labels in columns.items()
+    ]
+    more = len(lines) - SHOWN_FLAGS
+    return lines[:SHOWN_FLAGS] + ([f"{FLAG} and {more} entries more"] if more > 0 else [])
+
+
+CLAIMS_TITLE = "The paper's claims"
+
+
+def claims_caption(sheet: Sheet) -> str:
+    return (
+        f"Differences are in accuracy points, paired over seeds ({sheet.pairing}). A claim is held or not held where "
+        f"tests at the {ALPHA:.0%} level say so, and undecided otherwise: always with fewer than {TESTED_SEEDS} seeds. "
+        f"Intervals are {CONFIDENCE:.0%}, each on its own, from two seeds up."
+    )
+
+
+COMPARISON_HEADINGS = ("comparison", "difference", f"{CONFIDENCE:.0%} interval", "p (Holm)", "n", "published")
+
+
+def comparison_cells(comparison: Comparison) -> tuple[str, ...]:
+    """Cells under COMPARISON_HEADINGS."""
+    difference = comparison.difference
+    return (
+        comparison.label,
+        _signed(difference.mean),
+        *_interval_and_p(difference, comparison.p),
+        str(difference.n),
+        _signed(comparison.published),
+    )
+
+
+PAIRS_TITLE = "Rows compared"
+PAIR_HEADINGS = ("rows", "difference", f"{CONFIDENCE:.0%} interval", "p (Holm)", "n", "P(improvement)", "clearly ahead")
+
+
+def pairs_caption(pairs: Sequence[Pair]) -> str:
+    return (
+        f"{summary(tuple(pairs))}. Differences are in accuracy points, averaged over the columns that both rows have "
+        f"and paired over seeds, with {CONFIDENCE:.0%} intervals of their own from two seeds up; from {TESTED_SEEDS} "
+        f"up a paired t-test at the {ALPHA:.0%} level, Holm-corrected over all pairs. P(improvement): probability that "
+        "a run of the first row beats one of the second, averaged over these columns (Mann-Whitney, as in rliable)."
+    )
+
+
+def pair_cells(pair: Pair) -> tuple[str, ...]:
+    """Cells under PAIR_HEADINGS."""
+    difference = pair.difference
+    return (
+        f"{pair.first} - {pair.second}",
+        _signed(difference.mean),
+        *_interval_and_p(difference, pair.p),
+        str(difference.n),
+        MISSING if math.isnan(pair.improvement) else f"{pair.improvement:.2f}",
+        pair.ahead,
+    )
+
+
+def _interval_and_p(difference: Difference, p: float) -> tuple[str, str]:
+    interval = f"{difference.low:+.2f} to {difference.high:+.2f}" if difference.has_interval else MISSING
+    return interval, MISSING if math.isnan(p) else p_words(p).removeprefix("p ").removeprefix("= ")
+
+
+def _signed(value: float) -> str:
+    return MISSING if math.isnan(value) else f"{value:+.2f}"
