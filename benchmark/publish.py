@@ -26,8 +26,9 @@ from benchmark.planning.grid import SWEEPS, load_sweep
 from benchmark.results.records import SCHEMA, Record
 from benchmark.results.store import Store
 from benchmark.streams import make_console
+from benchmark.tracking.markers import read_marker, unpublished
 from benchmark.tracking.publisher import Publisher, Summary
-from benchmark.tracking.runs import Settings, check_mode, check_project, read_marker, resolve_mode, unpublished
+from benchmark.tracking.runs import Settings, check_mode, check_project, resolve_mode
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 console = make_console()

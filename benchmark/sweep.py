@@ -76,9 +76,7 @@ def sweep(
     ] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and what it costs")] = False,
     cells: Annotated[bool, typer.Option("--cells", help="With --dry-run: one line a cell")] = False,
-    executor: Annotated[
-        str, typer.Option(help="local, slurm (a cluster), or one of your own: mine:Class")
-    ] = "local",
+    executor: Annotated[str, typer.Option(help="local, slurm (a cluster), or one of your own: mine:Class")] = "local",
     cluster: Annotated[str | None, typer.Option(help="With slurm: a profile of slurm/, or a file of your own")] = None,
     cancel: Annotated[bool, typer.Option("--cancel", help="With slurm: end this sweep's jobs")] = False,
     tuned: Annotated[

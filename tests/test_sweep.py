@@ -18,7 +18,7 @@ from benchmark import cli
 from benchmark.results.records import result
 from benchmark.results.store import Store
 from benchmark.sweep import app
-from benchmark.tracking.runs import unpublished
+from benchmark.tracking.markers import unpublished
 from tests.conftest import ROOT, assert_one_line_refusal
 
 SMALL = ("--set", "epochs=9", "--set", "milestones=[3,6,8]", "--set", "warmup_epochs=1", "--tracking", "off")

@@ -14,9 +14,10 @@ from benchmark.publish import made_up_record
 from benchmark.results.records import Record
 from benchmark.results.store import Store
 from benchmark.tracking.live import log_path, read
+from benchmark.tracking.markers import unpublished
 from benchmark.tracking.publisher import Publisher
 from benchmark.tracking.reader import run_files
-from benchmark.tracking.runs import Settings, history_of, run_id, unpublished
+from benchmark.tracking.runs import Settings, history_of, run_id
 from tests.conftest import assert_one_line_refusal
 from tests.wandb_server import KEY, Server, forget_account, hanging, refusing
 
