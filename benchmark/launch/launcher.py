@@ -137,8 +137,8 @@ class Launcher(ABC):
         """End what runs and waits of a sweep, with checkpoints saved; the exit code."""
 
     def state(self, store: Store) -> State:
-        """Which cells run and which are queued. Reads only. Every worker locks the cell that it trains, whoever
-        started it, so that this needs no more where cells wait nowhere but in their own launcher."""
+        """Which cells run, by the locks of all workers, whoever started them. A launcher that hands cells to a queue
+        says which of them wait there. Reads only."""
         return State(running=locked(store))
 
     def describe(self, work: Work, cells: bool) -> int:

@@ -17,7 +17,8 @@ SACCT_SECONDS = 10
 
 @dataclass(frozen=True)
 class SlurmState(State):
-    """
+    """Which cells run, and which are in a job that waits or runs.
+
     Args:
         submissions: of the results folder, oldest first.
         queue: None if SLURM does not say what is queued.
