@@ -26,8 +26,9 @@ from benchmark.planning.grid import SWEEPS, load_sweep
 from benchmark.results.records import SCHEMA, Record
 from benchmark.results.store import Store
 from benchmark.streams import make_console
+from benchmark.tracking.markers import read_marker, unpublished
 from benchmark.tracking.publisher import Publisher, Summary
-from benchmark.tracking.runs import Settings, check_mode, check_project, read_marker, resolve_mode, unpublished
+from benchmark.tracking.runs import Settings, check_mode, check_project, resolve_mode
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 console = make_console()
@@ -71,9 +72,12 @@ def publish(
         raise UserError(f"--mode online: {why}; run `wandb login` or set WANDB_API_KEY")
     if resolved == "off":
         raise UserError("WANDB_MODE is disabled: nothing can be published; unset it, or give --mode online or offline")
-    found = unpublished(store, "again" if again else resolved)
+    left_out = unpublished(store, "again" if again else resolved)
     scope = dict.fromkeys(store.ids(), "") if name is None else _grouped(sorted(store.ids()), store, name, sweeps)
-    todo = _grouped(found, store, None, sweeps) if name is None else {one: scope[one] for one in found if one in scope}
+    if name is None:
+        todo = _grouped(left_out, store, None, sweeps)
+    else:
+        todo = {cell_id: scope[cell_id] for cell_id in left_out if cell_id in scope}
     settings = Settings(
         results, resolved, project, entity, resolved == "offline", patience, patience, interval=60 / per_minute
     )
@@ -145,11 +149,11 @@ def _grouped(
 
 def _sweeps(names: Sequence[str]) -> dict[tuple[Any, ...], str]:
     """Which sweep a cell belongs to, on any problem and with any seed: the first that has it."""
-    found: dict[tuple[Any, ...], str] = {}
+    names_by_cell: dict[tuple[Any, ...], str] = {}
     for name in names:
         for cell in load_sweep(name).cells:
-            found.setdefault(_coordinates(cell.to_json()), name)
-    return found
+            names_by_cell.setdefault(_coordinates(cell.to_json()), name)
+    return names_by_cell
 
 
 def _coordinates(cell: Mapping[str, Any]) -> tuple[Any, ...]:

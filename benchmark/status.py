@@ -50,18 +50,18 @@ def status(
     recipe, _ = split_settings(cli.parse_settings(set_ or []))
     asked = Asked(problem, seeds, tuple(only or ()), recipe, data)
     if not watch:
-        found = collect(results, name, asked)
-        console.print(_table(found))
-        for line in (line for one in found for line in _notes(one)):
+        sweeps = collect(results, name, asked)
+        console.print(_table(sweeps))
+        for line in (line for sweep in sweeps for line in _notes(sweep)):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
         return 0
     if not console.is_interactive:
         return _watch_plainly(results, name, asked, every)
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            found = collect(results, name, asked)
-            live.update(picture(found), refresh=True)
-            if not any(one.active or one.unclear for one in found):
+            sweeps = collect(results, name, asked)
+            live.update(picture(sweeps), refresh=True)
+            if not any(sweep.active or sweep.unclear for sweep in sweeps):
                 return 0
             time.sleep(every)
 
@@ -69,21 +69,21 @@ def status(
 def collect(results: Path, name: str | None, asked: Asked) -> list[Progress]:
     """One look at the folder. Raises UserError if there is nothing to tell of."""
     folder = look(results)
-    submitted = sorted({one.about["sweep"] for one in folder.state.submissions})
+    submitted = sorted({submission.about["sweep"] for submission in folder.state.submissions})
     if name or submitted:
-        return [progress(folder, one, asked) for one in ([name] if name else submitted)]
+        return [progress(folder, sweep, asked) for sweep in ([name] if name else submitted)]
     everything = [progress(folder, path.stem, asked) for path in sorted(SWEEPS.glob("*.yaml"))]
-    begun = [one for one in everything if one.counts["done"] or one.elsewhere]
+    begun = [sweep for sweep in everything if sweep.counts["done"] or sweep.elsewhere]
     if not begun:
         raise UserError(f"--results {results}: no sweep was submitted from here or has records; name one, as table1")
     return begun
 
 
-def picture(found: list[Progress]) -> Group:
-    return Group(_table(found), *(Text(line) for one in found for line in _notes(one)))
+def picture(sweeps: list[Progress]) -> Group:
+    return Group(_table(sweeps), *(Text(line) for sweep in sweeps for line in _notes(sweep)))
 
 
-def _table(found: list[Progress]) -> Table:
+def _table(sweeps: list[Progress]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("sweep")
     table.add_column("cells", justify="right")
@@ -91,35 +91,35 @@ def _table(found: list[Progress]) -> Table:
         table.add_column(state, justify="right", style=COLOURS[state])
     for title in ("dense", "jobs", "time left"):
         table.add_column(title)
-    for one in found:
-        counts = [str(one.counts[state]) for state in STATES]
-        table.add_row(one.name, str(one.cells), *counts, _dense(one), _jobs(one), _left(one))
+    for sweep in sweeps:
+        counts = [str(sweep.counts[state]) for state in STATES]
+        table.add_row(sweep.name, str(sweep.cells), *counts, _dense(sweep), _jobs(sweep), _left(sweep))
     return table
 
 
-def _dense(one: Progress) -> str:
-    return f"{one.dense['done']}/{one.dense.total()}" if one.dense else ""
+def _dense(sweep: Progress) -> str:
+    return f"{sweep.dense['done']}/{sweep.dense.total()}" if sweep.dense else ""
 
 
-def _jobs(one: Progress) -> str:
-    return ", ".join(f"{count} {state}" for state, count in sorted(one.jobs.items(), reverse=True))
+def _jobs(sweep: Progress) -> str:
+    return ", ".join(f"{count} {state}" for state, count in sorted(sweep.jobs.items(), reverse=True))
 
 
-def _left(one: Progress) -> str:
-    if not one.active:
+def _left(sweep: Progress) -> str:
+    if not sweep.active:
         return ""
-    return "unknown" if one.seconds_left is None else f"about {duration(one.seconds_left)}"
+    return "unknown" if sweep.seconds_left is None else f"about {duration(sweep.seconds_left)}"
 
 
-def _notes(one: Progress) -> list[str]:
-    lines = [f"{one.name}: {note}" for note in one.notes]
-    for failure in one.failures[:SHOWN_FAILURES]:
+def _notes(sweep: Progress) -> list[str]:
+    lines = [f"{sweep.name}: {note}" for note in sweep.notes]
+    for failure in sweep.failures[:SHOWN_FAILURES]:
         lines.append(f"FAILED {failure['id']}: {failure['cause']}: {failure['message']}")
-    if len(one.failures) > SHOWN_FAILURES:
-        lines.append(f"... and {len(one.failures) - SHOWN_FAILURES} more failed")
-    mistaken = one.elsewhere and not one.counts["done"]  # most likely another recipe is meant, and may be finished
-    if not (one.active or one.unknown or mistaken) and one.counts["left"] + one.counts["failed"]:
-        lines.append(f"{one.name}: nothing runs or waits; the same sweep command goes on with what is left")
+    if len(sweep.failures) > SHOWN_FAILURES:
+        lines.append(f"... and {len(sweep.failures) - SHOWN_FAILURES} more failed")
+    mistaken = sweep.elsewhere and not sweep.counts["done"]  # most likely another recipe is meant, and may be finished
+    if not (sweep.active or sweep.unknown or mistaken) and sweep.counts["left"] + sweep.counts["failed"]:
+        lines.append(f"{sweep.name}: nothing runs or waits; the same sweep command goes on with what is left")
     return lines
 
 
@@ -127,16 +127,16 @@ def _watch_plainly(results: Path, name: str | None, asked: Asked, every: float) 
     """A line whenever something changed, for logs."""
     before = ""
     while True:
-        found = collect(results, name, asked)
+        sweeps = collect(results, name, asked)
         lines = []
-        for one in found:
-            states = ", ".join(f"{one.counts[state]} {state}" for state in STATES)
-            lines.append(f"{one.name}: {one.cells} cells, {states}{'; ' * bool(one.unknown)}{one.unknown}")
+        for sweep in sweeps:
+            states = ", ".join(f"{sweep.counts[state]} {state}" for state in STATES)
+            lines.append(f"{sweep.name}: {sweep.cells} cells, {states}{'; ' * bool(sweep.unknown)}{sweep.unknown}")
         if "\n".join(lines) != before:
             before = "\n".join(lines)
             print(before, flush=True)
-        if not any(one.active or one.unclear for one in found):
-            for line in (line for one in found for line in _notes(one)):
+        if not any(sweep.active or sweep.unclear for sweep in sweeps):
+            for line in (line for sweep in sweeps for line in _notes(sweep)):
                 print(line)
             return 0
         time.sleep(every)

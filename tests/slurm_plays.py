@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.results.store import Store
-from benchmark.tracking.runs import run_id, unpublished
+from benchmark.tracking.markers import unpublished
+from benchmark.tracking.runs import run_id
 from tests.slurm_cluster import ONE, Cluster, copy_dense, records
 from tests.wandb_server import KEY, Server, hanging, refusing
 

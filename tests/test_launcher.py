@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch.events import Event, Failed, Finished, Started
 from benchmark.launch.launcher import FRESH_SECONDS, Launcher, Options, Work, build
 from benchmark.launch.running import run
+from benchmark.launch.slurm.submissions import submissions
+from benchmark.launch.slurm.task import ChunkTask
 from benchmark.planning.grid import load_sweep
 from benchmark.planning.plan import Task
 from benchmark.results.records import result
@@ -71,21 +73,22 @@ class Processes(Launcher):
 
 # end of it
 
-PROCESSES = ("--executor", "tests.test_launcher:Processes")
+PROCESSES = ("--executor", "tests.test_launcher:Processes", "--workers", "2")
 TINY = (
     *("table1", "--seeds", "2", "--only", "schedule=LLR,sparsity=0.9,budget=11.11%"),
     *("--only", "schedule=FT,sparsity=0.9,budget=11.11%", "--set", "epochs=2", "--set", "milestones=[1]"),
-    *("--set", "warmup_epochs=0", "--set", "width=4", "--workers", "2", "--tracking", "off"),
+    *("--set", "warmup_epochs=0", "--set", "width=4", "--tracking", "off"),
 )
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
 
 @pytest.fixture(autouse=True)
 def _unchanged():
     """A sweep in this process leaves its signals and environment as they were."""
-    before, handlers = (
-        dict(os.environ),
-        {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)},
-    )
+    before = dict(os.environ)
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     os.environ.clear()
     os.environ.update(before)
@@ -97,16 +100,54 @@ def records(folder: Path) -> dict[str, dict]:
     return {record["id"]: result(record) for record in Store(folder).records()}
 
 
-def test_a_launcher_of_ones_own_trains_the_records_that_the_local_one_does(tmp_path: Path, monkeypatch, capfd):
-    here, there = tmp_path / "local", tmp_path / "processes"
-    assert cli.main(sweep.app, [*TINY, *PROCESSES, "--results", str(there)]) == 0
+@pytest.fixture(scope="module")
+def local(tmp_path_factory) -> dict[str, dict]:
+    """What the launcher of this machine trains."""
+    folder = tmp_path_factory.mktemp("local")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmark.launch.running._tabulate", lambda work, cells: 0)  # a table of these shows nothing new
+        assert cli.main(sweep.app, [*TINY, "--workers", "2", "--results", str(folder)]) == 0
+    assert len(records(folder)) == 2 * 2 + 2
+    return records(folder)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A SLURM that takes every job and says of them what it is given."""
+
+    def queue(*lines: str) -> None:
+        scripts = {
+            "srun": "",
+            "sbatch": "echo Submitted batch job 7",
+            "squeue": "".join(f"echo '{x}'\n" for x in lines),
+        }
+        for program, script in scripts.items():
+            (tmp_path / program).write_text(f"#!/bin/sh\n{script}\n")
+            (tmp_path / program).chmod(0o755)
+
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    queue()
+    return queue
+
+
+def test_a_launcher_of_ones_own_trains_the_records_that_the_local_one_does(local, tmp_path: Path, capfd):
+    assert cli.main(sweep.app, [*TINY, *PROCESSES, "--results", str(tmp_path)]) == 0
     printed = capfd.readouterr().out
     assert "6 cells trained in" in printed
     assert "sparsity 90 %" in printed, "there is no table"
-    monkeypatch.setattr("benchmark.launch.running._tabulate", lambda work, cells: 0)  # another would show nothing new
-    assert cli.main(sweep.app, [*TINY, "--results", str(here)]) == 0
-    assert len(records(here)) == 2 * 2 + 2
-    assert records(there) == records(here)
+    assert records(tmp_path) == local
+
+
+def test_the_jobs_of_a_cluster_train_the_same_records(local, cluster, tmp_path: Path):
+    """The inside of a job, which needs no SLURM around it."""
+    results = tmp_path / "runs"
+    slurm = ("--executor", "slurm", "--set", "slurm.gpus=0", "--results", str(results))
+    assert cli.main(sweep.app, [*TINY, *slurm]) == 0
+    (submission,) = submissions(Store(results))
+    jobs = [chunk for array in submission.arrays for chunk in array.chunks]
+    counts = [ChunkTask(str(submission.folder), job)() for job in jobs]
+    assert sum(count["finished"] for count in counts) == len(local)
+    assert records(results) == local
 
 
 def test_what_would_stop_every_cell_is_one_line_there_as_well(tmp_path: Path, capfd):
@@ -143,15 +184,11 @@ def test_a_launcher_that_is_none_is_named(tmp_path: Path, capsys, executor: str,
         assert word in line
 
 
-def test_what_runs_is_known_by_its_lock_and_what_waits_by_squeue(tmp_path: Path, monkeypatch, capsys):
+def test_what_runs_is_known_by_its_lock_and_what_waits_by_squeue(cluster, tmp_path: Path):
     store = Store(tmp_path / "runs")
     running, silent, waiting = [cell.id for cell in load_sweep("table1", seeds="1").cells[:3]]
-    for program, script in (("srun", ""), ("squeue", ""), ("sbatch", "echo Submitted batch job 7")):
-        (tmp_path / program).write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / program).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert cli.main(sweep.app, ["table1", "--seeds", "1", "--executor", "slurm", "--results", str(store.path)]) == 0
-    (tmp_path / "squeue").write_text("#!/bin/sh\necho '7|PENDING|0:00|4:00:00|N/A|None|x'\n")
+    cluster("7|PENDING|0:00|4:00:00|N/A|None|x")
     for name, age in ((running, 0.0), (silent, FRESH_SECONDS + 1)):
         lock = store.file("claims", name, ".0")
         lock.parent.mkdir(parents=True, exist_ok=True)

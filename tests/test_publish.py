@@ -14,8 +14,8 @@ from benchmark.planning.grid import load_sweep
 from benchmark.publish import _grouped, _sweeps, made_up_record
 from benchmark.results.records import Record
 from benchmark.results.store import Store
+from benchmark.tracking.markers import read_marker, unpublished
 from benchmark.tracking.reader import read_runs
-from benchmark.tracking.runs import read_marker, unpublished
 from tests.conftest import assert_one_line_refusal
 from tests.wandb_server import KEY, Server, forget_account, refusing
 

@@ -19,7 +19,7 @@ from benchmark import cli
 from benchmark.results.records import result
 from benchmark.results.store import Store
 from benchmark.sweep import app
-from benchmark.tracking.runs import unpublished
+from benchmark.tracking.markers import unpublished
 from tests.commands import ROOT, as_command
 from tests.conftest import PATIENCE, assert_one_line_refusal, wait_for
 

@@ -17,18 +17,10 @@ from benchmark.cells import Budget, Cell, Problem
 from benchmark.publish import made_up_record
 from benchmark.results.records import Record
 from benchmark.results.store import Store
+from benchmark.tracking.markers import read_marker, unpublished, write_marker
 from benchmark.tracking.publisher import Publisher, Summary
 from benchmark.tracking.reader import LoggedRun, read_runs, run_files
-from benchmark.tracking.runs import (
-    Published,
-    Settings,
-    _wait_until_written,
-    job_type,
-    read_marker,
-    tags,
-    unpublished,
-    write_marker,
-)
+from benchmark.tracking.runs import Published, Settings, _wait_until_written, job_type, tags
 from tests.conftest import PATIENCE, ROOT, below, wait_for
 from tests.wandb_server import BAD_ADDRESSES, KEY, Server, forget_account, hanging
 

@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 
 from benchmark.cells import Cell
+from benchmark.launch.events import Epoch, Failed, Finished, Started
+from benchmark.launch.publishing import Publishing
 from benchmark.publish import made_up_record
 from benchmark.results.records import Record
 from benchmark.results.store import Store
 from benchmark.tracking.live import log_path, read
+from benchmark.tracking.markers import unpublished
 from benchmark.tracking.publisher import Publisher
 from benchmark.tracking.reader import run_files
-from benchmark.tracking.runs import Settings, history_of, run_id, unpublished
+from benchmark.tracking.runs import Settings, history_of, run_id
 from tests.conftest import PATIENCE, assert_one_line_refusal, wait_for
 from tests.wandb_server import KEY, Server, forget_account, hanging, refusing
 
@@ -51,6 +54,22 @@ def finish(publisher: Publisher, store: Store) -> Record:
     store.commit(RECORD)
     publisher.add(RECORD["id"], GROUP)
     return RECORD
+
+
+def test_what_a_pool_tells_of_is_published_and_passed_on(store: Store) -> None:
+    publishing = Publishing(Settings(store.path, "live"), "table1", "made-up")
+    events = [
+        Started(CELL),
+        Epoch(CELL, 17, ROWS[0]),
+        Epoch(CELL, 34, ROWS[1]),
+        Failed(CELL, "hang", "no sign of life"),
+    ]
+    assert list(publishing.listen(events)) == events
+    assert read(store, CELL.id) == ROWS[:2]
+    assert publishing.close(0) == "", "a cell that is not finished is none to publish"
+    store.commit(RECORD)
+    assert list(publishing.listen([Finished(CELL, trained_here=True)]))
+    assert "1 not published" in publishing.close(0)
 
 
 def test_a_running_cell_is_shown_and_its_own_run_takes_the_place(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,6 @@ from typing import Any
 from rich.console import Console
 
 from benchmark.errors import UserError
-from benchmark.launch.describe import describe
 from benchmark.planning.grid import Sweep
 from benchmark.planning.plan import Plan, edited, make_plan, mixtures, refuse_damaged
 from benchmark.planning.tuning import current, stages
@@ -138,21 +137,41 @@ class Launcher(ABC):
         """End what runs and waits of a sweep, with checkpoints saved; the exit code."""
 
     def state(self, store: Store) -> State:
-        """Which cells run and which are queued. Reads only. Every worker locks the cell that it trains, whoever
-        started it, so that this needs no more where cells wait nowhere but in their own launcher."""
+        """Which cells run, by the locks of all workers, whoever started them. A launcher that hands cells to a queue
+        says which of them wait there. Reads only."""
         return State(running=locked(store))
 
     def describe(self, work: Work, cells: bool) -> int:
         """Say what `submit` would do, changing nothing; the exit code. cells: with a line for each of them."""
         stage = stages(work.sweep, work.store)
-        plan = make_plan(stage.tuning + stage.chosen + stage.open, work.store, work.sweep.execution)
-        describe(work.sweep, plan, self.cost(plan), cells, work.say, undecided=len(stage.open))
+        named = stage.tuning + stage.chosen
+        plan = make_plan(named + stage.open, work.store, work.sweep.execution)
+        work.say(counts(work.sweep, plan))
+        if stage.open:
+            work.say(f"{len(stage.open)} of them with the settings that tuning will choose")
+        for task in plan.dense_tasks:
+            work.say(f"dense run needed: {task.cell.id} ({task.epochs:g} epochs)")
+        if cost := self.cost(plan):
+            work.say(cost)
+        todo = {task.cell.id: f"{task.epochs:8.2f} epochs" for task in plan.tasks}
+        for cell in [*(task.cell for task in plan.dense_tasks), *named] if cells else ():
+            work.say(f"{todo.get(cell.id, '           done')}  {cell.id}")
         warn(edited(work.sweep.cells, work.store))
         return 0
 
     def cost(self, plan: Plan) -> str:
         """A line about the time that a plan will take; "" for none."""
         return ""
+
+
+def counts(sweep: Sweep, plan: Plan) -> str:
+    """The plan in one line."""
+    dense = len(plan.dense_tasks)
+    return (
+        f"{sweep.name} on {sweep.problem.name}: {len(plan.cells)} cells, {len(plan.done)} done, "
+        f"{len(plan.tasks) - dense} to train, after {dense} dense run{'' if dense == 1 else 's'}; "
+        f"{plan.epochs:.0f} epochs"
+    )
 
 
 def build(executor: str, options: Options) -> Launcher:

@@ -125,12 +125,12 @@ class LocalPool:
         self._slots.clear()
 
     def _start(self, number: int) -> _Slot:
-        ours, theirs = self._context.Pipe()
+        pool_end, worker_end = self._context.Pipe()
         options = self.options
         settings = WorkerSettings(self.store.path, options.run, options.ranks, self._log(number), self._gpus_of(number))
         deadline = time.monotonic() + SERVER_SECONDS
         while True:
-            process = self._context.Process(target=serve, args=(theirs, settings), name=f"worker {number}")
+            process = self._context.Process(target=serve, args=(worker_end, settings), name=f"worker {number}")
             try:
                 process.start()
             except (EOFError, OSError) as error:
@@ -139,8 +139,8 @@ class LocalPool:
                     raise UserError(f"workers cannot start ({type(error).__name__}: {error})") from None
                 time.sleep(SERVER_PAUSE)
                 continue
-            theirs.close()
-            return _Slot(number, process, ours)
+            worker_end.close()
+            return _Slot(number, process, pool_end)
 
     def _gpus_of(self, number: int) -> str | None:
         """Ids for worker `number`, as CUDA_VISIBLE_DEVICES has them."""

@@ -30,7 +30,15 @@ STATES = ("done", "running", "queued", "failed", "left")
 
 @dataclass(frozen=True)
 class Asked:
-    """Which cells of a sweep, as the sweep command was told: None and () are what its file says."""
+    """Which cells of a sweep, by the options of the sweep command; None and () are what its file says.
+
+    Args:
+        problem: the name of one, or a file.
+        seeds: how many, or which.
+        only: cells to keep.
+        settings: fields of the recipe.
+        data: the folder of the images.
+    """
 
     problem: str | None = None
     seeds: str | None = None
@@ -46,10 +54,19 @@ class Asked:
 
 @dataclass
 class Progress:
-    """counts: cells by state; seconds_left: of what runs and is queued, None if unknown; notes: lines for people.
+    """How far a sweep is.
 
-    elsewhere: records of the sweep with another recipe or other seeds. unknown: why nobody knows what of it is queued,
-    "" if that is known; ask_again: whether SLURM may tell later.
+    Args:
+        name: of the sweep.
+        counts: its cells by state, without the dense runs.
+        dense: its dense runs by state.
+        jobs: of SLURM, by state.
+        seconds_left: of what runs and is queued; None if unknown.
+        failures: of cells that are not queued again.
+        notes: lines for people.
+        elsewhere: records of the sweep with another recipe or other seeds.
+        unknown: why nobody knows what of it is queued; "" if that is known.
+        ask_again: whether SLURM may tell later.
     """
 
     name: str

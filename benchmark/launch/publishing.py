@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from benchmark.launch.events import Epoch, Event, Finished
 from benchmark.results.store import Store
+from benchmark.tracking.markers import without_marker
 from benchmark.tracking.publisher import Publisher
-from benchmark.tracking.runs import Settings, without_marker
+from benchmark.tracking.runs import Settings
 
 
 class Publishing:

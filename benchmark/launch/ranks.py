@@ -25,13 +25,13 @@ PORTS = 20_000
 
 def check(gpus_per_cell: int) -> tuple[int, int, int] | None:
     """What torchrun or srun gave, if --gpus-per-cell agrees. Raises UserError."""
-    found = given_rank()
-    if found is not None and found[1] != gpus_per_cell:
+    place = given_rank()
+    if place is not None and place[1] != gpus_per_cell:
         raise UserError(
-            f"--gpus-per-cell {gpus_per_cell}: torchrun or srun started {found[1]} processes for this sweep; "
-            f"give --gpus-per-cell {found[1]}, or start one process"
+            f"--gpus-per-cell {gpus_per_cell}: torchrun or srun started {place[1]} processes for this sweep; "
+            f"give --gpus-per-cell {place[1]}, or start one process"
         )
-    return found
+    return place
 
 
 def lead(settings: WorkerSettings) -> tuple[Any, list[BaseProcess]]:
@@ -42,9 +42,9 @@ def lead(settings: WorkerSettings) -> tuple[Any, list[BaseProcess]]:
     if settings.ranks == 1:
         return ALONE, []
     device = pick_device(settings.run.device)
-    found = given_rank()
-    if found is not None:
-        group = Group(*found)
+    place = given_rank()
+    if place is not None:
+        group = Group(*place)
         join(group, device, _meet_elsewhere())
         return group, []
     meeting = f"file://{Path(tempfile.mkdtemp(prefix='ranks-')) / 'meeting'}"

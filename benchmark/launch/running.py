@@ -11,10 +11,9 @@ from types import FrameType
 
 from benchmark import cli
 from benchmark.cells import Cell
-from benchmark.launch.describe import counts
 from benchmark.launch.display import Display, duration
 from benchmark.launch.events import Failed, Pool
-from benchmark.launch.launcher import Work
+from benchmark.launch.launcher import Work, counts
 from benchmark.launch.machine import given_rank
 from benchmark.launch.publishing import Publishing
 from benchmark.planning.plan import Plan, make_plan, parents_of

@@ -61,7 +61,7 @@ def serve(connection: Connection, settings: WorkerSettings) -> None:
         raise failure or error from None
     group, followers = ranks.lead(settings)
     worker = Worker(Store(settings.store), settings.run, group)
-    said = time.monotonic()
+    last_sign = time.monotonic()
 
     def say(message: tuple[Any, ...]) -> None:
         try:
@@ -70,9 +70,9 @@ def serve(connection: Connection, settings: WorkerSettings) -> None:
             stop.set()  # the pool is gone
 
     def should_stop() -> bool:
-        nonlocal said
-        if time.monotonic() - said > ALIVE_SECONDS:
-            said = time.monotonic()
+        nonlocal last_sign
+        if time.monotonic() - last_sign > ALIVE_SECONDS:
+            last_sign = time.monotonic()
             say(("alive",))
         return stop.is_set()
 

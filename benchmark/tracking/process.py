@@ -17,17 +17,8 @@ from multiprocessing.connection import Connection
 from benchmark.results.locks import Locks
 from benchmark.results.store import Store
 from benchmark.tracking.live import LiveRuns, log_path
-from benchmark.tracking.runs import (
-    Answer,
-    Job,
-    Settings,
-    is_published,
-    publish_record,
-    read_marker,
-    reason_of,
-    resolve_mode,
-    write_marker,
-)
+from benchmark.tracking.markers import is_published, read_marker, write_marker
+from benchmark.tracking.runs import Answer, Job, Settings, publish_record, reason_of, resolve_mode
 
 
 def main() -> None:

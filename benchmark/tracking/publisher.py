@@ -267,16 +267,16 @@ class _Child:
     """The child process and the connection to it, which ends when this process dies, and the child with it."""
 
     def __init__(self, settings: Settings):
-        self._connection, theirs = Pipe()
-        command = [sys.executable, "-m", "benchmark.tracking.process", settings.to_json(), str(theirs.fileno())]
-        with theirs, _log(settings.store) as log:
+        self._connection, child_end = Pipe()
+        command = [sys.executable, "-m", "benchmark.tracking.process", settings.to_json(), str(child_end.fileno())]
+        with child_end, _log(settings.store) as log:
             self._process = subprocess.Popen(  # noqa: S603
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=_environment(settings),
-                pass_fds=[theirs.fileno()],
+                pass_fds=[child_end.fileno()],
             )
 
     def ask(self, job: Job, timeout_s: float) -> Answer:

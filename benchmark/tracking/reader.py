@@ -36,9 +36,21 @@ class BadRunFile(Exception):
 class LoggedRun:
     """One run as W&B holds it.
 
-    config, summary: nested as logged. history: one row per `log` call, with W&B's own `_step`, `_runtime` and
-    `_timestamp`. step_metrics: metric name (or glob) to the metric on its x axis, None if it is an x axis itself.
-    exit_code: None if the run was not finished. problem: why reading stopped early, None if all was read.
+    Args:
+        path: of the file.
+        id: that W&B knows the run by.
+        name: that people see.
+        entity: user or team.
+        project: of the entity.
+        group: SWEEP/PROBLEM.
+        job_type: "dense", "retraining" or "method".
+        tags: method, schedule and sparsity.
+        config: nested as logged.
+        history: one row per `log` call, with W&B's own `_step`, `_runtime` and `_timestamp`.
+        summary: nested as logged.
+        step_metrics: metric name (or glob) to the metric on its x axis, None if it is an x axis itself.
+        exit_code: None if the run was not finished.
+        problem: why reading stopped early; None if all was read.
     """
 
     path: Path
@@ -154,11 +166,12 @@ def _apply(run: LoggedRun, record: Any) -> None:
     """Bring `run` up to date with one protobuf Record; kinds that hold nothing of ours (telemetry, ...) pass."""
     kind = record.WhichOneof("record_type")
     if kind == "run":
-        said = record.run
-        run.id, run.name, run.entity, run.project = said.run_id, said.display_name, said.entity, said.project
-        run.group, run.job_type, run.tags = said.run_group, said.job_type, tuple(said.tags)
-        _update(run.config, said.config)
-        _update(run.summary, said.summary)
+        message = record.run
+        run.id, run.name = message.run_id, message.display_name
+        run.entity, run.project = message.entity, message.project
+        run.group, run.job_type, run.tags = message.run_group, message.job_type, tuple(message.tags)
+        _update(run.config, message.config)
+        _update(run.summary, message.summary)
     elif kind == "config":
         _update(run.config, record.config)
     elif kind == "summary":

@@ -18,17 +18,14 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from benchmark.cells import HASH_LENGTH, plain
 from benchmark.errors import UserError
-from benchmark.results import atomic
 from benchmark.results.records import Record
-from benchmark.results.store import Store
 from benchmark.tracking.reader import BadRunFile, read_run
 
 if TYPE_CHECKING:
@@ -48,12 +45,20 @@ WRITTEN_SECONDS = 5.0
 class Settings:
     """Where and how to publish; holds no secrets.
 
-    store: the results folder. project, entity: default WANDB_PROJECT and WANDB_ENTITY, then PROJECT and the account's
-    own. fallback: keep a run offline if the server cannot be reached or, in mode "auto", no key is configured; without
-    it the record alone is kept. Times are seconds: init_timeout and finish_timeout as in wandb.Settings;
-    answer_timeout: on top of both until the publishing process counts as hung; retry: how long to stay offline after
-    the server failed; interval: between two runs sent to the server at least; live_after: until a cell is long enough
-    to be shown while it trains. niceness: of the publishing process, since training comes first.
+    Args:
+        store: the results folder.
+        mode: one of MODES.
+        project: default WANDB_PROJECT, then PROJECT.
+        entity: default WANDB_ENTITY, then the account's own.
+        fallback: keep a run offline if the server cannot be reached or, in mode "auto", no key is configured; without
+            it the record alone is kept.
+        init_timeout: seconds, as in wandb.Settings.
+        finish_timeout: seconds, as in wandb.Settings.
+        answer_timeout: seconds on top of both until the publishing process counts as hung.
+        retry: seconds to stay offline after the server failed.
+        interval: seconds between two runs sent to the server at least.
+        live_after: seconds until a cell is long enough to be shown while it trains.
+        niceness: of the publishing process, since training comes first.
     """
 
     store: Path
@@ -89,7 +94,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Published:
-    """One W&B run: mode is "online" or "offline"; folder is the run's own below Settings.folder."""
+    """One W&B run.
+
+    Args:
+        run_id: that W&B knows it by.
+        mode: "online" or "offline".
+        entity: user or team.
+        project: of the entity.
+        group: SWEEP/PROBLEM.
+        url: "" if it is offline.
+        folder: the run's own, below Settings.folder.
+    """
 
     run_id: str
     mode: str
@@ -102,9 +117,14 @@ class Published:
 
 @dataclass(frozen=True)
 class Job:
-    """What the publishing process is asked: mode "online" or "offline"; again: although a marker is there.
+    """What the publishing process is asked to do.
 
-    cell: as `Cell.to_json` gives it, of a cell that is not finished and should be shown as far as it is.
+    Args:
+        cell_id: whose run to make.
+        group: SWEEP/PROBLEM; "" for that of an earlier run.
+        mode: "online" or "offline".
+        again: although a marker is there.
+        cell: as `Cell.to_json` gives it, of a cell that is not finished and should be shown as far as it is.
     """
 
     cell_id: str
@@ -245,7 +265,7 @@ def summary_of(record: Record) -> dict[str, Any]:
         "cycles": len(record["cycles"]),
         **{key: last.get(key) for key in ("d", "d1", "d2")},
         "per_cycle": record["cycles"] or None,
-        "per_layer": [{"layer": name, **told} for name, told in record["sparsity"].get("layers", {}).items()] or None,
+        "per_layer": [{"layer": name, **layer} for name, layer in record["sparsity"].get("layers", {}).items()] or None,
     }
     return dict(_flat(numbers, ""))
 
@@ -269,8 +289,8 @@ def publish_record(record: Record, group: str, settings: Settings, mode: str) ->
     Can take init_timeout + finish_timeout, and after an exception wandb's service may be stuck: call it where both do
     no harm, and use a new process afterwards. Raises what wandb raises, or OSError if the data did not arrive.
     """
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
+    stderr = io.StringIO()
+    with contextlib.redirect_stderr(stderr):
         run = begin_run(record, group, settings, mode)
         folder = Path(run.dir).parent
         if (settings.folder / "wandb").resolve() not in folder.resolve().parents:  # a temporary folder instead
@@ -281,7 +301,7 @@ def publish_record(record: Record, group: str, settings: Settings, mode: str) ->
         where = os.path.relpath(folder, settings.folder)
         published = Published(run.id, mode, run.entity or "", run.project or "", group, run.url or "", where)
         run.finish(exit_code=0)
-    refused = [line for line in said.getvalue().splitlines() if any(text in line for text in NOT_UPLOADED)]
+    refused = [line for line in stderr.getvalue().splitlines() if any(text in line for text in NOT_UPLOADED)]
     if mode == "online" and refused:
         raise OSError(refused[0].removeprefix("wandb: WARNING "))
     if mode == "offline":
@@ -329,7 +349,7 @@ def _wait_until_written(path: Path) -> None:
 
 def _run_settings(settings: Settings, known: set[str]) -> dict[str, Any]:
     """No output, and nothing collected but what we log: 10 ms a run in place of 50. Older versions know fewer."""
-    wanted = {
+    values = {
         "init_timeout": settings.init_timeout,
         "finish_timeout": settings.finish_timeout,
         "finish_timeout_raises": True,
@@ -349,49 +369,4 @@ def _run_settings(settings: Settings, known: set[str]) -> dict[str, Any]:
         "x_disable_viewer": True,
         "x_save_requirements": False,
     }
-    return {key: value for key, value in wanted.items() if key in known}
-
-
-# Markers
-
-
-def marker_path(store: Store, cell_id: str) -> Path:
-    return store.file("published", cell_id, ".json")
-
-
-def read_marker(store: Store, cell_id: str) -> dict[str, Any] | None:
-    """What is known of a cell's W&B run; None if it was not published, or the marker is unreadable."""
-    try:
-        marker = json.loads(marker_path(store, cell_id).read_bytes())
-        return marker if marker["id"] == cell_id and marker["mode"] in ("online", "offline") else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def write_marker(store: Store, cell_id: str, published: Published) -> None:
-    """The first one counts, but an online run takes the place of an offline one."""
-    marker = {"id": cell_id, **asdict(published), "time": datetime.now(UTC).isoformat(timespec="seconds")}
-    path, content = marker_path(store, cell_id), json.dumps(marker, indent=1).encode() + b"\n"
-    if not atomic.create_file(path, content) and (published.mode == "online" or read_marker(store, cell_id) is None):
-        atomic.replace_file(path, content)
-
-
-def is_published(store: Store, cell_id: str, mode: str) -> bool:
-    """Whether a run needs no publishing in `mode`: an offline run still does when the server can be reached."""
-    marker = read_marker(store, cell_id)
-    return marker is not None and (mode == "offline" or marker["mode"] == "online")
-
-
-def without_marker(store: Store, cell_ids: Iterable[str]) -> list[str]:
-    """Those of `cell_ids` that were never published in any mode, by listing alone."""
-    marked = {path.stem for path in (store.path / "published").glob("*/*.json")}
-    return [name for name in cell_ids if name not in marked]
-
-
-def unpublished(store: Store, mode: str) -> list[str]:
-    """Ids of the records that need publishing in `mode`, sorted; "again" is all. Reads markers, no records."""
-    if mode == "again":
-        return sorted(store.ids())
-    folder = store.path / "published"
-    marked = {path.stem for path in folder.glob("*/*.json")}
-    return sorted(name for name in store.ids() if name not in marked or not is_published(store, name, mode))
+    return {key: value for key, value in values.items() if key in known}

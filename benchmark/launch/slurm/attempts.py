@@ -27,13 +27,13 @@ class Attempts:
             lines = self.path.read_text().splitlines()
         except FileNotFoundError:
             return []
-        found = []
+        events = []
         for line in lines:
             try:
-                found.append(json.loads(line))
+                events.append(json.loads(line))
             except ValueError:
                 continue  # the last line of an attempt that was killed while it wrote
-        return found
+        return events
 
     def start(self, position: str) -> None:
         """position: whatever changes as soon as the job gets anywhere (records, checkpoints)."""

@@ -44,8 +44,8 @@ def learn_costs(cells: Iterable[Cell], done: frozenset[str], store: Store, execu
         if record is not None and epochs:
             by_method = measured.setdefault(record["provenance"]["device"], {})
             by_method.setdefault(cell.method, []).append(record["seconds"]["total"] / epochs)
-    found = measured.get(device) or next(iter(measured.values()), {})
-    medians = {method: statistics.median(values) for method, values in found.items()}
+    per_epoch = measured.get(device) or next(iter(measured.values()), {})
+    medians = {method: statistics.median(values) for method, values in per_epoch.items()}
     return Costs(medians, statistics.median(medians.values()) if medians else execution.seconds_per_epoch)
 
 
@@ -108,13 +108,13 @@ _Groups = list[tuple[_Key, list[Task]]]
 
 def _groups(tasks: Sequence[Task], home: Mapping[str, int], dense_jobs: Mapping[str, str]) -> _Groups:
     """Tasks by what they wait for, so that one dense run that fails holds up no cell of another."""
-    found: dict[_Key, list[Task]] = {}
+    groups: dict[_Key, list[Task]] = {}
     for task in tasks:
         dense = task.after or ""
         key: _Key = ((home[dense],), ()) if dense in home else ((), (dense_jobs[dense],) if dense in dense_jobs else ())
-        found.setdefault(key, []).append(task)
-    free = [(key, members) for key, members in found.items() if key == ((), ())]
-    waiting = [(key, members) for key, members in found.items() if key != ((), ())]
+        groups.setdefault(key, []).append(task)
+    free = [(key, members) for key, members in groups.items() if key == ((), ())]
+    waiting = [(key, members) for key, members in groups.items() if key != ((), ())]
     size = -(-len(waiting) // MOST_GROUPS) or 1
     merged: _Groups = []
     for start in range(0, len(waiting), size):
@@ -160,13 +160,13 @@ def _fill(tasks: Sequence[Task], costs: Costs, capacity: float) -> list[Chunk]:
 def _families(tasks: Sequence[Task]) -> Iterable[list[Task]]:
     """Tasks that go on where others end, with those: in one job the longer waits, in two both train the beginning."""
     behind = {task.cell.id: task.behind for task in tasks if task.behind is not None}
-    found: dict[str, list[Task]] = {}
+    families: dict[str, list[Task]] = {}
     for task in tasks:
         first = task.cell.id
         while first in behind:
             first = behind[first]
-        found.setdefault(first, []).append(task)
-    return found.values()
+        families.setdefault(first, []).append(task)
+    return families.values()
 
 
 UNKNOWN_SECONDS = 1800.0

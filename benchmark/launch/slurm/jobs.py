@@ -219,14 +219,15 @@ def _sbatch(submission: Submission, logs: Path, parameters: dict[str, Any], chun
     executor = submitit.SlurmExecutor(folder=logs, max_num_timeout=ENDLESS)
     executor.update_parameters(**parameters)
     try:
-        with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # prints what sbatch said, as we do
+        # submitit prints what sbatch answered, which the exception says as well
+        with contextlib.redirect_stderr(io.StringIO()), executor.batch():
             jobs = [executor.submit(ChunkTask(str(submission.folder), chunk)) for chunk in chunks]
     except submitit.core.utils.FailedJobError as error:
         for orphan in set(logs.iterdir()) - before:
             orphan.unlink()
         text = str(error).partition("stderr:")[2] or str(error)
-        said = (line.strip().removeprefix("sbatch: ").removeprefix("error: ") for line in text.splitlines())
-        raise _Refused("; ".join(filter(None, said))) from None
+        answer = (line.strip().removeprefix("sbatch: ").removeprefix("error: ") for line in text.splitlines())
+        raise _Refused("; ".join(filter(None, answer))) from None
     except submitit.core.utils.FailedSubmissionError as error:
         raise UserError(
             f"sbatch names no job ({' '.join(str(error).splitlines()[0].split())}); the same command again asks squeue "
@@ -238,11 +239,11 @@ def _sbatch(submission: Submission, logs: Path, parameters: dict[str, Any], chun
 @contextmanager
 def _lock(store: Store, say: Callable[[str], None]) -> Iterator[None]:
     """One submission at a time to a results folder, whoever makes it."""
-    locks, started, said = Locks(), time.monotonic(), False
+    locks, started, waits = Locks(), time.monotonic(), False
     while (lock := locks.take(store.path / "submissions" / "lock")) is None:
-        if not said and time.monotonic() - started > 1:
+        if not waits and time.monotonic() - started > 1:
             say("waiting for another submission to this results folder")
-            said = True
+            waits = True
         if time.monotonic() - started > LOCK_SECONDS:
             raise UserError(
                 f"{store.path / 'submissions'}: another submission has held its lock for {LOCK_SECONDS:g} s"

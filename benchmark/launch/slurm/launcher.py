@@ -6,9 +6,8 @@ import shlex
 from collections import Counter
 
 from benchmark.errors import UserError
-from benchmark.launch.describe import counts
 from benchmark.launch.display import duration
-from benchmark.launch.launcher import Launcher, Options, Work
+from benchmark.launch.launcher import Launcher, Options, Work, counts
 from benchmark.launch.slurm import jobs
 from benchmark.launch.slurm.chunks import Layout
 from benchmark.launch.slurm.profile import Profile, load_profile, sbatch_parameters
@@ -16,7 +15,7 @@ from benchmark.launch.slurm.state import SlurmState, read_state
 from benchmark.planning.grid import Sweep
 from benchmark.planning.plan import Plan, make_plan
 from benchmark.results.store import Store
-from benchmark.tracking.runs import without_marker
+from benchmark.tracking.markers import without_marker
 
 
 class Slurm(Launcher):

@@ -20,7 +20,7 @@ MOST = 1_000_000
 """Of anything that is counted."""
 DIGITS = "[0-9]{1,9}"
 UNITS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
-OURS = {
+RESERVED = {
     "array", "chdir", "dependency", "error", "job-name", "kill-on-invalid-dep", "open-mode", "output", "requeue",
     "signal", "wckey",
 }  # fmt: skip
@@ -96,9 +96,9 @@ class Profile(BaseModel):
     def _fits(self) -> Profile:
         if self.warning >= self.time:
             raise ValueError(f"warning {self.warning} s must be shorter than time, {self.time} s")
-        ours = {key for key in self.extra if key.replace("_", "-") in OURS}
-        if ours:
-            raise ValueError(f"extra.{min(ours)} is set by the suite and cannot be changed")
+        reserved = {key for key in self.extra if key.replace("_", "-") in RESERVED}
+        if reserved:
+            raise ValueError(f"extra.{min(reserved)} is set by the suite and cannot be changed")
         if self.ranks > 1 and self.workers > 1:
             raise ValueError(f"workers {self.workers} must be 1 where {self.ranks} processes train one cell together")
         if self.tasks > 1 and self.gpus % self.tasks:

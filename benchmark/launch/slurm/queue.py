@@ -1,4 +1,4 @@
-"""What SLURM has queued and running, by one squeue call, and which cells of ours that means.
+"""What SLURM has queued and running, by one squeue call, and which cells that means.
 
 Nothing here needs sacct. A job that squeue no longer lists has ended; what it achieved, the records and failures say.
 """
@@ -30,7 +30,16 @@ class NoSqueue(Unknown):
 
 @dataclass(frozen=True)
 class Job:
-    """id: as squeue shows it, 12 or 12_3; elapsed, left: seconds, None where SLURM does not know."""
+    """A job of the queue.
+
+    Args:
+        id: as squeue shows it, 12 or 12_3.
+        state: as squeue names it, PENDING for one.
+        elapsed: seconds that it runs; None where SLURM does not know.
+        left: seconds to its time limit; None where SLURM does not know.
+        reason: why it waits.
+        name: that it was submitted with.
+    """
 
     id: str
     state: str
@@ -107,15 +116,15 @@ class Live:
 
 def live(submission: Submission, queue: Queue, note: bool = True) -> Live:
     """Match a submission with the queue; an array whose ids were never noted is found by its name, and noted."""
-    found: dict[int, Job] = {}
+    jobs: dict[int, Job] = {}
     for number, array in enumerate(submission.arrays):
         noted = submission.jobs(number)
         if noted is None:
             noted = _by_name(array.chunks, queue.named(submission.job_name(number)))
             if noted and note:
                 submission.add_jobs(number, noted)
-        found.update({chunk: queue.jobs[job] for chunk, job in noted.items() if job in queue.jobs})
-    return Live(submission, found)
+        jobs.update({chunk: queue.jobs[job] for chunk, job in noted.items() if job in queue.jobs})
+    return Live(submission, jobs)
 
 
 def _by_name(chunks: tuple[int, ...], jobs: list[Job]) -> dict[int, str]:

@@ -17,7 +17,8 @@ SACCT_SECONDS = 10
 
 @dataclass(frozen=True)
 class SlurmState(State):
-    """
+    """Which cells run, and which are in a job that waits or runs.
+
     Args:
         submissions: of the results folder, oldest first.
         queue: None if SLURM does not say what is queued.
@@ -32,16 +33,16 @@ class SlurmState(State):
 
 
 def read_state(store: Store) -> SlurmState:
-    found = tuple(submissions(store))
-    open_ones = [submission for submission in found if not submission.closed]
+    everything = tuple(submissions(store))
+    open_ones = [submission for submission in everything if not submission.closed]
     try:
         queue = read_queue(submission.about["uid"] for submission in open_ones)
     except Unknown as error:
-        return SlurmState(locked(store), {}, found, None, str(error), not isinstance(error, NoSqueue))
+        return SlurmState(locked(store), {}, everything, None, str(error), not isinstance(error, NoSqueue))
     queued = {}
     for submission in open_ones:
         queued.update({name: job.id for name, job in live(submission, queue, note=False).job_of_cell().items()})
-    return SlurmState(locked(store), queued, found, queue)
+    return SlurmState(locked(store), queued, everything, queue)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What was handed to SLURM, as files in the results folder, so that any later command knows it. Imports no submitit.
+"""What was submitted to SLURM, as files in the results folder, so that any later command knows it. Imports no submitit.
 
 submissions/<id>/submission.json    the intent, written before sbatch: sweep, who, commit, profile, arrays
                  cells.txt          one line a cell of the sweep: kind, chunk (-1: not in here), seconds, id
@@ -125,7 +125,7 @@ class Submission:
 
 def write_intent(
     store: Store,
-    wanted: Sweep,
+    sweep: Sweep,
     layout: Layout,
     costs: Costs,
     profile: Profile,
@@ -138,14 +138,14 @@ def write_intent(
     for part in ("chunks", "jobs", "attempts", "log"):
         (submission.folder / part).mkdir(parents=True)
     for number, chunk in enumerate(layout.chunks):
-        content = _chunk_json(chunk, wanted.problem.model_dump(mode="json"), costs)
+        content = _chunk_json(chunk, sweep.problem.model_dump(mode="json"), costs)
         (submission.folder / "chunks" / f"{number}.json").write_text(content)
-    (submission.folder / "cells.txt").write_text("".join(_cell_lines(wanted, layout, costs)))
+    (submission.folder / "cells.txt").write_text("".join(_cell_lines(sweep, layout, costs)))
     head, dirty = commit()
     about = {
         "schema": SCHEMA,
-        "sweep": wanted.name,
-        "problem": wanted.problem.name,
+        "sweep": sweep.name,
+        "problem": sweep.problem.name,
         "user": getpass.getuser(),
         "uid": os.getuid(),
         "host": socket.gethostname(),
@@ -155,7 +155,7 @@ def write_intent(
         "code": code_hash(),
         "results": str(store.path.absolute()),
         "data": None if data is None else str(data.absolute()),
-        "threads": wanted.execution.threads,
+        "threads": sweep.execution.threads,
         "tracking": tracking,
         "profile": profile.model_dump(mode="json"),
         "arrays": [asdict(array) for array in layout.arrays],
@@ -169,8 +169,8 @@ def submissions(store: Store, sweep: str | None = None) -> list[Submission]:
     folder = store.path / "submissions"
     if not folder.is_dir():
         return []
-    found = [Submission(path) for path in sorted(folder.iterdir()) if (path / "submission.json").exists()]
-    return [one for one in found if sweep is None or one.about["sweep"] == sweep]
+    everything = [Submission(path) for path in sorted(folder.iterdir()) if (path / "submission.json").exists()]
+    return [submission for submission in everything if sweep is None or submission.about["sweep"] == sweep]
 
 
 def _chunk_json(chunk: Chunk, problem: dict[str, Any], costs: Costs) -> str:
@@ -195,7 +195,7 @@ def _compact(cell: Cell) -> dict[str, Any]:
     return values
 
 
-def _cell_lines(wanted: Sweep, layout: Layout, costs: Costs) -> Iterator[str]:
+def _cell_lines(sweep: Sweep, layout: Layout, costs: Costs) -> Iterator[str]:
     inside = set()
     for number, chunk in enumerate(layout.chunks):
         for task in chunk.tasks:
@@ -203,6 +203,6 @@ def _cell_lines(wanted: Sweep, layout: Layout, costs: Costs) -> Iterator[str]:
             seconds = costs.seconds(task)
             shown = "" if seconds is None else f"{seconds:.4g}"
             yield f"{'d' if task.cell.is_dense else 'c'}\t{number}\t{shown}\t{task.cell.id}\n"
-    for cell in wanted.cells:
+    for cell in sweep.cells:
         if cell.id not in inside:
             yield f"{'d' if cell.is_dense else 'c'}\t-1\t\t{cell.id}\n"
