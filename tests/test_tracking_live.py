@@ -16,6 +16,7 @@ from benchmark.tracking import Settings, history_of, run_id, unpublished
 from benchmark.tracking_live import log_path, read
 from benchmark.tracking_reader import run_files
 from tests.conftest import PATIENCE, assert_one_line_refusal, wait_for
+from tests.test_tracking import LONG
 from tests.wandb_server import KEY, Server, forget_account, hanging, refusing
 
 GROUP = "table1/made-up"
@@ -37,9 +38,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def live(store: Store, **values: Any) -> Publisher:
-    return Publisher(
-        Settings(store.path, "live", **{"answer_timeout": PATIENCE, "live_after": 0.0, "niceness": 0, **values})
-    )
+    return Publisher(Settings(store.path, "live", **{**LONG, "live_after": 0.0, "niceness": 0, **values}))
 
 
 def follow(publisher: Publisher, rows: list[dict[str, Any]]) -> None:
