@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from analysis import captions
-from analysis.layouts import layout_of, sheets_of
+from analysis import captions, tables
+from analysis.paper.layouts import layout_of, sheets_of
 from analysis.records import Axes, Records, Results, Source, of_their_own, sweep_axes
 from analysis.render import BINARY_WRITERS, SUFFIXES, WRITERS, Sheet, terminal
 from analysis.wandb_runs import open_source
 from benchmark.cli import main
 from benchmark.errors import UserError
-from benchmark.grid import SWEEPS
+from benchmark.planning.grid import SWEEPS
 
 ONE_HEADER = ("csv", "records")
 """Formats of which several sheets make one file with the header of the first."""
@@ -52,6 +52,10 @@ def make_tables(
         str | None, typer.Option(help="Read Weights & Biases: a folder of offline runs, or ENTITY/PROJECT.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Write files into this folder rather than print.")] = None,
+    elsewhere: Annotated[
+        int | None,
+        typer.Option(min=1, help="Also where the mean of so many other seeds, or another processor's, will lie."),
+    ] = None,
     details: Annotated[bool, typer.Option("--details", help="Print every comparison behind the claims.")] = False,
 ) -> None:
     """Print or write the tables of the sweeps for which there are records.
@@ -60,14 +64,15 @@ def make_tables(
     """
     chosen = _parse_formats(formats, list(WRITERS) if output else ["terminal"], output is not None)
     sheets = make_sheets(names or [], open_source(results, from_wandb), problem, seeds)
+    if elsewhere is not None:
+        sheets = [
+            replace(sheet, tables=(sheet.tables[0], tables.elsewhere(sheet.tables[0], elsewhere), *sheet.tables[1:]))
+            for sheet in sheets
+        ]
     if output:
         write_files(sheets, chosen, output)
         return
-    try:
-        print_sheets(sheets, chosen, details)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read it, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print_sheets(sheets, chosen, details)
 
 
 def make_sheets(
@@ -121,9 +126,7 @@ def _parse_formats(text: str | None, default: list[str], to_files: bool) -> list
 
 
 def print_sheets(sheets: list[Sheet], formats: list[str], details: bool = False) -> None:
-    """To stdout. In a pipe there are no colours and nothing limits the width; what it cannot encode becomes "?"."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
+    """To stdout. In a pipe there are no colours and nothing limits the width."""
     for name in formats:
         for number, sheet in enumerate(sheets):
             if name == "terminal" and sys.stdout.isatty():

@@ -1,7 +1,7 @@
 """`python -m benchmark.check METHOD`: does a pruning method keep what the suite promises of every method?
 
-METHOD is a name of the table or "module:Class". A small network is trained on the embedded digits a few times, and one
-line a promise says whether it was kept. The exit code is 1 if one was not.
+METHOD is a name in METHODS or "module:Class". A small network is trained on the embedded digits a few times, and a line
+for each promise says whether it was kept. The exit code is 1 if one was not.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,21 +23,23 @@ from benchmark import cli
 from benchmark.cells import Budget, Cell, Problem, Scalar
 from benchmark.cli import parse_settings
 from benchmark.errors import UserError
-from benchmark.grid import load_problem
 from benchmark.methods import check_hyperparameters, declaration, load
+from benchmark.planning.grid import load_problem
+from benchmark.planning.plan import refuse_unfit
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
 from benchmark.problems.data import open_data
 from benchmark.recording import make_record
-from benchmark.records import Record
+from benchmark.results.records import Record
 from benchmark.training.checkpoint import Checkpoints
-from benchmark.training.loop import Interrupted, Run
+from benchmark.training.loop import Run
+from benchmark.training.session import Interrupted, Session
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 TINY: dict[str, Any] = {"epochs": 4, "milestones": [2, 3], "warmup_epochs": 1}
 RETRAINING = ("ALLR", Budget(50, "%"))
-"""What methods that retrain are checked with."""
+"""The schedule and budget that methods with retraining are checked with."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Finding:
 
 @dataclass
 class Trial:
-    """Runs of one cell that share data and, for methods that start from it, the dense network."""
+    """Runs of one cell on the same data, from the same dense network if the method starts from one."""
 
     cell: Cell
     data: Batches
@@ -67,7 +70,7 @@ class Trial:
         return cls(cell, data, run, weights, record)
 
     def run(self, should_stop: Callable[[], bool] = lambda: False, checkpoints: Checkpoints | None = None) -> Run:
-        """A run that is ready to execute, made as the worker makes it."""
+        """A new run, set up as by a worker, to be executed."""
         declared = declaration(self.cell.method)
         network = models.build(self.cell.problem, self.cell.seed)
         if declared.from_dense:
@@ -78,8 +81,7 @@ class Trial:
             self.data,
             load(self.cell.method),
             {**declared.defaults, **dict(self.cell.hyperparameters)},
-            checkpoints=checkpoints,
-            should_stop=should_stop,
+            session=Session(checkpoints, should_stop=should_stop),
             start_position=self.dense_iterations if declared.from_dense else 0,
         )
 
@@ -92,7 +94,7 @@ class Trial:
 
     @property
     def iterations(self) -> int:
-        """As many as the cell should train."""
+        """The iterations that the cell should train for."""
         if self.cell.budget is None:
             return self.dense_iterations
         return self.cell.budget.iterations(self.cell.problem.epochs, self.data.iterations_per_epoch)
@@ -100,12 +102,16 @@ class Trial:
 
 @dataclass
 class Watch:
-    """Looks at the weights before every iteration; notes the first time that something was wrong with them."""
+    """Checks the weights before every iteration, as the `should_stop` of a run; never stops it.
+
+    revived: the first time that a pruned weight was not zero. changed: the first time that a forward pass left other
+    trained weights behind. looked: iterations so far.
+    """
 
     run: Run | None = None
     revived: str = ""
     changed: str = ""
-    looked: int = field(default=0)
+    looked: int = 0
 
     def __call__(self) -> bool:
         assert self.run is not None
@@ -113,9 +119,9 @@ class Watch:
         before = [weight.detach().clone() for weight in masks.weights]
         method.enter_forward()
         for name, weight, mask in zip(masks.names, masks.weights, masks.tensors, strict=True):
-            count = int(torch.count_nonzero(weight.detach()[mask == 0]))
-            if count and not self.revived:
-                self.revived = f"{count} pruned weights of {name} are not zero before iteration {self.looked}"
+            nonzero = int(torch.count_nonzero(weight.detach()[mask == 0]))
+            if nonzero and not self.revived:
+                self.revived = f"{nonzero} pruned weights of {name} are not zero before iteration {self.looked}"
         method.exit_forward()
         for name, weight, earlier in zip(masks.names, masks.weights, before, strict=True):
             if not torch.equal(weight, earlier) and not self.changed:
@@ -131,28 +137,32 @@ def make_cell(method: str, problem: Problem, sparsity: float, hyperparameters: d
     schedule, budget = RETRAINING if declaration(method).retrains else (None, None)
     if not 0 < sparsity < 1:
         raise UserError(f"--sparsity {sparsity:g}: a fraction pruned, a number above 0 and below 1")
-    return Cell(problem, method, 0, schedule, sparsity, budget, check_hyperparameters(method, hyperparameters or {}))
+    cell = Cell(problem, method, 0, schedule, sparsity, budget, check_hyperparameters(method, hyperparameters or {}))
+    refuse_unfit([cell])
+    return cell
 
 
 def check(cell: Cell, interruptions: Sequence[int] | None = None) -> Iterator[Finding]:
-    """One finding a promise; an error in the method's code is the last one. interruptions: the iterations to stop
-    before, drawn at random if not given."""
+    """A finding for each promise; the last one is an error of the method's code, if there was one.
+
+    interruptions: the iterations to stop before, random ones if None.
+    """
     trial = Trial.prepare(cell)
     try:
         yield from _promises(trial, interruptions)
     except UserError:
         raise
     except Exception as error:  # whatever somebody else's method does
-        yield Finding("runs without an error", False, _last_lines(error, load(cell.method)))
+        yield Finding("runs without an error", False, _where(error, load(cell.method)))
 
 
-def _last_lines(error: Exception, method: type) -> str:
-    """The error, and the last line of the method's module on the way to it."""
+def _where(error: Exception, method: type) -> str:
+    """The error, and the last line of the method's module in its traceback."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename == getattr(sys.modules[method.__module__], "__file__", None)]
-    last = (own or frames)[-1]
-    told = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return f"{told}, at {Path(last.filename).name} line {last.lineno} in {last.name}: {last.line}"
+    file = getattr(sys.modules[method.__module__], "__file__", None)
+    last = ([frame for frame in frames if frame.filename == file] or frames)[-1]
+    message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{message}, at {Path(last.filename).name} line {last.lineno} in {last.name}: {last.line}"
 
 
 def _promises(trial: Trial, interruptions: Sequence[int] | None) -> Iterator[Finding]:
@@ -216,24 +226,18 @@ def _resumption(trial: Trial, expected: Record, interruptions: Sequence[int] | N
 
 
 def _draw(trial: Trial) -> list[int]:
-    """Two iterations anywhere, and one where an epoch ends."""
+    """Two random iterations, and the end of a random epoch."""
     per_epoch, last = trial.data.iterations_per_epoch, trial.iterations - 1
     return [random.randint(1, last), random.randint(1, last), per_epoch * random.randint(1, max(last // per_epoch, 1))]  # noqa: S311
 
 
 def _stop_after(iterations: int) -> Callable[[], bool]:
-    asked = 0
-
-    def stop() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked > iterations
-
-    return stop
+    calls = count(1)
+    return lambda: next(calls) > iterations
 
 
 def _difference(first: Record, second: Record) -> str:
-    """The parts of two records that differ, "" if none does."""
+    """The keys whose values differ in two records, "" if none does."""
     parts = [key for key in first if first[key] != second[key]]
     return f"these differ: {', '.join(parts)}" if parts else ""
 
@@ -248,7 +252,7 @@ def main(
     sparsity: Annotated[float, typer.Option(help="The target")] = 0.5,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A hyperparameter: interval=2")] = None,
 ) -> int:
-    """Check a method on a small network, in some seconds."""
+    """Check a method on a small network, in a few seconds."""
     torch.set_num_threads(1)
     problem, _ = load_problem("digits", TINY)
     cell = make_cell(method, problem, sparsity, parse_settings(set_ or []))
@@ -261,4 +265,4 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(app))
+    sys.exit(cli.main(app, prints_only=True))

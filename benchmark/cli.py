@@ -7,22 +7,40 @@ from collections.abc import Sequence
 from typing import Any
 
 import typer
-import yaml
 
+from benchmark import environment
+from benchmark.cells import cut
 from benchmark.errors import UserError
+from benchmark.streams import Output, OutputLost
+from benchmark.yaml_loader import NotYaml, load
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
 
 
-def main(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
-    """Run `app` and return its exit code; a UserError or a wrong option becomes one line on stderr and code 2."""
+def main(app: typer.Typer, arguments: Sequence[str] | None = None, prints_only: bool = False) -> int:
+    """Run `app` and return its exit code; a UserError or a wrong option becomes one line on stderr and code 2.
+
+    prints_only: the command leaves nothing behind but what it prints, and ends where nobody can read that.
+    """
+    environment.settle()
+    output = Output(needed=prints_only)
+    return output.settle(_run(app, sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def _run(app: typer.Typer, arguments: list[str]) -> int:
     try:
-        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        environment.check_text(arguments)
+        code = app(args=arguments, standalone_mode=False)
     except UserError as error:
         return _refuse(str(error))
+    except OutputLost:
+        return 0  # which settle() makes the code that tells of it
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
+    except OSError as error:  # what the machine refuses: a full disk, one more file or process, a folder that is gone
+        where = f"{error.filename}: " if error.filename else ""
+        return _refuse(f"{where}{error.strerror or error}")
     except Exception as error:
         # Typer raises click's exceptions, of a click that it may carry inside: known by what they can do.
         message = getattr(error, "format_message", None)
@@ -43,9 +61,9 @@ def parse_settings(texts: list[str], option: str = "--set") -> dict[str, Any]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
-            raise UserError(f"{option} {text}: write KEY=VALUE, such as batch_size=64")
+            raise UserError(f"{option} {cut(text)}: write KEY=VALUE, such as batch_size=64")
         try:
-            found[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"{option} {text}: the value is not valid YAML") from None
+            found[key.strip()] = load(value)
+        except NotYaml as error:
+            raise UserError(f"{option} {cut(text)}: the value is not valid YAML: {error}") from None
     return found

@@ -18,19 +18,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from benchmark import cli
 from benchmark.cells import Budget, Cell, Problem
 from benchmark.errors import UserError
-from benchmark.grid import SWEEPS, load_sweep
-from benchmark.publisher import Publisher, Summary
-from benchmark.records import SCHEMA, Record
-from benchmark.store import Store
-from benchmark.tracking import Settings, check_mode, check_project, read_marker, resolve_mode, unpublished
+from benchmark.planning.grid import SWEEPS, load_sweep
+from benchmark.results.records import SCHEMA, Record
+from benchmark.results.store import Store
+from benchmark.streams import make_console
+from benchmark.tracking.publisher import Publisher, Summary
+from benchmark.tracking.runs import Settings, check_mode, check_project, read_marker, resolve_mode, unpublished
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-console = Console()
+console = make_console()
 RESULTS = Path("results/runs")
 EPOCHS = 30
 SLOWEST = 0.01
@@ -162,7 +162,7 @@ def _send(publisher: Publisher, todo: Mapping[str, str]) -> Summary:
     for cell_id, group in todo.items():
         publisher.add(cell_id, group)
     try:
-        with console.status("") if console.is_terminal else contextlib.nullcontext() as status:
+        with console.status("") if console.is_interactive else contextlib.nullcontext() as status:
             while publisher.pending:
                 if status:
                     status.update(f"W&B: {len(todo) - publisher.pending} of {len(todo)}")

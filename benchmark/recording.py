@@ -1,4 +1,4 @@
-"""The record of a finished run: what was reached, and whether it came to nothing."""
+"""Makes the record of a finished run, with the verdict whether it collapsed or missed its target."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from torch import nn
 
 from benchmark.cells import Cell, digest
 from benchmark.pruning import metrics
-from benchmark.records import TARGET_MARGIN, Record
-from benchmark.training.loop import Progress, Run
+from benchmark.results.records import TARGET_MARGIN, Record
+from benchmark.training.loop import Run
+from benchmark.training.progress import Progress
 
 SAMPLES = 100
-"""Points of the learning-rate curve that a record keeps; its hash covers all."""
+"""Points of the learning-rate curve that a record keeps; its hash covers all of them."""
 CHANCE_MARGIN = 0.5
 CHANCE_MOST = 0.05
-"""A final accuracy no more than this share of chance above it counts as collapsed, nor than this much above it."""
+"""A final accuracy counts as chance up to min(CHANCE_MARGIN * chance, CHANCE_MOST) above it."""
 
 
 def make_record(cell: Cell, run: Run, parent: Record | None, smaller: nn.Module | None = None) -> Record:
     """The record of a finished run, without its circumstances (seconds, images/s, provenance).
 
-    smaller: as `Method.smaller` gives it.
+    parent: the record of the dense run that it started from. smaller: as `Method.smaller` gives it.
     """
     progress, method, scale = run.progress, run.method, run.step.scale
     image = (cell.problem.channels, cell.problem.image_size, cell.problem.image_size)
-    # Counting takes longer than all else after training, and gives the same for every network of this build.
+    # Counted once for every architecture: counting takes longer than all else after training.
     build = f"macs of {image} in {type(run.network)} {run.network}"
     if build not in run.data.remembered:
         run.data.remembered[build] = metrics.macs(run.network, image)
@@ -60,9 +61,9 @@ def make_record(cell: Cell, run: Run, parent: Record | None, smaller: nn.Module 
 
 
 def judge(cell: Cell, progress: Progress, sparsity: dict[str, Any], target: float | None) -> tuple[str, list[str]]:
-    """("ok" | "collapsed" | "missed_target", reasons): a run that came to nothing is a result and says so.
+    """(status, reasons): "ok", "collapsed" or "missed_target"; a collapsed run is a result, too, and says so.
 
-    sparsity: as `metrics.measure` gives it; target: the fraction of the prunable weights that it should have reached.
+    sparsity: as `metrics.measure` gives it. target: the sparsity of the prunable weights that it should have reached.
     """
     reasons, layers = [], sparsity["layers"]
     if progress.cut_short:
@@ -96,7 +97,7 @@ def _learning_rates(progress: Progress) -> dict[str, Any]:
 
 
 def _finite(values: Any) -> Any:
-    """JSON has no NaN and no infinity; a loss that is one of them is null."""
+    """With None for NaN and infinity, which JSON does not have: a loss may be one of them."""
     if isinstance(values, dict):
         return {key: _finite(value) for key, value in values.items()}
     if isinstance(values, list):
@@ -105,7 +106,7 @@ def _finite(values: Any) -> Any:
 
 
 def _parameters_hash(network: nn.Module) -> str:
-    """Hash of every parameter and buffer, bit for bit: what 'the same weights' means in the tests."""
+    """Hash of every parameter and buffer, bit for bit: tests compare weights by it."""
     return digest(
         {
             name: digest(tensor.detach().cpu().contiguous().numpy().tobytes().hex())

@@ -8,20 +8,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from benchmark import cli
-from benchmark.display import duration
 from benchmark.errors import UserError
-from benchmark.grid import SWEEPS
+from benchmark.launch.display import duration
 from benchmark.launch.profile import split_settings
-from benchmark.progress import STATES, Asked, Progress, look, progress
+from benchmark.launch.progress import STATES, Asked, Progress, look, progress
+from benchmark.planning.grid import SWEEPS
+from benchmark.streams import make_console
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-console = Console()
+console = make_console()
 
 RESULTS = Path("results/runs")
 COLOURS = {"done": "green", "running": "cyan", "queued": "blue", "failed": "red", "left": "yellow"}
@@ -54,7 +55,7 @@ def status(
         for line in (line for one in found for line in _notes(one)):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
         return 0
-    if not console.is_terminal:
+    if not console.is_interactive:
         return _watch_plainly(results, name, asked, every)
     with Live(console=console, auto_refresh=False) as live:
         while True:
@@ -142,4 +143,4 @@ def _watch_plainly(results: Path, name: str | None, asked: Asked, every: float) 
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(app))
+    sys.exit(cli.main(app, prints_only=True))

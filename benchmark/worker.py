@@ -1,63 +1,51 @@
-"""One cell on one machine: cell in, record out.
+"""A worker trains cells on one machine: a cell goes in, a record comes out.
 
-Nothing here knows where it runs: a local pool, a SLURM task and a test all call `Worker.run`, or `run_together` for
-cells that are trained as one batched model.
+It does not know where it runs: a local pool, a SLURM task and a test all call `Worker.run`.
 """
 
 from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import nn
 
-from benchmark import atomic
 from benchmark.cells import Cell, Problem
-from benchmark.claims import Claims
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.methods import declaration, load
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
 from benchmark.problems.data import open_data
-from benchmark.provenance import made_by, provenance
 from benchmark.recording import make_record
-from benchmark.records import Record
-from benchmark.store import Store
+from benchmark.results import atomic, outside
+from benchmark.results.locks import Locks
+from benchmark.results.provenance import made_by, provenance
+from benchmark.results.records import Record
+from benchmark.results.store import Store
 from benchmark.training import checkpoint, latency
 from benchmark.training.compiled import check_compile
 from benchmark.training.group import ALONE, Group, synchronise_batch_norm
-from benchmark.training.loop import Interrupted, Run, Training, take_all
+from benchmark.training.loop import Run
+from benchmark.training.options import RunOptions
 from benchmark.training.precision import prepare_device
-from benchmark.training.together import Member, SharedBatches, Stopwatch, in_step
+from benchmark.training.session import Interrupted, Session
 
 PARENTS = 2
-"""Dense networks that a worker keeps in memory: cells of one seed follow each other."""
+"""Dense networks that a worker keeps in memory; cells of one seed follow each other."""
 
 Report = Callable[[int, dict[str, float]], None]
-"""Called at every epoch with the iterations that are done and the latest row of the history."""
+"""Called at every epoch with the iterations done and the latest row of the history."""
 Outcome = Literal["done", "already done", "held by another", "parent missing"]
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to run; nothing here changes a result, but validate_every how many rows of the history have one."""
-
-    device: str = "auto"
-    threads: int | None = None
-    checkpoint_seconds: float = 60.0
-    data: Path | None = None
-    validate_every: int = 1
-
-
 class ParentMissing(Exception):
-    """The dense network that a cell starts from is not there or cannot be used."""
+    """The dense network that a cell starts from is missing or cannot be used."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -70,7 +58,7 @@ def pick_device(name: str) -> torch.device:
 
 @dataclass(frozen=True)
 class Parent:
-    """A dense run's record and weights, and the state of their files when they were read and checked."""
+    """Record and weights of a dense run. files: (inode, size, time) of the two files when they were checked."""
 
     record: Record
     weights: dict[str, torch.Tensor]
@@ -78,12 +66,12 @@ class Parent:
 
 
 class Worker:
-    """Runs cells one after the other, keeping loaded what the next cell needs again."""
+    """Trains cells one after the other, and keeps the data and dense networks that the next cell may need."""
 
-    def __init__(self, store: Store, options: Options | None = None, group: Group = ALONE):
+    def __init__(self, store: Store, options: RunOptions | None = None, group: Group = ALONE):
         self.store, self.group = store, group
-        self.options = options or Options()
-        self.claims = Claims()
+        self.options = options or RunOptions()
+        self.locks = Locks()
         self.device = pick_device(self.options.device)
         if group.ranks > 1 and self.device.type == "cuda":
             self.device = torch.device("cuda", group.local_rank)
@@ -117,71 +105,39 @@ class Worker:
     def run(
         self, cell: Cell, report: Report = lambda done, values: None, should_stop: Callable[[], bool] = lambda: False
     ) -> Outcome:
-        """Train `cell` unless its record is there or somebody else trains it. Raises what training raises.
+        """Train `cell`, unless it has a record or another process trains it. Raises what training raises.
 
-        A record that nothing can read is set aside, which the new one says.
+        An unreadable record is set aside; the new one says so.
         """
-        outcome: Outcome = take_all(self._claimed(cell, report, should_stop))
-        return outcome
-
-    def run_together(
-        self,
-        cells: Sequence[Cell],
-        report: Callable[[Cell, int, dict[str, float]], None],
-        should_stop: Callable[[], bool],
-        ended: Callable[[Cell, Outcome | Exception], None],
-    ) -> None:
-        """`run` for cells of one problem and seed in step; ended(cell, its outcome or what its training raised).
-
-        Raises what ends all that are left.
-        """
-        data = SharedBatches(self.data(cells[0].problem))
-        members = {}
-        for cell in cells:
-            clock = Stopwatch()
-            training = self._claimed(cell, partial(report, cell), should_stop, data, clock)
-            members[Member(training, clock)] = cell
-        in_step(list(members), lambda member, outcome: ended(members[member], outcome))
-
-    def _claimed(
-        self,
-        cell: Cell,
-        report: Report,
-        should_stop: Callable[[], bool],
-        shared: SharedBatches | None = None,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> Training:
-        """Everything of `run` but the steps of training; returns its outcome. shared: if it is trained in step."""
         if self.store.has(cell.id) and not self.store.is_damaged(cell.id):
             return "already done"
-        claim = self.claims.take(self.store.file("claims", cell.id))
-        if claim is None:
+        lock = self.locks.take(self.store.file("claims", cell.id))
+        if lock is None:
             return "held by another"
         try:
             aside = self._set_aside_damaged(cell)
             if self.store.has(cell.id):
                 return "already done"
             self.group.announce(cell)
-            ours = yield from self._train(cell, report, should_stop, aside, shared, clock)
-            return "done" if ours else "already done"
+            return "done" if self._train(cell, report, should_stop, aside) else "already done"
         except Exception:
-            if self.store.has(cell.id):  # somebody who took us for dead finished the cell and cleared it away under us
+            if self.store.has(cell.id):  # another process took over the lock, finished the cell and cleared up
                 return "already done"
             raise
         finally:
-            claim.release()
+            lock.release()
 
     def _set_aside_damaged(self, cell: Cell) -> Path | None:
-        """To be called with the claim held, so that nobody's new record is taken for the damaged one."""
+        """Needs the lock: another process might just have replaced the damaged record by a new one."""
         if not self.store.has(cell.id) or not self.store.is_damaged(cell.id):
             return None
         return self.store.set_aside(self.store.record_path(cell.id))
 
     def follow(self) -> None:
-        """Train along with rank 0, cell by cell, until it announces None or is asked to stop."""
+        """As a rank above 0: train the cells that rank 0 announces, until it announces None or is asked to stop."""
         try:
             while (cell := self.group.announce(None)) is not None:
-                take_all(self._train(cell, lambda done, values: None, lambda: False))
+                self._train(cell, lambda done, values: None, lambda: False)
         except Interrupted:
             return
 
@@ -191,44 +147,42 @@ class Worker:
         report: Report,
         should_stop: Callable[[], bool],
         aside: Path | None = None,
-        shared: SharedBatches | None = None,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> Training:
-        """Returns True if the record is ours, False if somebody else's was there first. aside: a damaged record of the
-        cell."""
-        started, start_time = clock(), datetime.now(UTC)
-        data = shared or self.data(cell.problem)
+    ) -> bool:
+        """True if the cell now has this run's record, False if another was first. aside: its damaged record."""
+        started, start_time = time.perf_counter(), datetime.now(UTC)
+        data = self.data(cell.problem)
         network = synchronise_batch_norm(models.build(cell.problem, cell.seed).to(self.device), self.group)
         parent = self._load_parent(cell, network) if declaration(cell.method).from_dense else None
-        maker = made_by(cell.problem.loader)
+        maker = made_by(cell.problem.loader, outside.sources(cell))
         checkpoints = checkpoint.Checkpoints(self.store.file("checkpoints", cell.id), cell.id, maker)
+        session = Session(
+            checkpoints=checkpoints,
+            trunks=checkpoint.Trunks(self.store.path / "trunks", maker),
+            parent=parent["weights_sha256"] if parent else "",
+            report=report,
+            should_stop=should_stop,
+            began=started,
+        )
         run = Run(
             cell,
             network,
             data,
             load(cell.method),
             {**declaration(cell.method).defaults, **dict(cell.hyperparameters)},
-            checkpoints=checkpoints,
-            checkpoint_seconds=self.options.checkpoint_seconds,
-            validate_every=self.options.validate_every,
-            report=report,
-            should_stop=should_stop,
-            start_position=cell.problem.epochs * data.iterations_per_epoch if parent else 0,
-            trunks=checkpoint.Trunks(self.store.path / "trunks", maker),
+            options=self.options,
+            session=session,
             group=self.group,
-            parent=parent["weights_sha256"] if parent else "",
-            clock=clock,
+            start_position=cell.problem.epochs * data.iterations_per_epoch if parent else 0,
         )
-        run.began = started
-        yield from run.turns()
+        run.execute()
         if not self.group.leads:
             return False
         return self._commit(run, parent, start_time, aside)
 
     def _commit(self, run: Run, parent: Record | None, start_time: datetime, aside: Path | None) -> bool:
-        """Write the record of a finished run. True if it is the first."""
+        """Write the record of a finished run. True if it is the cell's first."""
         cell, network, data, progress = run.cell, run.network, run.data, run.progress
-        smaller, checkpoints = run.method.smaller(), run.checkpoints
+        smaller, checkpoints = run.method.smaller(), run.session.checkpoints
         assert checkpoints is not None
         record = make_record(cell, run, parent, smaller)
         if cell.is_dense:
@@ -237,50 +191,48 @@ class Worker:
             content, record["weights_sha256"] = checkpoint.encode(cell.id, network.state_dict())
             atomic.replace_file(self.store.weights_path(cell.id, record["weights_sha256"]), content)
         compared = None if smaller is None else latency.compare(network, smaller, cell.problem, self.device)
-        record["seconds"] = {**run.seconds, **({} if compared is None else {"latency": compared})}
-        # of networks that are trained as one, none has a speed of its own
-        speed = progress.images / max(progress.seconds["training"], 1e-9)
-        record["images_per_second"] = speed if progress.stacked == 1 else None
+        record["seconds"] = {**run.session.seconds(run), **({} if compared is None else {"latency": compared})}
+        record["images_per_second"] = progress.images / max(progress.seconds["training"], 1e-9)
         record["provenance"] = {
             **provenance(),
+            **({"outside": sources} if (sources := outside.sources(cell)) else {}),
             "data": data.fingerprint,
             "data_remarks": list(data.remarks),
             "device": self.device.type,
             "device_name": _device_name(self.device),
             "ranks": self.group.ranks,
             "threads": torch.get_num_threads(),
-            **({"stacked": progress.stacked} if progress.stacked > 1 else {}),
             "start": start_time.isoformat(timespec="milliseconds"),
             "end": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "refused_checkpoints": checkpoints.refused,
             **({} if aside is None else {"set_aside": str(aside)}),
         }
-        ours = self.store.commit(record) is record
+        is_first = self.store.commit(record) is record
         checkpoints.clear()
-        return ours
+        return is_first
 
     def _load_parent(self, cell: Cell, network: nn.Module) -> Record:
-        """Load the dense weights of the cell's seed, checked against the dense record; kept for the next cell."""
+        """Load the dense weights of the cell's seed into `network`; returns the dense record. Keeps both in memory."""
         dense = Cell.dense(cell.problem, cell.seed)
-        known = self._parents.get(dense.id)
-        if known is None or known.files != self._parent_files(dense.id, known.record):
-            known = self._parents[dense.id] = self._read_parent(dense)
-            for forgotten in list(self._parents)[:-PARENTS]:
-                del self._parents[forgotten]
-        trained_on, present = known.record["provenance"]["data"], self.data(cell.problem).fingerprint
+        parent = self._parents.get(dense.id)
+        if parent is None or parent.files != self._parent_files(dense.id, parent.record):
+            parent = self._parents[dense.id] = self._read_parent(dense)
+            for oldest in list(self._parents)[:-PARENTS]:
+                del self._parents[oldest]
+        trained_on, present = parent.record["provenance"]["data"], self.data(cell.problem).fingerprint
         if trained_on != present:
             raise UserError(
                 f"the dense run {dense.id} was trained on other data (fingerprint {trained_on}, here {present}): "
                 "use its --data, or another --results folder"
             )
-        network.load_state_dict(known.weights)
-        return known.record
+        network.load_state_dict(parent.weights)
+        return parent.record
 
     def _read_parent(self, dense: Cell) -> Parent:
         record = self.store.read(dense.id)
         if record is None:
-            there = self.store.has(dense.id)
-            problem = f"; {self.store.problems[-1]}; the sweep's --repair trains it again" if there else ""
+            exists = self.store.has(dense.id)
+            problem = f"; {self.store.problems[-1]}; the sweep's --repair trains it again" if exists else ""
             raise ParentMissing(f"no usable record of the dense run {dense.id}{problem}")
         try:
             path = self.store.weights_path(dense.id, record["weights_sha256"])
@@ -293,16 +245,27 @@ class Worker:
         return Parent(record, weights, files)
 
     def _parent_files(self, dense_id: str, record: Record) -> tuple[tuple[int, int, int], ...]:
-        """What changes when one of the two files is written again or damaged; empty if one is gone."""
+        """(inode, size, time) of record and weights, which change when a file is replaced; empty if one is gone."""
         paths = (self.store.record_path(dense_id), self.store.weights_path(dense_id, record["weights_sha256"]))
         try:
-            found = [path.stat() for path in paths]
+            return tuple((status.st_ino, status.st_size, status.st_mtime_ns) for status in map(Path.stat, paths))
         except OSError:
             return ()
-        return tuple((about.st_ino, about.st_size, about.st_mtime_ns) for about in found)
 
 
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return platform.processor() or platform.machine()
+    return _processor() or platform.processor() or platform.machine()
+
+
+def _processor() -> str:
+    """Model of the CPU as Linux names it, "" elsewhere. Another model rounds sums in another order."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    if not fields.get("model name"):
+        return ""
+    return f"{fields['model name']} (family {fields.get('cpu family', '?')}, model {fields.get('model', '?')})"

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from analysis.benchmark_reading import synthetic_record
 from benchmark.cells import Cell, Problem
-from benchmark.grid import load_sweep
-from benchmark.store import Store
+from benchmark.measure.synthetic import synthetic_record
+from benchmark.planning.grid import load_sweep
+from benchmark.results.store import Store
 
 MADE_UP = Problem(name="madeup", dataset="nothing", model="nonet", epochs=90)
 SCHEDULES = ("FT", "LRW", "SLR", "CLR", "LLR", "ALLR")

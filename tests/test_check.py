@@ -13,8 +13,8 @@ import torch
 
 from benchmark import cli
 from benchmark.check import TINY, Finding, Trial, app, check, make_cell
-from benchmark.grid import load_problem
 from benchmark.methods import METHODS, declaration
+from benchmark.planning.grid import load_problem
 from tests.user_methods import Halfway
 
 torch.set_num_threads(1)

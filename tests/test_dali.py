@@ -16,7 +16,7 @@ from benchmark.errors import UserError
 from benchmark.problems import fits
 from benchmark.problems.data import open_data
 from benchmark.problems.streaming import StreamedData
-from benchmark.store import Store
+from benchmark.results.store import Store
 from tests.test_problems import CPU, problem
 
 DECLARED = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255,) * 3}

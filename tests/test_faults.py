@@ -15,9 +15,9 @@ import pytest
 
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch.serving import one_line
-from benchmark.plan import mixtures
-from benchmark.redaction import RedactedStream, redact
-from benchmark.store import Store
+from benchmark.planning.plan import mixtures
+from benchmark.results.redaction import RedactedStream, redact
+from benchmark.results.store import Store
 from benchmark.worker import ParentMissing, Worker
 from tests.faults import cells, damage, disk, kills
 from tests.faults.damage import OPTIONS, Bench

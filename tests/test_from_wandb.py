@@ -17,7 +17,7 @@ from analysis.make_tables import app as tables_app
 from analysis.records import sweep_axes
 from analysis.wandb_runs import ServerRun, open_source, record_of
 from benchmark.cli import main
-from benchmark.tracking import config_of, history_of, summary_of
+from benchmark.tracking.runs import config_of, history_of, summary_of
 from tests.commands import as_command
 from tests.table1_records import MADE_UP, by_rank, table1_cells, table1_records
 from tests.table1_records import record_of as made_up_record

@@ -6,6 +6,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import subprocess
+import sys
 import time
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -17,10 +19,11 @@ from benchmark import cli
 from benchmark.errors import UserError
 from benchmark.measure.__main__ import app
 from benchmark.measure.common import Crew
-from benchmark.measure.memory import measure
+from benchmark.measure.memory import of_workers
+from benchmark.measure.timing import Seconds, quartiles, spread, take_turns
 from benchmark.problems.fits import has_dali
 from benchmark.problems.streaming import decode_with_pillow, pick_decoder
-from tests.conftest import PATIENCE
+from tests.conftest import PATIENCE, ROOT
 
 NUMBER = r"\d+(\.\d+)? \(\d+(\.\d+)? to \d+(\.\d+)?\)"
 
@@ -52,11 +55,27 @@ def test_an_option_s_gain_stands_beside_what_it_does_to_accuracy(capsys):
         (["cells", "--device", "mps"], "--device mps: "),
         (["cells", "--set", "image_size=9"], "image_size 9 does not fit dataset digits, whose images have 8"),
         (["memory", "--model", "nope"], "model 'nope' is unknown: one of resnet8"),
+        (["memory", "--device", "cuda"], "--device cuda: "),
         (["memory", "--workers", "100000"], "--workers"),
-        (["stacked", "--set", "precision=fp16"], "precision fp16 cannot be had where 18 cells"),
         (["packed", "--iterations", "9" * 20], "--iterations"),
         (["packed", "--repeats", "9" * 20], "--repeats"),
         (["packed", "--set", "model=nope", "--count", "1"], "model 'nope' is unknown: one of resnet8"),
+        (["packed", "--set", "precision=tf32"], "precision tf32 is for NVIDIA GPUs"),
+        (["packed", "--device", "mps"], "--device mps: "),
+        (["selection", "--device", "foo"], "--device foo: one of auto, cpu, cuda, mps"),
+        (["selection", "--device", "cuda"], "--device cuda: "),
+        (["selection", "--model", "resnet21"], "--model 'resnet21': one of resnet8"),
+        (["selection", "--clock", "sun"], "--clock sun: wall or processor"),
+        (["selection", "--rounds", "0"], "--rounds"),
+        (["selection", "--size", "many"], "--size 'many': numbers of weights such as 0.85e6"),
+        (["selection", "--sparsity", "1"], "--sparsity 1"),
+        (["planning", "--cells", "1"], "--cells"),
+        (["overhead", "--results", "nowhere"], "--results nowhere: no such folder"),
+        (["reading", "--records", "0"], "--records"),
+        (["report", "--repeats", "0"], "--repeats"),
+        (["planning", "--submit", "1", "--cluster", "nowhere"], "nowhere"),
+        (["report", "--folder", "nowhere"], "'nowhere' does not exist"),
+        (["reading", "--folder", "pyproject.toml"], "'pyproject.toml' is a file"),
         (["streaming", "--needed", "nan"], "--needed nan: images/s, a number above 0"),
         (["streaming", "--needed", "0"], "--needed 0: "),
         (["streaming", "--needed", "-5"], "--needed -5: "),
@@ -101,8 +120,52 @@ def test_the_help_has_a_line_of_its_own_for_every_measurement(capsys, monkeypatc
     monkeypatch.setenv("COLUMNS", "79")
     out = printed(capsys, "--help")
     assert "..." not in out.replace("[ARGS]...", "")
-    for name in ("option", "cells", "packed", "memory", "streaming", "startup"):
+    names = "option cells packed memory streaming startup selection planning overhead reading report"
+    for name in names.split():
         assert re.search(rf"^  {name} +\S", out, re.M)
+
+
+def test_help_planning_and_reading_start_without_torch():
+    program = (
+        "import sys; import benchmark.throughput; from benchmark import cli; from benchmark.measure import __main__; "
+        "from benchmark.measure import planning, reading; cli.main(__main__.app, ['--help']); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, capture_output=True).returncode == 0
+
+
+def test_nothing_is_built_on_what_measures():
+    """So that a change here never says that finished cells were trained by other code."""
+    files = [*(ROOT / "benchmark").rglob("*.py"), *(ROOT / "analysis").rglob("*.py")]
+    importing = re.compile(r"^\s*(from|import) benchmark(\.| import )measure", re.M)
+    users = {str(file.relative_to(ROOT)) for file in files if importing.search(file.read_text())}
+    assert {name for name in users if not name.startswith("benchmark/measure/")} == {"benchmark/throughput.py"}
+
+
+def test_turns_rotate_between_two_looks_at_the_baseline_and_the_first_only_warms_up():
+    calls: list[str] = []
+
+    def contestant(name: str, *walls: float):
+        left = iter(walls)
+
+        def turn() -> Seconds:
+            calls.append(name)
+            return Seconds(next(left), 1.0)
+
+        return turn
+
+    others = {"one": contestant("one", 9, 2, 4), "two": contestant("two", 9, 8, 1)}
+    turns = take_turns(contestant("base", 9, 9, 3, 5, 2, 6), others, 2)
+    assert "".join(name[0] for name in calls) == "botb" + "btob" + "botb"
+    assert turns.ratios("one") == [2.0, 1.0]
+    assert turns.ratios("two") == [0.5, 4.0]
+    assert turns.ratios("two", "processor") == [1.0, 1.0]
+
+
+def test_a_median_stands_with_its_range_or_its_quartiles():
+    assert spread([3, 1, 2, 10]) == "2.50 (1.00 to 10.00)"
+    assert quartiles([1, 2, 3]) == "2.000 (1.000 to 3.000)"
+    assert quartiles([2]) == "2.000 (2.000 to 2.000)"
 
 
 def test_the_time_of_cells_is_told_apart(capsys):
@@ -115,21 +178,16 @@ def test_the_time_of_cells_is_told_apart(capsys):
 
 @pytest.mark.long
 def test_packed_processes_are_compared_with_unmanaged_ones(capsys):
-    small = ("--set", "model=resnet8", "--set", "width=2", "--set", "batch_size=4")
+    small = ("--set", "model=resnet8", "--set", "width=2", "--set", "batch_size=4", "--count", "1")
     out = printed(capsys, "packed", *small, "--iterations", "1", "--repeats", "1")
-    assert re.search(rf"resnet8 bf16, 2 processes .*: {NUMBER} images/s .*; ratio {NUMBER}", out)
-
-
-def test_networks_as_one_model_are_compared_with_one_after_the_other(capsys):
-    out = printed(capsys, "stacked", "--set", "width=4", "--count", "2", "--iterations", "2", "--repeats", "2")
-    assert re.search(rf"2 networks: {NUMBER} images/s as one model, {NUMBER} one after the other; ratio {NUMBER}", out)
+    assert re.search(rf"resnet8 bf16, 1 processes .*: {NUMBER} images/s .*; ratio {NUMBER}", out)
 
 
 def test_workers_share_the_images_in_memory():
     """A copy in each would be private to it."""
-    found = measure(3000, "resnet8", 2, 1)
-    assert len(found) == 2
-    for worker in found:
+    workers = of_workers(3000, "resnet8", 2, 1, "cpu")
+    assert len(workers) == 2
+    for worker in workers:
         assert worker.images == pytest.approx(3000 * 40 * 40 * 3 / 2**20, rel=0.01)
         assert worker.resident > 0.9 * worker.images
         assert worker.private < 0.1 * worker.images
@@ -147,3 +205,31 @@ def test_streaming_is_measured_by_decoder_and_number_of_processes(capsys):
 def test_start_up_is_measured(capsys):
     lines = printed(capsys, "startup", "--repeats", "1").splitlines()
     assert [line.split(":")[0] for line in lines] == ["--help", "table1 --dry-run"]
+
+
+def test_a_selection_is_measured_for_sizes_and_for_a_network_s_own_weights_and_compared(capsys):
+    short = ["--size", "1e5", "--one-shot-size", "1e5", "--model", "resnet20", "--rounds", "2", "--device", "cpu"]
+    out = printed(capsys, "selection", *short)
+    for label in ("0.1 M", "resnet20"):
+        for variant in ("cold", "warm", "warm, from the vector"):
+            assert re.search(rf"{re.escape(label)} +│ {variant} +│ +\d+\.\d\d │ +\d+\.\d\d │ torch.kthvalue", out)
+    assert "0.1 M: 100000 weights in 55 tensors, 0 mismatches, 2 of 2 warm brackets held" in out
+    assert "resnet20: 268336 weights in 20 tensors, 0 mismatches" in out
+    assert "one-shot at 0.1 M: 0 masks differ" in out
+
+
+def test_planning_writing_and_status_of_many_cells_are_timed(capsys):
+    seconds = r"\d+\.\d\d s \(\d+\.\d\d s of the processor\)"
+    planned, written, status = printed(capsys, "planning", "--cells", "100").splitlines()
+    assert re.fullmatch(rf"108 cells: planned in {seconds} as \d+ jobs in \d+ arrays", planned)
+    assert re.fullmatch(rf"intent written in {seconds}", written)
+    assert re.fullmatch(rf"status of 108 cells, 54 of them done: {seconds}", status)
+
+
+def test_a_synthetic_report_is_made_and_nothing_is_left(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")  # no browser
+    out = printed(capsys, "report", "--records", "20", "--repeats", "1", "--folder", str(tmp_path))
+    assert re.search(rf"^made in {NUMBER} s, of the processor {NUMBER} s$", out, re.M)
+    assert "report of 20 records and 20 failures: " in out
+    assert "not opened: " in out
+    assert not list(tmp_path.iterdir())

@@ -8,6 +8,7 @@ import torch
 from benchmark.cells import Problem
 from benchmark.errors import UserError
 from benchmark.problems import models
+from benchmark.problems.fits import refuse_unfit
 
 PUBLISHED = {
     # (model, classes, image size): trainable parameters
@@ -79,3 +80,16 @@ def test_what_a_model_cannot_do_is_refused_in_one_line():
         models.build(problem("resnet50", channels=1), 0)
     with pytest.raises(UserError, match=r"image_size must be 32"):
         models.build(problem("vgg16", size=16), 0)
+
+
+def test_a_new_network_is_a_function_and_a_line(monkeypatch):
+    """Planning accepts its name, and it is built with the initial weights of the seed."""
+
+    def two_layers(recipe: Problem) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 5), torch.nn.Linear(5, recipe.classes))
+
+    monkeypatch.setitem(models.MODELS, "two-layers", two_layers)
+    recipe = problem("two-layers", size=8)
+    refuse_unfit(recipe)
+    first, second = (models.build(recipe, 0).state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)

@@ -9,16 +9,18 @@ import torch
 
 from benchmark.cells import Budget, Cell
 from benchmark.errors import CannotGoOn
-from benchmark.grid import load_problem
 from benchmark.methods import declaration, load
+from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.data import Data
 from benchmark.recording import make_record
-from benchmark.store import Store
+from benchmark.results.store import Store
 from benchmark.training.checkpoint import Checkpoints
 from benchmark.training.group import Group
-from benchmark.training.loop import Interrupted, Run
-from benchmark.worker import Options, Worker
+from benchmark.training.loop import Run
+from benchmark.training.options import RunOptions
+from benchmark.training.session import Interrupted, Session
+from benchmark.worker import Worker
 from tests.conftest import assert_one_line_refusal
 
 torch.set_num_threads(1)
@@ -32,7 +34,9 @@ NARROW = FP16.model_copy(update={"width": 2})
 def make_run(cell: Cell, **options) -> Run:
     data = Data(cell.problem, torch.device("cpu"))
     settings = {**declaration(cell.method).defaults, **dict(cell.hyperparameters)}
-    return Run(cell, models.build(cell.problem, cell.seed), data, load(cell.method), settings, **options)
+    return Run(
+        cell, models.build(cell.problem, cell.seed), data, load(cell.method), settings, session=Session(**options)
+    )
 
 
 def outcome(run: Run) -> dict:
@@ -122,14 +126,14 @@ def test_a_precision_that_the_device_cannot_train_in_stops_the_sweep_in_one_line
         raise RuntimeError("float16 is not\nsupported")
 
     monkeypatch.setattr(torch, "autocast", refuse)
-    worker = Worker(Store(tmp_path), Options("cpu", 1))
+    worker = Worker(Store(tmp_path), RunOptions("cpu", 1))
     with pytest.raises(CannotGoOn, match=r"precision fp16 does not work on cpu .*float16 is not supported.*fp32 does"):
         worker.run(Cell.dense(NARROW, 0))
 
 
 def test_tf32_is_refused_where_there_is_none(tmp_path: Path):
     with pytest.raises(CannotGoOn, match="precision tf32 is for NVIDIA GPUs, not cpu; fp32 is for all"):
-        Worker(Store(tmp_path), Options("cpu", 1)).run(Cell.dense(PLAIN.model_copy(update={"precision": "tf32"}), 0))
+        Worker(Store(tmp_path), RunOptions("cpu", 1)).run(Cell.dense(PLAIN.model_copy(update={"precision": "tf32"}), 0))
 
 
 def test_an_unknown_precision_or_mode_is_refused(command):
@@ -173,11 +177,11 @@ def test_without_a_compiler_the_sweep_stops_in_one_line(tmp_path: Path, monkeypa
     with pytest.raises(
         CannotGoOn, match=r"compile=default does not work here \(.*C\+\+ compiler.*compile=none"
     ) as told:
-        Worker(Store(tmp_path), Options("cpu", 1)).run(cell)
+        Worker(Store(tmp_path), RunOptions("cpu", 1)).run(cell)
     assert "\n" not in str(told.value)
 
 
 def test_compiling_a_cell_on_several_gpus_is_refused(tmp_path: Path):
-    worker = Worker(Store(tmp_path), Options("cpu", 1), Group(0, 2, 0))
+    worker = Worker(Store(tmp_path), RunOptions("cpu", 1), Group(0, 2, 0))
     with pytest.raises(CannotGoOn, match=r"compile=default with --gpus-per-cell 2"):
         worker.data(COMPILED)

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.cells import Cell
-from benchmark.claims import Claims
 from benchmark.errors import UserError
-from benchmark.grid import load_sweep
-from benchmark.records import BadRecord, decode, encode
-from benchmark.store import Store, read_compact, write_compact
+from benchmark.planning.grid import load_sweep
+from benchmark.results.locks import Locks
+from benchmark.results.records import BadRecord, decode, encode
+from benchmark.results.store import Store, read_compact, write_compact
 
 CELLS = load_sweep("table1").cells
 
@@ -111,14 +111,14 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
 
 
 def _take(base: Path, gate, results, over) -> None:
-    claims = Claims(stale_seconds=0.0)
+    locks = Locks(stale_seconds=0.0)
     gate.wait()
-    claim = claims.take(base)
-    results.put(claim is not None)
+    lock = locks.take(base)
+    results.put(lock is not None)
     over.wait()  # of a process that is gone another would take it
 
 
-def test_of_many_that_claim_a_cell_at_once_one_gets_it(tmp_path: Path):
+def test_of_many_that_lock_a_cell_at_once_one_gets_it(tmp_path: Path):
     context = multiprocessing.get_context("fork")
     for race in range(5):
         gate, results, over = context.Event(), context.Queue(), context.Event()
@@ -133,28 +133,28 @@ def test_of_many_that_claim_a_cell_at_once_one_gets_it(tmp_path: Path):
             racer.join()
 
 
-def test_a_claim_of_a_process_that_is_gone_is_taken_over_and_a_released_one_is_free(tmp_path: Path):
+def test_a_lock_of_a_process_that_is_gone_is_taken_over_and_a_released_one_is_free(tmp_path: Path):
     base = tmp_path / "cell"
     context = multiprocessing.get_context("fork")
-    gone = context.Process(target=lambda: (Claims().take(base), os._exit(9)))
+    gone = context.Process(target=lambda: (Locks().take(base), os._exit(9)))
     gone.start()
     gone.join()
-    claim = Claims().take(base)
-    assert claim is not None
-    assert Claims().take(base) is None
-    claim.release()
-    assert Claims().take(base) is not None
+    lock = Locks().take(base)
+    assert lock is not None
+    assert Locks().take(base) is None
+    lock.release()
+    assert Locks().take(base) is not None
 
 
-def test_a_claim_of_another_machine_expires_only_after_its_heartbeat_stood_still(tmp_path: Path):
+def test_a_lock_of_another_machine_expires_only_after_its_heartbeat_stood_still(tmp_path: Path):
     base = tmp_path / "cell"
     other = tmp_path / "cell.0"
     other.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": "1"}))
     os.utime(other, (10**9, 10**9))  # long ago by our clock, which says nothing about a machine with another clock
-    claims = Claims(stale_seconds=0.2)
-    assert claims.take(base) is None
+    locks = Locks(stale_seconds=0.2)
+    assert locks.take(base) is None
     time.sleep(0.3)
     os.utime(other)
-    assert claims.take(base) is None
+    assert locks.take(base) is None
     time.sleep(0.3)
-    assert claims.take(base) is not None
+    assert locks.take(base) is not None

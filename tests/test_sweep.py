@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from benchmark import cli
-from benchmark.records import result
-from benchmark.store import Store
+from benchmark.results.records import result
+from benchmark.results.store import Store
 from benchmark.sweep import app
-from benchmark.tracking import unpublished
+from benchmark.tracking.runs import unpublished
 from tests.commands import ROOT, as_command
 from tests.conftest import PATIENCE, assert_one_line_refusal, wait_for
 
@@ -147,36 +147,6 @@ def kill_a_worker(folder: Path) -> int:
     return pid
 
 
-def about(found: dict[str, dict], expected: dict[str, dict]) -> bool:
-    """The same cells with the same sparsities, and accuracies that differ by rounding, which training amplifies."""
-    return found.keys() == expected.keys() and all(
-        record["sparsity"] == expected[name]["sparsity"]
-        and abs(record["accuracy"]["final"]["test"] - expected[name]["accuracy"]["final"]["test"]) < 0.05
-        for name, record in found.items()
-    )
-
-
-def test_stacked_cells_have_their_records_and_the_table_says_the_same(untouched: Store, tmp_path: Path):
-    done = sweep(tmp_path, "--stack", "6", check=True)
-    assert "8 cells trained" in done.stdout
-    assert "ALLR" in done.stdout
-    store = Store(tmp_path)
-    assert about(results(store), results(untouched))
-    sizes = {record["provenance"].get("stacked", 1) for record in store.records() if "dense" not in record["id"]}
-    assert max(sizes) > 1
-    assert not list(tmp_path.glob("claims/*/*"))
-
-
-def test_a_killed_worker_loses_none_of_the_cells_of_its_stack(untouched: Store, tmp_path: Path):
-    process = started(tmp_path, "--stack", "6", "--workers", "1")
-    claims = wait_for(lambda: [claim for claim in tmp_path.glob("claims/*/*") if "IMP" in claim.name])
-    os.kill(json.loads(claims[0].read_text())["pid"], signal.SIGKILL)
-    output, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, output
-    assert output.count("SIGKILL; it is tried alone") > 1, output
-    assert about(results(Store(tmp_path)), results(untouched))
-
-
 def test_two_sweeps_at_once_share_the_work(untouched: Store, tmp_path: Path):
     command = [sys.executable, "-m", "benchmark.sweep", "table1", *SMALL, *FEW, "--results", str(tmp_path)]
     both = [subprocess.Popen([*command, "--workers", "1"], cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in "ab"]
@@ -287,7 +257,6 @@ def test_help_and_planning_do_not_import_torch(arguments: list[str], tmp_path: P
         (["table1", "--seeds", "-3"], ["-3"]),
         (["table1", "--workers", "0"], ["--workers"]),
         (["table1", "--workers", "many"], ["--workers"]),
-        (["table1", "--stack", "0"], ["--stack"]),
         (["table1", "--validate-every", "0"], ["--validate-every"]),
         (["table1", "--set", "epochs"], ["KEY=VALUE"]),
         (["table1", "--set", "epochs=0"], ["epochs", "greater than 0"]),
@@ -362,9 +331,6 @@ def test_shares_that_leave_no_image_are_refused_before_a_worker_starts(
         (["--checkpoint-seconds", "-5"], ["--checkpoint-seconds -5", "from 0 up"]),
         (["--checkpoint-seconds", "nan"], ["--checkpoint-seconds nan", "from 0 up"]),
         (["--workers", "99999999"], ["--workers 99999999", "4096"]),
-        (["--stack", "3", "--gpus-per-cell", "2"], ["--stack 3", "--gpus-per-cell 2"]),
-        (["--stack", "3", "--set", "compile=default"], ["digits", "compile default", "3 cells"]),
-        (["--stack", "3", "--executor", "slurm"], ["--stack 3", "slurm.stack=3"]),
         (["--validate-every", "3", "--executor", "slurm"], ["--validate-every 3", "slurm.validate_every=3"]),
     ],
 )

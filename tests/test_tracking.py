@@ -15,10 +15,11 @@ import pytest
 
 from benchmark.cells import Budget, Cell, Problem
 from benchmark.publish import made_up_record
-from benchmark.publisher import Publisher, Summary
-from benchmark.records import Record
-from benchmark.store import Store
-from benchmark.tracking import (
+from benchmark.results.records import Record
+from benchmark.results.store import Store
+from benchmark.tracking.publisher import Publisher, Summary
+from benchmark.tracking.reader import LoggedRun, read_runs, run_files
+from benchmark.tracking.runs import (
     Published,
     Settings,
     _wait_until_written,
@@ -28,7 +29,6 @@ from benchmark.tracking import (
     unpublished,
     write_marker,
 )
-from benchmark.tracking_reader import LoggedRun, read_runs, run_files
 from tests.conftest import PATIENCE, ROOT, below, wait_for
 from tests.wandb_server import BAD_ADDRESSES, KEY, Server, forget_account, hanging
 
@@ -214,7 +214,7 @@ def test_a_cell_is_published_once_however_often_it_is_added(store: Store) -> Non
 def test_what_counts_as_published_is_on_the_disk(store: Store) -> None:
     code = (
         "import sys; from pathlib import Path; from benchmark.publish import made_up_record; "
-        "from benchmark.tracking import Settings, publish_record; from benchmark.tracking_reader import read_run\n"
+        "from benchmark.tracking.runs import Settings, publish_record; from benchmark.tracking.reader import read_run\n"
         "for seed in range(10):\n"
         "    run = publish_record(made_up_record(seed), 'g', Settings(Path(sys.argv[1])), 'offline')\n"
         "    assert read_run(Path(sys.argv[1], run.folder, f'run-{run.run_id}.wandb')).complete"
@@ -223,7 +223,7 @@ def test_what_counts_as_published_is_on_the_disk(store: Store) -> None:
 
 
 def test_a_run_that_is_not_written_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmark.tracking.WRITTEN_SECONDS", 0.05)
+    monkeypatch.setattr("benchmark.tracking.runs.WRITTEN_SECONDS", 0.05)
     path = tmp_path / "run-x.wandb"
     path.write_bytes(b":W&B\xe1\xbe\x00")  # what a full disk leaves
     with pytest.raises(OSError, match="not written"):
@@ -414,8 +414,8 @@ def test_a_record_that_cannot_be_read_is_left_and_named(store: Store) -> None:
 def test_a_killed_sweep_leaves_no_process_behind(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     identity = store.commit(made_up_record(0))["id"]
     code = (
-        "import sys, time; from pathlib import Path; from benchmark.publisher import Publisher; "
-        "from benchmark.tracking import Settings; "
+        "import sys, time; from pathlib import Path; from benchmark.tracking.publisher import Publisher; "
+        "from benchmark.tracking.runs import Settings; "
         "Publisher(Settings(Path(sys.argv[1]), init_timeout=60)).add(sys.argv[2], 'g'); time.sleep(60)"
     )
     with hanging() as url:
@@ -440,4 +440,4 @@ def alive(pid: int) -> bool:
 
 def children() -> list[int]:
     """The publishing processes of this one."""
-    return [pid for pid, command in below(os.getpid()) if "benchmark.tracking_process" in command and alive(pid)]
+    return [pid for pid, command in below(os.getpid()) if "benchmark.tracking.process" in command and alive(pid)]

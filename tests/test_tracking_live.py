@@ -9,12 +9,12 @@ import pytest
 
 from benchmark.cells import Cell
 from benchmark.publish import made_up_record
-from benchmark.publisher import Publisher
-from benchmark.records import Record
-from benchmark.store import Store
-from benchmark.tracking import Settings, history_of, run_id, unpublished
-from benchmark.tracking_live import log_path, read
-from benchmark.tracking_reader import run_files
+from benchmark.results.records import Record
+from benchmark.results.store import Store
+from benchmark.tracking.live import log_path, read
+from benchmark.tracking.publisher import Publisher
+from benchmark.tracking.reader import run_files
+from benchmark.tracking.runs import Settings, history_of, run_id, unpublished
 from tests.conftest import PATIENCE, assert_one_line_refusal, wait_for
 from tests.test_tracking import LONG
 from tests.wandb_server import KEY, Server, forget_account, hanging, refusing

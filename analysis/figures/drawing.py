@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.claims import seeds_words
-from analysis.claims_table1 import SCHEDULES
 from analysis.groups import Group
-from analysis.table2 import ORDER as METHODS
+from analysis.paper.claims_table1 import SCHEDULES
+from analysis.paper.table2 import ORDER as METHODS
 
 FORMATS = ("pdf", "svg", "png")
 WIDTH = 6.8
@@ -68,7 +68,8 @@ class Drawing:
 
 @contextmanager
 def style() -> Iterator[None]:
-    with as_file(files("analysis") / "figures.mplstyle") as path, matplotlib.style.context(path):
+    """Our style alone, over matplotlib's defaults: nothing of what the process has set before."""
+    with as_file(files("analysis") / "figures.mplstyle") as path, matplotlib.style.context(path, after_reset=True):
         yield
 
 

@@ -3,32 +3,60 @@
 from __future__ import annotations
 
 import os
+import re
+import resource
 import shutil
 import subprocess
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from benchmark.errors import UserError
+from benchmark.training.options import RunOptions
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+GPU_ID = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
+"""What CUDA_VISIBLE_DEVICES may name."""
+FILES, FILES_A_WORKER = 24, 2
+"""What a sweep has open, and what it has open for each worker."""
 
 
 @dataclass(frozen=True)
 class PoolOptions:
-    """workers: processes; threads: of each; gpus: ids to spread them over; hang_seconds: without a sign of life;
-    ranks: processes that train one cell together (--gpus-per-cell); stack: cells that a process trains as one model;
-    validate_every: epochs from one validation to the next."""
+    """A pool of worker processes.
+
+    Args:
+        workers: processes.
+        run: how each of them trains.
+        gpus: ids to spread them over.
+        hang_seconds: without a sign of life until a worker is given up.
+        ranks: processes that train one cell together (--gpus-per-cell).
+    """
 
     workers: int
-    threads: int
-    device: str = "auto"
+    run: RunOptions
     gpus: tuple[str, ...] = ()
     hang_seconds: float = 1800.0
-    checkpoint_seconds: float = 60.0
-    data: Path | None = None
     ranks: int = 1
-    stack: int = 1
-    validate_every: int = 1
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What a worker process is told at its start.
+
+    Args:
+        store: the results folder.
+        run: how it trains.
+        ranks: processes that train one cell together, this one leading.
+        log: the file for what it prints.
+        gpu: ids of its GPUs, as CUDA_VISIBLE_DEVICES has them.
+    """
+
+    store: Path
+    run: RunOptions
+    ranks: int
+    log: Path
+    gpu: str | None
 
 
 def check_device_name(name: str) -> None:
@@ -45,13 +73,27 @@ def cores() -> int:
 def gpus() -> tuple[str, ...]:
     """Ids of the NVIDIA GPUs that this process may use, found without importing torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return tuple(part for part in visible.split(",") if part.strip() and part.strip() != "-1")
+    if visible is not None:  # CUDA sees none from the first on that names none
+        return tuple(takewhile(GPU_ID.fullmatch, (part.strip() for part in visible.split(","))))
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
-    listing = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False, timeout=30).stdout  # noqa: S603
-    return tuple(str(number) for number, line in enumerate(listing.splitlines()) if line.startswith("GPU "))
+    try:
+        listing = subprocess.run([tool, "-L"], capture_output=True, check=False, timeout=30).stdout  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return tuple(str(number) for number, line in enumerate(listing.splitlines()) if line.startswith(b"GPU "))
+
+
+def open_files_for(workers: int) -> None:
+    """Let this process have as many files open as a pool of so many workers needs. Raises UserError if it may not."""
+    needed = FILES + FILES_A_WORKER * workers
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or needed <= soft:
+        return
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise UserError(f"{workers} workers need {needed} open files, ulimit -n allows {hard}: give fewer --workers")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def given_rank() -> tuple[int, int, int] | None:
@@ -82,4 +124,4 @@ def share_out(
     each_core = max(1, cores() // (thread_limit or 1) // gpus_per_cell)
     count = workers or len(cards) * cells_per_gpu // gpus_per_cell or each_core
     threads = min(max(1, cores() // (count * gpus_per_cell)), limit)
-    return PoolOptions(workers=count, threads=threads, device=device, gpus=cards, ranks=gpus_per_cell)
+    return PoolOptions(count, RunOptions(device, threads), gpus=cards, ranks=gpus_per_cell)

@@ -63,14 +63,20 @@ def read_queue(uids: Iterable[int]) -> Queue:
         raise NoSqueue("there is no squeue here")
     command = ["squeue", "--noheader", "--array", f"--format={FORMAT}", f"--user={users}"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SQUEUE_SECONDS)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=SQUEUE_SECONDS
+        )
     except subprocess.TimeoutExpired:
         raise Unknown(f"squeue did not answer within {SQUEUE_SECONDS} s") from None
+    except OSError as error:
+        raise Unknown(f"squeue cannot be run: {error.strerror}") from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise Unknown(f"squeue says: {last.removeprefix('squeue: ')}")
     jobs = {}
     for line in done.stdout.splitlines():
+        if line.count("|") < FORMAT.count("|"):
+            continue  # such as the name of the cluster, where SLURM_CLUSTERS asks for several
         name, state, elapsed, left, _, reason, title = line.split("|", 6)
         if state not in ENDED:
             jobs[name] = Job(name, state, _seconds(elapsed), _seconds(left), reason, title)

@@ -19,16 +19,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmark.claims import Claims
 from benchmark.errors import UserError
-from benchmark.grid import Sweep
 from benchmark.launch.chunks import Costs, Layout, lay_out, learn_costs
 from benchmark.launch.profile import Profile, sbatch_parameters
 from benchmark.launch.queue import Live, Unknown, live, read_queue
 from benchmark.launch.submissions import Submission, submissions, write_intent
-from benchmark.plan import Plan, Task
-from benchmark.store import Store
-from benchmark.tracking import Mode
+from benchmark.planning.grid import Sweep
+from benchmark.planning.plan import Plan, Task
+from benchmark.results.locks import Locks
+from benchmark.results.store import Store
+from benchmark.tracking.runs import Mode
 
 ARRAY_SIZE = 1001
 """SLURM's default MaxArraySize, where the cluster does not say."""
@@ -36,6 +36,10 @@ LOCK_SECONDS = 600.0
 ENDLESS = 1_000_000
 """submitit's own count of timeouts: ours is by cause (profile.retries)."""
 COMMAND_SECONDS = 60
+HIDDEN = ("SLURM_", "SBATCH_", "SRUN_", "SALLOC_", "SUBMITIT_")
+PASSED_ON = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
+"""Of these variables the ones that say where SLURM is."""
+LEFT_OPEN = ("account", "partition", "qos", "constraint")
 
 
 @dataclass
@@ -60,9 +64,10 @@ def array_size() -> int:
     """Tasks that the cluster allows in one array."""
     if shutil.which("scontrol") is None:
         return ARRAY_SIZE
-    command = ["scontrol", "show", "config"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS)  # noqa: S603
-    match = re.search(r"MaxArraySize\s*=\s*(\d+)", done.stdout)
+    try:
+        match = re.search(r"MaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config").stdout)
+    except UserError:
+        return ARRAY_SIZE
     return max(1, int(match[1])) if match else ARRAY_SIZE
 
 
@@ -89,11 +94,12 @@ def submit(
     say: Callable[[str], None],
 ) -> Submitted:
     """Submit what is neither done nor queued. plan: made after squeue was read, so that no job ends unseen between."""
-    if shutil.which("sbatch") is None:
-        raise UserError("--executor slurm: there is no sbatch here; submit from a login node of the cluster")
+    for program in ("sbatch", "srun"):
+        if shutil.which(program) is None:
+            raise UserError(f"--executor slurm: there is no {program} here; submit from a login node of the cluster")
     if (store.path / "STOP").exists():
         raise UserError(f"{store.path / 'STOP'} asks all jobs to stop; remove it to submit again")
-    with _lock(store, say), outside_of_any_job():
+    with _lock(store, say), as_the_profile_says(profile):
         queued = {name: job.id for one in reconcile(store) for name, job in one.job_of_cell().items()}
         made = plan()
         layout, costs = plan_jobs(wanted, made, store, profile, queued, array_size())
@@ -145,10 +151,19 @@ def cancel(store: Store, sweep: str) -> tuple[list[str], list[str]]:
 
 def _scancel(jobs: list[str]) -> None:
     for start in range(0, len(jobs), 500):
-        command = ["scancel", *jobs[start : start + 500]]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS)  # noqa: S603
+        done = _ask("scancel", *jobs[start : start + 500])
         if done.returncode and "Invalid job id" not in done.stderr:
             raise UserError(f"scancel says: {' '.join(done.stderr.split())}; the STOP file still ends the jobs")
+
+
+def _ask(*command: str) -> subprocess.CompletedProcess[str]:
+    """What one of SLURM's commands answers. Raises UserError where it does not, or is not there."""
+    try:
+        return subprocess.run(  # noqa: S603
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=COMMAND_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UserError(f"{command[0]} does not answer ({getattr(error, 'strerror', None) or error})") from None
 
 
 def _submit_arrays(result: Submitted, profile: Profile, logs: Path) -> None:
@@ -207,14 +222,19 @@ def _sbatch(submission: Submission, logs: Path, parameters: dict[str, Any], chun
         text = str(error).partition("stderr:")[2] or str(error)
         said = (line.strip().removeprefix("sbatch: ").removeprefix("error: ") for line in text.splitlines())
         raise _Refused("; ".join(filter(None, said))) from None
+    except submitit.core.utils.FailedSubmissionError as error:
+        raise UserError(
+            f"sbatch names no job ({' '.join(str(error).splitlines()[0].split())}); the same command again asks squeue "
+            "whether there is one, and submits what is not queued"
+        ) from None
     return {chunk: job.job_id for chunk, job in zip(chunks, jobs, strict=True)}
 
 
 @contextmanager
 def _lock(store: Store, say: Callable[[str], None]) -> Iterator[None]:
     """One submission at a time to a results folder, whoever makes it."""
-    claims, started, said = Claims(), time.monotonic(), False
-    while (claim := claims.take(store.path / "submissions" / "lock")) is None:
+    locks, started, said = Locks(), time.monotonic(), False
+    while (lock := locks.take(store.path / "submissions" / "lock")) is None:
         if not said and time.monotonic() - started > 1:
             say("waiting for another submission to this results folder")
             said = True
@@ -226,20 +246,15 @@ def _lock(store: Store, say: Callable[[str], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        claim.release()
+        lock.release()
 
 
 @contextmanager
-def outside_of_any_job() -> Iterator[None]:
-    """Inside a job, its SLURM_* and SBATCH_* variables would become those of the new jobs."""
-    if "SLURM_JOB_ID" not in os.environ:
-        yield
-        return
-    hidden = {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith(("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_")) and name != "SLURM_CONF"
-    }
+def as_the_profile_says(profile: Profile) -> Iterator[None]:
+    """sbatch without variables that change what it is told: those of a job that this may run in, and SBATCH_*, which
+    overrule the options of a script. What the profile leaves open, SBATCH_ACCOUNT and the like may say."""
+    kept = {*PASSED_ON, *(f"SBATCH_{key.upper()}" for key in LEFT_OPEN if getattr(profile, key) is None)}
+    hidden = {name: value for name, value in os.environ.items() if name.startswith(HIDDEN) and name not in kept}
     for name in hidden:
         del os.environ[name]
     try:

@@ -1,1 +1,5 @@
-"""Commands that measure the suite on the machine at hand: `python -m benchmark.measure --help`."""
+"""What the suite costs on the machine at hand: `python -m benchmark.measure --help`.
+
+The topmost room: it may import every other one and analysis. Nobody imports it but `benchmark/throughput.py`, which is
+the same as a command of its own; so what only measures never changes what a cell is trained with.
+"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -15,19 +15,15 @@ from benchmark import cli
 from benchmark.cli import parse_settings
 from benchmark.errors import UserError
 from benchmark.launch.machine import cores
-from benchmark.measure.common import MOST_PROCESSES, Device, Iterations, Threads
+from benchmark.measure.common import MOST_PROCESSES, Device, Folder, Iterations, Name, Repeats, Set, Threads
+from benchmark.measure.timing import rates, spread
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
 
-Name = Annotated[str, typer.Option(help="A file of sweeps/problems/")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe: model=resnet20")]
-Folder = Annotated[Path | None, typer.Option(help="The folder of the images")]
-Repeats = Annotated[int, typer.Option(min=1, max=10_000, help="Turns")]
-
-
-def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Median, and the range."""
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+Records = Annotated[int, typer.Option(min=1, help="How many synthetic records")]
+Temporary = Annotated[
+    Path | None, typer.Option(exists=True, file_okay=False, writable=True, help="Where to make the temporary store")
+]
 
 
 @app.command(short_help="does torch.compile, or a precision, pay here, and what does it do to accuracy?")
@@ -45,18 +41,20 @@ def option(
     repeats: Repeats = 9,
 ) -> int:
     """Gain in images/s of a setting of the recipe, and the accuracy of dense runs with and without it."""
-    from benchmark.measure.options import accuracies, gain, two_recipes
+    from benchmark.measure.options import accuracy, gain, with_and_without
 
-    without, with_it = two_recipes(
+    without, with_it = with_and_without(
         problem, parse_settings(set_ or []), parse_settings([setting], "SETTING"), device, data, threads
     )
-    found = gain(without, with_it, iterations, repeats)
+    ratios, first = gain(without, with_it, iterations, repeats)
+    recipe = without.problem
     print(
-        f"{without.about}; {setting}: {spread(found.ratios, 3)} times the images/s of training without it, in "
-        f"{repeats} turns of {iterations} iterations; the first iteration took {found.first:.1f} s"
+        f"{recipe.model} on {recipe.dataset}, batch {recipe.batch_size}, {without.device.type}; {setting}: "
+        f"{spread(ratios, 3)} times the images/s of training without it, in {repeats} turns of {iterations} "
+        f"iterations; the first iteration took {first:.1f} s"
     )
     for seed in range(seeds):
-        before, after = accuracies(without, with_it, seed)
+        before, after = (accuracy(recipe_data, seed) for recipe_data in (without, with_it))
         print(
             f"seed {seed}: test accuracy {100 * after:.2f} % with it, {100 * before:.2f} % without, "
             f"difference {100 * (after - before):+.2f}"
@@ -76,16 +74,17 @@ def cells(
     """Milliseconds of a cell in training, in evaluation and in all the rest, after the worker's first."""
     from benchmark.measure.cells import per_cell
 
-    found = per_cell(name, problem, parse_settings(set_ or []), data, device, count)
-    rest = [total - training - evaluation for total, training, evaluation in found]
+    seconds = per_cell(name, problem, parse_settings(set_ or []), data, device, count)
+    total, training, evaluation = zip(*seconds, strict=True)
+    rest = [whole - trained - evaluated for whole, trained, evaluated in seconds]
     for label, values in (
-        ("whole cell", [total for total, _, _ in found]),
-        ("training", [training for _, training, _ in found]),
-        ("evaluation", [evaluation for _, _, evaluation in found]),
+        ("whole cell", total),
+        ("training", training),
+        ("evaluation", evaluation),
         ("the rest", rest),
     ):
         print(f"{label:11} {spread([1000 * value for value in values], 0)} ms")
-    print(f"training is {100 * sum(t for _, t, _ in found) / sum(t for t, _, _ in found):.0f} % of {len(found)} cells")
+    print(f"training is {100 * sum(training) / sum(total):.0f} % of {len(seconds)} cells")
     return 0
 
 
@@ -96,42 +95,20 @@ def packed(
     problem: Name = "cifar10",
     set_: Set = None,
     count: Annotated[int, typer.Option(min=1, max=MOST_PROCESSES, help="Processes")] = 2,
+    device: Device = "auto",
     iterations: Iterations = 8,
     repeats: Repeats = 5,
 ) -> int:
     """Images/s of processes with cores / processes threads, over as many with torch's default, by turns. On noise."""
-    from benchmark.measure.packing import compare
+    from benchmark.measure.packing import MANAGED, compare
 
     settings = {"model": "resnet20", "precision": "bf16", **parse_settings(set_ or [])}
-    recipe, managed, unmanaged = compare(problem, settings, count, iterations, repeats)
-    ratios = [ours / theirs for ours, theirs in zip(managed, unmanaged, strict=True)]
+    recipe, turns = compare(problem, settings, count, iterations, repeats, device)
+    managed, unmanaged = spread(rates(turns.others[MANAGED]), 0), spread(rates(turns.baseline), 0)
     print(
-        f"{recipe.model} {recipe.precision}, {count} processes on {cores()} cores: {spread(managed, 0)} images/s with "
-        f"{max(1, cores() // count)} threads each, {spread(unmanaged, 0)} with {cores()}; ratio {spread(ratios)}, "
+        f"{recipe.model} {recipe.precision}, {count} processes on {cores()} cores: {managed} images/s with "
+        f"{max(1, cores() // count)} threads each, {unmanaged} with {cores()}; ratio {spread(turns.ratios(MANAGED))}, "
         f"{repeats} turns of {iterations} iterations"
-    )
-    return 0
-
-
-@app.command(short_help="does it pay to train several cells as one batched model (--stack) here?")
-def stacked(
-    problem: Name = "digits",
-    set_: Set = None,
-    device: Device = "auto",
-    threads: Threads = 1,
-    count: Annotated[int, typer.Option(min=2, max=1000, help="Networks")] = 18,
-    iterations: Iterations = 17,
-    repeats: Repeats = 9,
-) -> int:
-    """Images/s of pruned networks as one model, and of the same one after the other, by turns. On noise."""
-    from benchmark.measure.stacking import compare
-
-    recipe, single, together = compare(problem, parse_settings(set_ or []), device, threads, count, iterations, repeats)
-    ratios = [ours / theirs for ours, theirs in zip(together, single, strict=True)]
-    print(
-        f"{recipe.model} {recipe.precision} at {recipe.image_size} px, batch {recipe.batch_size}, {count} networks: "
-        f"{spread(together, 0)} images/s as one model, {spread(single, 0)} one after the other; "
-        f"ratio {spread(ratios)}, {repeats} turns of {iterations} iterations"
     )
     return 0
 
@@ -141,15 +118,18 @@ def memory(
     images: Annotated[int, typer.Option(min=128, max=10_000_000, help="Training images")] = 50_000,
     model: Annotated[str, typer.Option(help="The network that trains")] = "resnet20",
     workers: Annotated[int, typer.Option(min=1, max=MOST_PROCESSES, help="Processes")] = 2,
+    device: Device = "auto",
     iterations: Iterations = 4,
 ) -> int:
     """Memory of workers that train on 3x32x32 noise, and how much of the images each has to itself. Linux only."""
-    from benchmark.measure.memory import measure
+    from benchmark.measure.memory import of_workers
 
-    for number, found in enumerate(measure(images, model, workers, iterations)):
+    for number, worker in enumerate(of_workers(images, model, workers, iterations, device)):
+        gpu = f"; on the GPU at most {worker.gpu:.0f} MB" if worker.gpu else ""
         print(
-            f"worker {number}: peak {found.peak:.0f} MB, of which its own or its share {found.proportional:.0f} MB; "
-            f"images {found.images:.0f} MB mapped, {found.resident:.0f} MB in memory, {found.private:.0f} MB private"
+            f"worker {number}: peak {worker.peak:.0f} MB, of which its own or its share {worker.proportional:.0f} MB; "
+            f"images {worker.images:.0f} MB mapped, {worker.resident:.0f} MB in memory, {worker.private:.0f} MB "
+            f"private{gpu}"
         )
     return 0
 
@@ -164,13 +144,13 @@ def streaming(
     needed: Annotated[float, typer.Option(help="Images/s that a GPU trains, to compute how many cores feed it")] = 2470,
 ) -> int:
     """Images/s of the streaming loaders, decoded, cropped to 224 and resized, by decoder and processes or threads."""
-    from benchmark.measure.streaming import decoders, measure
+    from benchmark.measure.streaming import decoders, decoding
 
     if not 0 < needed < math.inf:
         raise UserError(f"--needed {needed:g}: images/s, a number above 0")
     for decoder in decoders():
-        rates, each_core = measure(decoder, images, most or cores(), repeats)
-        for by, values in rates.items():
+        by_processes, each_core = decoding(decoder, images, most or cores(), repeats)
+        for by, values in by_processes.items():
             print(f"{decoder}, {by}: {spread(values, 0)} images/s")
         rate = statistics.median(each_core)
         print(
@@ -183,13 +163,76 @@ def streaming(
 @app.command(short_help="seconds until the sweep command answers")
 def startup(repeats: Repeats = 5) -> int:
     """Seconds of `python -m benchmark.sweep --help` and of `table1 --dry-run`."""
-    from benchmark.measure.startup import measure
+    from benchmark.measure.startup import whole_commands
 
-    for command, values in measure(repeats).items():
-        whole, processor = zip(*values, strict=True)
-        print(f"{command}: {spread(whole)} s, {spread(processor)} s of processor time")
+    for command, turns in whole_commands(repeats).items():
+        wall, processor = zip(*turns, strict=True)
+        print(f"{command}: {spread(wall)} s, {spread(processor)} s of processor time")
+    return 0
+
+
+@app.command(short_help="exact selection of the smallest weights over torch.kthvalue and torch.nn.utils.prune")
+def selection(
+    size: Annotated[str, typer.Option(help="Weights, comma-separated")] = "0.85e6,25e6",
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Repeats, all variants in each")] = 20,
+    sparsity: Annotated[float, typer.Option(help="Fraction pruned")] = 0.9,
+    clock: Annotated[str, typer.Option(help="wall, or processor: on a busy machine")] = "wall",
+    model: Annotated[str, typer.Option(help="A network whose own weights are selected from, too; '' for none")] = (
+        "resnet56"
+    ),
+    one_shot_size: Annotated[float, typer.Option(help="Weights of the comparison with global_unstructured")] = 0.85e6,
+    device: Device = "auto",
+) -> int:
+    """Exact selection of the smallest |w| against torch.kthvalue, and one-shot pruning against torch.nn.utils.prune."""
+    from benchmark.measure.selection import show
+
+    show(size, rounds, sparsity, clock, model, one_shot_size, device)
+    return 0
+
+
+@app.command(short_help="planning, submission and status of very many cells")
+def planning(
+    cells: Annotated[int, typer.Option(min=100, help="Cells of the sweep")] = 100_000,
+    submit: Annotated[int, typer.Option(min=0, help="Held jobs to submit and cancel; needs SLURM")] = 0,
+    cluster: Annotated[str | None, typer.Option(help="The profile to submit with")] = None,
+) -> int:
+    """Seconds to plan the jobs of a large sweep, to write its intent, to ask its status, and to submit held jobs."""
+    from benchmark.measure.planning import plan_and_submit
+
+    return _show(plan_and_submit(cells, submit, cluster))
+
+
+@app.command(short_help="where the time of SLURM jobs went, a cell")
+def overhead(
+    results: Annotated[Path, typer.Option(help="A results folder that SLURM jobs worked on")] = Path("results/runs"),
+) -> int:
+    """Seconds a cell that SLURM jobs spent beyond training and evaluation: starting, in the cell, between cells."""
+    from benchmark.measure import planning
+
+    return _show(planning.overhead(results))
+
+
+@app.command(short_help="reading very many records into Table 1")
+def reading(records: Records = 100_000, folder: Temporary = None) -> int:
+    """Seconds to read a store of synthetic records into Table 1, as make_tables does. Leaves nothing behind."""
+    from benchmark.measure.reading import read_into_table
+
+    return _show(read_into_table(records, folder))
+
+
+@app.command(short_help="making the report of many records, and opening it in a browser")
+def report(records: Records = 1000, repeats: Repeats = 3, folder: Temporary = None) -> int:
+    """Seconds to make the report of synthetic records and, where Chromium is, to open it. Leaves nothing behind."""
+    from benchmark.measure.report import make_and_open
+
+    return _show(make_and_open(records, repeats, folder))
+
+
+def _show(lines: Iterable[str]) -> int:
+    for line in lines:
+        print(line)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(app))
+    sys.exit(cli.main(app, prints_only=True))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmark.cells import Cell
-from benchmark.grid import load_sweep
 from benchmark.launch.machine import share_out
 from benchmark.measure.common import usable_device
-from benchmark.plan import parent
+from benchmark.measure.timing import timed
+from benchmark.planning.grid import load_sweep
+from benchmark.planning.plan import parent
 from benchmark.problems.folder import complete
-from benchmark.store import Store
-from benchmark.worker import Options, Worker
+from benchmark.results.store import Store
+from benchmark.training.options import RunOptions
+from benchmark.worker import Worker
 
 
 def per_cell(
@@ -23,23 +23,18 @@ def per_cell(
 ) -> list[tuple[float, float, float]]:
     """(all, training, evaluation) seconds of cells that one worker runs one after the other, the first left out."""
     usable_device(device)
-    wanted = load_sweep(name, problem, seeds=1, settings=settings, complete=complete(data))
-    threads = share_out(wanted.execution.threads, None, device).threads
-    found = []
+    sweep = load_sweep(name, problem, seeds=1, settings=settings, complete=complete(data))
+    threads = share_out(sweep.execution.threads, None, device).run.threads
+    seconds = []
     with tempfile.TemporaryDirectory(prefix="measure-") as folder:
         store = Store.open_for_writing(Path(folder))
-        worker = Worker(store, Options(device, threads, data=data))
-        cells = [cell for cell in wanted.cells if not cell.is_dense][: count + 1]
+        worker = Worker(store, RunOptions(device, threads, data=data))
+        cells = [cell for cell in sweep.cells if not cell.is_dense][: count + 1]
         for dense in dict.fromkeys(filter(None, map(parent, cells))):
             worker.run(dense)
         for cell in cells:
-            started = time.perf_counter()
-            worker.run(cell)
-            found.append((time.perf_counter() - started, *_spent(store, cell)))
-    return found[1:]
-
-
-def _spent(store: Store, cell: Cell) -> tuple[float, float]:
-    record = store.read(cell.id)
-    assert record is not None
-    return record["seconds"]["training"], record["seconds"]["evaluation"]
+            whole, _ = timed(lambda: worker.run(cell))  # noqa: B023
+            record = store.read(cell.id)
+            assert record is not None
+            seconds.append((whole.wall, record["seconds"]["training"], record["seconds"]["evaluation"]))
+    return seconds[1:]

@@ -1,4 +1,4 @@
-"""What the measuring commands share: bounds of their options, the device, and processes that are measured.
+"""What the measuring commands share: their options with bounds, the device, and processes that are measured.
 
 Imports no torch until a device is asked for.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,6 +28,10 @@ END_SECONDS = 10.0
 """What a process gets to end by itself once it is told to."""
 
 # Bounds far above what anybody measures: torch ends the process without a word where it cannot start the threads.
+Name = Annotated[str, typer.Option(help="A file of sweeps/problems/")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe: model=resnet20")]
+Folder = Annotated[Path | None, typer.Option(help="The folder of the images; default data/")]
+Repeats = Annotated[int, typer.Option(min=1, max=10_000, help="Turns")]
 Threads = Annotated[int, typer.Option(min=1, max=1024, help="Processor threads")]
 Iterations = Annotated[int, typer.Option(min=1, max=1_000_000, help="Iterations of one turn")]
 Device = Annotated[str, typer.Option(help=f"{', '.join(DEVICES[:-1])} or {DEVICES[-1]}")]
@@ -61,11 +66,11 @@ class Crew:
         self.connections: list[Connection] = []
         self.processes: list[BaseProcess] = []
         for _ in range(count):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_run, args=(work, theirs, *arguments), daemon=True)
+            here, there = context.Pipe()
+            process = context.Process(target=_run, args=(work, there, *arguments), daemon=True)
             process.start()
-            theirs.close()  # with a copy open here, the pipe of a process that died would never end
-            self.connections.append(ours)
+            there.close()  # with a copy open here, the pipe of a process that died would never end
+            self.connections.append(here)
             self.processes.append(process)
 
     def send(self, value: object) -> None:
@@ -75,28 +80,28 @@ class Crew:
 
     def receive(self) -> list[Any]:
         """What each sends next. Raises UserError as soon as one fails or dies, after ending the others."""
-        found: dict[Connection, Any] = {}
-        while waiting := [connection for connection in self.connections if connection not in found]:
+        answers: dict[Connection, Any] = {}
+        while waiting := [connection for connection in self.connections if connection not in answers]:
             for ready in wait(waiting):
                 assert isinstance(ready, Connection)
-                found[ready] = self._next(ready)
-        return [found[connection] for connection in self.connections]
+                answers[ready] = self._next(ready)
+        return [answers[connection] for connection in self.connections]
 
     def _next(self, connection: Connection) -> Any:
         try:
-            found = connection.recv()
+            answer = connection.recv()
         except (EOFError, OSError):
             process = self.processes[self.connections.index(connection)]
             process.join(END_SECONDS)
-            found = _Failure(
+            answer = _Failure(
                 f"a process that was measured died (exit code {process.exitcode}); too little memory, perhaps: "
                 "try fewer processes, or a smaller problem"
             )
-        if isinstance(found, _Failure):
+        if isinstance(answer, _Failure):
             for process in self.processes:
                 process.terminate()
-            raise UserError(found.message)
-        return found
+            raise UserError(answer.message)
+        return answer
 
     def end(self) -> None:
         """Tell them to end, which they do by themselves where they wait for a word."""

@@ -12,13 +12,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmark.cells import Problem
 from benchmark.errors import UserError
-from benchmark.grid import load_problem
-from benchmark.measure.common import Crew
+from benchmark.measure.common import Crew, usable_device
+from benchmark.measure.loops import dense_run, drive
+from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.cache import Images, Labels, Raw, Source, cached
+from benchmark.problems.data import Data
 
 MB = 1 << 20
 PART = 5_000
@@ -26,18 +29,28 @@ PART = 5_000
 
 @dataclass(frozen=True)
 class Memory:
-    """Of one worker, in MB. peak: resident at most; proportional: what it shares divided among those that share it;
-    images: the mapped array; resident and private: of that array."""
+    """Of one worker, in MB.
+
+    Args:
+        peak: resident at most.
+        proportional: resident, where what it shares is divided among those that share it.
+        images: the mapped array.
+        resident: of that array.
+        private: of that array.
+        gpu: allocated at most on the GPU; 0 without one.
+    """
 
     peak: float
     proportional: float
     images: float
     resident: float
     private: float
+    gpu: float
 
 
-def measure(images: int, model: str, workers: int, iterations: int) -> list[Memory]:
+def of_workers(images: int, model: str, workers: int, iterations: int, device: str) -> list[Memory]:
     """Workers that are forked as the pool's are, and all train at once. Raises UserError away from Linux."""
+    there = usable_device(device)
     if not Path("/proc/self/smaps_rollup").exists():
         raise UserError("memory: /proc/self/smaps_rollup is not there; this measurement needs Linux")
     recipe, _ = load_problem("cifar10", {"model": model})
@@ -47,14 +60,14 @@ def measure(images: int, model: str, workers: int, iterations: int) -> list[Memo
         _open(recipe, images)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["benchmark.launch.preload"])
-        crew = Crew(context, workers, _work, recipe, images, iterations)
+        crew = Crew(context, workers, _work, recipe, images, iterations, there)
         try:
             crew.receive()  # they have trained
-            crew.send("measure")
-            found = crew.receive()
+            crew.send("look")
+            memory = crew.receive()
         finally:
             crew.end()
-    return found
+    return memory
 
 
 def _open(recipe: Problem, images: int) -> Source:
@@ -73,24 +86,19 @@ def _noise(count: int, classes: int) -> Iterator[tuple[Images, Labels]]:
         yield stream.integers(256, size=(n, 32, 32, 3), dtype=np.uint8), stream.integers(classes, size=n)
 
 
-def _work(connection: Connection, recipe: Problem, images: int, iterations: int) -> None:
-    import torch
-
-    from benchmark.problems.data import Data
-    from benchmark.throughput import make_run, time_loop
-
+def _work(connection: Connection, recipe: Problem, images: int, iterations: int, device: torch.device) -> None:
     torch.set_num_threads(1)
-    run = make_run(recipe, Data(recipe, torch.device("cpu"), source=_open(recipe, images)))
-    time_loop(run, iterations)
+    run = dense_run(Data(recipe, device, source=_open(recipe, images)))
+    drive(run, iterations)
     for _ in run.data.training_batches(0, 1):  # every image once
         pass
     connection.send("trained")
     connection.recv()
-    connection.send(_look())
+    connection.send(_look(device))
     connection.recv()  # until all have looked, since what is shared depends on who lives
 
 
-def _look() -> Memory:
+def _look(device: torch.device) -> Memory:
     rollup = dict(_fields(Path("/proc/self/smaps_rollup").read_text()))
     mapped: dict[str, float] = {}
     inside = False
@@ -102,7 +110,8 @@ def _look() -> Memory:
                 mapped[name] = mapped.get(name, 0) + value
     private = mapped.get("Private_Clean", 0) + mapped.get("Private_Dirty", 0)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Memory(peak, rollup["Pss"], mapped.get("Size", 0), mapped.get("Rss", 0), private)
+    gpu = torch.cuda.max_memory_allocated(device) / MB if device.type == "cuda" else 0.0
+    return Memory(peak, rollup["Pss"], mapped.get("Size", 0), mapped.get("Rss", 0), private, gpu)
 
 
 def _fields(text: str) -> Iterator[tuple[str, float]]:

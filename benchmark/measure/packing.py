@@ -3,65 +3,56 @@
 from __future__ import annotations
 
 import multiprocessing
-import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import Any
 
+import torch
+
 from benchmark.cells import Problem
-from benchmark.grid import load_problem
 from benchmark.launch.machine import cores
-from benchmark.measure.common import Crew
+from benchmark.measure.common import Crew, usable_device
+from benchmark.measure.loops import dense_run, drive
+from benchmark.measure.timing import Seconds, Turns, take_turns, timed
+from benchmark.planning.grid import load_problem
+from benchmark.problems import models
+from benchmark.problems.data import Data
+from benchmark.training.precision import prepare_device
+
+MANAGED = "managed"
 
 
 def compare(
-    name: str, settings: Mapping[str, Any], count: int, iterations: int, repeats: int
-) -> tuple[Problem, list[float], list[float]]:
-    """(recipe, images/s of `count` processes with cores / count threads, of as many with a thread a core)."""
+    name: str, settings: Mapping[str, Any], count: int, iterations: int, repeats: int, device: str
+) -> tuple[Problem, Turns]:
+    """The recipe, and seconds an image of `count` processes: MANAGED have cores / count threads, the baseline a thread
+    a core. Raises UserError."""
     recipe, _ = load_problem(name, {**settings, "dataset": "noise"})
-    managed, unmanaged = _Team(recipe, count, max(1, cores() // count)), _Team(recipe, count, cores())
-    teams = (managed, unmanaged)
-    rates: tuple[list[float], list[float]] = ([], [])
-    try:
-        for turn in range(repeats + 1):
-            for team, found in zip(teams, rates, strict=True):
-                rate = team.run(iterations)
-                if turn:  # the first warms up
-                    found.append(rate)
-    finally:
-        for team in teams:
-            team.end()
-    return recipe, *rates
+    there = usable_device(device)
+    prepare_device(recipe, there)
+    models.build(recipe, 0)  # refuses what is no network before any process is started
+    images = count * iterations * recipe.batch_size
+    with ExitStack() as stack:
+
+        def crew(threads: int) -> Crew:
+            made = Crew(multiprocessing.get_context("spawn"), count, _train, recipe, there, threads)
+            stack.callback(made.end)
+            made.receive()
+            return made
+
+        def train(crew: Crew) -> Seconds:
+            """Until the last has done its iterations."""
+            return timed(lambda: (crew.send(iterations), crew.receive()))[0].per(images)  # type: ignore[func-returns-value]
+
+        managed, unmanaged = crew(max(1, cores() // count)), crew(cores())
+        return recipe, take_turns(lambda: train(unmanaged), {MANAGED: lambda: train(managed)}, repeats)
 
 
-class _Team:
-    """Processes that train the same thing at the same time."""
-
-    def __init__(self, recipe: Problem, count: int, threads: int):
-        self.images = count * recipe.batch_size
-        context = multiprocessing.get_context("spawn")
-        self.crew = Crew(context, count, _train, recipe, threads)
-        self.crew.receive()
-
-    def run(self, iterations: int) -> float:
-        """Images/s of all together, until the last has done its iterations."""
-        started = time.perf_counter()
-        self.crew.send(iterations)
-        self.crew.receive()
-        return iterations * self.images / (time.perf_counter() - started)
-
-    def end(self) -> None:
-        self.crew.end()
-
-
-def _train(connection: Connection, recipe: Problem, threads: int) -> None:
-    import torch
-
-    from benchmark.problems.data import Data
-    from benchmark.throughput import make_run, time_loop
-
+def _train(connection: Connection, recipe: Problem, device: torch.device, threads: int) -> None:
     torch.set_num_threads(threads)
-    run = make_run(recipe, Data(recipe, torch.device("cpu")))
+    run = dense_run(Data(recipe, device))
     connection.send("ready")
     while (iterations := connection.recv()) is not None:
-        connection.send(time_loop(run, iterations))
+        drive(run, iterations)
+        connection.send("trained")

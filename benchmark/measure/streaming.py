@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from PIL import Image
 
 from benchmark.cells import Problem
+from benchmark.measure.timing import timed
 from benchmark.problems import fits, streaming
 from benchmark.problems.dali import DaliData
 from benchmark.problems.streaming import StreamedData
@@ -25,11 +25,11 @@ BATCH = 32
 
 def decoders() -> list[str]:
     """Those installed, of "torchcodec", "pillow" and "dali"."""
-    found = ["pillow"] if streaming.pick_decoder() is streaming.decode_with_pillow else ["torchcodec", "pillow"]
-    return [*found, *(["dali"] if fits.has_dali() else [])]
+    names = ["pillow"] if streaming.pick_decoder() is streaming.decode_with_pillow else ["torchcodec", "pillow"]
+    return [*names, *(["dali"] if fits.has_dali() else [])]
 
 
-def measure(decoder: str, images: int, most: int, repeats: int) -> tuple[dict[str, list[float]], list[float]]:
+def decoding(decoder: str, images: int, most: int, repeats: int) -> tuple[dict[str, list[float]], list[float]]:
     """(images/s of whole epochs by number of loader processes or threads, images per second of processor time).
 
     0 loader processes is the training process itself, and DALI decodes in threads of it: its processor time gives the
@@ -42,13 +42,12 @@ def measure(decoder: str, images: int, most: int, repeats: int) -> tuple[dict[st
         rates: dict[str, list[float]] = {name: [] for name in data}
         each_core = []
         for turn in range(repeats + 1):
-            for name, one in data.items():
-                started, worked = time.perf_counter(), time.process_time()
-                seen = sum(len(labels) for _, labels in one.training_batches(0, turn))
+            for name, loader in data.items():
+                seconds, count = timed(lambda: sum(len(labels) for _, labels in loader.training_batches(0, turn)))  # noqa: B023
                 if turn:  # the first starts the processes
-                    rates[name].append(seen / (time.perf_counter() - started))
+                    rates[name].append(count / seconds.wall)
                     if name == next(iter(data)):
-                        each_core.append(seen / (time.process_time() - worked))
+                        each_core.append(count / seconds.processor)
         return rates, each_core
 
 

@@ -1,122 +1,33 @@
 """Pruning methods, one file an idea, and the table of their names.
 
-The table imports no torch, so that planning a sweep stays fast: it declares what a plan must know (what a method
-starts from, its hyperparameters and their defaults) and where its class is. A method of your own needs no line here:
-name it "module:Class" in a sweep; its class declares the same.
+Each class declares what planning must know: what the method starts from, its hyperparameters, their defaults. The table
+reads these declarations without importing torch, so that planning a sweep stays fast. A method of your own needs no
+line here: name it "module:Class" in a sweep.
 """
 
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass, field
 from typing import Any
 
 from benchmark.cells import Hyperparameters, Scalar
 from benchmark.errors import UserError
-from benchmark.methods.accepted import Accepted, Numbers, Schedules, Words
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """What a plan knows of a method.
-
-    where: "module:Class". from_dense: it starts from the dense network of its seed, else from the initial weights.
-    retrains: it takes a retraining schedule and a budget. defaults: every hyperparameter with its default.
-    accepted: what one takes, where that is not everything of its default's type.
-    """
-
-    where: str
-    from_dense: bool
-    retrains: bool
-    defaults: dict[str, Scalar] = field(default_factory=dict)
-    accepted: dict[str, Accepted] = field(default_factory=dict)
-
-
-COUNT = Numbers(1)
-DECAY: dict[str, Accepted] = {"decay": Numbers(0)}
-NORM = Words("all", "prunable")
+from benchmark.methods.declarations import Declaration, read
 
 METHODS: dict[str, Declaration] = {
-    "dense": Declaration("benchmark.methods.dense:Dense", from_dense=False, retrains=False),
-    "IMP": Declaration(
-        "benchmark.methods.imp:IMP",
-        from_dense=True,
-        retrains=True,
-        defaults={
-            **{"cycles": 1, "ladder": "even", "momentum": "fresh", "norm": "all"},
-            **{"criterion": "magnitude", "stages": "even"},
-        },
-        accepted={
-            "cycles": COUNT,
-            "ladder": Words("even", "renda"),
-            "momentum": Words("fresh", "kept"),
-            "norm": NORM,
-            "criterion": Words("magnitude", "random", "filters", "random_filters"),
-        },
-    ),
-    "BIMP": Declaration(
-        "benchmark.methods.bimp:BIMP",
-        from_dense=False,
-        retrains=False,
-        defaults={"dense_share": 0.75, "cycles": 1, "schedule": "ALLR", "span": "T0", "norm": "all", "decay": 1.0},
-        accepted={
-            "dense_share": Numbers(0, 1, open_below=True, open_above=True),
-            "cycles": COUNT,
-            "schedule": Schedules(),
-            "span": Words("T0", "T"),
-            "norm": NORM,
-            **DECAY,
-        },
-    ),
-    "GMP": Declaration(
-        "benchmark.methods.gmp:GMP",
-        from_dense=False,
-        retrains=False,
-        defaults={"interval": 1, "returning": False, "decay": 1.0},
-        accepted={"interval": COUNT, **DECAY},
-    ),
-    "GSM": Declaration(
-        "benchmark.methods.gsm:GSM",
-        from_dense=False,
-        retrains=False,
-        defaults={"momentum": 0.98, "decay": 1.0},
-        accepted={"momentum": Numbers(0, 1, open_above=True), **DECAY},
-    ),
-    "DPF": Declaration(
-        "benchmark.methods.dpf:DPF",
-        from_dense=False,
-        retrains=False,
-        defaults={"interval": 1, "decay": 1.0},
-        accepted={"interval": COUNT, **DECAY},
-    ),
-    "DNW": Declaration(
-        "benchmark.methods.dnw:DNW", from_dense=False, retrains=False, defaults={"decay": 1.0}, accepted=DECAY
-    ),
-    "LC": Declaration(
-        "benchmark.methods.lc:LC", from_dense=False, retrains=False, defaults={"decay": 1.0}, accepted=DECAY
-    ),
-    "STR": Declaration(
-        "benchmark.methods.str_:STR",
-        from_dense=False,
-        retrains=False,
-        defaults={"s_init": -4.0, "decay": 1.0},
-        accepted={"s_init": Numbers(), **DECAY},
-    ),
-    "DST": Declaration(
-        "benchmark.methods.dst:DST",
-        from_dense=False,
-        retrains=False,
-        defaults={"alpha": 1e-4, "decay": 1.0},
-        accepted={"alpha": Numbers(0), **DECAY},
-    ),
-    "CS": Declaration(
-        "benchmark.methods.cs:CS",
-        from_dense=False,
-        retrains=False,
-        defaults={"s_init": 0.0, "beta_final": 200.0, "penalty": 1e-5, "decay": 1.0},
-        accepted={"s_init": Numbers(-80, 80), "beta_final": Numbers(1), "penalty": Numbers(0), **DECAY},
-    ),
+    "dense": read("benchmark.methods.dense:Dense"),
+    "IMP": read("benchmark.methods.imp:IMP"),
+    "BIMP": read("benchmark.methods.bimp:BIMP"),
+    "GMP": read("benchmark.methods.gmp:GMP"),
+    "GSM": read("benchmark.methods.gsm:GSM"),
+    "DPF": read("benchmark.methods.dpf:DPF"),
+    "DNW": read("benchmark.methods.dnw:DNW"),
+    "LC": read("benchmark.methods.lc:LC"),
+    "STR": read("benchmark.methods.str_:STR"),
+    "DST": read("benchmark.methods.dst:DST"),
+    "CS": read("benchmark.methods.cs:CS"),
 }
+"""By the names that sweeps and tables use. To add a method for good: a file in this folder and a line here."""
 
 
 def declaration(name: str) -> Declaration:
@@ -126,18 +37,18 @@ def declaration(name: str) -> Declaration:
     if ":" not in name:
         raise UserError(f"method {name!r} is unknown: one of {', '.join(METHODS)}, or your own as 'module:Class'")
     method = load(name)
-    found = getattr(method, "declaration", None)
-    if not isinstance(found, Declaration):
+    declared = getattr(method, "declaration", None)
+    if not isinstance(declared, Declaration):
         raise UserError(f"method {name!r} has no class attribute `declaration` (a benchmark.methods.Declaration)")
-    if found.where != name and not _is_at(found.where, method):
+    if declared.where != name and not _is_at(declared.where, method):
         raise UserError(
-            f"method {name!r}: its declaration is that of {found.where!r}; write Declaration({name!r}, ...)"
+            f"method {name!r}: its declaration is that of {declared.where!r}; write Declaration({name!r}, ...)"
         )
-    return found
+    return declared
 
 
 def _is_at(where: str, method: Any) -> bool:
-    """Whether `method` is known by that name as well, as a class is that another module imports."""
+    """Whether `where` names the same class: another module may have imported it."""
     try:
         return load(where) is method
     except UserError:
@@ -147,21 +58,21 @@ def _is_at(where: str, method: Any) -> bool:
 def load(name: str) -> Any:
     """The class of a method. Raises UserError if it cannot be imported."""
     where = METHODS[name].where if name in METHODS else name
-    module, _, attribute = where.partition(":")
+    module_name, _, class_name = where.partition(":")
     try:
-        found = importlib.import_module(module)
+        module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever somebody else's module does while it is imported
-        raise UserError(f"method {name!r}: cannot import {module!r} ({type(error).__name__}: {error})") from error
-    if not hasattr(found, attribute):
-        raise UserError(f"method {name!r}: module {module!r} has no class {attribute!r}")
-    return getattr(found, attribute)
+        raise UserError(f"method {name!r}: cannot import {module_name!r} ({type(error).__name__}: {error})") from error
+    if not hasattr(module, class_name):
+        raise UserError(f"method {name!r}: module {module_name!r} has no class {class_name!r}")
+    return getattr(module, class_name)
 
 
-def check_hyperparameters(method: str, given: dict[str, Scalar]) -> Hyperparameters:
-    """`given` without what equals its default, sorted: the form that a cell holds. Raises UserError."""
+def check_hyperparameters(method: str, hyperparameters: dict[str, Scalar]) -> Hyperparameters:
+    """As a cell holds them: sorted, without those that equal their default. Raises UserError."""
     declared = declaration(method)
     defaults = declared.defaults
-    for key, value in given.items():
+    for key, value in hyperparameters.items():
         if key not in defaults:
             accepted = ", ".join(defaults) or "none"
             raise UserError(f"method {method} has no hyperparameter {key!r} (it has: {accepted})")
@@ -174,4 +85,4 @@ def check_hyperparameters(method: str, given: dict[str, Scalar]) -> Hyperparamet
             raise UserError(f"method {method}: hyperparameter {key} is {value!r}; it takes a value like {default!r}")
         if key in declared.accepted and not declared.accepted[key].takes(value):
             raise UserError(f"method {method}: hyperparameter {key} is {value!r}; it takes {declared.accepted[key]}")
-    return tuple(sorted((key, value) for key, value in given.items() if value != defaults[key]))
+    return tuple(sorted((key, value) for key, value in hyperparameters.items() if value != defaults[key]))

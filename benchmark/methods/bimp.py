@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmark.errors import UserError
+from benchmark.methods.declarations import COUNT, DECAY, NORM, Declaration, Numbers, Schedules, Words
 from benchmark.methods.imp import Cycle, prune, split
 from benchmark.methods.ladders import ladder
 from benchmark.methods.scratch import FromScratch
@@ -12,12 +13,29 @@ from benchmark.training.schedules import LearningRates, dense_learning_rates, de
 
 
 class BIMP(FromScratch):
-    """Train for T0 < T epochs with a linear schedule, then IMP over the remaining T - T0.
+    """Train for T0 < T epochs with a linear schedule, then run IMP over the remaining T - T0 epochs.
 
-    `dense_share` is T0 / T. The remaining epochs are split over `cycles`, the last one takes the remainder; each prunes
-    1 - (1 - S)^(1/n) of the alive weights and retrains by `schedule`. `span` is what ALLR's d2 divides a cycle's epochs
-    by: "T0", as the authors' code does, or "T", as their poster can be read. Every phase starts a fresh optimizer.
+    Every phase starts a fresh optimizer. Hyperparameters:
+        dense_share: T0 / T.
+        cycles: n; each prunes 1 - (1 - S)^(1/n) of the alive weights and retrains. They share the T - T0 epochs evenly,
+            and the last one takes the remainder.
+        schedule: of the retraining.
+        span: what a cycle's epochs are divided by in ALLR's d2: "T0" as in the authors' code, or "T" as their poster
+            can be read.
     """
+
+    declaration = Declaration(
+        "benchmark.methods.bimp:BIMP",
+        defaults={"dense_share": 0.75, "cycles": 1, "schedule": "ALLR", "span": "T0", "norm": "all", "decay": 1.0},
+        accepted={
+            "dense_share": Numbers(0, 1, open_below=True, open_above=True),
+            "cycles": COUNT,
+            "schedule": Schedules(),
+            "span": Words("T0", "T"),
+            "norm": NORM,
+            **DECAY,
+        },
+    )
 
     def __init__(self, context: Context):
         super().__init__(context)

@@ -8,19 +8,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmark.methods.declarations import DECAY, Declaration, Numbers
 from benchmark.methods.scratch import Transformed
 from benchmark.training.method import Context
 
 
 class CS(Transformed):
-    """The network computes with w * sigmoid(beta s) / sigmoid(s_init); one score s per weight is learned with w.
+    """The network computes with w' = w * sigmoid(beta s) / sigmoid(s_init); one score s per weight is learned with w.
 
-    beta grows from 1 to `beta_final` as beta_final^(k/N) over the N iterations, so that the soft mask becomes the step
-    of s; the penalty lambda sum sigmoid(beta s) drives scores down. With G = dL/dw', m = sigmoid(beta s), c =
-    1 / sigmoid(s_init):
+    beta grows as beta_final^(k/N) from 1 to `beta_final` over the N iterations, so that the soft mask becomes a step
+    function of s. The penalty lambda sum sigmoid(beta s) drives the scores down. With G = dL/dw', m = sigmoid(beta s)
+    and c = 1 / sigmoid(s_init):
         dL/dw = G c m,   dL/ds = beta m (1 - m) (G c w + lambda).
-    After training the mask is hardened: w' = c w where s > 0, else 0. Weight decay acts on w alone, once.
+    After training the mask is hardened: w' = c w where s > 0, else 0. Weight decay acts on w alone.
     """
+
+    declaration = Declaration(
+        "benchmark.methods.cs:CS",
+        defaults={"s_init": 0.0, "beta_final": 200.0, "penalty": 1e-5, "decay": 1.0},
+        accepted={"s_init": Numbers(-80, 80), "beta_final": Numbers(1), "penalty": Numbers(0), **DECAY},
+    )
 
     def __init__(self, context: Context):
         super().__init__(context)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from benchmark.methods.declarations import COUNT, DECAY, Declaration
 from benchmark.methods.gmp import pruning_steps
+from benchmark.methods.limits import leaves_two_intervals
 from benchmark.methods.scratch import Transformed
 from benchmark.pruning.selection import Bracket
 from benchmark.training.method import Context
 
 PERIOD = 16
-"""Iterations from one mask to the next (Lin et al. 2020, section 4)."""
+"""Iterations between two masks (Lin et al. 2020, section 4)."""
 
 
 class DPF(Transformed):
-    """w <- w - lr * g(w * m): the gradient at the pruned weights updates the dense ones, so that a pruned weight can
-    grow and return.
+    """w <- w - lr * g(w * m): the gradient at the masked weights updates the dense ones, so pruned weights can return.
 
-    The mask m keeps the largest |w| of the whole network. It is new every 16 iterations, at the sparsity that GMP's
-    `pruning_steps` ask for by then.
+    The mask m keeps the largest |w| of the whole network. Every 16 iterations it is selected anew, at the sparsity of
+    GMP's `pruning_steps`.
     """
+
+    declaration = Declaration(
+        "benchmark.methods.dpf:DPF",
+        defaults={"interval": 1, "decay": 1.0},
+        accepted={"interval": COUNT, **DECAY},
+        check=leaves_two_intervals,
+    )
 
     def __init__(self, context: Context):
         super().__init__(context)

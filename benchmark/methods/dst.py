@@ -7,19 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmark.methods.declarations import DECAY, Declaration, Numbers
 from benchmark.methods.scratch import Transformed
 from benchmark.pruning.flat import Segments
 from benchmark.training.method import Context
 
 LEAST_DENSITY = 0.01
-"""Thresholds of a layer start again from 0 where no more than this fraction of it is left (Liu et al., section 4.3)."""
+"""A layer with no more than this fraction of its weights left restarts with thresholds of 0 (Liu et al., 4.3)."""
 
 
 def surrogate(x: Tensor) -> Tensor:
-    """What stands for the derivative of the step at x: 2 - 4|x| up to |x| = 0.4, 0.4 up to |x| = 1, then 0."""
+    """Stands in for the derivative of the step function: 2 - 4|x| up to |x| = 0.4, 0.4 up to |x| = 1, then 0."""
     distance = x.abs()
     slope = torch.mul(distance, -4).add_(2).clamp_min_(0.4)
-    # As a float: torch multiplies by a bool three times as slowly.
+    # The comparison is written as floats: multiplying by bools takes torch three times as long.
     return slope.mul_(torch.le(distance, 1, out=distance))
 
 
@@ -27,10 +28,14 @@ class DST(Transformed):
     """The network computes with w * step(|w| - t); one threshold t per output unit is learned with w.
 
     With G the gradient at the masked weight, m the mask and h the surrogate at |w| - t:
-        dL/dw = G (m + |w| h),   dL/dt = - sum over the unit of G w h - alpha exp(-t),
-    the last term from the penalty alpha sum exp(-t), which drives the thresholds up. Weight decay acts on w alone,
-    once. Nothing asks for a sparsity: it follows from `alpha`.
+        dL/dw = G (m + |w| h),   dL/dt = - sum over the unit of G w h - alpha exp(-t).
+    The last term comes from the penalty alpha sum exp(-t), which drives the thresholds up. Weight decay acts on w
+    alone. The sparsity is not set: it follows from `alpha`.
     """
+
+    declaration = Declaration(
+        "benchmark.methods.dst:DST", defaults={"alpha": 1e-4, "decay": 1.0}, accepted={"alpha": Numbers(0), **DECAY}
+    )
 
     def __init__(self, context: Context):
         super().__init__(context)
@@ -56,7 +61,7 @@ class DST(Transformed):
     def transform(self) -> None:
         self._compare()
         empty = self.layers.sums(self.step) <= LEAST_DENSITY * self.layers.lengths
-        # To ask whether any layer is empty would wait for an accelerator; there everything is compared once more.
+        # Asking an accelerator whether a layer is empty would mean to wait for it: there all is compared once more.
         if self.flat.device.type != "cpu" or bool(empty.any()):
             self.thresholds.data.masked_fill_(empty[self.layer_of_unit], 0)
             self._compare()

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.errors import UserError
+from benchmark.methods.declarations import COUNT, DECAY, Declaration
+from benchmark.methods.limits import check_interval, leaves_two_intervals
 from benchmark.methods.scratch import Transformed
 from benchmark.training.method import Context
 
 
 def pruning_steps(method: str, context: Context) -> dict[int, float]:
-    """Iteration -> sparsity from there on: s_t = S - S (1 - t/m)^3 at epoch t * interval, t = 1 .. m.
+    """{iteration: sparsity from there on}: s_t = S - S (1 - t/m)^3 at epoch t * interval, t = 1 .. m.
 
-    m = floor(T / interval) - 1, so that the last step leaves one more interval to train. UserError if m < 1.
+    m = floor(T / interval) - 1, so that one interval of training follows the last step. UserError if m < 1.
     """
     interval, epochs, target = int(context.number("interval")), context.problem.epochs, context.cell.sparsity
     assert target is not None
-    if not 1 <= interval <= epochs // 2:
-        raise UserError(
-            f"method {method}: hyperparameter interval is {interval} epochs; "
-            f"with {epochs} epochs it takes a count from 1 to {epochs // 2}"
-        )
+    check_interval(method, interval, epochs)
     steps = epochs // interval - 1
     return {
         t * interval * context.iterations_per_epoch: target - target * (1 - t / steps) ** 3 for t in range(1, steps + 1)
@@ -30,10 +27,17 @@ def pruning_steps(method: str, context: Context) -> dict[int, float]:
 class GMP(Transformed):
     """Every `interval` epochs prune the smallest weights, more of them early than late (`pruning_steps`).
 
-    Pruned weights stay zero and their momentum is cleared. With `returning` they are kept aside instead: the network
-    computes without them and their loss gradient is zero, but every step selects among all weights anew, so that one
-    may return where others have become smaller (the authors' `allow_recovering`).
+    Pruned weights stay zero and their momentum is cleared. With `returning` they keep their values instead: the network
+    computes without them and their loss gradient is zero, but every pruning step selects among all weights anew, so
+    that a pruned weight returns when others have become smaller (the authors' `allow_recovering`).
     """
+
+    declaration = Declaration(
+        "benchmark.methods.gmp:GMP",
+        defaults={"interval": 1, "returning": False, "decay": 1.0},
+        accepted={"interval": COUNT, **DECAY},
+        check=leaves_two_intervals,
+    )
 
     def __init__(self, context: Context):
         super().__init__(context)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from benchmark.methods.declarations import DECAY, Declaration, Numbers
 from benchmark.methods.scratch import FromScratch
 from benchmark.pruning.flat import mask_smallest
 from benchmark.pruning.selection import Bracket
@@ -15,9 +16,15 @@ from benchmark.training.method import Context
 class GSM(FromScratch):
     """Each iteration keeps the loss gradient of only the Q = (1 - S) n weights with the largest |w * dL/dw|.
 
-    The others move by weight decay and momentum alone, so that they shrink towards zero before the final prune takes
-    them. `momentum` is that of the prunable weights (Ding et al. use 0.98); batch norm and biases keep the recipe's.
+    The others move by weight decay and momentum alone and shrink towards zero, until the final prune removes them.
+    `momentum` is that of the prunable weights (Ding et al. use 0.98); batch norm and biases keep the recipe's.
     """
+
+    declaration = Declaration(
+        "benchmark.methods.gsm:GSM",
+        defaults={"momentum": 0.98, "decay": 1.0},
+        accepted={"momentum": Numbers(0, 1, open_above=True), **DECAY},
+    )
 
     def __init__(self, context: Context):
         super().__init__(context)

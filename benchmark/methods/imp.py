@@ -1,4 +1,4 @@
-"""Iterative magnitude pruning (Han et al. 2015), one-shot pruning as its one-cycle case, and other criteria."""
+"""Iterative magnitude pruning (Han et al. 2015); one cycle of it is one-shot pruning. Other criteria plug in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from benchmark.errors import UserError
-from benchmark.methods.ladders import ladder, trunk
+from benchmark.methods.declarations import COUNT, NORM, Declaration, Words
+from benchmark.methods.ladders import cycles, ladder, trunk
+from benchmark.methods.limits import WHOLE_FILTERS, leaves_a_weight_or_filters
 from benchmark.problems.seeds import generator
 from benchmark.pruning.criteria import Criterion, Unstructured
 from benchmark.pruning.filters import Filters
@@ -27,10 +29,16 @@ from benchmark.training.schedules import (
 
 @dataclass(frozen=True, eq=False)
 class Cycle:
-    """One cycle of prune and retrain.
+    """One cycle of pruning and retraining.
 
-    sparsity: after its pruning; dense: learning rates of the dense phase, shape (n,); span: the iterations that ALLR's
-    d2 compares this cycle's `iterations` with.
+    Args:
+        number: from 0.
+        sparsity: after its pruning.
+        iterations: of its retraining.
+        schedule: name of the retraining schedule.
+        dense: learning rates of the dense phase, shape (n,).
+        dense_warmup: iterations of that phase's warm-up.
+        span: iterations that `iterations` is divided by in ALLR's d2.
     """
 
     number: int
@@ -49,17 +57,17 @@ def split(total: int, cycles: int) -> list[int]:
 
 
 def prune(method: Method, cycle: Cycle, criterion: Criterion) -> LearningRates:
-    """Prune to the cycle's sparsity, measure "pruned", note the cycle; returns the learning rates of its retraining.
+    """Prune to the cycle's sparsity, measure the accuracy "pruned", add a line to the record's cycles.
 
-    The schedule sees d1, the relative distance that this cycle's pruning moved the weights, and d2 = iterations / span
-    (Zimmer et al. 2023, ALLR).
+    Returns the learning rates of the cycle's retraining. The schedule gets ALLR's d1, the relative distance by which
+    this pruning moved the weights, and d2 = iterations / span (Zimmer et al. 2023).
     """
     context, masks = method.context, method.masks
     everything = context.hyperparameters["norm"] == "all"
     before = norm(context.network, everything)
     alive = masks.alive
-    draws = generator(context.cell.seed, context.problem.dataset, "criterion", cycle.number)
-    weights, vectors = criterion.prune_to(cycle.sparsity, draws)
+    stream = generator(context.cell.seed, context.problem.dataset, "criterion", cycle.number)
+    weights, vectors = criterion.prune_to(cycle.sparsity, stream)
     moved = norm_of_difference(weights + vectors if everything else weights)
     context.recalibrate()
     accuracy = context.measure("pruned")
@@ -94,9 +102,6 @@ CRITERIA: dict[str, Callable[[Method], Criterion]] = {
     "random_filters": lambda method: _filters(method, random=True),
 }
 
-WHOLE = ("filters", "random_filters")
-"""Criteria that remove whole filters."""
-
 
 def _filters(method: Method, random: bool) -> Filters:
     problem = method.context.problem
@@ -108,20 +113,45 @@ def _filters(method: Method, random: bool) -> Filters:
 class IMP(Method):
     """Prune the smallest weights of the whole network, retrain, repeat.
 
-    The budget is the total over the cycles; ALLR's d2 is a cycle's epochs over T. `criterion` says what is pruned
-    instead (Le & Hua 2021): "random" weights, "filters" of the smallest L1 norm, or "random_filters". With the last
-    two the cell's sparsity is the fraction of filters that every layer loses of which whole filters can be removed
-    (benchmark.pruning.filters says which), and the sparsity of the weights follows from it; `stages` "6/3/1" lets the
-    stages of a network lose different fractions, the first the whole of it.
+    The budget is the total over the cycles; ALLR's d2 is a cycle's epochs over T. Hyperparameters:
+        cycles, ladder: how many cycles, and the sparsity after each (benchmark.methods.ladders).
+        momentum: "fresh" at every cycle, or "kept".
+        norm: the weights that ALLR's d1 is taken over, "all" or "prunable".
+        criterion: what is pruned: weights by "magnitude" or at "random", "filters" of the smallest L1 norm, or
+            "random_filters" (Le & Hua 2021). For filters the cell's sparsity is the fraction that every prunable layer
+            loses (benchmark.pruning.filters); the sparsity of the weights follows from it.
+        stages: "6/3/1" lets the stages of a network lose different fractions of filters, the first all of the sparsity.
     """
+
+    declaration = Declaration(
+        "benchmark.methods.imp:IMP",
+        from_dense=True,
+        retrains=True,
+        defaults={
+            **{"cycles": 1, "ladder": "even", "momentum": "fresh", "norm": "all"},
+            **{"criterion": "magnitude", "stages": "even"},
+        },
+        accepted={
+            "cycles": COUNT,
+            "ladder": Words("even", "renda"),
+            "momentum": Words("fresh", "kept"),
+            "norm": NORM,
+            "criterion": Words("magnitude", "random", "filters", "random_filters"),
+        },
+        cycles=cycles,
+        trunk=trunk,
+        check=leaves_a_weight_or_filters,
+    )
 
     def __init__(self, context: Context):
         super().__init__(context)
         cell, chosen = context.cell, context.hyperparameters
         assert cell.sparsity is not None
         assert cell.budget is not None
-        if chosen["stages"] != "even" and chosen["criterion"] not in WHOLE:
-            raise UserError(f"method IMP: hyperparameter stages is for the criteria {' and '.join(WHOLE)} alone")
+        if chosen["stages"] != "even" and chosen["criterion"] not in WHOLE_FILTERS:
+            raise UserError(
+                f"method IMP: hyperparameter stages is for the criteria {' and '.join(WHOLE_FILTERS)} alone"
+            )
         self.criterion = CRITERIA[str(chosen["criterion"])](self)
         self.ladder = ladder(str(chosen["ladder"]), cell.sparsity, int(chosen["cycles"]))
         self.phases = len(self.ladder)

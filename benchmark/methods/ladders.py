@@ -1,4 +1,4 @@
-"""How iterative pruning divides a sparsity into cycles, and which runs share their first cycles. Imports no torch."""
+"""Ladders: the sparsity after each cycle of iterative pruning, and which runs share cycles. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ RENDA_FRACTION = 0.2
 
 
 def ladder(kind: str, sparsity: float, cycles: int, method: str = "IMP") -> list[float]:
-    """Sparsity after each cycle, the last one exactly `sparsity`. `method` is named where a setting is refused.
+    """Sparsity after each cycle, the last one exactly `sparsity`. method: to name where a setting is refused.
 
-    "even": each of `cycles` cycles prunes 1 - (1 - S)^(1/n) of the weights that are alive. "renda": 20 % of them in
-    each cycle, as many cycles as that takes, the last one only what is missing; `cycles` does not matter.
+    kind "even": each of the n `cycles` prunes 1 - (1 - S)^(1/n) of the alive weights. "renda": each cycle prunes 20 %
+    of them, the last one what is missing to S; there are as many cycles as that takes, whatever `cycles` is.
     """
     if cycles < 1:
         raise UserError(f"method {method}: hyperparameter cycles is {cycles}; it takes a count from 1 up")
@@ -28,16 +28,22 @@ def ladder(kind: str, sparsity: float, cycles: int, method: str = "IMP") -> list
     raise UserError(f"method {method}: hyperparameter ladder is {kind!r}; it takes 'even' or 'renda'")
 
 
-def trunk(cell: Cell, hyperparameters: Mapping[str, Scalar], cycles: int) -> str | None:
-    """Name of the state of iterative pruning after its first `cycles` cycles, None if no other run can share it.
+def cycles(cell: Cell, hyperparameters: Mapping[str, Scalar]) -> int:
+    """How often a cell of iterative pruning is pruned and retrained."""
+    assert cell.sparsity is not None
+    return len(ladder(str(hyperparameters["ladder"]), cell.sparsity, int(hyperparameters["cycles"])))
 
-    Runs that prune the same fraction in every cycle, with the same schedule and the same budget of each, are one run
-    until the shorter one ends: 98 % passes through where 90 % and 95 % were one cycle before their ends.
+
+def trunk(cell: Cell, hyperparameters: Mapping[str, Scalar], done: int) -> str | None:
+    """Name of the state after the first `done` cycles, None if no run of another cell can share it.
+
+    Runs that prune the same fraction in every cycle, with the same schedule and budget a cycle, are the same until the
+    shorter one begins its last cycle: the run to 98 % passes through states of the runs to 90 % and 95 %.
     """
     if hyperparameters.get("ladder") != "renda" or cell.budget is None or not cell.budget.per_cycle:
         return None
     assert cell.sparsity is not None
-    if not 0 < cycles < len(ladder("renda", cell.sparsity, 1)):
+    if not 0 < done < len(ladder("renda", cell.sparsity, 1)):
         return None
     shared = {
         "problem": cell.problem.identity,
@@ -46,6 +52,6 @@ def trunk(cell: Cell, hyperparameters: Mapping[str, Scalar], cycles: int) -> str
         "schedule": cell.schedule,
         "budget": str(cell.budget),
         "hyperparameters": {key: value for key, value in hyperparameters.items() if key != "cycles"},
-        "cycles": cycles,
+        "cycles": done,
     }
     return f"{cell.problem.name}-trunk-seed{cell.seed}-{digest(shared)}"

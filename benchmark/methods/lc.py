@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from benchmark.methods.declarations import DECAY, Declaration
 from benchmark.methods.scratch import FromScratch
 from benchmark.pruning.flat import mask_smallest
 from benchmark.pruning.selection import Bracket
@@ -13,15 +14,16 @@ from benchmark.training.method import Context
 
 
 class LC(FromScratch):
-    """Weight decay acts only on the weights outside the current (1 - S) n of largest |w|.
+    """Weight decay acts on all weights but the (1 - S) n of the largest |w|, which each iteration selects anew.
 
-    Those shrink towards zero while the others are free, until the final prune. The selection is new in each iteration.
-    How far they get follows from `decay`.
+    The others shrink towards zero until the final prune removes them; `decay` says how fast.
     """
+
+    declaration = Declaration("benchmark.methods.lc:LC", defaults={"decay": 1.0}, accepted=DECAY)
 
     def __init__(self, context: Context):
         super().__init__(context)
-        self.outside = round(self.target * self.masks.total)
+        self.decaying = round(self.target * self.masks.total)
         self.current, self.strength = self.flat.vector(), self.flat.vector()
         self.bracket = Bracket()
 
@@ -32,9 +34,8 @@ class LC(FromScratch):
     @torch.no_grad()
     def after_backward(self) -> None:
         self.current.take(self.masks.weights)
-        mask_smallest(self.current, self.outside, magnitude=True, bracket=self.bracket, out=self.strength)
-        for (
-            chunk
-        ) in self.flat.chunks:  # 1 where a weight is among the largest: 0 there and the decay elsewhere, exactly
+        mask_smallest(self.current, self.decaying, magnitude=True, bracket=self.bracket, out=self.strength)
+        for chunk in self.flat.chunks:
+            # From 1 for the largest weights and 0 for the others to exactly 0 and the decay.
             self.strength.values[chunk].mul_(-self.weight_decay).add_(self.weight_decay)
         torch._foreach_addcmul_(self.gradients, self.current.parts, self.strength.parts)

@@ -1,4 +1,4 @@
-"""What the methods of Table 2 share: they train from the initial weights and end at the target sparsity."""
+"""Base classes of the methods of Table 2, which train from the initial weights and end at the target sparsity."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from benchmark.training.schedules import LearningRates
 class FromScratch(Method):
     """Trains for the dense run's epochs with its learning rates, then prunes by magnitude what is missing.
 
-    `learned_sparsity` is the fraction of zeros that training left. Where that is less than the target, the smallest
-    weights go too; where it is more, nothing returns. The batch-norm pass that follows is the same for every method
-    (`recalibration_batches` of the recipe; 0 turns it off). Every method has a hyperparameter `decay`, which multiplies
-    the recipe's weight decay for the prunable weights.
+    `learned_sparsity` is the fraction of zeros that training left. If it is below the target, the smallest weights are
+    pruned too; if it is above, no weight returns. The same batch-norm pass follows for every method
+    (`recalibration_batches` of the recipe; 0 turns it off). The hyperparameter `decay`, which every method has,
+    multiplies the recipe's weight decay for the prunable weights.
     """
 
     def __init__(self, context: Context):
@@ -36,7 +36,7 @@ class FromScratch(Method):
         return self.masks.flat
 
     def settle(self) -> None:
-        """Make the weights what the network computes with; called once, after the last iteration."""
+        """After the last iteration: replace the trained weights by those that the network computes with."""
 
     def finish(self) -> None:
         self.settle()
@@ -47,11 +47,11 @@ class FromScratch(Method):
 
     @property
     def weight_decay(self) -> float:
-        """Of the prunable weights: the recipe's, times the hyperparameter `decay`."""
+        """Of the prunable weights: that of the recipe times the hyperparameter `decay`."""
         return self.context.problem.weight_decay * self.context.number("decay")
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Prunable weights first, with their own weight decay. Batch norm and biases follow as in the dense run."""
+        """[prunable weights with their weight decay, batch norm and biases as in the dense run]."""
         prunable = set(self.weights)
         rest = [tensor for name, tensor in self.context.network.named_parameters() if name not in prunable]
         return [{"params": list(self.weights.values()), "weight_decay": self.weight_decay}, {"params": rest}]
@@ -59,20 +59,20 @@ class FromScratch(Method):
     @property
     def gradients(self) -> list[Tensor]:
         """The gradients of the prunable weights, to change in place after the backward pass."""
-        found = []
+        gradients = []
         for weight in self.weights.values():
-            if weight.grad is None:  # a weight that this forward pass did not use
+            if weight.grad is None:  # this forward pass did not use the weight
                 weight.grad = torch.zeros_like(weight)
-            found.append(weight.grad)
-        return found
+            gradients.append(weight.grad)
+        return gradients
 
 
 class Transformed(FromScratch):
-    """Base of methods whose network computes with other weights than those that are trained.
+    """Base of methods whose network computes with other weights than those that are trained, such as masked ones.
 
-    `transform` puts them in place before every forward pass; afterwards the trained ones return, bit for bit. The
-    gradients of the loss are those with respect to the transformed weights: `after_backward` turns them into what the
-    method's definition asks for.
+    Before every forward pass `transform` writes the weights to compute with; after it the trained ones return, bit for
+    bit. The loss gradients are those of the transformed weights; a method's `after_backward` turns them into those of
+    its trained weights.
     """
 
     settled = False
@@ -83,7 +83,7 @@ class Transformed(FromScratch):
         return self.flat.vector()
 
     def transform(self) -> None:
-        """Write the weights to compute with over `masks.weights`; `trained` holds the trained ones."""
+        """Write the weights to compute with into `masks.weights`; `trained` keeps the trained ones."""
         raise NotImplementedError
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmark.methods.declarations import DECAY, Declaration, Numbers
 from benchmark.methods.scratch import Transformed
 from benchmark.pruning.flat import Segments
 from benchmark.training.method import Context
@@ -17,9 +18,13 @@ class STR(Transformed):
 
     With G = dL/dw':
         dL/dw = G where w' is not zero, else 0,   dL/ds_l = -sigmoid'(s_l) sum over the layer of sign(w') G.
-    Nothing asks for a sparsity: it follows from where s starts (`s_init`) and from the weight decay (`decay`), which
+    The sparsity is not set: it follows from the first value of s (`s_init`) and from the weight decay (`decay`), which
     acts on s as it does on the weights.
     """
+
+    declaration = Declaration(
+        "benchmark.methods.str_:STR", defaults={"s_init": -4.0, "decay": 1.0}, accepted={"s_init": Numbers(), **DECAY}
+    )
 
     def __init__(self, context: Context):
         super().__init__(context)
@@ -54,7 +59,7 @@ class STR(Transformed):
         self.gradient.take(gradients)
         for chunk in self.flat.chunks:
             gradient = self.gradient.values[chunk]
-            sign = self.used.values[chunk].sign_()  # from here on `used` is sign(w') G
+            sign = self.used.values[chunk].sign_()  # `used` becomes sign(w') G
             alive = sign.abs()
             sign.mul_(gradient)
             gradient.mul_(alive)

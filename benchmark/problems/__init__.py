@@ -1,1 +1,1 @@
-"""What a sweep trains on: data sets and models, by the names that problem files use."""
+"""Data sets and networks, by the names that problem files use."""

@@ -1,4 +1,4 @@
-"""Normalisation and augmentation of whole batches, images as (b, height, width, channels)."""
+"""Normalisation and augmentation of whole batches of images, shape (b, height, width, channels)."""
 
 from __future__ import annotations
 
@@ -15,28 +15,31 @@ from benchmark.problems.cache import Images
 from benchmark.problems.models import memory_format
 
 MOMENTS_VALUES = 1 << 20
-"""Pixels times channels that `moments` takes at once: what stays in a CPU's cache."""
+"""Pixels times channels that `moments` works on at a time: they stay in a CPU's cache."""
 
 
 class Normalisation:
-    """(pixels / 255 - mean) / std, by channel. mean, std: float32 (channels,), of pixels from 0 to 1."""
+    """(pixels / 255 - mean) / std by channel. mean, std: float32 (channels,), of pixels from 0 to 1.
+
+    measure: gives both where the recipe does not.
+    """
 
     def __init__(self, problem: Problem, device: torch.device, measure: Callable[[], tuple[Tensor, Tensor]]):
         if problem.mean:
             self.mean, self.std = torch.tensor(problem.mean), torch.tensor(problem.std)
         else:
             self.mean, self.std = measure()
-        # As large as an image: a long inner dimension, which a CPU works through several times faster.
+        # Expanded to the size of an image: with a long inner dimension a CPU is several times faster.
         shape = (problem.image_size, problem.image_size, problem.channels)
         self._mean, self._std = (value.expand(shape).contiguous().to(device) for value in (self.mean, self.std))
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """float32 from 0 to 255, changed in place."""
+        """pixels: float32 from 0 to 255, changed in place."""
         return pixels.div_(255).sub_(self._mean).div_(self._std)
 
 
 def moments(images: Images, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """(mean, standard deviation) by channel, float32, over images[chosen] / 255; a part of them in memory at a time."""
+    """(mean, standard deviation) of images[chosen] / 255, float32 (channels,) each; read a part at a time."""
     count = max(1, MOMENTS_VALUES // math.prod(images.shape[1:]))
     n = 0
     mean = torch.zeros(images.shape[3], dtype=torch.float64)
@@ -54,27 +57,29 @@ def moments(images: Images, chosen: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
-    """Each image turned counter-clockwise about its centre by its own angle, shape (b,); the nearest pixel, black
-    outside: what torchvision's RandomRotation does by default."""
+    """Rotate each image counter-clockwise about its centre; degrees: (b,).
+
+    The nearest pixel is taken, and black outside the image, as torchvision's RandomRotation does by default.
+    """
     angles = torch.deg2rad(degrees)
     cos, sin, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
     matrices = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
     planes = pixels.permute(0, 3, 1, 2)
     grid = functional.affine_grid(matrices, list(planes.shape), align_corners=False)
-    turned = functional.grid_sample(planes, grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    return turned.permute(0, 2, 3, 1)
+    rotated = functional.grid_sample(planes, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    return rotated.permute(0, 2, 3, 1)
 
 
 class Windows:
-    """Crops of padded uint8 images (n, height, width, channels), gathered a batch at a time."""
+    """Gathers batches of crops from padded images, uint8 (n, height, width, channels)."""
 
     def __init__(self, images: Images, size: int, device: torch.device):
-        if device.type == "cpu":  # numpy copies whole rows where torch copies bytes: 4 times faster
+        if device.type == "cpu":  # numpy copies whole rows, torch single bytes, which takes 4 times as long
             views = np.lib.stride_tricks.sliding_window_view(np.asarray(images), (size, size), axis=(1, 2))
             self._views: np.ndarray | Tensor = views.transpose(0, 1, 2, 4, 5, 3)
         else:
-            there = torch.from_numpy(np.asarray(images)).to(device)
-            self._views = there.unfold(1, size, 1).unfold(2, size, 1).permute(0, 1, 2, 4, 5, 3)
+            tensor = torch.from_numpy(np.asarray(images)).to(device)
+            self._views = tensor.unfold(1, size, 1).unfold(2, size, 1).permute(0, 1, 2, 4, 5, 3)
 
     def __call__(self, index: Tensor, crops: Tensor, flips: Tensor | None) -> Tensor:
         """uint8 (b, size, size, channels). index: (b,); crops: offsets of rows and columns (2, b); flips: bool (b,)."""
@@ -84,15 +89,17 @@ class Windows:
         rows, columns = crops.numpy()
         array = np.ascontiguousarray(self._views[index.numpy(), rows, columns])
         if flips is not None:
-            chosen = np.flatnonzero(flips.numpy())
-            planes = torch.from_numpy(array[chosen]).permute(0, 3, 1, 2)  # the layout whose last axis torch flips fast
-            array[chosen] = planes.flip(3).permute(0, 2, 3, 1).numpy()
+            flipped = np.flatnonzero(flips.numpy())
+            planes = torch.from_numpy(array[flipped]).permute(0, 3, 1, 2)  # torch flips this layout fast
+            array[flipped] = planes.flip(3).permute(0, 2, 3, 1).numpy()
         return torch.from_numpy(array)
 
 
 def laid_out(pixels: Tensor, problem: Problem) -> Tensor:
-    """(b, height, width, channels) as the network wants it: (b, channels, height, width), channels last or not."""
+    """(b, height, width, channels) as (b, channels, height, width), in the memory format of the problem's network."""
     planes = pixels.permute(0, 3, 1, 2)
     if memory_format(problem) == torch.channels_last:
         return planes.contiguous(memory_format=torch.channels_last)
-    return planes.clone(memory_format=torch.contiguous_format)  # of one channel, `contiguous` would keep odd strides
+    return planes.clone(
+        memory_format=torch.contiguous_format
+    )  # `contiguous` would keep odd strides of a single channel

@@ -1,4 +1,4 @@
-"""What training and evaluation ask of a problem's data, wherever the images are."""
+"""Batches: what training and evaluation need of a problem's data, wherever the images are."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Remembered(dict[str, Any]):
-    """The last results that were assigned, by what they were made of: each a few numbers, or a network's batch-norm
-    statistics."""
+    """A cache of the last `capacity` results, such as accuracies and batch-norm statistics, by what determines them."""
 
     capacity = 256
 
@@ -32,12 +31,12 @@ class Remembered(dict[str, Any]):
 class Batches(ABC):
     """Batches of a problem's training, validation and test images.
 
-    The validation split is drawn from the training images, the same for every seed, and never augmented. Which image
-    is where in an epoch and how it is augmented depend on (seed, epoch) alone: the order is the same for every
-    schedule and method, for any number of workers, and when an epoch is taken up in its middle.
+    The validation split is drawn from the training images, the same for every seed, and never augmented. The order and
+    the augmentation of an epoch depend on (seed, epoch) alone: they are the same for every schedule and method, for any
+    number of workers, and for an epoch that is resumed in its middle.
 
-    fingerprint: of the images and labels; remarks: what a record should say of them. shard: (rank, ranks), the part
-    of every batch that this process trains on. remembered: results of passes over the images (training.evaluation).
+    fingerprint: of images and labels. remarks: what a record should say about them. remembered: results of passes over
+    the images (training.evaluation). shard: (rank, ranks); this process trains on its part of every batch.
     """
 
     fingerprint: str
@@ -59,20 +58,20 @@ class Batches(ABC):
 
     @abstractmethod
     def training_batches(self, seed: int, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
-        """Augmented batches start .. stop-1 of an epoch."""
+        """Batches start .. stop-1 of an epoch, augmented. stop: None for the end of the epoch."""
 
     @abstractmethod
     def evaluation_batches(self, name: str) -> Iterator[Batch]:
-        """Batches of the "validation" or "test" split, not augmented; of several ranks, each has its part."""
+        """Batches of the "validation" or "test" split, not augmented; each rank gets a part of them."""
 
     @property
     def iterations_per_epoch(self) -> int:
-        """The last, smaller batch counts; one image alone would have no batch statistics and is dropped."""
+        """With the last, smaller batch, unless it is a single image: that has no batch statistics and is dropped."""
         full, rest = divmod(self.training_images, self.problem.batch_size)
         return full + (rest > 1)
 
     def positions(self, start: int, stop: int) -> tuple[slice | Tensor, list[int]]:
-        """Where batches start .. stop-1 lie in the epoch's order, this rank's part, and the length of each batch."""
+        """(positions in the epoch's order, lengths of the batches) of this rank's part of batches start .. stop-1."""
         size, n = self.problem.batch_size, self.training_images
         rank, ranks = self.shard
         bounds = [(k * size, min((k + 1) * size, n)) for k in range(start, stop)]
@@ -83,9 +82,10 @@ class Batches(ABC):
 
 
 def held_out(problem: Problem, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(training, validation): indices into the images of the training folder, for their labels (n,).
+    """(training, validation): indices of the two splits, for labels (n,) of all images of the training folder.
 
-    Raises UserError where one of them has too few."""
+    Raises UserError if one of the splits has too few images.
+    """
     validation = stratified(labels, problem.validation_fraction, generator(0, problem.dataset, "validation"))
     training = ~validation
     if problem.training_share < 1:
@@ -97,7 +97,7 @@ def held_out(problem: Problem, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def stratified(labels: Tensor, fraction: float, stream: torch.Generator) -> Tensor:
-    """Mask (n,) of `fraction` of each class."""
+    """Mask (n,) of a random `fraction` of each class."""
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
         members = (labels == label).nonzero()[:, 0]

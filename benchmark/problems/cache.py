@@ -1,12 +1,12 @@
-"""Images decoded once, into uint8 arrays that worker processes map into memory and share. Imports no torch.
+"""Cache of decoded images: uint8 arrays that worker processes map into memory and share. Imports no torch.
 
     <cache>/<key>/training.npy   uint8 (n, height + 2 padding, width + 2 padding, channels), zeros around each image
     <cache>/<key>/test.npy       uint8 (n, height, width, channels)
     <cache>/<key>/*-labels.npy   int64 (n,)
     <cache>/<key>/about.json     fingerprint of the content, remarks
 
-The key is over the source's path, its files' names, sizes and times, and what of the recipe decides the arrays; the
-fingerprint is over pixels and labels alone, so that it stays when data are moved or decoded again.
+The key is a hash of the data's path, the names, sizes and times of its files, and the recipe's fields that decide the
+arrays. The fingerprint is a hash of pixels and labels alone, so that it stays when data are moved or decoded again.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.cells import Problem
+from benchmark.environment import cache_folder
 from benchmark.errors import UserError
 
 FORMAT = 1
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 Progress = Callable[[int, int], None]
-"""Told how many images of how many are decoded."""
+"""Called with (images decoded so far, images in all)."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as arrays. fingerprint: of pixels and labels; remarks: what a user should know of them."""
+    """A data set as arrays. fingerprint: of pixels and labels. remarks: what a user should know about the data."""
 
     training: Split
     test: Split
@@ -60,42 +61,46 @@ class Source:
 
 @dataclass(frozen=True)
 class Raw:
-    """Images to be decoded. total: how many; batches: (images, labels) without padding, one after the other."""
+    """Images to be decoded. total: how many. batches: (images, labels) without padding."""
 
     total: int
     batches: Iterable[tuple[Images, Labels]]
 
 
-def cache_folder() -> Path:
-    """$PRUNING_BENCHMARK_CACHE, or pruning-benchmark/ in the user's cache folder."""
-    chosen = os.environ.get("PRUNING_BENCHMARK_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pruning-benchmark"
-
-
 def key_of(problem: Problem, kind: str, files: Iterable[str], root: Path) -> str:
-    """Names the cached arrays of these files, as this recipe wants them."""
+    """The key of the arrays that this recipe makes of these files."""
     recipe = (problem.image_size, problem.channels, problem.crop_padding, problem.unreadable_images)
     content = hashlib.sha256(repr((FORMAT, kind, str(root.resolve()), recipe)).encode())
     for path in files:
-        try:
-            about = os.stat(path)
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror or error}") from None
-        content.update(f"{path.removeprefix(str(root))}/{about.st_size}/{about.st_mtime_ns}\n".encode())
+        status = stat_or_none(path)
+        content.update(
+            os.fsencode(f"{path.removeprefix(str(root))}/{status and status.st_size}/{status and status.st_mtime_ns}\n")
+        )
     return content.hexdigest()[:24]
+
+
+def stat_or_none(path: str) -> os.stat_result | None:
+    """None for a broken link, which decoding reports."""
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):
+        return None
 
 
 def cached(
     problem: Problem, key: str, prefix: str, training: Callable[[], Raw], test: Callable[[], Raw], remarks: list[str]
 ) -> Source:
-    """The arrays under `key`, decoded first if nobody has; one process decodes, others wait for it.
+    """The arrays under `key`, decoded first if they are not there; one process decodes, others wait for it.
 
-    `remarks` is filled while the batches are drawn. The fingerprint starts with `prefix`, which says what was decoded.
+    Args:
+        problem: whose recipe decides size, channels and padding.
+        key: as `key_of` gives it.
+        prefix: of the fingerprint, says what was decoded.
+        training, test: give the images to decode.
+        remarks: of the data; decoding adds to them while the batches are drawn.
     """
     folder = cache_folder() / key
-    if not (folder / "about.json").is_file():
+    if not os.path.isfile(folder / "about.json"):  # False as well where nobody may look
         try:
             with lock(folder.with_suffix(".lock")):
                 if not (folder / "about.json").is_file():
@@ -112,7 +117,7 @@ def _open(folder: Path, padding: int) -> Source:
     try:
         about = json.loads((folder / "about.json").read_bytes())
 
-        # Copy on write: pages are shared between processes, and nothing can be written back.
+        # Copy on write: processes share the pages, and none can change the file.
         def load(name: str) -> Any:
             return np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
 
@@ -139,7 +144,7 @@ def _write(
         _write_split(problem, temporary, "test", 0, test(), content)
         about = {"fingerprint": f"{prefix}-{content.hexdigest()[:16]}", "remarks": remarks}
         (temporary / "about.json").write_text(json.dumps(about))
-        shutil.rmtree(folder, ignore_errors=True)  # of a version that was cut off or damaged
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged one
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -149,15 +154,15 @@ def _write_split(problem: Problem, folder: Path, name: str, padding: int, raw: R
     side = problem.image_size + 2 * padding
     shape = (raw.total, side, side, problem.channels)
     array = np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape)
-    labels = []
+    labels = [np.empty(0, dtype=np.int64)]
     count = 0
     inner = slice(padding, side - padding)
-    for images, some in raw.batches:
-        array[count : count + len(some), inner, inner] = images
-        count += len(some)
-        labels.append(some)
+    for images, batch_labels in raw.batches:
+        array[count : count + len(images), inner, inner] = images
+        count += len(images)
+        labels.append(batch_labels)
         content.update(np.ascontiguousarray(images).data)
-        content.update(some.astype("<i8").data)
+        content.update(batch_labels.astype("<i8").data)
     if count < raw.total:  # images were skipped
         kept = np.lib.format.open_memmap(folder / "kept.npy", mode="w+", dtype=np.uint8, shape=(count, *shape[1:]))
         for first in range(0, count, 1024):
@@ -170,7 +175,7 @@ def _write_split(problem: Problem, folder: Path, name: str, padding: int, raw: R
 
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Held by one process at a time, also when another one was killed; on file systems that know flock."""
+    """One process at a time; the lock of a killed process is free. Only on file systems with flock."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

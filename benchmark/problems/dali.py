@@ -1,8 +1,9 @@
-"""Large images by NVIDIA DALI, in its own threads and on the training GPU where there is one: `--set loader=dali`.
+"""Large images decoded by NVIDIA DALI, on the training GPU where there is one: `--set loader=dali`.
 
-Optional (`pip install nvidia-dali-cuda130`), and for training ResNet-50 faster than a machine's cores decode for. The
-order of the images, their crops and their flips are those of `StreamedData`; pixels differ by rounding, so that the
-loader belongs to the recipe. Images that DALI does not read take `StreamedData`'s way, with a remark in the record.
+Optional (`pip install nvidia-dali-cuda130`), for machines whose CPU cores decode more slowly than the GPU trains.
+Order, crops and flips of the images are those of `StreamedData`. Pixels differ by rounding, which is why the loader
+belongs to the recipe. Batches with images that DALI does not read are left to `StreamedData`, with a remark in the
+record.
 """
 
 from __future__ import annotations
@@ -21,41 +22,45 @@ from torch import Tensor
 from benchmark.cells import Problem, cut
 from benchmark.errors import UserError
 from benchmark.problems.batches import Batch
-from benchmark.problems.decode import centre_corner, resized_shape
+from benchmark.problems.decode import Unreadable, centre_corner, reading, resized_shape
 from benchmark.problems.streaming import EVALUATION_BATCH, Request, StreamedData, drawn
 
 DEPTH = 2
-"""Batches that DALI works on ahead of the one that is trained on."""
+"""Batches that DALI prepares ahead of the one in training."""
 READERS = 4
 """Threads that read files and their headers."""
 PLAIN = {("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGB"), ("PNG", "L")}
-"""Formats and modes of which DALI and Pillow make the same pixels."""
+"""Formats and modes that DALI and Pillow decode to the same pixels."""
 DEVICE_TROUBLE = re.compile(r"CUDA (runtime|driver)|cudaError|out of memory", re.IGNORECASE)
-"""In an error of DALI's that no image is to blame for."""
-MOST_OF_AN_ERROR = 200
+"""In the messages of DALI errors that no image causes."""
+ERROR_CHARACTERS = 200
 END_OF_JPEG = b"\xff\xd9"
 
 
 class Cut(NamedTuple):
-    """What DALI is told of an image: numbers are int32 or, of a size, float32."""
+    """What DALI is to make of an image.
+
+    Args:
+        file: its bytes, uint8.
+        start: (top, left) of the part that is decoded, int32.
+        shape: (height, width) of that part, int32.
+        resized: (height, width) that the part is resized to, float32.
+        kept: (top, left) of the square that is kept of it, int32.
+        mirrored: 1 or 0, int32.
+    """
 
     file: np.ndarray
-    """Its bytes, uint8."""
     start: np.ndarray
     shape: np.ndarray
-    """(top, left) and (height, width) of what is decoded."""
     resized: np.ndarray
-    """(height, width) that it is resized to."""
     kept: np.ndarray
-    """(top, left) of the square that is then kept."""
     mirrored: np.ndarray
-    """1 or 0."""
 
 
 class _Decoder:
-    """A DALI pipeline, and the batches that it is to decode next: both, since it reads ahead.
+    """A DALI pipeline, with the batches that it is to decode: it reads ahead.
 
-    cut: what DALI is told of an image, None for one that it is not to read.
+    cut: what DALI is to make of an image, None for an image that it should not read.
     """
 
     def __init__(self, problem: Problem, device: torch.device, threads: int, cut: Callable[[Request], Cut | None]):
@@ -65,12 +70,13 @@ class _Decoder:
         self._pipeline = self._build(threads)
 
     def decoded(self, requests: list[list[Request]]) -> Iterator[Tensor]:
-        """uint8 (b, height, width, channels) of the batches up to the first that DALI is not to read.
+        """uint8 (b, height, width, channels) for each batch before the first that DALI should not read.
 
-        Raises RuntimeError for one that it cannot read. After that, or if not all are taken, this decoder is used up.
+        Raises RuntimeError for a batch that it cannot read. After that, and if not all batches were taken, this decoder
+        cannot be used again.
         """
         self._ahead = iter(requests)
-        # DALI writes where torch may still read: on torch's own stream it comes after that
+        # DALI writes into memory that torch may still read. On torch's own stream the write waits for the read.
         stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
         while True:
             try:
@@ -81,11 +87,13 @@ class _Decoder:
         self._pipeline.reset()
 
     def _next(self) -> list[list[np.ndarray]]:
-        """What DALI decodes next, each part of the cuts of a batch. Ends before one that is empty or that it is not to
-        read."""
-        found = list(self._readers.map(self._cut, next(self._ahead)))
-        cuts = [cut for cut in found if cut is not None]
-        if not cuts or len(cuts) < len(found):
+        """The fields of the next batch's cuts, each a list over the images.
+
+        Raises StopIteration at a batch that is empty or has an image that DALI should not read.
+        """
+        results = list(self._readers.map(self._cut, next(self._ahead)))
+        cuts = [cut for cut in results if cut is not None]
+        if not cuts or len(cuts) < len(results):
             raise StopIteration
         return [list(part) for part in zip(*cuts, strict=True)]
 
@@ -107,9 +115,9 @@ class _Decoder:
                 axes=[0, 1],
                 device="mixed" if gpu else "cpu",
                 output_type=types.GRAY if grey else types.RGB,
-                adjust_orientation=False,  # nor does Pillow turn what a camera marked
-                jpeg_fancy_upsampling=True,  # colours between pixels as on the processor
-                affine=False,  # or several workers would tie their threads to the same cores
+                adjust_orientation=False,  # Pillow does not rotate by camera orientation either
+                jpeg_fancy_upsampling=True,  # interpolates colours as decoders on the CPU do
+                affine=False,  # several workers would pin their threads to the same cores
             )
             images = fn.resize(images, size=resized, interp_type=types.INTERP_LINEAR, antialias=True)
             images = fn.slice(images, start=kept, shape=[size, size], axes=[0, 1])
@@ -125,7 +133,7 @@ class _Decoder:
         return pipeline
 
     def _tensor(self, images: Any, stream: Any) -> Tensor:
-        """A copy, since DALI writes the next batch where this one is."""
+        """A copy, since DALI overwrites this batch with the next one."""
         from nvidia.dali.plugin.pytorch import feed_ndarray
 
         dense = images.as_tensor()
@@ -135,8 +143,10 @@ class _Decoder:
 
 
 class DaliData(StreamedData):
-    """A problem's images on disk, as `StreamedData` has them, decoded and cropped by DALI. threads: that decode on the
-    processor; as many as torch has without it. Raises UserError."""
+    """A problem's images on disk like `StreamedData`, decoded and cropped by DALI. Raises UserError.
+
+    threads: that decode on the CPU; None for as many as torch uses.
+    """
 
     def __init__(
         self,
@@ -168,50 +178,50 @@ class DaliData(StreamedData):
             except RuntimeError as error:
                 if DEVICE_TROUBLE.search(str(error)):
                     raise
-                trouble = cut(" ".join(str(error).split()), MOST_OF_AN_ERROR)
-            if done < len(requests):  # the other decoders read it, or say what is wrong with it
+                trouble = cut(" ".join(str(error).split()), ERROR_CHARACTERS)
+            if done < len(requests):  # the default loader reads this batch, or says what is wrong with it
                 yield from super()._raw([requests[done]])
                 self._judge(requests[done], trouble)
                 done += 1
 
     def _judge(self, request: list[Request], trouble: str) -> None:
-        """Of a batch that the default loader had to read. Raises UserError where DALI is to blame and no image."""
-        damaged = any(self._images.path(index) in self._skipped for index, _, _ in request)
+        """Note why the default loader read a batch. UserError if its images are whole and DALI never worked."""
+        damaged = any(index in self._skipped for index, _, _ in request)
         if trouble and not damaged and not self._works:
             raise UserError(f"loader dali decodes nothing here ({trouble}); --set loader=torch needs no DALI")
         if request and not damaged:
             self._left_over = self._left_over or trouble or "with images that are no plain JPEG or PNG"
 
     def _decoded(self, requests: list[list[Request]]) -> Iterator[Tensor]:
-        """Of the batches up to the first that DALI does not read. Raises RuntimeError for one that it cannot read."""
+        """What `_Decoder.decoded` gives, with a new decoder where the last one cannot be used again."""
         decoder, self._idle = self._idle or _Decoder(self.problem, self.device, self._threads, self._cut), None
         for images in decoder.decoded(requests):
             self._works = True
             yield images
-        self._idle = decoder  # only if it is used up: what is left in one would come before the next epoch
+        self._idle = decoder  # only here: one that was not emptied would begin the next epoch with old batches
 
     def _cut(self, request: Request) -> Cut | None:
-        """None for an image that is left to the other decoders."""
+        """None for an image that is left to the default loader."""
         from PIL import Image
 
         index, seed, place = request
         path = self._images.path(index)
+        size = self.problem.image_size
         try:
-            content = Path(path).read_bytes()
-            with Image.open(io.BytesIO(content)) as header:
-                (width, height), kind = header.size, (str(header.format), header.mode)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            with reading(path):
+                content = Path(path).read_bytes()
+                with Image.open(io.BytesIO(content)) as header:
+                    (width, height), kind = header.size, (str(header.format), header.mode)
+                resized = (size, size) if place >= 0 else resized_shape(height, width, self._images.shorter)
+        except Unreadable:
             return None
-        # of a file that is cut off DALI would still decode a crop from above the cut
+        # DALI would decode a crop of a truncated file if the crop lies above the truncation.
         if kind not in PLAIN or (kind[0] == "JPEG" and not content.endswith(END_OF_JPEG)):
             return None
-        size = self.problem.image_size
         box, kept, mirrored = (0, 0, height, width), (0, 0), False
-        resized = (size, size)
         if place >= 0:
             box, mirrored = drawn(height, width, seed, place, self.problem.flip)
         else:
-            resized = resized_shape(height, width, self._images.shorter)
             kept = centre_corner(*resized, size)
         start, shape, kept_at, flag = (np.array(part, np.int32) for part in (box[:2], box[2:], kept, mirrored))
         return Cut(np.frombuffer(content, np.uint8), start, shape, np.array(resized, np.float32), kept_at, flag)

@@ -1,7 +1,7 @@
 """Images in memory, and the batches that training draws from them.
 
-A data set of small images is one uint8 array a split, channels last: on a GPU it is copied there once, on CPUs worker
-processes share it. Crops, flips, rotations and normalisation are operations on whole batches; no process is started.
+Each split is one uint8 array, channels last. It is copied to a GPU once; on CPUs worker processes share it. Crops,
+flips, rotations and normalisation are operations on whole batches, without loader processes.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from benchmark.problems.seeds import generator
 from benchmark.problems.sources import open_source
 
 CHUNK_BYTES = {"cpu": 2 << 20, "gpu": 64 << 20}
-"""How much of an epoch is augmented at once, as float32: what stays in a CPU's cache; on a GPU, few launches."""
+"""Bytes of float32 images augmented at a time: a CPU keeps them in its cache, a GPU needs few launches."""
 EVALUATION_BATCH = (32, 1000)
 EVALUATION_PIXELS = {"cpu": 1 << 16, "gpu": 1 << 23}
-"""Pixels of an evaluation batch, within the limits above. A CPU evaluates batches of 64 CIFAR images two to three
-times as fast as batches of 1000, whose activations fit no cache."""
+"""Pixels of an evaluation batch, whose images are limited by EVALUATION_BATCH. A CPU evaluates batches of 64 CIFAR
+images two to three times as fast as batches of 1000, whose activations fit no cache."""
 
 
 def open_data(
@@ -46,8 +46,8 @@ def open_data(
 
 @dataclass(frozen=True)
 class Draws:
-    """What chance decides in an epoch: the order of the images (n,), offsets of crops (2, n), flips (n,), angles (n,)
-    in degrees or None."""
+    """The random draws of an epoch: order of the images (n,), offsets of crops (2, n), flips (n,), and angles (n,) in
+    degrees or None."""
 
     order: Tensor
     crops: Tensor
@@ -56,7 +56,7 @@ class Draws:
 
 
 class Data(Batches):
-    """A problem's images in memory. source: the images, where they are not those of `folder`."""
+    """A problem's images in memory: those of `folder`, or of `source` if that is given."""
 
     def __init__(
         self,
@@ -73,11 +73,11 @@ class Data(Batches):
         if training.padding != pad:
             training = Split(np.pad(training.images, ((0, 0), (pad, pad), (pad, pad), (0, 0))), training.labels, pad)
         labels = torch.from_numpy(training.labels)
-        chosen, validation = held_out(problem, labels)
+        index, validation = held_out(problem, labels)
         inner = training.images[:, pad : pad + size, pad : pad + size]
-        self._normalise = Normalisation(problem, device, lambda: moments(inner, chosen))
+        self._normalise = Normalisation(problem, device, lambda: moments(inner, index))
         self._windows = Windows(training.images, size, device)
-        self._index, self.labels = chosen.to(device), labels[chosen].to(device)
+        self._index, self.labels = index.to(device), labels[index].to(device)
         self._evaluation = {
             "validation": (inner, validation, labels[validation].to(device)),
             "test": (
@@ -115,12 +115,12 @@ class Data(Batches):
 
     def _augmented(self, draws: Draws, where: slice | Tensor) -> Batch:
         """Images and labels at positions `where` of the epoch."""
-        chosen = draws.order[where]
+        order = draws.order[where]
         flips = draws.flips[where] if self.problem.flip else None
-        pixels = self._windows(self._index[chosen], draws.crops[:, where], flips).to(torch.float32)
+        pixels = self._windows(self._index[order], draws.crops[:, where], flips).to(torch.float32)
         if draws.angles is not None:
             pixels = rotate(pixels, draws.angles[where])
-        return laid_out(self._normalise(pixels), self.problem), self.labels[chosen]
+        return laid_out(self._normalise(pixels), self.problem), self.labels[order]
 
     def evaluation_batches(self, name: str) -> Iterator[Batch]:
         images, index, labels = self._evaluation[name]
@@ -132,12 +132,14 @@ class Data(Batches):
             yield laid_out(normal, self.problem), labels[first : first + size]
 
     def _draw(self, seed: int, epoch: int) -> Draws:
-        """From a generator on the CPU, so that every device trains on the same."""
+        """From a generator on the CPU, so that every device trains on the same images."""
         stream = generator(seed, self.problem.dataset, "epoch", epoch)
         n, limit = self.training_images, self.problem.rotation
         order = torch.randperm(n, generator=stream)
         crops = torch.randint(2 * self.problem.crop_padding + 1, (2, n), generator=stream)
         flips = torch.rand(n, generator=stream) < 0.5
         angles = (2 * torch.rand(n, generator=stream) - 1) * limit if limit else None
-        there = self.device
-        return Draws(order.to(there), crops.to(there), flips.to(there), None if angles is None else angles.to(there))
+        device = self.device
+        return Draws(
+            order.to(device), crops.to(device), flips.to(device), None if angles is None else angles.to(device)
+        )

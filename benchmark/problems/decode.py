@@ -1,33 +1,81 @@
-"""Image files to uint8 arrays of one size, and what to do with those that cannot be read. Imports no torch."""
+"""Decoding of image files to uint8 arrays of one size, and what happens to unreadable ones. Imports no torch."""
 
 from __future__ import annotations
 
+import os
+import stat
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image
 
 from benchmark.cells import Problem
-from benchmark.errors import UserError
+from benchmark.errors import UserError, shown
 from benchmark.problems.cache import Images, Labels, Progress
-from benchmark.problems.folder import Labelled
 
 BATCH = 512
 THREADS = 4
+MOST_PIXELS = 2 * 89_478_485
+"""Of a resized image: the most that Pillow opens."""
+
+warnings.filterwarnings("ignore", module="PIL")  # about files that it reads nevertheless
+
+
+class Unreadable(Exception):
+    """An image file that cannot be decoded. The message says why, in one line."""
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Raises Unreadable for any error in its block, and if `path` is no regular file: a pipe might never end.
+
+    Decoders may raise any exception for damaged files, NotImplementedError among them.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise Unreadable("not a regular file")
+        yield
+    except Exception as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+        raise Unreadable(shown(" ".join(reason.split()))) from None
 
 
 def decode(path: str, size: int, channels: int) -> Images:
-    """uint8 (size, size, channels): the shorter side resized to `size`, then the centre. OSError if it is no image."""
+    """uint8 (size, size, channels): shorter side resized to `size`, then the centre cropped. Raises Unreadable."""
+    with reading(path):
+        image = open_image(path, channels)
+        if image.size != (size, size):
+            image = centre(image, size, size)
+        return np.asarray(image).reshape(size, size, channels)
+
+
+def open_image(path: str, channels: int) -> Image.Image:
+    """Grey or RGB, without transparency. Camera orientation is ignored, except in a TIFF, where Pillow applies it."""
     with Image.open(path) as file:
-        image = file.convert("RGB" if channels == 3 else "L")
-    if image.size != (size, size):
-        image = centre(image, size, size)
-    return np.asarray(image).reshape(size, size, channels)
+        deep = file.mode == "F" or file.mode.startswith("I")
+        return (_eight_bits(file) if deep else file).convert("RGB" if channels == 3 else "L")
+
+
+def _eight_bits(file: Image.Image) -> Image.Image:
+    """The upper 8 bits of grey levels of up to 16 bits. Pillow does so for colours, but would clip grey levels at 255.
+
+    Raises ValueError if the file does not say which number is white.
+    """
+    values = np.asarray(file)
+    if file.mode.startswith("I;16") or (file.mode == "I" and file.format in ("PNG", "PPM")):
+        bits = getattr(file, "tag_v2", {}).get(258, (16,))[0]  # a TIFF may have 12
+        values = values >> (bits - 8)
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= 255) or (file.mode == "F" and 0 < high <= 1):
+        raise ValueError(f"its values, {low:g} to {high:g}, are no grey levels from 0 to 255")
+    return Image.fromarray(values.astype(np.uint8))
 
 
 def centre(image: Image.Image, shorter: int, size: int) -> Image.Image:
-    """The middle `size` x `size` pixels, after the shorter side was resized to `shorter`, as torchvision does it."""
+    """Resize the shorter side to `shorter` and crop the middle `size` x `size` pixels, as torchvision does."""
     height, width = resized_shape(image.height, image.width, shorter)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     top, left = centre_corner(height, width, size)
@@ -35,9 +83,12 @@ def centre(image: Image.Image, shorter: int, size: int) -> Image.Image:
 
 
 def resized_shape(height: int, width: int, shorter: int) -> tuple[int, int]:
-    """(height, width) after the shorter side was resized to `shorter`."""
+    """(height, width) with the shorter side resized to `shorter`. ValueError if that makes too many pixels."""
     short = min(height, width)
-    return int(shorter * height / short), int(shorter * width / short)
+    shape = int(shorter * height / short), int(shorter * width / short)
+    if shape[0] * shape[1] > MOST_PIXELS:
+        raise ValueError(f"{width} x {height} pixels are too many with the shorter side resized to {shorter}")
+    return shape
 
 
 def centre_corner(height: int, width: int, size: int) -> tuple[int, int]:
@@ -47,32 +98,33 @@ def centre_corner(height: int, width: int, size: int) -> tuple[int, int]:
 
 def decoded(
     problem: Problem,
-    files: Sequence[Labelled],
+    files: Sequence[tuple[str, int]],
     remarks: list[str],
     progress: Progress = lambda done, total: None,
 ) -> Iterator[tuple[Images, Labels]]:
     """Batches of decoded images and labels, in order.
 
-    Images that cannot be read end it with a UserError that names the first and counts them all; where the recipe says
-    unreadable_images: skip, they are left out and a line is added to `remarks`.
+    If images cannot be read, a UserError at the end names the first and counts them all. With unreadable_images: skip
+    in the recipe they are left out, and a line is added to `remarks`.
     """
     bad: list[str] = []
 
-    def attempt(item: Labelled) -> Images | None:
+    def attempt(item: tuple[str, int]) -> Images | None:
         try:
             return decode(item[0], problem.image_size, problem.channels)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            bad.append(f"{item[0]} ({' '.join(str(error).split())})")
+        except Unreadable as error:
+            bad.append(f"{shown(item[0])} ({error})")
             return None
 
     with ThreadPoolExecutor(THREADS) as pool:
         for first in range(0, len(files), BATCH):
             batch = files[first : first + BATCH]
-            found = [(image, label) for image, (_, label) in zip(pool.map(attempt, batch), batch, strict=True)]
-            good = [(image, label) for image, label in found if image is not None]
+            results = zip(pool.map(attempt, batch), batch, strict=True)
+            readable = [(image, label) for image, (_, label) in results if image is not None]
             progress(min(first + BATCH, len(files)), len(files))
-            if good:
-                yield np.stack([image for image, _ in good]), np.array([label for _, label in good], dtype=np.int64)
+            if readable:
+                images, labels = zip(*readable, strict=True)
+                yield np.stack(images), np.array(labels, dtype=np.int64)
     if not bad:
         return
     bad.sort()

@@ -1,27 +1,35 @@
-"""Whether a recipe can be trained at all: known names, and a network and numbers that fit the images.
+"""Checks of a recipe: known names, and a network and numbers that fit the images.
 
-Imports no torch, so that a plan refuses what would fail cell by cell.
+Imports no torch, so that planning refuses a recipe that would fail in every cell.
 """
 
 from __future__ import annotations
 
 import importlib.util
+from bisect import bisect_right
 from collections.abc import Iterable
 
 from benchmark.cells import Problem
 from benchmark.errors import UserError
-from benchmark.problems.folder import EMBEDDED, HOW_TO_GET
+from benchmark.problems.folder import EMBEDDED, check_dataset
+from benchmark.problems.models import check_model
+from benchmark.problems.sizes import prunable_weights
 
-MODEL_NAMES = ("resnet8", "resnet20", "resnet56", "resnet18", "vgg16", "wideresnet28-10", "resnet50")
-"""The networks of `models`, which needs torch."""
 DIGITS = {"image_size": 8, "channels": 1}
 DIGITS_CLASSES = 10
+MOST_WEIGHTS = 2_000_000_000
+"""Of a network: with gradients, momentum and masks they take 32 GB."""
+REDUCED = {"resnet18": 8, "resnet50": 32}
+"""How many pixels a side become one before the last batch norm; 4 in most networks (vgg16 takes none as small)."""
 
 
 def refuse_unfit(problem: Problem) -> None:
-    """What the recipe alone tells. Raises UserError."""
-    check_dataset(problem)
+    """Check what the recipe alone can tell, without its images. Raises UserError."""
+    if problem.dataset not in EMBEDDED:
+        check_dataset(problem)
     check_model(problem)
+    check_size(problem)
+    check_batch(problem)
     if problem.dataset == "digits":
         check_digits(problem)
     if problem.crop_padding > problem.image_size and not problem.resized_crop:
@@ -29,23 +37,29 @@ def refuse_unfit(problem: Problem) -> None:
     check_loader(problem)
 
 
-def check_dataset(problem: Problem) -> None:
-    known = (*EMBEDDED, *HOW_TO_GET)
-    if problem.dataset not in known:
-        _refuse(problem, f"dataset {problem.dataset!r} is unknown: one of {', '.join(known)}")
+def check_size(problem: Problem) -> None:
+    """Whether memory can hold the network. Raises UserError."""
+    weights = prunable_weights(problem)
+    if weights is not None and weights > MOST_WEIGHTS:
+        widths = range(1, problem.width + 1)
+        widest = bisect_right(
+            widths, MOST_WEIGHTS, key=lambda width: prunable_weights(problem.model_copy(update={"width": width})) or 0
+        )
+        _refuse(
+            problem,
+            f"width {problem.width} gives model {problem.model} {weights} weights, more than {MOST_WEIGHTS}; "
+            f"accepted: a width from 1 to {widest}",
+        )
 
 
-def check_model(problem: Problem) -> None:
-    if problem.model not in MODEL_NAMES:
-        _refuse(problem, f"model {problem.model!r} is unknown: one of {', '.join(MODEL_NAMES)}")
-    if problem.model == "vgg16" and problem.image_size < 32:
-        _refuse(problem, "model vgg16 halves images five times: image_size must be 32 or more")
-    if problem.model == "resnet50" and problem.channels != 3:
-        _refuse(problem, f"model resnet50 takes 3 channels, not {problem.channels}")
+def check_batch(problem: Problem) -> None:
+    """Whether batch norm has more than one value of each channel to normalise by. Raises UserError."""
+    if problem.batch_size == 1 and problem.image_size <= REDUCED.get(problem.model, 4):
+        _refuse(problem, f"batch_size 1 is too small for image_size {problem.image_size}: 2 or more are accepted")
 
 
 def check_loader(problem: Problem) -> None:
-    """Whether NVIDIA DALI, where the recipe asks for it, has something to do and is installed. Raises UserError."""
+    """Raises UserError if the recipe asks for NVIDIA DALI and that is not installed, or images are not streamed."""
     if problem.loader != "dali":
         return
     if not problem.resized_crop:
@@ -58,23 +72,12 @@ def check_loader(problem: Problem) -> None:
         )
 
 
-def check_stack(problem: Problem, stack: int) -> None:
-    """Whether several cells can be trained as one batched model. Raises UserError."""
-    if stack == 1:
-        return
-    if problem.compile != "none" or problem.precision == "fp16":
-        value = "precision fp16" if problem.compile == "none" else f"compile {problem.compile}"
-        _refuse(problem, f"{value} cannot be had where {stack} cells are trained as one model (--stack)")
-    if problem.resized_crop:
-        _refuse(problem, f"large images gain nothing where {stack} cells are trained as one model: leave out --stack")
-
-
 def has_dali() -> bool:
     return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
 
 
 def check_split(problem: Problem, members: Iterable[int]) -> None:
-    """Whether training and validation have images, of classes with so many `members`. Raises UserError."""
+    """Raises UserError if training or validation would have too few images. members: images of each class."""
     training = validation = 0
     for count in members:
         held_out = round(problem.validation_fraction * count)

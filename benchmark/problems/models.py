@@ -1,40 +1,54 @@
-"""Networks, by the names that problem files use.
+"""Networks, by the names that problem files use. Imports torch only when one is built: planning needs the names alone.
 
-resnet8/20/56 follow He et al. 2016, section 4.2: three stages of n blocks, 6n + 2 layers, shortcuts without parameters
-(strided identity, new channels filled with zeros: their option A). `width` of a problem is the first stage's channels.
+A new network is a function of the problem and a line in MODELS. Of the problem it should heed `classes`, `channels`
+and, if its size can be chosen, `width`: the channels of the first stage.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from benchmark.cells import Problem
-from benchmark.problems.fits import check_model
-from benchmark.problems.networks import VGG, SmallImageResNet, SmallImageResNet18, WideResNet
-from benchmark.problems.seeds import generator
+from benchmark.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 CHANNELS_LAST_FROM = 16
 """Image size, in pixels a side, from which convolutions are faster with the channels last."""
 
 
 def _small_resnet(blocks: int) -> Callable[[Problem], nn.Module]:
-    return lambda problem: SmallImageResNet(blocks, problem.width or 16, problem.channels, problem.classes)
+    """Three stages of so many blocks, 6 * blocks + 2 layers, shortcuts without parameters (He et al. 2016, 4.2)."""
+
+    def build_resnet(problem: Problem) -> nn.Module:
+        from benchmark.problems.networks import BasicBlock, SmallImageResNet
+
+        return SmallImageResNet(BasicBlock, 3, blocks, problem.width or 16, problem.channels, problem.classes)
+
+    return build_resnet
 
 
 def _resnet18(problem: Problem) -> nn.Module:
-    return SmallImageResNet18(problem.width or 64, problem.channels, problem.classes)
+    """Four stages of two blocks (He et al. 2016, table 1), with a stem for small images."""
+    from benchmark.problems.networks import ProjectionBlock, SmallImageResNet
+
+    return SmallImageResNet(ProjectionBlock, 4, 2, problem.width or 64, problem.channels, problem.classes)
 
 
 def _vgg16(problem: Problem) -> nn.Module:
+    from benchmark.problems.networks import VGG
+
     width = problem.width or 64
     stages = [(2, width), (2, 2 * width), (3, 4 * width), (3, 8 * width), (3, 8 * width)]
     return VGG(stages, problem.channels, problem.classes)
 
 
 def _wideresnet28_10(problem: Problem) -> nn.Module:
+    from benchmark.problems.networks import WideResNet
+
     return WideResNet(4, 10, problem.width or 16, problem.channels, problem.classes)
 
 
@@ -56,15 +70,34 @@ MODELS: dict[str, Callable[[Problem], nn.Module]] = {
 }
 
 
-def memory_format(problem: Problem) -> torch.memory_format:
-    """How images and convolutions lie in memory: channels last is 1.4 times faster for all but the smallest images."""
-    return torch.channels_last if problem.image_size >= CHANNELS_LAST_FROM else torch.contiguous_format
+def check_model(problem: Problem) -> None:
+    """Raises UserError for an unknown name, and for images that the network cannot take."""
+    if problem.model not in MODELS:
+        reason = f"model {problem.model!r} is unknown: one of {', '.join(MODELS)}"
+    elif problem.model == "vgg16" and problem.image_size < 32:
+        reason = "model vgg16 halves images five times: image_size must be 32 or more"
+    elif problem.model == "resnet50" and problem.channels != 3:
+        reason = f"model resnet50 takes 3 channels, not {problem.channels}"
+    else:
+        return
+    raise UserError(f"problem {problem.name}: {reason}")
 
 
 def build(problem: Problem, seed: int) -> nn.Module:
     """The problem's network with the initial weights of `seed`, which depend on nothing else. Raises UserError."""
+    import torch
+
+    from benchmark.problems.seeds import generator
+
     check_model(problem)
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator(seed, problem.dataset, problem.model, "initial weights").get_state())
         network = MODELS[problem.model](problem)
     return network.to(memory_format=memory_format(problem))  # type: ignore[call-overload]
+
+
+def memory_format(problem: Problem) -> torch.memory_format:
+    """How images and convolutions lie in memory: channels last is 1.4 times faster for all but the smallest images."""
+    import torch
+
+    return torch.channels_last if problem.image_size >= CHANNELS_LAST_FROM else torch.contiguous_format

@@ -1,20 +1,15 @@
-"""The networks for small images, as modules; `models` builds them by name."""
+"""The networks for small images, as torch modules. `models` has their names."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm, and a shortcut without parameters.
-
-    stacked: networks whose channels lie side by side in its inputs (benchmark.training.stack).
-    """
-
-    stacked = 1
+    """Two 3x3 convolutions with batch norm, and a shortcut without parameters: new channels are zeros (option A)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
@@ -27,79 +22,60 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = functional.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = self.bn2(self.conv2(y))
-        if self.stride != 1 or self.new_channels:
-            half = self.new_channels // 2
-            x = x[:, :, :: self.stride, :: self.stride]
-            x = widened(x, half, self.new_channels - half, self.stacked)
-        return functional.relu(x + y, inplace=True)
+        return functional.relu(self.bn2(self.conv2(y)) + self.skip(x), inplace=True)
+
+    def skip(self, x: Tensor) -> Tensor:
+        if self.stride == 1 and not self.new_channels:
+            return x
+        half = self.new_channels // 2
+        return functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, half, self.new_channels - half))
 
 
-def widened(x: Tensor, before: int, after: int, stacked: int) -> Tensor:
-    """x: (b, channels, height, width), with channels of zeros before and after those of each of `stacked` networks."""
-    if stacked == 1:
-        return functional.pad(x, (0, 0, 0, 0, before, after))
-    each = x.permute(0, 2, 3, 1).unflatten(3, (stacked, -1))  # the channels last, so that they stay so
-    return functional.pad(each, (before, after)).flatten(3).permute(0, 3, 1, 2)
-
-
-class SmallImageResNet(nn.Module):
-    """ResNet of 6n + 2 layers for small images: stages of `width`, 2 and 4 times `width` channels."""
-
-    def __init__(self, blocks: int, width: int, channels: int, classes: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        layers: list[nn.Module] = []
-        inputs = width
-        for stage in range(3):
-            outputs = width << stage
-            for block in range(blocks):
-                layers.append(BasicBlock(inputs, outputs, 2 if stage and not block else 1))
-                inputs = outputs
-        self.blocks = nn.Sequential(*layers)
-        self.fc = nn.Linear(inputs, classes)
-        initialise(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu(self.bn1(self.conv1(x)), inplace=True)
-        x = self.blocks(x)
-        return self.fc(x.mean((2, 3)))
-
-
-class ProjectionBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm; where the shape changes, the shortcut is a 1x1 convolution (option B)."""
+class ProjectionBlock(BasicBlock):
+    """The same with a 1x1 convolution as the shortcut where the shape changes (option B)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
+        super().__init__(inputs, outputs, stride)
         self.shortcut = nn.Sequential()
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = functional.relu(self.bn1(self.conv1(x)), inplace=True)
-        return functional.relu(self.bn2(self.conv2(y)) + self.shortcut(x), inplace=True)
+    def skip(self, x: Tensor) -> Tensor:
+        return self.shortcut(x)
 
 
-class SmallImageResNet18(nn.Module):
-    """ResNet-18 (He et al. 2016, table 1) with a stem for small images: one 3x3 convolution, no pooling."""
+Block = Callable[[int, int, int], nn.Module]
+"""Of (input channels, output channels, stride)."""
 
-    def __init__(self, width: int, channels: int, classes: int):
+
+def chain(block: Block, inputs: int, widths: Sequence[int], blocks: int) -> nn.Sequential:
+    """Stages of so many `blocks` each; widths: channels by stage. Each stage after the first halves the image."""
+    layers: list[nn.Module] = []
+    for stage, outputs in enumerate(widths):
+        for number in range(blocks):
+            layers.append(block(inputs, outputs, 2 if stage and not number else 1))
+            inputs = outputs
+    return nn.Sequential(*layers)
+
+
+class SmallImageResNet(nn.Module):
+    """ResNet (He et al. 2016) for small images: a stem of one 3x3 convolution, no pooling.
+
+    Args:
+        block: BasicBlock or ProjectionBlock.
+        stages: each with twice the channels of the one before.
+        blocks: of each stage.
+        width: channels of the first stage.
+        channels: of the image.
+        classes: outputs.
+    """
+
+    def __init__(self, block: type[BasicBlock], stages: int, blocks: int, width: int, channels: int, classes: int):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        layers: list[nn.Module] = []
-        inputs = width
-        for stage in range(4):
-            for block in range(2):
-                layers.append(ProjectionBlock(inputs, width << stage, 2 if stage and not block else 1))
-                inputs = width << stage
-        self.blocks = nn.Sequential(*layers)
-        self.fc = nn.Linear(inputs, classes)
+        self.blocks = chain(block, width, [width << stage for stage in range(stages)], blocks)
+        self.fc = nn.Linear(width << (stages - 1), classes)
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -149,21 +125,18 @@ class PreActivationBlock(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Wide ResNet of 6n + 4 layers (Zagoruyko and Komodakis 2016): three stages of 16, 32 and 64 times `widening`."""
+    """Wide ResNet (Zagoruyko and Komodakis 2016): three stages of `blocks` blocks, 6 * blocks + 4 layers.
+
+    widening: the stages have 1, 2 and 4 times `widening * width` channels; the stem has `width`.
+    """
 
     def __init__(self, blocks: int, widening: int, width: int, channels: int, classes: int):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-        layers: list[nn.Module] = []
-        inputs = width
-        for stage in range(3):
-            outputs = (width << stage) * widening
-            for block in range(blocks):
-                layers.append(PreActivationBlock(inputs, outputs, 2 if stage and not block else 1))
-                inputs = outputs
-        self.blocks = nn.Sequential(*layers)
-        self.bn = nn.BatchNorm2d(inputs)
-        self.fc = nn.Linear(inputs, classes)
+        widths = [(width << stage) * widening for stage in range(3)]
+        self.blocks = chain(PreActivationBlock, width, widths, blocks)
+        self.bn = nn.BatchNorm2d(widths[-1])
+        self.fc = nn.Linear(widths[-1], classes)
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""Before a sweep starts: are the data there, and can they be read? Imports no torch unless it has to fetch them."""
+"""Before a sweep starts: check, fetch and decode its data. Imports torch only to fetch them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,26 +17,33 @@ from benchmark.problems.sources import download, open_source
 
 
 def prepare(problem: Problem, folder: Path | None, fetch: bool, console: Console) -> None:
-    """Fetch the data if asked to, look at them, and decode small images once for all workers, with a progress bar.
+    """Fetch the data if `fetch` is set, check them, and decode small images once for all workers.
 
-    Raises UserError in one line where something is missing, cannot be read or does not fit the recipe.
+    Raises UserError if something is missing, cannot be read or does not fit the recipe.
     """
     if problem.dataset in EMBEDDED:
         _check_split(problem, open_source(problem).training.labels)
         return
-    where = folder or DEFAULT_FOLDER
+    folder = folder or DEFAULT_FOLDER
     if fetch:
-        download(problem, where)
-    found = find(problem, where)
+        download(problem, folder)
+    root = find(problem, folder).root
     if problem.resized_crop:  # streamed
-        listing = list_images(found.root)
-        check_classes(problem, len(listing.classes), found.root)
+        listing = list_images(root)
+        check_classes(problem, len(listing.classes), root)
+        _print(listing.remarks, console)
         _check_split(problem, [label for _, label in listing.training])
         return
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(f"decoding {problem.dataset}", total=None)
-        source = open_source(problem, where, lambda done, total: bar.update(task, completed=done, total=total))
+        source = open_source(problem, folder, lambda done, total: bar.update(task, completed=done, total=total))
+    _print(source.remarks, console)
     _check_split(problem, source.training.labels)
+
+
+def _print(remarks: Iterable[str], console: Console) -> None:
+    for remark in remarks:
+        console.print(remark, soft_wrap=True, highlight=False, markup=False)
 
 
 def _check_split(problem: Problem, labels: Labels | list[int]) -> None:

@@ -1,7 +1,7 @@
-"""Seeds of every random stream, from the cell's seed and what the stream is for.
+"""Random generators, seeded from the cell's seed and the purpose of the stream.
 
-Initial weights, data order and augmentation depend on the data set, the model and the seed only, never on schedule,
-method, sparsity or budget: cells of one seed are paired by construction.
+Initial weights, data order and augmentation depend on the data set, the model and the seed, never on schedule, method,
+sparsity or budget: cells of one seed are paired by construction.
 """
 
 from __future__ import annotations

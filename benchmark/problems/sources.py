@@ -1,9 +1,10 @@
-"""The data sets by name, as arrays: embedded ones, torchvision's archives, and class folders decoded once."""
+"""Data sets as arrays, by name: embedded ones, torchvision's archives, and class folders, which are decoded once."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,67 +12,77 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.cells import Problem
-from benchmark.errors import UserError
+from benchmark.errors import UserError, shown
 from benchmark.problems.cache import Images, Labels, Progress, Raw, Source, Split, cached, key_of, lock
 from benchmark.problems.decode import decoded
 from benchmark.problems.fits import check_digits
-from benchmark.problems.folder import ARCHIVES, DEFAULT_FOLDER, EMBEDDED, Found, check_classes, find, list_images
+from benchmark.problems.folder import ARCHIVES, DEFAULT_FOLDER, EMBEDDED, Labelled, check_classes, find, list_images
+
+FOLDERS = "folder 2"
+"""Part of the cache's keys: to be changed when the same files would give other arrays."""
 
 
 def open_source(problem: Problem, folder: Path | None = None, progress: Progress = lambda done, total: None) -> Source:
     """The problem's images, from `folder` (--data) unless they are embedded. Raises UserError."""
     if problem.dataset in EMBEDDED:
         return BUILT_IN[problem.dataset](problem)
-    found = find(problem, folder or DEFAULT_FOLDER)
-    source = _archive(problem, found) if found.kind == "archive" else _folder(problem, found, progress)
-    check_classes(problem, int(source.training.labels.max()) + 1, found.root)
+    location = find(problem, folder or DEFAULT_FOLDER)
+    read = _archive if location.kind == "archive" else _folder
+    source = read(problem, location.root, progress)
+    check_classes(problem, int(source.training.labels.max()) + 1, location.root)
     return source
 
 
-def _folder(problem: Problem, found: Found, progress: Progress) -> Source:
-    listing = list_images(found.root)
-    check_classes(problem, len(listing.classes), found.root)
+def _folder(problem: Problem, root: Path, progress: Progress) -> Source:
+    listing = list_images(root)
+    check_classes(problem, len(listing.classes), root)
     total = len(listing.training) + len(listing.test)
     remarks: list[str] = []
 
-    def training() -> Raw:
-        told = lambda done, _: progress(done, total)  # noqa: E731
-        return Raw(len(listing.training), decoded(problem, listing.training, remarks, told))
+    def raw(images: Sequence[Labelled], before: int) -> Raw:
+        report: Progress = lambda done, _: progress(before + done, total)  # noqa: E731
+        return Raw(len(images), decoded(problem, images, remarks, report))
 
-    def test() -> Raw:
-        told = lambda done, _: progress(len(listing.training) + done, total)  # noqa: E731
-        return Raw(len(listing.test), decoded(problem, listing.test, remarks, told))
-
+    training, test = lambda: raw(listing.training, 0), lambda: raw(listing.test, len(listing.training))
     files = [path for path, _ in (*listing.training, *listing.test)]
-    return cached(problem, key_of(problem, "folder", files, found.root), "folder", training, test, remarks)
+    source = cached(problem, key_of(problem, FOLDERS, files, root), "folder", training, test, remarks)
+    empty = [name for k, name in enumerate(listing.classes) if not (source.training.labels == k).any()]
+    if empty or not len(source.test):
+        what = f"training images of class {empty[0]!r}" if empty else "test images"
+        raise UserError(f"{shown(root)}: none of the {what} can be read; {source.remarks[0]}")
+    return replace(source, remarks=(*listing.remarks, *source.remarks))
 
 
-def _archive(problem: Problem, found: Found) -> Source:
-    """CIFAR in torchvision's layout; torchvision checks the files' checksums. It is loaded only to fill the cache."""
+def _archive(problem: Problem, root: Path, progress: Progress) -> Source:
+    """CIFAR in torchvision's layout. torchvision, which checks the files' checksums, is imported to fill the cache."""
+    folder = root / ARCHIVES[problem.dataset]
 
     def raw(train: bool) -> Raw:
         from torchvision import datasets
 
         kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[problem.dataset]
         try:
-            arrays = kind(str(found.root), train=train)
+            arrays = kind(str(root), train=train)
         except (RuntimeError, OSError) as error:
             reason = " ".join(str(error).split())
-            raise UserError(
-                f"{found.root / ARCHIVES[problem.dataset]}: {reason}; the sweep's --download fetches it again"
-            ) from None
+            raise UserError(f"{folder}: {reason}; the sweep's --download fetches it again") from None
         return Raw(len(arrays.data), [(arrays.data, np.asarray(arrays.targets, dtype=np.int64))])
 
     if (problem.image_size, problem.channels) != (32, 3):
         raise UserError(f"problem {problem.name}: images of {problem.dataset} have image_size 32 and 3 channels")
-    files = sorted(str(path) for path in (found.root / ARCHIVES[problem.dataset]).iterdir() if path.is_file())
-    key = key_of(problem, "archive", files, found.root)
+    try:
+        files = sorted(str(path) for path in folder.iterdir() if path.is_file())
+    except OSError as error:
+        raise UserError(f"{shown(folder)}: {error.strerror}") from None
+    key = key_of(problem, "archive", files, root)
     return cached(problem, key, "archive", lambda: raw(True), lambda: raw(False), [])
 
 
 def download(problem: Problem, folder: Path) -> None:
-    """Fetch the data set into `folder` with a progress bar, checked against its published checksum; one process
-    fetches, others wait for it. Raises UserError."""
+    """Fetch the data set into `folder`, checked against its published checksum. Raises UserError.
+
+    One process fetches with a progress bar, others wait for it.
+    """
     from torchvision import datasets
     from torchvision.datasets.utils import download_and_extract_archive
 
@@ -111,12 +122,12 @@ def _digits(problem: Problem) -> Source:
 
 
 def _digits_table() -> NDArray[np.float64]:
-    """64 pixels from 0 to 16 and the class, a row an image, as `sklearn.datasets.load_digits` reads them.
+    """A row an image: 64 pixels from 0 to 16 and the class, as `sklearn.datasets.load_digits` reads them.
 
-    Read from the library's file where it is at its place, since importing the library takes every worker two seconds.
+    Read from scikit-learn's file without importing scikit-learn, which would cost every worker two seconds.
     """
-    found = find_spec("sklearn")
-    for folder in (found and found.submodule_search_locations) or ():
+    library = find_spec("sklearn")
+    for folder in (library and library.submodule_search_locations) or ():
         file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
         if file.is_file():
             return np.loadtxt(file, delimiter=",")
@@ -127,11 +138,11 @@ def _digits_table() -> NDArray[np.float64]:
 
 
 NOISE_BYTES = 1 << 26
-"""Of a split at most, but for 256 training images and 64 test images that there are of any size."""
+"""The most that a split takes, unless 256 training or 64 test images are larger: so many there always are."""
 
 
 def _noise(problem: Problem) -> Source:
-    """Random images of the problem's shape, to measure speed with: nothing can be learned from them."""
+    """Random images of the problem's shape, for measuring speed; nothing can be learned from them."""
     stream = np.random.default_rng(0)
     most = NOISE_BYTES // (problem.image_size**2 * problem.channels)
 

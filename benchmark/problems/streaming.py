@@ -1,8 +1,8 @@
-"""Large images, read from disk while training: decoded, cropped and resized by loader processes, a batch at a time.
+"""Large images, streamed from disk: loader processes decode, crop and resize them, a batch at a time.
 
-JPEGs are decoded by TorchCodec where it is installed and by Pillow elsewhere, into the same pixels; torchvision resizes
-the crops. What chance decides for an image comes from (seed, epoch, position) alone, so batches do not depend on the
-number of loader processes, and an epoch can be taken up anywhere.
+JPEGs are decoded by TorchCodec where it is installed and otherwise by Pillow, into the same pixels; torchvision resizes
+the crops. The random draws for an image depend on (seed, epoch, position) alone, so that batches are the same with any
+number of loader processes, and an epoch can be resumed anywhere.
 """
 
 from __future__ import annotations
@@ -11,42 +11,57 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import ExifTags, Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmark.cells import Problem
-from benchmark.errors import UserError
+from benchmark.errors import UserError, shown
 from benchmark.problems.augment import Normalisation, laid_out, moments
 from benchmark.problems.batches import Batch, Batches, held_out
+from benchmark.problems.cache import stat_or_none
+from benchmark.problems.decode import Unreadable, open_image, reading, resized_shape
 from benchmark.problems.folder import DEFAULT_FOLDER, Labelled, check_classes, find, list_images
 from benchmark.problems.seeds import generator
 
 AREA = (0.08, 1.0)
+"""Of a random crop, as a share of the image; these three are torchvision's values."""
 RATIO = (3 / 4, 4 / 3)
+"""Width / height of a random crop."""
 ATTEMPTS = 10
-"""Random crops as torchvision has them: share of the area, width / height, tries before the centre is taken."""
+"""Random crops that are tried before the centre is taken."""
 EVALUATION_BATCH = {"cpu": 32, "gpu": 256}
 MEASURED = 1024
-"""Images that mean and standard deviation are measured on where the recipe declares none."""
+"""Images that mean and standard deviation are measured on if the recipe has none."""
 PREFETCH = 4
-"""Batches that each loader process has ready."""
+"""Batches that each loader process prepares ahead."""
 
 Decoder = Callable[[str, int], Tensor]
-"""(path, channels) -> uint8 (channels, height, width). Raises OSError, RuntimeError or ValueError for a bad image."""
+"""(path, channels) -> uint8 (channels, height, width). Called within `reading`, which handles its errors."""
 Box = tuple[int, int, int, int]
 """(top, left, height, width) of a part of an image."""
 Request = tuple[int, int, int]
-"""Which image, and (epoch's seed, position in the epoch) for its augmentation; (0, -1) for none."""
+"""(index of an image, seed of the epoch, position in the epoch); without augmentation (index, 0, -1)."""
 
 
 class StreamedData(Batches):
-    """A problem's images on disk. loaders: processes that decode; 0 decodes in the training process. decoder: one of
-    DECODERS; None is the fastest that is installed."""
+    """A problem's images on disk.
+
+    Args:
+        problem: the recipe.
+        device: for the batches.
+        folder: as --data.
+        shard: (rank, ranks).
+        loaders: processes that decode; 0 decodes in the training process, None is 0 on a CPU and torch's number of
+            threads elsewhere.
+        decoder: one of DECODERS; None is the fastest that is installed.
+    """
 
     def __init__(
         self,
@@ -62,7 +77,8 @@ class StreamedData(Batches):
         listing = list_images(root)
         check_classes(problem, len(listing.classes), root)
         self.fingerprint = _fingerprint(root, (*listing.training, *listing.test))
-        self._skipped: dict[str, str] = {}
+        self._listing_remarks = listing.remarks
+        self._skipped: dict[int, str] = {}
         labels = torch.tensor([label for _, label in listing.training])
         self._index, validation = held_out(problem, labels)
         first_test = len(listing.training)
@@ -70,14 +86,19 @@ class StreamedData(Batches):
             "validation": validation,
             "test": torch.arange(first_test, first_test + len(listing.test)),
         }
+        classes = (f"training images of class {name!r}" for name in listing.classes)
+        self._part_names = (*classes, "validation images", "test images")
+        self._part = torch.cat([labels, torch.full((len(listing.test),), len(self._part_names) - 1)])
+        self._part[validation] = len(self._part_names) - 2
+        self._readable = self._part[torch.cat([self._index, *self._evaluation.values()])].bincount()
         if loaders is None:
             loaders = 0 if device.type == "cpu" else max(1, torch.get_num_threads())
-        self._requests = _Requests()
+        self._requests: list[list[Request]] = []  # what the loader reads next: its processes live on between epochs
         self._images = _Images(problem, (*listing.training, *listing.test), decoder)
         self._loader = DataLoader(
             self._images,
             batch_sampler=self._requests,
-            collate_fn=_as_it_is,
+            collate_fn=_unchanged,
             num_workers=loaders,
             prefetch_factor=PREFETCH if loaders else None,
             persistent_workers=loaders > 0,
@@ -88,9 +109,9 @@ class StreamedData(Batches):
     @property
     def remarks(self) -> tuple[str, ...]:  # type: ignore[override]
         if not self._skipped:
-            return ()
-        path, reason = min(self._skipped.items())
-        return (f"skipped: {len(self._skipped)} images cannot be read, the first: {path} ({reason})",)
+            return self._listing_remarks
+        skipped = f"skipped: {len(self._skipped)} images cannot be read, the first: {min(self._skipped.values())}"
+        return (*self._listing_remarks, skipped)
 
     @property
     def training_images(self) -> int:
@@ -109,7 +130,7 @@ class StreamedData(Batches):
             places = torch.arange(self.training_images)[where]
             index = self._index[order[where]]
             requests.append([(i, base, place) for i, place in zip(index.tolist(), places.tolist(), strict=True)])
-        yield from self._load(requests)  # one batch a request, so that iterations can be counted by them
+        yield from self._load(requests)  # a batch for every request, also an empty one: each is an iteration
 
     def evaluation_batches(self, name: str) -> Iterator[Batch]:
         size = EVALUATION_BATCH["cpu" if self.device.type == "cpu" else "gpu"]
@@ -124,65 +145,64 @@ class StreamedData(Batches):
             yield laid_out(self._normalise(pixels), self.problem), labels.to(self.device, non_blocking=True)
 
     def _raw(self, requests: list[list[Request]]) -> Iterator[Batch]:
-        self._requests.batches = requests
-        for images, labels, bad in self._loader:
-            for path, reason in bad:
-                if self.problem.unreadable_images == "stop":
-                    raise UserError(
-                        f"{path} cannot be read ({reason}); mend or remove it, or leave such images out with "
-                        "--set unreadable_images=skip"
-                    )
-                self._skipped[path] = reason
+        self._requests[:] = requests
+        for images, labels, unreadable in self._loader:
+            for index, reason in unreadable:
+                self._skip(index, reason)
             yield images, labels
+
+    def _skip(self, index: int, reason: str) -> None:
+        """Note an unreadable image. UserError if the recipe skips none, or no image of its split or class is left."""
+        path = shown(self._images.path(index))
+        if self.problem.unreadable_images == "stop":
+            raise UserError(
+                f"{path} cannot be read ({reason}); mend or remove it, or leave such images out with "
+                "--set unreadable_images=skip"
+            )
+        if index not in self._skipped:
+            self._skipped[index] = f"{path} ({reason})"
+            part = self._part[index]
+            self._readable[part] -= 1
+            if not self._readable[part]:
+                raise UserError(f"none of the {self._part_names[part]} can be read, the last: {path} ({reason})")
 
     def _measure(self) -> tuple[Tensor, Tensor]:
         step = max(1, len(self._index) // MEASURED)
-        chosen = self._index[::step].tolist()
-        batches = self._raw([[(i, 0, -1) for i in chosen[k : k + 32]] for k in range(0, len(chosen), 32)])
+        index = self._index[::step].tolist()
+        batches = self._raw([[(i, 0, -1) for i in index[k : k + 32]] for k in range(0, len(index), 32)])
         images = torch.cat([images.cpu() for images, _ in batches]).numpy()
+        if not len(images):
+            raise UserError(f"none of {len(index)} training images looked at can be read: {self.remarks[-1]}")
         return moments(images, torch.arange(len(images)))
 
 
-class _Requests:
-    """What the loader is to fetch: set before it is iterated, so that its processes live from epoch to epoch."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[Request]] = []
-
-    def __iter__(self) -> Iterator[list[Request]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-
 class _Images(Dataset[Any]):
-    """Batches as uint8 (b, height, width, channels), labels (b,), and (path, reason) of what could not be read."""
+    """Gives (images uint8 (b, height, width, channels), labels (b,), [(index, reason) of unreadable images])."""
 
     def __init__(self, problem: Problem, files: Sequence[Labelled], decoder: str | None):
         self.size, self.channels, self.flip = problem.image_size, problem.channels, problem.flip
         self.shorter = problem.evaluation_size or problem.image_size
-        # Arrays, since processes that are forked would copy a list of a million objects by counting references.
+        # Arrays: with a list, the reference counts of a million objects would make forked processes copy its memory.
         self.paths = np.array([os.fsencode(path) for path, _ in files])
         self.labels = torch.tensor([label for _, label in files])
         self.decoder = decoder
         self.decode: Decoder | None = None  # chosen in the process that decodes
 
-    def __getitems__(self, requests: list[Request]) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
+    def __getitems__(self, requests: list[Request]) -> tuple[Tensor, Tensor, list[tuple[int, str]]]:
         self.decode = self.decode or pick_decoder(self.decoder)
-        images, labels, bad = [], [], []
+        images, labels, unreadable = [], [], []
         for index, seed, place in requests:
             path = self.path(index)
             try:
-                image = self.decode(path, self.channels)
-            except (OSError, RuntimeError, ValueError, SyntaxError) as error:
-                bad.append((path, " ".join(str(error).split())))
-                continue
-            images.append(self._augmented(image, seed, place) if place >= 0 else self._centre(image))
-            labels.append(self.labels[index])
+                with reading(path):
+                    image = self.decode(path, self.channels)
+                    images.append(self._augmented(image, seed, place) if place >= 0 else self._centre(image))
+                labels.append(self.labels[index])
+            except Unreadable as error:
+                unreadable.append((index, str(error)))
         if not images:
-            return torch.empty((0, self.size, self.size, self.channels), dtype=torch.uint8), self.labels[:0], bad
-        return torch.stack(images).permute(0, 2, 3, 1).contiguous(), torch.stack(labels), bad
+            return torch.empty((0, self.size, self.size, self.channels), dtype=torch.uint8), self.labels[:0], unreadable
+        return torch.stack(images).permute(0, 2, 3, 1).contiguous(), torch.stack(labels), unreadable
 
     def __getitem__(self, request: Request) -> Any:
         return self.__getitems__([request])
@@ -201,11 +221,12 @@ class _Images(Dataset[Any]):
     def _centre(self, image: Tensor) -> Tensor:
         from torchvision.transforms.v2 import functional
 
-        return functional.center_crop(functional.resize(image, [self.shorter], antialias=True), [self.size, self.size])
+        shape = resized_shape(image.shape[1], image.shape[2], self.shorter)
+        return functional.center_crop(functional.resize(image, list(shape), antialias=True), [self.size, self.size])
 
 
 def drawn(height: int, width: int, seed: int, place: int, flip: bool) -> tuple[Box, bool]:
-    """What chance decides for an image at `place` of the epoch with this seed: its crop, and whether it is mirrored."""
+    """The random draws for the image at position `place` of the epoch: (crop, whether it is mirrored)."""
     stream = np.random.default_rng((seed, place))
     box = random_box(height, width, stream)
     return box, bool(flip and stream.random() < 0.5)
@@ -236,30 +257,32 @@ def pick_decoder(name: str | None = None) -> Decoder:
         return decode_with_pillow
 
     def decode(path: str, channels: int) -> Tensor:
-        try:
-            image = decode_image(path, mode="RGB" if channels == 3 else "GRAY")
-        except (RuntimeError, ValueError):
-            return decode_with_pillow(path, channels)  # formats and odd files that only Pillow reads
-        return image if image.dim() == 3 else image[0]
+        mode, name = ("RGB", "RGB") if channels == 3 else ("L", "GRAY")
+        with suppress(Exception):  # Pillow may still read the file, or say what is wrong with it
+            # Other formats and modes would give other pixels; TorchCodec, unlike Pillow, rotates by orientation.
+            with Image.open(path) as file:
+                orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
+                same = (file.format, file.mode, orientation) == ("JPEG", mode, 1)
+            if same:
+                return decode_image(path, mode=name)
+        return decode_with_pillow(path, channels)
 
     return decode
 
 
 def decode_with_pillow(path: str, channels: int) -> Tensor:
-    from PIL import Image
-
-    with Image.open(path) as file:
-        array = np.array(file.convert("RGB" if channels == 3 else "L"))
+    array = np.array(open_image(path, channels))
     return torch.from_numpy(array.reshape(*array.shape[:2], channels)).permute(2, 0, 1)
 
 
-def _as_it_is(batch: Any) -> Any:
+def _unchanged(batch: Any) -> Any:
     return batch
 
 
 def _fingerprint(root: Path, files: Sequence[Labelled]) -> str:
-    """Of names, sizes and labels: reading every pixel would take as long as an epoch."""
+    """Hash of names, sizes and labels: reading every pixel would take as long as an epoch."""
     content = hashlib.sha256()
     for path, label in files:
-        content.update(f"{path.removeprefix(str(root))}/{os.stat(path).st_size}/{label}\n".encode())
+        status = stat_or_none(path)
+        content.update(os.fsencode(f"{path.removeprefix(str(root))}/{status and status.st_size}/{label}\n"))
     return f"files-{content.hexdigest()[:16]}"

@@ -1,1 +1,1 @@
-"""What is pruned, how it is chosen, how it stays zero, and what it saves."""
+"""Pruning: which weights, how many of them, masks that keep them at zero, and what that saves."""

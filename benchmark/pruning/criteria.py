@@ -1,4 +1,4 @@
-"""Which weights go: by magnitude or at random, one by one (here) or in whole filters (`filters`)."""
+"""Criteria: what chooses the weights that are pruned. Single weights here, whole filters in `filters`."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from torch import Tensor, nn
 from benchmark.pruning.masks import SCORES, Masks
 
 Difference = tuple[list[Tensor], list[Tensor]]
-"""theta - theta_p: of every prunable weight tensor, and of the biases and batch norms that lost something."""
+"""theta - theta_p, what pruning took away: (prunable weight tensors, biases and batch norms that lost channels)."""
 
 
 class Criterion(Protocol):
-    """A way to choose. Checkpoints keep the masks of the prunable weights; `state_dict` is what there is besides."""
+    """Chooses weights and prunes them. `state_dict` is what a checkpoint needs beside the masks of the weights."""
 
     @property
     def target(self) -> float | None:
-        """Sparsity that it leads to, where that is not the one asked for."""
+        """The sparsity of the weights that it leads to; None if that is the one asked for."""
 
     def prune_to(self, sparsity: float, generator: torch.Generator) -> Difference:
-        """Prune until `sparsity` is reached, counted from the dense network. The generator is a CPU one."""
+        """Prune until `sparsity` of the dense network is gone. generator: on the CPU."""
 
     def apply_(self) -> None:
-        """Keep at zero what was pruned: after every step of the optimizer."""
+        """Set what was pruned to zero again; called after every step of the optimizer."""
 
     def smaller(self) -> nn.Module | None:
-        """The network without what was pruned, where taking it out leaves a smaller network of the same kind."""
+        """The network without its removed filters, None if single weights were pruned."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -35,14 +35,14 @@ class Criterion(Protocol):
 
 
 class Unstructured:
-    """Single weights, those of the smallest scores in the whole network: "magnitude" or "random" (masks.SCORES)."""
+    """Prunes the single weights with the smallest scores in the whole network. score: a name in masks.SCORES."""
 
     target = None
 
     def __init__(self, masks: Masks, score: str = "magnitude"):
         self.masks = masks
         self.score = None if score == "magnitude" else SCORES[score]
-        """None: the masks read magnitudes off the weights themselves."""
+        """None for magnitude, which the masks read off the weights without a copy."""
 
     def prune_to(self, sparsity: float, generator: torch.Generator) -> Difference:
         scores = None if self.score is None else self.score(self.masks.weights, generator)

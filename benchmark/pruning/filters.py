@@ -1,14 +1,14 @@
-"""Whole filters: which output channels can go, what goes with each of them, and the network that is left.
+"""Filter pruning: which output channels can be removed, what depends on each, and the smaller network that is left.
 
-A removed channel takes along its filter, its bias and batch norm, and what every later layer reads from it; channels
-that a shortcut adds up go together. torch-pruning (Fang et al. 2023) finds what depends on what. While training goes
-on all of it is held at zero, so that the network computes exactly what the smaller one does, and `smaller` builds that
-one in the end.
+With an output channel go its filter, its bias, its batch norm, and the weights of every later layer that read it;
+channels that a shortcut adds up go together. torch-pruning (Fang et al. 2023) finds these dependencies. During training
+all of it is held at zero, so that the network computes exactly what the smaller one would. `smaller` builds that one.
 
-Which layers: every convolution whose channels can be removed alone or together with those that shortcuts tie to them.
-Shortcuts that pad with zero channels (option A of He et al. 2016: ResNet-8/20/56) tie channels of stages of different
-widths at an offset, which no removal keeps: there only the first convolution of each block is pruned, as Le and Hua
-(2021) and Li et al. (2017) do. The network's outputs, grouped convolutions and layers of other kinds are left alone.
+Every convolution is pruned whose channels can be removed, alone or together with those that shortcuts tie to them.
+Shortcuts that pad with zero channels (option A of He et al. 2016: ResNet-8/20/56) tie channel c of one stage to
+channel c + offset of the next, which does not survive a removal. In these networks only the first convolution of each
+block is pruned, as Le and Hua (2021) and Li et al. (2017) do. Never pruned are the network's outputs, grouped
+convolutions and layers of other kinds.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from benchmark.pruning.masks import Masks
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LAYERS = (*CONVOLUTIONS, nn.Linear)
 TOLERANCE = 1e-9
-"""How far outputs in float64 may differ, relative to the largest, between the masked network and the smaller one."""
+"""How much the outputs of masked and smaller network may differ in float64, relative to the largest output."""
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One dimension of a parameter. channel: for each of its indices the channel it belongs to, -1 for none."""
+    """A dimension of a parameter. channel: int64 (its size,), the channel that each index belongs to, -1 for none."""
 
     parameter: str
     dimension: int
@@ -45,10 +45,12 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class FilterGroup:
-    """Output channels that can be removed, one by one, with all that depends on them.
+    """Output channels that can be removed one by one, with all that depends on them.
 
-    layers: the convolutions (and linear layers) that compute them, more than one where shortcuts add them up; the
-    first one names the group. parts: what a channel takes along, those layers' own filters included.
+    Args:
+        layers: that compute them, several where shortcuts add their outputs up; the first one names the group.
+        channels: how many there are.
+        parts: of parameters that depend on these channels, the filters of `layers` included.
     """
 
     layers: tuple[str, ...]
@@ -61,15 +63,14 @@ class FilterGroup:
 
 
 def find_groups(network: nn.Module, image: Sequence[int]) -> list[FilterGroup]:
-    """The groups of a network that takes inputs of shape `image` (channels, height, width); it is not changed.
+    """The groups of a network for inputs of shape `image` (channels, height, width). The network is not changed.
 
-    UserError if there are none, or if the network without some channels would not compute what the masked one does.
+    UserError if there are none, or if taking channels out gives other outputs than setting them to zero.
     """
     copied = copy.deepcopy(network).cpu().double().eval()
     names = {module: name for name, module in copied.named_modules()}
-    graph = _graph(copied, image)
-    found = (_described(group, names) for group in graph.get_all_groups(root_module_types=list(CONVOLUTIONS)))
-    groups = [group for group in found if group is not None]
+    candidates = _graph(copied, image).get_all_groups(root_module_types=list(CONVOLUTIONS))
+    groups = [group for candidate in candidates if (group := _removable(candidate, names)) is not None]
     if not groups:
         raise UserError("criterion filters: this network has no layer of which whole filters can be removed")
     _check(copied, image, groups)
@@ -77,15 +78,15 @@ def find_groups(network: nn.Module, image: Sequence[int]) -> list[FilterGroup]:
 
 
 def _graph(network: nn.Module, image: Sequence[int]) -> torch_pruning.DependencyGraph:
-    like = next(network.parameters())
-    # In a tuple: torch-pruning takes a bare tensor apart into inputs without a batch dimension before anything else.
-    example = (torch.zeros(1, *image, dtype=like.dtype, device=like.device),)
+    weight = next(network.parameters())
+    # In a tuple: torch-pruning would unpack a bare tensor into inputs without a batch dimension.
+    example = (torch.zeros(1, *image, dtype=weight.dtype, device=weight.device),)
     with torch.enable_grad():
         return torch_pruning.DependencyGraph().build_dependency(network, example_inputs=example, verbose=False)
 
 
-def _described(group: torch_pruning.Group, names: Mapping[nn.Module, str]) -> FilterGroup | None:
-    """None if its channels cannot be removed one by one."""
+def _removable(group: torch_pruning.Group, names: Mapping[nn.Module, str]) -> FilterGroup | None:
+    """torch-pruning's group as ours, None if its channels cannot be removed one by one. names: of the modules."""
     channels = len(group[0].idxs)
     if channels < 2 or not all(_can_lose(item) for item in group.items):
         return None
@@ -94,7 +95,7 @@ def _described(group: torch_pruning.Group, names: Mapping[nn.Module, str]) -> Fi
     for item in group.items:
         module = item.dep.target.module
         if module not in names:
-            continue  # an operation of torch-pruning's graph, such as a sum
+            continue  # a node of torch-pruning's graph that is no layer, such as a sum
         dimension = 1 if _reads(item) else 0
         for key, parameter in module.named_parameters(recurse=False):
             if parameter.dim() > dimension:
@@ -107,7 +108,7 @@ def _described(group: torch_pruning.Group, names: Mapping[nn.Module, str]) -> Fi
 
 
 def _reads(item: Any) -> bool:
-    """Whether this member of a torch-pruning group loses inputs; else it loses outputs, or both are the same."""
+    """Whether this member of a torch-pruning group is a layer that loses input channels; all others lose outputs."""
     return isinstance(item.dep.target.module, LAYERS) and item.dep.handler.__name__ == "prune_in_channels"
 
 
@@ -117,7 +118,7 @@ def _can_lose(item: Any) -> bool:
     if not _reads(item) and not node.outputs:
         return False  # the outputs of the network itself
     if isinstance(module, LAYERS):
-        # Part of a layer's outputs, or more than it has, is what a shortcut that pads leads to.
+        # Some of a layer's outputs, or more than it has: a shortcut that pads with zero channels.
         whole = _reads(item) or sorted(item.idxs) == list(range(module.weight.shape[0]))
         return whole and getattr(module, "groups", 1) == 1
     if isinstance(module, _BatchNorm):
@@ -126,7 +127,7 @@ def _can_lose(item: Any) -> bool:
 
 
 def _check(network: nn.Module, image: Sequence[int], groups: Sequence[FilterGroup]) -> None:
-    """UserError unless the network without every third channel computes what it does with them at zero."""
+    """Take every third channel out of a copy. UserError unless that computes the same as setting them to zero."""
     removed = {group.name: torch.arange(group.channels) % 3 == 0 for group in groups}
     masked = copy.deepcopy(network)
     parameters = dict(masked.named_parameters())
@@ -147,15 +148,18 @@ def _check(network: nn.Module, image: Sequence[int], groups: Sequence[FilterGrou
 def where(
     groups: Sequence[FilterGroup], removed: Mapping[str, Tensor], parameters: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """By parameter, for all that the groups touch: true where it goes. removed: by group, bool of shape (channels,)."""
-    found: dict[str, Tensor] = {}
+    """By parameter that the groups touch, a mask of its shape: true where it is removed.
+
+    removed: by group, bool (channels,).
+    """
+    masks: dict[str, Tensor] = {}
     for group in groups:
         for part in group.parts:
             parameter = parameters[part.parameter]
-            gone = found.setdefault(part.parameter, torch.zeros_like(parameter, dtype=torch.bool))
+            gone = masks.setdefault(part.parameter, torch.zeros_like(parameter, dtype=torch.bool))
             lost = (removed[group.name][part.channel] & (part.channel >= 0)).nonzero().flatten()
             gone.index_fill_(part.dimension, lost.to(gone.device), True)
-    return found
+    return masks
 
 
 def build_smaller(network: nn.Module, image: Sequence[int], removed: Mapping[str, Tensor]) -> nn.Module:
@@ -171,33 +175,41 @@ def build_smaller(network: nn.Module, image: Sequence[int], removed: Mapping[str
 
 
 def shares(stages: str, groups: Sequence[FilterGroup]) -> dict[str, float]:
-    """By group, the share that it loses of the fraction asked for: 1 for "even", or each stage its own.
+    """By group, what the fraction asked for is multiplied by, up to 1.
 
-    stages: "6/3/1" is in proportion, and the largest share is 1. A stage is all groups with equally many channels, the
-    narrowest first. With it a fraction of 0.6 gives Le and Hua's rates B for ResNet-56, .6/.3/.1; "6/5/4" their C.
+    stages: "even" is 1 for all. "6/3/1" gives the first stage 1, the second 1/2 and the third 1/6; a stage is all
+    groups with equally many channels, the narrowest first. At a fraction of 0.6, "6/3/1" gives Le and Hua's rates B for
+    ResNet-56 (.6/.3/.1) and "6/5/4" their rates C.
     """
     if stages == "even":
         return {group.name: 1.0 for group in groups}
     widths = sorted({group.channels for group in groups})
     try:
-        given = [float(part) for part in stages.split("/")]
+        ratios = [float(part) for part in stages.split("/")]
     except ValueError:
-        given = []
-    if len(given) != len(widths) or not all(0 <= share < math.inf for share in given) or not any(given):
+        ratios = []
+    if len(ratios) != len(widths) or not all(0 <= ratio < math.inf for ratio in ratios) or not any(ratios):
         raise UserError(
             f"method IMP: hyperparameter stages is {stages!r}; it takes 'even' or a number from 0 up for each of this "
             f"network's {len(widths)} widths ({', '.join(map(str, widths))} filters), such as "
             f"{'/'.join(map(str, range(len(widths), 0, -1)))!r}"
         )
-    return {group.name: given[widths.index(group.channels)] / max(given) for group in groups}
+    return {group.name: ratios[widths.index(group.channels)] / max(ratios) for group in groups}
 
 
 class Filters:
     """The criteria "filters" (smallest L1 norm; Li et al. 2017) and "random_filters" (Le & Hua 2021).
 
-    The sparsity asked for is the fraction of filters to remove in every group, round(sparsity * channels) of them and
-    never all; with `stages` it is that of the stage that loses most (`shares`). Where shortcuts tie layers together,
-    the norm of a channel is the sum over those layers.
+    The sparsity asked for is the fraction of filters removed in every group: round(sparsity * channels), but never all.
+    `stages` lowers it for some groups (`shares`). The norm of a channel that shortcuts tie together is the sum over the
+    tied layers.
+
+    Args:
+        network: whose filters are pruned.
+        image: shape of its inputs, (channels, height, width).
+        masks: of its prunable weights.
+        random: remove random filters instead of the smallest.
+        stages: as `shares` takes it.
     """
 
     def __init__(self, network: nn.Module, image: Sequence[int], masks: Masks, random: bool, stages: str = "even"):
@@ -208,7 +220,7 @@ class Filters:
         self.parameters = dict(network.named_parameters())
         touched = dict.fromkeys(part.parameter for group in self.groups for part in group.parts)
         self.vectors = Masks({name: self.parameters[name] for name in touched if name not in masks.names})
-        """Biases and batch norms of channels that can go."""
+        """Masks of biases and batch norms that belong to removable channels."""
 
     @property
     def target(self) -> float | None:
@@ -217,8 +229,8 @@ class Filters:
     def prune_to(self, sparsity: float, generator: torch.Generator) -> Difference:
         for group in self.groups:
             gone = self.removed[group.name]
-            wanted = round(sparsity * self.shares[group.name] * group.channels)
-            count = min(wanted, group.channels - 1) - int(gone.sum())
+            target = round(sparsity * self.shares[group.name] * group.channels)
+            count = min(target, group.channels - 1) - int(gone.sum())
             scores = torch.rand(group.channels, generator=generator) if self.random else self._norms(group)
             scores[gone] = torch.inf
             gone[scores.argsort(stable=True)[: max(count, 0)]] = True
@@ -227,7 +239,7 @@ class Filters:
     def _norms(self, group: FilterGroup) -> Tensor:
         """L1 norm of each channel's filters, shape (channels,), on the CPU."""
         weights = [self.parameters[f"{layer}.weight"].detach() for layer in group.layers]
-        # All of a layer's channels are in the group, but not always in the order of the first layer's.
+        # Tied layers may have their channels in another order than the first layer.
         channel = {part.parameter: part.channel for part in group.parts if part.dimension == 0}
         total = torch.zeros(group.channels)
         for layer, weight in zip(group.layers, weights, strict=True):
@@ -236,8 +248,8 @@ class Filters:
 
     def _remove(self) -> Difference:
         gone = where(self.groups, self.removed, self.parameters)
-        nowhere = {name: torch.zeros_like(self.parameters[name], dtype=torch.bool) for name in self.masks.names}
-        gone = {**nowhere, **gone}
+        untouched = {name: torch.zeros_like(self.parameters[name], dtype=torch.bool) for name in self.masks.names}
+        gone = {**untouched, **gone}
         return (
             self.masks.remove([gone[name] for name in self.masks.names]),
             self.vectors.remove([gone[name] for name in self.vectors.names]),

@@ -1,4 +1,4 @@
-"""All weight tensors end to end in one vector, so that work on them is a few operations however many layers."""
+"""All weight tensors end to end in one vector, so that an operation on all of them is one call, not one a layer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmark.pruning.selection import CHUNK, Bracket, find_threshold, keep_mas
 
 @dataclass(frozen=True, eq=False)
 class Vector:
-    """values: shape (n,); parts: the same memory in pieces, such as tensors of the weights' shapes and strides."""
+    """values: shape (n,); parts: views of it, one a weight tensor, in most vectors of its shape and strides."""
 
     values: Tensor
     parts: list[Tensor]
@@ -26,14 +26,14 @@ class Vector:
 
 
 class Flat:
-    """Vectors over all elements of `weights`, each tensor in its own order of memory.
+    """Makes vectors over all elements of `weights`, each tensor in its own order of memory.
 
-    chunks: slices that cover a vector. Elementwise work goes over them one after the other, so that on a CPU what it
-    leaves in between stays in the cache; on an accelerator there is one chunk.
+    chunks: slices that cover a vector. Elementwise work goes chunk by chunk, so that intermediate results stay in a
+    CPU's cache; on an accelerator there is one chunk.
     """
 
     def __init__(self, weights: Sequence[Tensor]):
-        # As `empty_like` would lay them out: as the weights lie in memory, without the gaps between their elements.
+        # `empty_like` keeps the weights' order of memory and leaves no gaps between the elements.
         layouts = [torch.empty_like(weight, device="meta") for weight in weights]
         self.layouts = [(layout.size(), layout.stride()) for layout in layouts]
         self.sizes = [layout.numel() for layout in layouts]
@@ -56,26 +56,26 @@ class Flat:
 def mask_smallest(
     scores: Vector, k: int, *, magnitude: bool = False, bracket: Bracket | None = None, out: Vector
 ) -> None:
-    """Write 0 into `out` for the k smallest scores and 1 for the others: for selections in every step.
+    """Write 0 into `out` for the k smallest scores and 1 for the others: for methods that select in every step.
 
-    The result is that of `selection.keep_all_but_smallest` over the parts. An accelerator is not waited for: there a
-    NaN counts as the largest score instead of being refused.
+    The result is that of `selection.keep_all_but_smallest` over the parts, except for a NaN: on an accelerator it
+    counts as the largest score instead of being refused, since to look for one would mean to wait for the device.
     """
     if scores.values.device.type != "cpu":
         mask_on_device(scores.parts, k, magnitude, out.parts)
         return
     threshold = find_threshold([scores.values], k, magnitude=magnitude, bracket=bracket)
-    if threshold.divides_ties:  # which of the equal ones go is a matter of the parts' indices, not of the memory
+    if threshold.divides_ties:  # the tie rule goes by the indices of the parts, not by the order of memory
         keep_masks(scores.parts, threshold, magnitude=magnitude, out=out.parts)
     else:
         keep_masks([scores.values], threshold, magnitude=magnitude, out=[out.values])
 
 
 class Segments:
-    """One value for each weight tensor, or for each of its output units (dimension 0): thresholds, sums, counts.
+    """The flat vector cut into segments: one a weight tensor, or one an output unit (dimension 0; by_unit).
 
-    They are numbered in the order of the flat vector, where each covers one stretch. On a CPU a layer at a time is
-    quickest; on an accelerator what counts is that it is one operation for all of them.
+    Methods keep one value a segment (thresholds, sums, counts), in the order of the flat vector. A CPU works layer by
+    layer, an accelerator on all segments in one operation: each is the fastest there.
     """
 
     def __init__(self, flat: Flat, by_unit: bool):
@@ -83,18 +83,18 @@ class Segments:
         self.shapes: list[tuple[int, int]] = []
         for (shape, stride), size in zip(flat.layouts, flat.sizes, strict=True):
             units = shape[0] if by_unit else 1
-            each = size // max(units, 1)
-            if by_unit and units > 1 and stride[0] != each:
+            length = size // max(units, 1)
+            if by_unit and units > 1 and stride[0] != length:
                 raise ValueError(f"the units of weights of shape {tuple(shape)} do not lie one after the other")
-            self.shapes.append((units, each))
+            self.shapes.append((units, length))
         self.units = [units for units, _ in self.shapes]
-        lengths = [each for units, each in self.shapes for _ in range(units)]
+        lengths = [length for units, length in self.shapes for _ in range(units)]
         self.count = len(lengths)
         self.lengths = torch.tensor(lengths, device=flat.device)
         self._index: Tensor | None = None
 
     def rows(self, vector: Tensor) -> Vector:
-        """A flat vector (n,) with parts of shape (segments, elements of each), one a weight tensor."""
+        """A flat vector (n,) with parts of shape (segments, elements of a segment), one a weight tensor."""
         pieces = vector.split(self.flat.sizes)
         return Vector(vector, [piece.view(shape) for piece, shape in zip(pieces, self.shapes, strict=True)])
 
@@ -103,7 +103,7 @@ class Segments:
         return Vector(values, [piece.unsqueeze(1) for piece in values.split(self.units)])
 
     def subtract_(self, rows: Vector, columns: Vector) -> None:
-        """From every element its segment's value."""
+        """Subtract from every element the value of its segment."""
         if self.flat.device.type != "cpu":
             rows.values.sub_(columns.values.index_select(0, self.index))
             return
@@ -111,7 +111,7 @@ class Segments:
             row.sub_(column)
 
     def sums(self, rows: Vector) -> Tensor:
-        """Sums over each segment, shape (count,), the same at every call."""
+        """Sums over each segment, shape (count,); bit for bit the same at every call."""
         if self.flat.device.type != "cpu":
             return torch.segment_reduce(rows.values, "sum", lengths=self.lengths, axis=0, unsafe=True)
         return torch.cat([row.sum(1) for row in rows.parts])

@@ -1,4 +1,4 @@
-"""Scores, pruning, and keeping what was pruned at zero."""
+"""Masks: pruning the weights of the smallest scores, and keeping them at zero."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmark.pruning.selection import Bracket, find_threshold, keep_masks
 
 
 def prunable(network: nn.Module) -> dict[str, nn.Parameter]:
-    """Every weight tensor of rank 2 or more by its name: first convolution, shortcuts and classifier included.
+    """By name, the tensors of rank 2 or more: weights of convolutions and linear layers, the first and last included.
 
     Biases and batch norm (rank 1) are never pruned.
     """
@@ -21,7 +21,7 @@ def prunable(network: nn.Module) -> dict[str, nn.Parameter]:
 
 
 Score = Callable[[Sequence[Tensor], torch.Generator], list[Tensor]]
-"""Weights -> one score for each of them, of the same shapes; the smallest scores are pruned first."""
+"""Gives scores for weights, tensors of the same shapes; the smallest scores are pruned first."""
 
 
 def magnitude(weights: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
@@ -30,8 +30,7 @@ def magnitude(weights: Sequence[Tensor], generator: torch.Generator) -> list[Ten
 
 
 def random(weights: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
-    """Uniform scores: every weight is as likely to go as any other (Le & Hua 2021). The generator is a CPU one, so that
-    a seed prunes the same weights on every device."""
+    """Uniform scores (Le & Hua 2021). The generator is on the CPU, so that a seed gives the same on every device."""
     return [torch.rand(weight.shape, dtype=weight.dtype, generator=generator).to(weight.device) for weight in weights]
 
 
@@ -39,11 +38,11 @@ SCORES: dict[str, Score] = {"magnitude": magnitude, "random": random}
 
 
 class Masks:
-    """One mask for each prunable weight tensor: 1 for alive, 0 for pruned; all alive at first.
+    """A mask for each prunable weight tensor: 1 for alive, 0 for pruned; all alive at first.
 
-    A mask has the dtype, device and strides that its weight has when this is made, so move the network before. Pruning
-    also writes the zeros; `apply_` after every optimizer step keeps them, whatever momentum and weight decay do. That
-    equals torch.nn.utils.prune's reparametrisation in every kept weight, bit for bit, and costs one product.
+    Masks take dtype, device and strides from the weights, so move the network to its device before. Pruning writes the
+    zeros; `apply_` after every optimizer step keeps them against momentum and weight decay. The kept weights are bit
+    for bit those of torch.nn.utils.prune's reparametrisation, for the cost of one product.
     """
 
     def __init__(self, weights: Mapping[str, nn.Parameter]):
@@ -64,19 +63,19 @@ class Masks:
     def prune(self, fraction: float, scores: Sequence[Tensor] | None = None) -> list[Tensor]:
         """Prune round(fraction * alive) of the weights that are alive, those of the smallest scores (None: |w|).
 
-        Returns theta - theta_p: for each weight tensor what was taken away, 0 elsewhere (see `norm_of_difference`).
+        Returns theta - theta_p by weight tensor: the pruned weights, and 0 elsewhere.
         """
         _check_fraction(fraction)
         return self._prune(round(fraction * self.alive), scores)
 
     def prune_to(self, sparsity: float, scores: Sequence[Tensor] | None = None) -> list[Tensor]:
-        """As `prune`, until round(sparsity * all) weights are pruned in all; nothing if as many already are."""
+        """As `prune`, until round(sparsity * total) weights are pruned in all; nothing if as many already are."""
         _check_fraction(sparsity)
         return self._prune(max(self.alive - (self.total - round(sparsity * self.total)), 0), scores)
 
     @torch.no_grad()
     def _prune(self, count: int, scores: Sequence[Tensor] | None) -> list[Tensor]:
-        """Prune `count` more. Only the alive are candidates, so that one that happens to be 0 is no different."""
+        """Prune `count` more weights. Only those alive are candidates: others are 0 and would be chosen again."""
         before = [weight.detach().clone() for weight in self.weights]
         candidates = self._candidates(scores)
         living = None if self.alive == self.total else [mask != 0 for mask in self.tensors]
@@ -96,7 +95,7 @@ class Masks:
 
     @torch.no_grad()
     def remove(self, gone: Sequence[Tensor]) -> list[Tensor]:
-        """Prune the weights at which `gone` (bool, of the weights' shapes) is true; returns what `prune` returns."""
+        """Prune the weights where `gone` is true (bool, of the weights' shapes); returns what `prune` returns."""
         before = [weight.detach().clone() for weight in self.weights]
         for mask, where in zip(self.tensors, gone, strict=True):
             mask.masked_fill_(where, 0)
@@ -107,10 +106,10 @@ class Masks:
 
     @torch.no_grad()
     def select(self, sparsity: float, weights: Vector | None = None, bracket: Bracket | None = None) -> None:
-        """New masks over all weights, so that pruned ones may return (DPF, DNW, GMP's option); no weight is changed.
+        """New masks at `sparsity` over all weights, so that pruned ones may return (DPF, DNW, GMP's `returning`).
 
-        Exactly round(sparsity * all) are masked, those of the smallest |w|. `weights`: a vector of `flat` that holds
-        them already, which saves gathering them. `bracket`: the warm start of a series of these.
+        Masked are the round(sparsity * total) smallest |w|; no weight is changed. weights: the weights as a vector of
+        `flat`, where the caller has it already. bracket: the warm start of a series of selections.
         """
         _check_fraction(sparsity)
         if weights is None:
@@ -122,7 +121,7 @@ class Masks:
 
     @torch.no_grad()
     def adopt_zeros(self) -> None:
-        """Count as pruned exactly what is zero now, by whatever way it became so."""
+        """Mask exactly the weights that are zero now, however they became so."""
         for weight, mask in zip(self.weights, self.tensors, strict=True):
             torch.ne(weight, 0, out=mask)
         self.alive = sum(int(torch.count_nonzero(mask)) for mask in self.tensors)
@@ -142,14 +141,14 @@ class Masks:
             torch._foreach_mul_(self.weights, self.tensors)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Masks by name, as bool: a quarter of the size."""
+        """Masks by name, as bool: a quarter of the size of float32."""
         return {name: mask != 0 for name, mask in zip(self.names, self.tensors, strict=True)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over saved masks; the weights are not touched. UserError if they are of another network."""
+        """Load saved masks; the weights stay. UserError if they are of another network."""
         if set(state) != set(self.names):
-            odd = sorted(set(state) ^ set(self.names))
-            raise UserError(f"saved masks belong to another network: {odd[0]} is in only one of the two")
+            name = min(set(state) ^ set(self.names))
+            raise UserError(f"saved masks belong to another network: {name} is in only one of the two")
         for name, mask in zip(self.names, self.tensors, strict=True):
             if state[name].shape != mask.shape:
                 raise UserError(
@@ -167,13 +166,12 @@ def _check_fraction(fraction: float) -> None:
 
 
 def norm(network: nn.Module, everything: bool = True) -> float:
-    """||theta||_2 in float64: over all weights and biases, batch norm's included (what the authors' code does), or over
-    the prunable weights alone."""
+    """||theta||_2 over all weights, biases and batch norms (as in the authors' code), or over the prunable weights."""
     return norm_of_difference(list(network.parameters() if everything else prunable(network).values()))
 
 
 def norm_of_difference(difference: Sequence[Tensor]) -> float:
-    """2-norm over all the tensors together, in float64 but for Apple's GPUs, which have none."""
+    """2-norm over all tensors together, in float64; in float32 on Apple's GPUs, which have no float64."""
     if not difference:
         return 0.0
     precision = torch.float32 if difference[0].device.type == "mps" else torch.float64

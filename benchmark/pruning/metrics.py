@@ -21,10 +21,11 @@ COUNTED = (nn.Linear, nn.modules.conv._ConvNd)
 def measure(network: nn.Module, image: Sequence[int], dense: dict[str, int] | None = None) -> dict[str, Any]:
     """The record's "sparsity" and "macs", for one input of shape `image` (channels, height, width).
 
-    sparsity: the zeros among prunable weights, as a fraction of those ("prunable") and of all weights and biases, batch
-    norm's included ("all"); "layers": by prunable tensor its weights, zeros and dense MACs. macs: "dense"; "sparse",
-    the sum of density * MACs over the layers; "speedup" = dense / sparse, None where nothing is left. dense: what
-    `macs` gave for such a network, where that is known.
+    "sparsity" has the zeros among the prunable weights, as a fraction of these ("prunable") and of all parameters
+    ("all"), and by prunable tensor its weights, zeros and dense MACs ("layers"). "macs" has "dense", "sparse" (the sum
+    of density * MACs over the layers) and "speedup" = dense / sparse, None where nothing is left.
+
+    dense: the result of `macs` for such a network, where it is known.
     """
     dense = macs(network, image) if dense is None else dense
     layers = {
@@ -50,14 +51,13 @@ def measure(network: nn.Module, image: Sequence[int], dense: dict[str, int] | No
 
 
 def describe_smaller(network: nn.Module, smaller: nn.Module, image: Sequence[int]) -> dict[str, Any]:
-    """The record's "smaller": of the network from which filters were really taken out.
+    """The record's "smaller", of the network without the removed filters.
 
-    "parameters" and "macs": those that it has; "layers": by layer of `network` whose outputs became fewer, how many
-    there were ("outputs") and how many are "left".
+    It has its "parameters" and "macs", and by layer that lost filters how many there were ("outputs") and are "left".
     """
     outputs, left = (
-        {name: module.weight.shape[0] for name, module in one.named_modules() if isinstance(module, COUNTED)}
-        for one in (network, smaller)
+        {name: module.weight.shape[0] for name, module in version.named_modules() if isinstance(module, COUNTED)}
+        for version in (network, smaller)
     )
     return {
         "parameters": sum(parameter.numel() for parameter in smaller.parameters()),
@@ -69,15 +69,15 @@ def describe_smaller(network: nn.Module, smaller: nn.Module, image: Sequence[int
 
 
 def macs(network: nn.Module, image: Sequence[int]) -> dict[str, int]:
-    """Dense MACs by prunable weight for one input of shape `image`, half of what torch's own flop formulas count.
+    """Dense MACs by prunable weight for one input of shape `image`: half of what torch's flop formulas count.
 
-    0 for a weight that is not one of a convolution or linear layer; nor do the projections inside torch's
-    MultiheadAttention count, which is no such layer. The network runs once with zeros in the place of an image and of
-    all weights, for the shapes alone: no data is touched and batch statistics stay as they are.
+    0 for a weight of other layers than convolutions and linear ones, such as the projections of torch's
+    MultiheadAttention. The network runs once on zeros with weights of zeros, since only shapes matter; its weights and
+    batch statistics do not change.
     """
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    # Not on the meta device: its batch norm imports torch's compiler, as does torch's FlopCounterMode, and that takes
-    # every worker over a second.
+    # Not on the meta device, whose batch norm imports torch's compiler (as torch's FlopCounterMode does): that would
+    # cost every worker over a second.
     zeros = {name: torch.zeros_like(tensor, device="cpu") for name, tensor in tensors.items()}
     dtype = next((p.dtype for p in network.parameters()), torch.float32)
     training = {module: module.training for module in network.modules()}
@@ -101,8 +101,9 @@ def macs(network: nn.Module, image: Sequence[int]) -> dict[str, int]:
     return {name: 0 if layer is None else counted[layer] for name, layer in owners.items()}
 
 
-def _flops(layer: Any, given: Sequence[int], made: Sequence[int]) -> int:
+def _flops(layer: Any, inputs: Sequence[int], outputs: Sequence[int]) -> int:
+    """Of shapes of inputs and outputs."""
     weight = list(layer.weight.shape)
     if isinstance(layer, nn.Linear):
-        return mm_flop((math.prod(given[:-1]), given[-1]), (weight[1], weight[0]))
-    return conv_flop_count(list(given), weight, list(made), layer.transposed)
+        return mm_flop((math.prod(inputs[:-1]), inputs[-1]), (weight[1], weight[0]))
+    return conv_flop_count(list(inputs), weight, list(outputs), layer.transposed)

@@ -1,13 +1,13 @@
-"""Which weights go: exactly the k smallest scores over a list of tensors, with one tie rule for all methods.
+"""Exact selection: masks for exactly the k smallest scores over a list of tensors, with one tie rule for all methods.
 
-**The tie rule.** Of equal scores the earlier position is pruned first. Positions run over the tensors in the order
-given and, inside one, over its elements in row-major order of its indices, whatever its memory format.
+**Tie rule.** Of equal scores the one at the earlier position is pruned first. Positions run through the tensors in the
+order of the list and, inside a tensor, in row-major order of its indices, whatever its memory format.
 
-**How.** The k-th smallest score lies in a bracket [lo, hi], guessed from a strided sample or from the last threshold.
-One pass over the scores in chunks that stay in the cache counts what is below and gathers what is neither below nor
-above. If the rank falls among the gathered, a partition of those few gives the threshold, and the counts prove it; if
-not, everything is partitioned. A guess decides the time and never the result. A NaN is neither below nor above, so it
-is always gathered, and refused.
+**Algorithm on the CPU.** Guess a bracket [low, high] around the k-th smallest score, from a strided sample or from the
+threshold of the last step. One pass over the scores, in chunks that fit the cache, counts those below the bracket and
+gathers those inside. If the counts show that the k-th smallest is among the gathered, partitioning these few gives the
+threshold; if not, all scores are partitioned. So a guess decides how long it takes, never the result. A NaN is neither
+below nor above a bracket: it is always gathered, and refused.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ Scores = NDArray[np.float32] | NDArray[np.float64]
 NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 
 CHUNK = 1 << 17
-"""Elements a pass looks at together: with their scratch space they stay in a second-level cache of 1 MB."""
+"""Elements of a chunk: with scratch space they fit a second-level cache of 1 MB."""
 DIRECT = 1 << 15
-"""Up to so many elements a partition of all is quicker than a guess."""
+"""Up to so many elements it is quicker to partition all of them than to guess a bracket."""
 DEVIATIONS = 6.0
 """Half-width of the sampled bracket, in standard deviations of the rank in an independent sample."""
 
 
 class NotANumber(ValueError):
-    """A score is NaN. The training loop ends a run at this: its weights or gradients have diverged."""
+    """A score is NaN: weights or gradients have diverged. The training loop ends a run at this."""
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """The k-th smallest score and what becomes of its equals.
+    """The k-th smallest score, and how many scores equal to it are pruned.
 
-    Pruned is every score below `value` and, of the `tied` scores equal to it, the first `ties` by position.
+    Pruned are all scores below `value` and, of the `tied` scores equal to it, the first `ties` by position.
     """
 
     value: float
@@ -50,16 +50,16 @@ class Threshold:
 
     @property
     def divides_ties(self) -> bool:
-        """Whether only some of the scores equal to `value` go, which the tie rule chooses."""
+        """Whether the tie rule has to choose among the scores equal to `value`."""
         return self.ties != self.tied
 
 
 class Bracket:
-    """Where the threshold of one series of selections was last, and how far it tends to move.
+    """The last threshold in a series of selections, and how far it tends to move from one to the next.
 
-    Pass the same one at every step of a series (|w| over the steps of a training run). It changes how long a selection
-    takes and never its result, so it need not be saved in a checkpoint. Scores that jump (|w * gradient|) do no harm:
-    where the remembered bracket would hold more than a fresh sample leaves, the sample is taken.
+    Pass the same one at every step of a series, such as |w| over the steps of a training run. It changes how long a
+    selection takes and never its result, so that checkpoints need not keep it. Where scores jump (|w * gradient|) and
+    this bracket would hold more scores than a sampled one, the sampled one is used.
     """
 
     def __init__(self) -> None:
@@ -70,20 +70,20 @@ class Bracket:
         self._density = 0.0
 
     def guess(self, allowed: float) -> tuple[float, float] | None:
-        """(lo, hi) around the last threshold, or None where that would hold more than `allowed` scores."""
+        """(low, high) around the last threshold, None if more than `allowed` scores are expected inside."""
         if self._value is None or 2 * self._width * self._density > allowed:
             return None
         return self._value - self._width, self._value + self._width
 
     def learn(self, value: float, gathered: int, width: float) -> None:
-        """Takes in a threshold that was found among `gathered` scores from a bracket of that full width."""
+        """Learn from a threshold `value` that was among `gathered` scores in a bracket `width` wide."""
         if not math.isfinite(value):
             self._value = None
             return
         if self._value is None:
             self._width = abs(value) / 64
         else:
-            # Four times the latest move is rarely exceeded by the next; the memory of a larger one fades slowly.
+            # The next move is rarely larger than four times the last one; after a large move the width shrinks slowly.
             self._width = max(4 * abs(value - self._value), 0.8 * self._width)
         if 0 < width < math.inf:
             self._density = gathered / width
@@ -93,11 +93,15 @@ class Bracket:
 def find_threshold(
     scores: Sequence[Tensor], k: int, *, magnitude: bool = False, bracket: Bracket | None = None
 ) -> Threshold:
-    """Threshold that prunes exactly k of the elements of `scores`.
+    """The threshold that prunes exactly k of all elements of `scores`.
 
-    `scores`: floating-point tensors of any shapes, one dtype, one device. With `magnitude` the scores are their
-    absolute values, without a copy being made. k = 0 prunes nothing, k = all elements everything. ValueError for a NaN,
-    for k out of range and for mixed dtypes.
+    Args:
+        scores: floating-point tensors of any shapes, of one dtype and one device.
+        k: from 0 to the number of elements.
+        magnitude: the scores are the absolute values of `scores`; no copy is made.
+        bracket: the warm start of a series.
+
+    ValueError for a NaN (NotANumber), for k out of range and for mixed dtypes.
     """
     count = sum(tensor.numel() for tensor in scores)
     if not 0 <= k <= count:
@@ -116,10 +120,9 @@ def find_threshold(
 def keep_masks(
     scores: Sequence[Tensor], threshold: Threshold, *, magnitude: bool = False, out: Sequence[Tensor] | None = None
 ) -> list[Tensor]:
-    """Masks with 1 for what stays and 0 for what the threshold prunes.
+    """Masks with 0 where the threshold prunes and 1 elsewhere, for the scores that it was found for.
 
-    Each has the shape, strides, dtype and device of its scores tensor, so that a product with it is one plain pass.
-    `out`: masks of an earlier call to write into. The scores must be those that the threshold was found for.
+    A mask has the shape, strides, dtype and device of its scores. out: masks of an earlier call to write into.
     """
     masks = [torch.empty_like(tensor) for tensor in scores] if out is None else list(out)
     scores = [tensor.detach() for tensor in scores]
@@ -162,23 +165,23 @@ def _threshold_by_bracket(
             margin = DEVIATIONS * math.sqrt(sample_size * share * (1 - share)) + 1
             remembered = bracket.guess(2 * margin * count / sample_size) if bracket else None
             if bracket and remembered:
-                found = _within(parts, rank, k, magnitude, remembered, bracket)
-                bracket.hits += found is not None
-                bracket.misses += found is None
-                if found:
-                    return found
+                threshold = _within(parts, rank, k, magnitude, remembered, bracket)
+                bracket.hits += threshold is not None
+                bracket.misses += threshold is None
+                if threshold:
+                    return threshold
             sampled = _sampled_bracket(parts, count, magnitude, share, margin)
-            if found := _within(parts, rank, k, magnitude, sampled, bracket):
-                return found
-        found = _among(_everything(parts, magnitude), 0, rank, k)
-    assert found is not None, "every rank lies among all of them"
-    return found
+            if threshold := _within(parts, rank, k, magnitude, sampled, bracket):
+                return threshold
+        threshold = _among(_everything(parts, magnitude), 0, rank, k)
+    assert threshold is not None, "every rank lies among all of them"
+    return threshold
 
 
 def _within(
     parts: list[Scores], rank: int, k: int, magnitude: bool, limits: tuple[float, float], bracket: Bracket | None
 ) -> Threshold | None:
-    """The threshold if the score of that rank (from 0) lies within the limits, else None."""
+    """The threshold, None if the score of that rank (from 0) lies outside the limits."""
     kind = parts[0].dtype.type
     low, high = kind(limits[0]), kind(limits[1])
     small, large = np.empty(CHUNK, np.bool_), np.empty(CHUNK, np.bool_)
@@ -188,18 +191,18 @@ def _within(
         is_small = np.less(chunk, low, out=small[: chunk.size])
         is_large = np.greater(chunk, high, out=large[: chunk.size])
         below += int(np.count_nonzero(is_small))
-        inside.append(chunk[np.equal(is_small, is_large, out=is_large)])  # neither: within, or a NaN
+        inside.append(chunk[np.equal(is_small, is_large, out=is_large)])  # equal, so both false: inside, or a NaN
     gathered: Any = np.concatenate(inside)
-    found = _among(gathered, below, rank, k)
-    if bracket and found:
-        bracket.learn(found.value, gathered.size, float(high) - float(low))
-    return found
+    threshold = _among(gathered, below, rank, k)
+    if bracket and threshold:
+        bracket.learn(threshold.value, gathered.size, float(high) - float(low))
+    return threshold
 
 
 def _among(candidates: Scores, below: int, rank: int, k: int) -> Threshold | None:
-    """The threshold if the score of that rank is one of the candidates, which are reordered, else None.
+    """The threshold, None if the score of that rank is not among `candidates`, which this reorders.
 
-    below: how many scores are smaller than all of them. The larger ones do not matter.
+    below: how many scores are smaller than all candidates.
     """
     if candidates.size and math.isnan(candidates.max()):
         raise NotANumber("a score is NaN: there is no smallest")
@@ -220,15 +223,15 @@ def _everything(parts: list[Scores], magnitude: bool) -> Scores:
 
 
 def _sample_size(count: int) -> int:
-    """Balances sorting the sample against the count / sqrt(sample) scores that its bracket leaves."""
+    """A larger sample takes longer to partition, a smaller one leaves more scores inside its bracket."""
     return 2 * int(math.pow(count, 2 / 3))
 
 
 def _sampled_bracket(
     parts: list[Scores], count: int, magnitude: bool, share: float, margin: float
 ) -> tuple[float, float]:
-    """Bracket around the `share` quantile, `margin` ranks to each side in a sample of every so-manieth element."""
-    step = count // _sample_size(count) | 1  # odd: the usual row lengths are even, so the sample walks over all columns
+    """Bracket around the `share` quantile of a strided sample, `margin` of its ranks to each side."""
+    step = count // _sample_size(count) | 1  # odd, while rows are of even length: so the sample visits all columns
     picked: list[Scores] = []
     position = 0
     for part in parts:
@@ -247,9 +250,9 @@ def _sampled_bracket(
 
 
 def _chunks(parts: list[Scores], magnitude: bool) -> Iterator[Scores]:
-    """All scores in some order, at most CHUNK at a time; a chunk may be overwritten by the next.
+    """All scores in some order, at most CHUNK at a time; the next chunk may overwrite the one before.
 
-    Small parts share a chunk: a network has many, and a pass over each would cost more in calls than in work.
+    Small parts share a chunk: a network has many, and a call for each would cost more than the work in it.
     """
     scratch = np.empty(CHUNK, parts[0].dtype)
     filled = 0
@@ -273,7 +276,7 @@ def _chunks(parts: list[Scores], magnitude: bool) -> Iterator[Scores]:
 
 
 def _memory_order(tensor: Tensor) -> Scores:
-    """The elements as a vector in the order of memory: a view if they lie densely there, channels_last included."""
+    """The elements as a vector in the order of memory: a view where they lie without gaps, channels_last included."""
     tensor = tensor.detach()
     if tensor.dtype not in NUMPY_DTYPES:
         tensor = tensor.float()  # exact for the 16-bit dtypes
@@ -282,7 +285,7 @@ def _memory_order(tensor: Tensor) -> Scores:
 
 
 def _write_masks(tensors: Sequence[Tensor], value: float, magnitude: bool, masks: Sequence[Tensor]) -> None:
-    """1 where the score exceeds `value`, else 0. numpy compares an order of magnitude faster than torch does here."""
+    """1 where the score exceeds `value`, else 0. By numpy, which compares an order of magnitude faster than torch."""
     size = min(CHUNK, max((tensor.numel() for tensor in tensors), default=0))
     scratch, larger = np.empty(size, NUMPY_DTYPES[tensors[0].dtype]), np.empty(size, np.bool_)
     limit = scratch.dtype.type(value)
@@ -308,22 +311,22 @@ def _write_mask(tensor: Tensor, value: float, magnitude: bool, mask: Tensor) -> 
 
 
 def _threshold_by_topk(scores: Sequence[Tensor], k: int, magnitude: bool) -> Threshold:
-    """The same by torch alone. Apple's GPUs have no float64, so the counts come over apart from the value."""
+    """By torch alone. The counts are fetched apart from the value: no dtype of Apple's GPUs holds both exactly."""
     flat = torch.cat([tensor.detach().reshape(-1) for tensor in scores])
     if magnitude:
         flat = flat.abs_()
     value = _kth(flat, max(k, 1))
-    counted = [torch.count_nonzero(flat < value), torch.count_nonzero(flat == value), torch.isnan(flat).any().long()]
-    below, tied, undefined = torch.stack(counted).tolist()
-    if undefined:
+    counts = [torch.count_nonzero(flat < value), torch.count_nonzero(flat == value), torch.isnan(flat).any().long()]
+    below, tied, has_nan = torch.stack(counts).tolist()
+    if has_nan:
         raise NotANumber("a score is NaN: there is no smallest")
     return Threshold(value.item(), k - below, tied)
 
 
 def mask_on_device(scores: Sequence[Tensor], k: int, magnitude: bool, out: Sequence[Tensor]) -> None:
-    """Write `keep_all_but_smallest` into `out`, in a few operations for all tensors together.
+    """Write the masks of `keep_all_but_smallest` into `out`, in a few operations for all tensors together.
 
-    The host waits for none of them: a NaN counts as the largest score instead of being refused.
+    The host does not wait for the device, so a NaN is not refused: it counts as the largest score.
     """
     flat = torch.cat([tensor.detach().reshape(-1) for tensor in scores])
     if magnitude:
@@ -340,9 +343,9 @@ def mask_on_device(scores: Sequence[Tensor], k: int, magnitude: bool, out: Seque
 
 
 def _kth(flat: Tensor, k: int) -> Tensor:
-    """The k-th smallest, k from 1 up.
+    """The k-th smallest, k from 1 up: by topk over the shorter side, unsorted.
 
-    By topk because torch.kthvalue runs in a single thread block on CUDA (pytorch#75599); of the shorter side, unsorted.
+    torch.kthvalue runs in a single thread block on CUDA (pytorch#75599).
     """
     count = flat.numel()
     if k <= count // 2:

@@ -1,14 +1,12 @@
-"""Tensors on disk: checksummed, atomic, never unpickled into code.
+"""Checkpoints, trunks and dense weights on disk: with a checksum, written atomically, read without running code.
 
-A file is an envelope (benchmark/envelope.py) around what `torch.save` wrote, read back with `weights_only=True`, so
-that a file from a shared folder can hold data but not run anything.
+A sealed file (benchmark/results/sealed.py) holds what `torch.save` wrote. It is read with `weights_only=True`, so that
+a file in a shared folder cannot run anything.
 """
 
 from __future__ import annotations
 
-import copy
 import io
-import operator
 import os
 import pickle
 import re
@@ -17,48 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from benchmark import atomic
 from benchmark.cells import HASH_LENGTH
-from benchmark.envelope import BadCheckpoint, seal, unseal
+from benchmark.results import atomic
+from benchmark.results.sealed import BadCheckpoint, seal, unseal
 
 
 def encode(owner: str, content: dict[str, Any], made_by: str = "") -> tuple[bytes, str]:
-    """(bytes of a file, SHA-256 of its tensors) for `content`: tensors, numbers, strings, lists, dicts.
+    """(bytes of a sealed file, SHA-256 of its payload). content: tensors, numbers, strings, lists, dicts.
 
-    owner: the cell's id. made_by: the code and versions that wrote it, for content that no other may go on with.
+    owner: the cell's id. made_by: code and library versions, for content that no others may continue from.
     """
     buffer = io.BytesIO()
-    torch.save(_of_its_own(content), buffer)
+    torch.save(content, buffer)
     return seal(owner, buffer.getvalue(), made_by)
-
-
-def _of_its_own(content: Any) -> Any:
-    """`content`, with copies of tensors that are a part of something larger: torch writes the whole of their memory.
-
-    Where there are none it is `content` itself, so that the same weights are the same bytes.
-    """
-    if isinstance(content, Tensor):
-        whole = content.untyped_storage().nbytes() <= content.numel() * content.element_size()
-        return content if whole else content.detach().clone()
-    if isinstance(content, dict):
-        changed = {key: own for key, value in content.items() if (own := _of_its_own(value)) is not value}
-        if not changed:
-            return content
-        copied = copy.copy(content)  # of the same type, with the attributes that torch gives a state
-        copied.update(changed)
-        return copied
-    if isinstance(content, list | tuple):
-        values = [_of_its_own(value) for value in content]
-        return content if all(map(operator.is_, values, content)) else type(content)(values)
-    return content
 
 
 def load(
     path: Path, owner: str, device: torch.device | str = "cpu", made_by: str | None = None
 ) -> tuple[dict[str, Any], str]:
-    """(content, SHA-256). made_by: refuse what others wrote. Raises BadCheckpoint, or OSError."""
+    """(content, SHA-256). made_by: refuse content that others wrote. Raises BadCheckpoint or OSError."""
     try:
         payload, checksum = unseal(path.read_bytes(), owner, made_by)
         return torch.load(io.BytesIO(payload), map_location=device, weights_only=True), checksum
@@ -70,9 +46,9 @@ def load(
 
 
 class Trunks:
-    """States that runs of several cells come through: whoever is there first leaves it for the others.
+    """Training states that runs of several cells pass through; the first run saves them for the others.
 
-    Training repeats exactly, so that a run that starts from a trunk ends like one that trained all of it.
+    Training repeats exactly, so that a run that starts from a trunk ends like one that trained from the start.
     """
 
     def __init__(self, folder: Path, made_by: str = ""):
@@ -89,7 +65,7 @@ class Trunks:
             atomic.create_file(path, encode(name, content, self.made_by)[0])
 
     def load(self, name: str, device: torch.device) -> dict[str, Any] | None:
-        """None if there is none that can be used; whatever is wrong with it, training from the start is right."""
+        """None if there is none or it cannot be used: training from the start gives the same result."""
         try:
             return load(self._path(name), name, device, self.made_by)[0]
         except (BadCheckpoint, OSError):
@@ -97,10 +73,10 @@ class Trunks:
 
 
 class Checkpoints:
-    """The checkpoints of one unfinished run: numbered, the last good one kept until the next is whole.
+    """The numbered checkpoints of one unfinished run. Each is kept until the next one is whole.
 
-    Whoever finishes the run clears the folder, perhaps under one who lost the run's claim and trains it still; that one
-    does without.
+    The process that finishes the run clears the folder. If another one still trains the cell, having lost its lock, it
+    goes on without checkpoints.
     """
 
     def __init__(self, folder: Path, owner: str, made_by: str = ""):
@@ -129,8 +105,8 @@ class Checkpoints:
             (self.folder / f"{old}.pt").unlink(missing_ok=True)
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """The newest usable checkpoint, None without one; `refused` says in a line each which were not usable."""
-        for leftover in self.folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+        """The newest usable checkpoint, None if there is none. `refused` has a line for each that is not usable."""
+        for leftover in self.folder.glob(".*.tmp"):  # a process was killed while it wrote
             leftover.unlink(missing_ok=True)
         for number in reversed(self._numbers()):
             try:

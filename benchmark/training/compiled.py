@@ -1,4 +1,4 @@
-"""The training forward and backward as torch.compile makes them, where the recipe asks for it."""
+"""torch.compile for the forward and backward pass of training, where the recipe asks for it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ Forward = Callable[[Tensor], Tensor]
 
 
 def compiled(network: nn.Module, problem: Problem) -> Forward:
-    """`network` for whole batches, of which there is one graph; others, such as an epoch's last one, stay as they are.
+    """`network` compiled for batches of the recipe's size; smaller ones, such as an epoch's last, run uncompiled.
 
-    Weights are read where they lie, so that masks and methods may change them in place. The network itself remains for
-    evaluation. The first whole batch compiles, once per process and architecture; a call raises CannotGoOn where that
-    is impossible.
+    Masks and methods may change the weights in place. `network` itself stays as it is, for evaluation. The first full
+    batch compiles, once per process and architecture; a call raises CannotGoOn if that fails.
     """
     from torch._dynamo.exc import BackendCompilerFailed
 
@@ -41,7 +40,7 @@ def compiled(network: nn.Module, problem: Problem) -> Forward:
 
 
 def check_compile(problem: Problem, group: Group) -> None:
-    """Raises UserError for a combination that was never tried."""
+    """Raises UserError for a combination that has not been tested."""
     if problem.compile != "none" and group.ranks > 1:
         raise UserError(
             f"problem {problem.name}: compile={problem.compile} with --gpus-per-cell {group.ranks} is not supported: "

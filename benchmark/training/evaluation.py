@@ -1,7 +1,7 @@
 """Accuracy, and the batch-norm pass that precedes it after pruning.
 
-Both remember networks that come again: the pruned network that all schedules and budgets of a sparsity start from is
-measured once per worker, not once per cell. On CIFAR-10 that is half of a cell's time outside training.
+Both cache their results by the state of the network: all schedules and budgets of a sparsity start from the same pruned
+network, which a worker measures once, not once a cell. On CIFAR-10 that saves half of a cell's time outside training.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmark.training.group import ALONE, Group
 from benchmark.training.precision import autocast
 
 RECALIBRATION_EPOCH = -1
-"""The epoch of the data order that the batch-norm pass reads; training starts at 0, so it is nobody else's."""
+"""The epoch whose batches the batch-norm pass reads; training never sees it, since its epochs start at 0."""
 
 
 def _digest(*tensors: Tensor) -> str:
@@ -40,7 +40,7 @@ def evaluate(network: nn.Module, data: Batches, split: str, group: Group = ALONE
         for images, labels in data.evaluation_batches(split):
             logits = network(images).float()
             if not key and group.ranks == 1:
-                # what decides the outputs need not all be in the network's state: a method may keep a part elsewhere
+                # The first logits belong to the key, since a method may keep a part of the state outside the network.
                 key = f"{split} {_digest(*network.state_dict().values(), logits)}"
                 if key in data.remembered:
                     break
@@ -61,8 +61,8 @@ def evaluate(network: nn.Module, data: Batches, split: str, group: Group = ALONE
 def recalibrate(network: nn.Module, data: Batches, seed: int) -> None:
     """Re-estimate all batch-norm statistics as plain averages over `recalibration_batches` training batches.
 
-    The authors' code does this after pruning, before it measures accuracy; here it is a field of the recipe, the same
-    for every method. 0 batches turns it off.
+    The authors' code does this after pruning and before it measures accuracy. Here it is a field of the recipe, the
+    same for every method; 0 batches turn it off.
     """
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     batches = min(data.problem.recalibration_batches, data.iterations_per_epoch)
@@ -71,7 +71,7 @@ def recalibrate(network: nn.Module, data: Batches, seed: int) -> None:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # torch's way of asking for a cumulative average
+        norm.momentum = None  # None makes torch take a cumulative average
     network.train()
     alone = data.shard[1] == 1
     state, key = _digest(*network.state_dict().values()) if alone else "", ""

@@ -1,8 +1,8 @@
 """The process's global random generators: Python's, NumPy's and torch's.
 
-The suite draws from generators of its own (benchmark/problems/seeds.py). A method from outside may use the global ones;
-so that its result depends neither on what the worker trained before nor on interruptions, every run seeds them at its
-start and keeps their states in its checkpoints.
+The suite draws from its own generators (benchmark/problems/seeds.py), but a method from outside may use the global
+ones. Every run seeds them at its start and keeps their states in its checkpoints, so that the result depends neither on
+what the worker trained before nor on interruptions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmark.problems.seeds import generator
 
 
 def seed_all(seed: int) -> None:
-    """From the cell's seed alone, so that what methods throw is paired between cells."""
+    """From the cell's seed alone, so that random draws of methods are paired between cells."""
     number = generator(seed, "global").initial_seed()
     random.seed(number)
     np.random.seed(number % 2**32)

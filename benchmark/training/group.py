@@ -1,8 +1,8 @@
-"""One cell trained by several processes, each with a GPU (or, in tests, on the CPU): DistributedDataParallel.
+"""Training one cell with several processes (ranks), each with a GPU: DistributedDataParallel. In tests, on the CPU.
 
-The batch of the recipe is shared out, so that learning rates and iterations stay as they are; the loss is the mean over
-the whole batch, batch norm takes its statistics over the whole batch, and every rank makes the same steps and masks
-from the same numbers. Rank 0 decides when to stop and to save, and alone writes; the others follow.
+The recipe's batch is split among the ranks, so that learning rates and iterations stay as they are. Loss and batch-norm
+statistics are taken over the whole batch, so that all ranks make the same steps and masks. Rank 0 decides when to stop
+and save, and it alone writes; the others follow.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 WAIT = timedelta(days=7)
-"""Followers wait for their next cell; a rank that dies is noticed at once by its closed connection."""
+"""Ranks wait for their next cell. A rank that dies is noticed at once, since its connection closes."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """rank: 0 is the one that decides and writes; ranks: how many; local_rank: which GPU of its machine it uses."""
+    """rank: of this process, 0 leads. ranks: how many there are. local_rank: the GPU of its machine that it uses."""
 
     rank: int = 0
     ranks: int = 1
@@ -33,7 +33,7 @@ class Group:
         return self.rank == 0
 
     def announce(self, value: Any) -> Any:
-        """Rank 0's value, on every rank. Everything that is announced must be announced by all ranks in turn."""
+        """Rank 0's value, on every rank. All ranks must call this, and in the same order."""
         if self.ranks == 1:
             return value
         content = [value]
@@ -49,7 +49,7 @@ class Group:
         return tuple(bool(flag) for flag in tensor)
 
     def total(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Sums over the ranks; the tensors themselves stay as they are."""
+        """Sums over the ranks, as new tensors."""
         if self.ranks == 1:
             return tensors
         summed = tuple(tensor.clone() for tensor in tensors)
@@ -57,20 +57,30 @@ class Group:
             dist.all_reduce(tensor)
         return summed
 
+    def of_each(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """For each tensor of shape () its values on all ranks: shape (ranks,), in the order of the ranks."""
+        gathered = []
+        for tensor in tensors:
+            parts = [tensor.clone() for _ in range(self.ranks)]
+            if self.ranks > 1:
+                dist.all_gather(parts, tensor)
+            gathered.append(torch.stack(parts))
+        return tuple(gathered)
+
     def wrap(self, network: nn.Module) -> nn.Module:
-        """What to call in training: gradients become means over the ranks. The network's modules stay its own."""
+        """The network to train with: its gradients are means over the ranks. It shares the modules of `network`."""
         if self.ranks == 1:
             return network
         devices = [self.local_rank] if next(network.parameters()).is_cuda else None
         return DistributedDataParallel(network, device_ids=devices)
 
     def weigh(self, loss: Tensor, count: int) -> Tensor:
-        """The mean loss of `count` images here, such that the mean over the ranks is the mean over all their images."""
+        """Weight the mean loss of `count` images here: its mean over the ranks is then the mean over all images."""
         if self.ranks == 1:
             return loss
-        whole = torch.tensor(float(count), device=loss.device)
-        dist.all_reduce(whole)
-        return (loss if count else torch.nan_to_num(loss)) * (count * self.ranks / whole)
+        total = torch.tensor(float(count), device=loss.device)
+        dist.all_reduce(total)
+        return (loss if count else torch.nan_to_num(loss)) * (count * self.ranks / total)
 
     def leave(self) -> None:
         if self.ranks > 1:
@@ -81,18 +91,18 @@ ALONE = Group()
 
 
 def join(group: Group, device: torch.device, meeting: str) -> None:
-    """Meet the other ranks. meeting: "env://", or "file:///path" of a file that does not exist yet."""
+    """Connect to the other ranks. meeting: "env://", or "file:///path" of a file that does not exist yet."""
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=meeting, rank=group.rank, world_size=group.ranks, timeout=WAIT)
 
 
 def lost_a_rank(error: BaseException) -> bool:
-    """Whether another rank's end raised this: gloo says so in the message alone, NCCL in the class."""
+    """Whether the end of another rank raised this: NCCL has a class for it, gloo only a message."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/transport" in str(error))
 
 
 def synchronise_batch_norm(network: nn.Module, group: Group) -> nn.Module:
-    """The network with batch norms over the whole batch; names and values of its tensors stay."""
+    """The network with batch norms over the whole batch of all ranks; names and values of its tensors stay."""
     if group.ranks == 1:
         return network
     if next(network.parameters()).is_cuda:
@@ -105,7 +115,7 @@ def synchronise_batch_norm(network: nn.Module, group: Group) -> nn.Module:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over the ranks; so is its gradient."""
+    """The sum over the ranks; its gradient is the sum of their gradients."""
 
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:
@@ -121,7 +131,7 @@ class _Sum(torch.autograd.Function):
 
 
 class _WholeBatchNorm(nn.BatchNorm2d):
-    """Batch norm over all ranks' images in plain operations: torch's own SyncBatchNorm needs a GPU."""
+    """Batch norm over the images of all ranks on the CPU; torch's SyncBatchNorm needs a GPU."""
 
     @classmethod
     def like(cls, norm: nn.BatchNorm2d) -> _WholeBatchNorm:

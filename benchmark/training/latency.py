@@ -1,4 +1,4 @@
-"""How long a prediction takes."""
+"""Latency: how long a prediction takes, before and after filters were removed."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ WARM_UP = 3
 REPEATS = 30
 LEAST_REPEATS = 5
 SECONDS = 5.0
-"""No further repeat is begun after this long, as soon as there are enough."""
+"""After this long no repeat begins, once there are LEAST_REPEATS."""
 
 
 @torch.no_grad()
 def compare(masked: nn.Module, smaller: nn.Module, problem: Problem, device: torch.device) -> dict[str, Any]:
-    """Median seconds of a forward pass, by network and batch size (1 and the recipe's), data already on the device.
+    """Median seconds of a forward pass by network and batch size (1 and the recipe's), data already on the device.
 
-    The networks take turns, so that what else the machine does meets both alike. Both end in evaluation mode. {"batch":
-    [1, 64], "masked": [...], "smaller": [...], "repeats": [...]}.
+    The networks alternate, so that other load on the machine affects both alike. Both end in evaluation mode. Returns
+    {"batch": [1, 64], "masked": [...], "smaller": [...], "repeats": [...]}.
     """
-    found: dict[str, Any] = {"batch": [], "masked": [], "smaller": [], "repeats": []}
+    latencies: dict[str, Any] = {"batch": [], "masked": [], "smaller": [], "repeats": []}
     layout = memory_format(problem)
     networks = {"masked": masked.eval(), "smaller": smaller.to(memory_format=layout).eval()}  # type: ignore[call-overload]
     for batch in sorted({1, problem.batch_size}):
@@ -43,11 +43,11 @@ def compare(masked: nn.Module, smaller: nn.Module, problem: Problem, device: tor
                     seconds = _time(network, images, device)
                     if repeat >= WARM_UP:
                         times[name].append(seconds)
-        found["batch"].append(batch)
-        found["repeats"].append(len(times["masked"]))
-        for name, seconds_of in times.items():
-            found[name].append(median(seconds_of))
-    return found
+        latencies["batch"].append(batch)
+        latencies["repeats"].append(len(times["masked"]))
+        for name, repeats in times.items():
+            latencies[name].append(median(repeats))
+    return latencies
 
 
 def _time(network: nn.Module, images: Tensor, device: torch.device) -> float:

@@ -1,17 +1,17 @@
-"""What training asks of a pruning method: a few named hooks, all with a default that does nothing.
+"""The interface of a pruning method: a few named hooks, most with a default that does nothing.
 
-A run is a sequence of phases. `begin` opens a phase (it may prune) and gives its learning rates, one per iteration;
-then every iteration calls, in this order,
+A run is a sequence of phases. `begin` opens a phase (it may prune) and returns its learning rates, one per iteration.
+Every iteration then calls, in this order,
 
-    before_iteration(k)     k counts from 0 within the phase: prune here if it is time
-    enter_forward()         put the weights in place that the network should compute with
+    before_iteration(k)     k counts from 0 within the phase: the place to prune during training
+    enter_forward()         write the weights that the network should compute with
       forward, loss, backward
     exit_forward()          put the trained weights back
     after_backward()        change the gradients
       optimizer step
     after_step()            keep pruned weights at zero
 
-and `finish` closes the run. Evaluation also happens between enter_forward and exit_forward. The loop knows no method
+and `finish` closes the run. Evaluation, too, happens between enter_forward and exit_forward. The loop knows no method
 by name; a method knows nothing of data, checkpoints or devices.
 """
 
@@ -34,10 +34,16 @@ from benchmark.training.schedules import LearningRates
 class Context:
     """What a method may use.
 
-    dense_rates: learning rates of the dense run, one per iteration, shape (n,); dense_warmup: iterations of its own
-    warm-up. measure(name): evaluate now, under that name in the record ("pruned"); returns accuracies by split.
-    recalibrate(): re-estimate the batch-norm statistics on training data, if the recipe says so. note(values): add a
-    line to the record's `cycles`.
+    Args:
+        cell: what is trained.
+        network: with the weights that training starts from.
+        hyperparameters: all of the method's, defaults included.
+        iterations_per_epoch: of the problem.
+        dense_rates: learning rates of the dense run, one per iteration, shape (n,).
+        dense_warmup: iterations of the dense run's warm-up.
+        measure: measure(name) evaluates now, as `name` ("pruned") in the record; returns accuracies by split.
+        recalibrate: re-estimates the batch-norm statistics on training data, if the recipe says so.
+        note: note(values) adds a line to the record's `cycles`.
     """
 
     cell: Cell
@@ -66,16 +72,15 @@ class Context:
 
 
 class Method:
-    """Base of all methods; `masks` (all ones at first) say what is pruned and belong to checkpoints.
+    """Base of all methods. `masks` (all ones at first) say what is pruned; checkpoints hold them.
 
-    optimizer: the one in use, set by the loop before the first phase and at every phase that starts a fresh one, for
-    methods that change its momentum.
+    optimizer: the current one, for methods that change its momentum. The loop sets it whenever it makes a new one.
     """
 
     optimizer: torch.optim.Optimizer
     phases: int = 1
     keeps_optimizer: bool = False
-    """Whether momentum is carried from one phase to the next; else every phase starts a fresh optimizer."""
+    """Whether momentum is kept from one phase to the next; else every phase starts with a new optimizer."""
 
     def __init__(self, context: Context):
         self.context = context
@@ -84,7 +89,7 @@ class Method:
         self.learned_sparsity: float | None = None
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups for the optimizer; thresholds and other parameters of a method's own go in here."""
+        """Groups for the optimizer. A method adds its own trained parameters here, such as thresholds."""
         return [{"params": list(self.context.network.parameters())}]
 
     def begin(self, phase: int) -> LearningRates:
@@ -106,15 +111,15 @@ class Method:
 
     @property
     def target_sparsity(self) -> float | None:
-        """Fraction of the prunable weights to be zero in the end: the cell's, unless that means another thing here."""
+        """Fraction of the prunable weights to be zero in the end: the cell's sparsity, if not overridden."""
         return self.context.cell.sparsity
 
     def smaller(self) -> nn.Module | None:
-        """The network without what was pruned, where taking it out leaves a smaller network of the same kind."""
+        """The network without its removed filters, None if single weights were pruned."""
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything beyond network and optimizer that decides how the run goes on: tensors, numbers, strings."""
+        """What a checkpoint needs besides network and optimizer: tensors, numbers, strings."""
         return {"masks": self.masks.state_dict(), "own": [tensor.detach() for tensor in self.own_parameters()]}
 
     @torch.no_grad()
@@ -124,9 +129,9 @@ class Method:
             tensor.copy_(saved)
 
     def trunk(self, phase: int) -> str | None:
-        """Name of the state before `phase` if runs of other cells come through it too: they train it once."""
+        """Name of the state before `phase`, if runs of other cells pass through the same state and can share it."""
         return None
 
     def own_parameters(self) -> list[Tensor]:
-        """Trained tensors that are not the network's (thresholds, scores); checkpoints keep them."""
+        """Trained tensors beside the network's, such as thresholds or scores; checkpoints hold them."""
         return []

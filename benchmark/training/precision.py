@@ -1,4 +1,4 @@
-"""Mixed precision: what a recipe's `precision` means on a device, and the loss scale that float16 needs."""
+"""Mixed precision: a recipe's `precision` on a device, and the loss scaling that float16 needs."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from benchmark.training.method import Method
 from benchmark.training.optimizer import SGD
 
 LOWER = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""What the layers that bear it compute in; weights, momentum and loss stay float32."""
+"""The dtype in which torch.autocast lets layers compute; weights, momentum and loss stay float32."""
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """Mixed precision as the recipe says: weights stay float32, the rest where that is safe."""
+    """The block to run a forward pass in, for a recipe's `precision`."""
     if precision not in LOWER:
-        return nullcontext()  # a disabled autocast is a tenth of the time of a step of the smallest networks
+        return nullcontext()  # a disabled autocast would take a tenth of a step of the smallest networks
     return torch.autocast(device.type, dtype=LOWER[precision])
 
 
 class LossScale:
-    """Multiplies the loss so that float16 gradients do not vanish, and skips steps whose gradients overflowed.
+    """Multiplies the loss so that float16 gradients do not vanish, and skips steps whose gradients overflow.
 
-    Nothing waits for the device: whether a step is skipped is decided by the fused optimizer itself. `skipped` counts
-    such steps, shape (). The scale halves after each and doubles after 2000 others (Micikevicius et al. 2018).
+    The scale halves after each skipped step and doubles after 2000 others (Micikevicius et al. 2018). `skipped`, a
+    tensor of shape (), counts the skipped steps. The fused optimizer decides on the device; the host does not wait.
     """
 
     def __init__(self, device: torch.device):
@@ -37,8 +37,8 @@ class LossScale:
         self.skipped = torch.zeros((), device=device)
 
     def prepare(self, optimizer: torch.optim.Optimizer) -> None:
-        """Momentum of zeros: torch allocates it in the first step, and leaves it as it found the memory if that step
-        is skipped. A first step from zeros is the same to the last bit."""
+        """Set the momentum to zeros. torch allocates it in the first step, and if that step is skipped, leaves it
+        uninitialised. A first step from zeros gives the same bits."""
         for group in optimizer.param_groups:
             for weight in group["params"] if group["momentum"] else ():
                 optimizer.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
@@ -47,17 +47,17 @@ class LossScale:
         return self.scaler.scale(loss)
 
     def unscale(self, optimizer: torch.optim.Optimizer, method: Method) -> None:
-        """Give gradients their size back, before the method sees them."""
+        """Undo the scaling of the gradients, before the method sees them."""
         self.scaler.unscale_(optimizer)
         if type(method).after_backward is not Method.after_backward:
-            # The step is skipped if any is not finite; the method should not choose weights by such numbers.
+            # A step with infinite gradients is skipped, but the method selects weights before that.
             for group in optimizer.param_groups:
                 for weight in group["params"]:
                     if weight.grad is not None:
                         weight.grad.nan_to_num_(0, 0, 0)
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
-        # GradScaler has no public word for "this step overflowed" that does not wait for the device.
+        # GradScaler has no public way to ask whether a step overflowed without waiting for the device.
         self.skipped += sum(self.scaler._found_inf_per_device(optimizer).values()) > 0
         self.scaler.step(optimizer)
         self.scaler.update()
@@ -71,10 +71,10 @@ class LossScale:
 
 
 def prepare_device(problem: Problem, device: torch.device) -> None:
-    """Settings of the process for this recipe: fp32 is float32 throughout, where torch's default for convolutions on
-    recent NVIDIA GPUs is TF32; and cuDNN tries its algorithms, since the shapes of batches stay the same.
+    """Set torch up for this recipe. Raises UserError if it cannot train in the recipe's precision on the device.
 
-    Raises UserError if this torch cannot train in the recipe's precision on the device.
+    fp32 means float32 throughout; torch's default for convolutions on recent NVIDIA GPUs is TF32. cuDNN benchmarks its
+    algorithms, which pays since batches have one shape.
     """
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True

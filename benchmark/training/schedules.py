@@ -1,10 +1,10 @@
-"""Learning rates, one value per iteration, in closed form: the dense run's and those of retraining (Table 1).
+"""Learning rates of the dense run and of retraining (Table 1), one value per iteration, in closed form.
 
-Every function here is pure and returns float64. Nothing is chained out of torch's schedulers: since torch 1.11
-`SequentialLR` repeats an iteration at its milestone, so a linear decay ends early and a cosine overshoots its peak.
+Every function is pure and returns float64. torch's schedulers are not used: since torch 1.11 `SequentialLR` repeats an
+iteration at its milestone, so that a linear decay ends early and a cosine overshoots its peak.
 
-A new schedule is one function of a `Retraining` and one line in `SCHEDULES`, or, from outside this package, a function
-that is named "module:function".
+A new schedule is a function of a `Retraining` and a line in `SCHEDULES`. One from outside this package is a function
+that sweeps name "module:function".
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ LearningRates = NDArray[np.float64]
 """One learning rate per iteration."""
 
 OVERSHOOT = 1e-9
-"""Relative rounding that a schedule from outside may exceed the dense peak by; those in the table never do."""
+"""How far rounding may lift a schedule from outside above the dense peak, relative to it."""
 
 
 def dense_learning_rates(problem: Problem, iterations_per_epoch: int, epochs: float | None = None) -> LearningRates:
-    """Learning rates of the dense run, shape (n,), n = epochs * iterations_per_epoch rounded.
+    """Learning rates of the dense run, shape (n,), n = round(epochs * iterations_per_epoch).
 
-    Warm-up: iteration i = 0 .. W_d-1 runs at (i + 1) / W_d of the decayed rate, so the first iteration already moves
-    the weights and the last one of the warm-up is at full rate (the paper says "5 epochs linear warm-up", no more).
-    Decay: "step" multiplies by gamma from each milestone on, counted from the start of the run; "linear" and "cosine"
-    go from the full rate to 0 over the R iterations after the warm-up, k / R of the way at iteration W_d + k.
+    Warm-up: iteration i = 0 .. W_d-1 has (i + 1) / W_d of the decayed rate, so that the first iteration moves the
+    weights and the last one has the full rate. (The paper says no more than "5 epochs linear warm-up".)
+    Decay: "step" multiplies by gamma at each milestone, counted from the start of the run. "linear" and "cosine" go
+    from the full rate to 0 over the R iterations after the warm-up; iteration W_d + k is k / R of the way.
 
-    `epochs`: the length of a run that differs from the problem's (BIMP's dense phase); milestones stay where they are.
+    epochs: of a run that is not as long as the problem's (BIMP's dense phase); milestones stay where they are.
     """
     n = round((problem.epochs if epochs is None else epochs) * iterations_per_epoch)
     if n < 1:
@@ -60,10 +60,11 @@ def dense_warmup_iterations(problem: Problem, iterations_per_epoch: int, iterati
 
 
 def relative_distance(norm_before: float, norm_difference: float, sparsity: float) -> float:
-    """d1 = ||theta - theta_p|| / (||theta|| sqrt(s)), how far pruning moved the weights (ALLR).
+    """ALLR's d1 = ||theta - theta_p|| / (||theta|| sqrt(s)): how far pruning moved the weights.
 
-    `sparsity` is the fraction pruned in this cycle of the weights that were still alive, `norm_before` the 2-norm just
-    before. 0 where nothing was pruned. At most 1 for magnitude pruning; random pruning can exceed it.
+    norm_before: ||theta|| just before pruning. norm_difference: ||theta - theta_p||. sparsity: s, the fraction that
+    this cycle pruned of the weights alive. The result is 0 if nothing was pruned, and at most 1 for magnitude pruning;
+    random pruning can exceed 1.
     """
     if not 0 <= sparsity < 1:
         raise UserError(f"sparsity {sparsity!r} of a pruning step: a number from 0 up to, but not including, 1")
@@ -76,11 +77,14 @@ def relative_distance(norm_before: float, norm_difference: float, sparsity: floa
 
 @dataclass(frozen=True, eq=False)
 class Retraining:
-    """What a schedule may look at.
+    """What a schedule may use.
 
-    dense: learning rates of the dense run, shape (n,); dense_warmup: iterations of that run's own warm-up;
-    iterations: N, the length of this retraining phase; relative_distance: d1 (0 where nothing was pruned);
-    budget_share: d2 = min(T_rt / T, 1).
+    Args:
+        dense: learning rates of the dense run, shape (n,).
+        dense_warmup: iterations of the dense run's warm-up.
+        iterations: N, the length of this retraining phase.
+        relative_distance: d1, 0 if nothing was pruned.
+        budget_share: d2 = min(T_rt / T, 1).
     """
 
     dense: LearningRates

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.store import Store
+from benchmark.results.store import Store
 from tests.faults.harness import IMP_GRID, Row, expected_ids, results_of, run, untouched, write_sweep
 
 SECRETS = {

@@ -17,18 +17,19 @@ import torch
 
 from benchmark.cells import Cell
 from benchmark.errors import UserError
-from benchmark.grid import load_sweep
-from benchmark.plan import refuse_damaged
-from benchmark.records import result
-from benchmark.store import Store
+from benchmark.planning.grid import load_sweep
+from benchmark.planning.plan import refuse_damaged
+from benchmark.results.records import result
+from benchmark.results.store import Store
 from benchmark.training import checkpoint
-from benchmark.training.loop import Interrupted
-from benchmark.worker import Options, Worker
+from benchmark.training.options import RunOptions
+from benchmark.training.session import Interrupted
+from benchmark.worker import Worker
 from tests.faults.harness import IMP_GRID, Row, compare, results_of, write_sweep
 
 Damage = Callable[[bytes, random.Random], bytes]
-OPTIONS = Options("cpu", 1)
-OFTEN = Options("cpu", 1, checkpoint_seconds=0.0)
+OPTIONS = RunOptions("cpu", 1)
+OFTEN = RunOptions("cpu", 1, checkpoint_seconds=0.0)
 """A checkpoint at every iteration, which takes longer than the training."""
 
 

@@ -17,11 +17,11 @@ from typing import Any
 import yaml
 
 from benchmark.cells import Cell
-from benchmark.grid import load_sweep
 from benchmark.methods import METHODS
-from benchmark.plan import parent
-from benchmark.records import result
-from benchmark.store import Store
+from benchmark.planning.grid import load_sweep
+from benchmark.planning.plan import parent
+from benchmark.results.records import result
+from benchmark.results.store import Store
 from tests.commands import ROOT, as_command
 
 TAG = "FAULTS_RUN"

@@ -1,0 +1,187 @@
+"""What each method's step costs, in images/s over dense training in the same run, and DST's over a plain one's.
+
+Batches are drawn before the clock starts. On a CPU the processor time of the same steps is compared as well: it hardly
+sees what else runs on the machine, while wall time does.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+
+from analysis.paper.table2 import published_numbers
+from benchmark.cells import Cell
+from benchmark.errors import UserError
+from benchmark.measure.plain_dst import PlainDST
+from benchmark.measure.timing import Seconds, Timed, Turns, clocked, quartiles, rates, take_turns, timed
+from benchmark.methods import METHODS, load
+from benchmark.problems import models
+from benchmark.problems.batches import Batch, Batches
+from benchmark.training.loop import Run
+
+SPARSITY = 0.9
+MOST_BATCHES = 8
+
+
+class Driven(Run):
+    """A run whose steps are called from outside; pruning evaluates nothing."""
+
+    def measure(self, name: str) -> dict[str, float]:
+        return {"validation": 0.0, "test": 0.0}
+
+    def recalibrate(self) -> None: ...
+
+
+def parse_methods(text: str) -> list[str]:
+    """The methods of Table 2 by name, comma between, or "all". Raises UserError."""
+    known = [name for name, declared in METHODS.items() if not declared.retrains and name != "dense"]
+    chosen = known if text == "all" else [part.strip() for part in text.split(",")]
+    for name in chosen:
+        if name not in known:
+            raise UserError(f"--methods {name}: all, or some of {','.join(known)}")
+    return chosen
+
+
+class Steps:
+    """Training steps of one method in its last epoch, as if the ones before had been made."""
+
+    def __init__(self, name: str, data: Batches, batches: Sequence[Batch]):
+        problem = data.problem
+        cell = Cell.dense(problem, 0) if name == "dense" else Cell(problem, name, 0, sparsity=SPARSITY)
+        network = models.build(problem, 0).to(data.device)
+        self.run = Driven(cell, network, data, load(name), dict(METHODS[name].defaults))
+        for phase in range(self.run.method.phases):
+            rates = self.run.method.begin(phase)
+        network.train()
+        self.first = max(len(rates) - data.iterations_per_epoch, 0)
+        self.length = len(rates) - self.first
+        self.done = 0
+        self.batches, self.rate = batches, problem.learning_rate / 10
+
+    def __call__(self, iterations: int) -> None:
+        for _ in range(iterations):
+            images, labels = self.batches[self.done % len(self.batches)]
+            self.run.step(self.first + self.done % self.length, self.rate, images, labels)
+            self.done += 1
+
+
+def draw(data: Batches, iterations: int) -> list[Batch]:
+    """Some whole batches of the first epoch."""
+    count = max(1, min(iterations, MOST_BATCHES, data.training_images // data.problem.batch_size))
+    return [(images.clone(), labels) for images, labels in data.training_batches(0, 0, 0, count)]
+
+
+def compare_methods(data: Batches, names: Sequence[str], iterations: int, repeats: int) -> list[str]:
+    """A line a method: medians over dense training with quartiles, and its speed over BIMP's beside the published."""
+    batches = draw(data, iterations)
+    images = sum(len(batches[k % len(batches)][1]) for k in range(iterations))
+
+    def steps(name: str) -> Timed:
+        return clocked(partial(Steps(name, data, batches), iterations), images, data.device)
+
+    turns = take_turns(steps("dense"), {name: steps(name) for name in names}, repeats)
+    clock = "processor" if data.device.type == "cpu" else "wall"
+    speed = statistics.median(rates(turns.baseline))
+    # Their dense training is not printed, so the published rates are read against BIMP's.
+    published = {
+        method: numbers["images_per_second"]
+        for (method, sparsity), numbers in published_numbers().items()
+        if sparsity == SPARSITY
+    }
+    lines = [f"dense training: {speed:.0f} images/s, data loading excluded; over it:"]
+    for name in names:
+        parts = [f"{name:5} {_ratio(turns, name, data, '  by')}"]
+        if "BIMP" in names:
+            pairs = zip(turns.ratios(name, clock), turns.ratios("BIMP", clock), strict=True)
+            parts.append(f"over BIMP {statistics.median(ratio / bimp for ratio, bimp in pairs):.2f}")
+        if name in published:
+            parts.append(f"(published {published[name] / published['BIMP']:.2f})")
+        lines.append("  ".join(parts))
+    return lines
+
+
+def _ratio(turns: Turns, name: str, data: Batches, by: str) -> str:
+    """Of images/s over the baseline's, by wall time, and on a CPU by processor time as well."""
+    text = quartiles(turns.ratios(name))
+    if data.device.type == "cpu":
+        text += f"{by} processor time {quartiles(turns.ratios(name, 'processor'))}"
+    return text
+
+
+class PlainSteps:
+    """Training steps of the plain implementation of DST, on as good as the same network."""
+
+    def __init__(self, data: Batches, batches: Sequence[Batch]):
+        problem = data.problem
+        network = models.build(problem, 0).to(data.device)
+        self.plain = PlainDST(problem, network, float(METHODS["DST"].defaults["alpha"]))
+        self.plain.network.train()
+        self.batches, self.rate = batches, problem.learning_rate / 10
+
+    def __call__(self, iterations: int) -> None:
+        for k in range(iterations):
+            self.plain.step(self.rate, *self.batches[k % len(self.batches)])
+
+
+class MethodsPart:
+    """All of a DST step but the network's forward and backward, from made-up gradients at the masked weights."""
+
+    def __init__(self, steps: Steps | PlainSteps):
+        self.steps = steps
+        if isinstance(steps, Steps):
+            self.weights = list(steps.run.method.masks.weights)
+        else:
+            self.weights = [layer.layer.weight for layer in steps.plain.layers]
+
+    def timed(self, iterations: int, device: torch.device) -> Seconds:
+        """Of an iteration. Each overwrites its gradients, which are made before the clock starts."""
+        gradients = [
+            [torch.full_like(weight, 1e-3, requires_grad=False) for weight in self.weights] for _ in range(iterations)
+        ]
+        return timed(lambda: self._steps(gradients), device)[0].per(iterations)
+
+    def _steps(self, gradients: list[list[torch.Tensor]]) -> None:
+        for tensors in gradients:
+            if isinstance(self.steps, PlainSteps):
+                self.steps.plain.step_without_network(self.steps.rate, tensors)
+            else:
+                self._suite_step(self.steps, tensors)
+
+    def _suite_step(self, steps: Steps, gradients: list[torch.Tensor]) -> None:
+        method, optimizer = steps.run.method, steps.run.step.optimizer
+        for group in optimizer.param_groups:
+            group["lr"] = steps.rate
+        method.enter_forward()
+        optimizer.zero_grad()
+        for weight, gradient in zip(self.weights, gradients, strict=True):
+            weight.grad = gradient
+        method.exit_forward()
+        method.after_backward()
+        optimizer.step()
+
+
+def compare_dst(data: Batches, iterations: int, repeats: int) -> list[str]:
+    """What the suite's DST takes and what a plain one does: the method's own part of a step, and whole steps."""
+    batches = draw(data, iterations)
+    suite, plain = Steps("DST", data, batches), PlainSteps(data, batches)
+    suite(1)
+    plain(1)  # every parameter has its momentum from here on
+    suite_part, plain_part = MethodsPart(suite), MethodsPart(plain)
+    parts = take_turns(
+        lambda: plain_part.timed(iterations, data.device),
+        {"DST": lambda: suite_part.timed(iterations, data.device)},
+        repeats,
+    )
+    plain_step, suite_step = (clocked(partial(steps, iterations), iterations, data.device) for steps in (plain, suite))
+    whole = take_turns(plain_step, {"DST": suite_step}, repeats)
+    plain_ms, suite_ms = (
+        1000 * statistics.median(seconds.wall for seconds in values) for values in (parts.baseline, parts.others["DST"])
+    )
+    return [
+        "DST's step over a plain implementation's, without the network's forward and backward: "
+        f"{_ratio(parts, 'DST', data, ', by')}; plain {plain_ms:.2f} ms, the suite's {suite_ms:.2f} ms",
+        f"whole step, network included: {_ratio(whole, 'DST', data, ', by')}",
+    ]

@@ -1,0 +1,188 @@
+"""What a selection costs against torch's own, in one run.
+
+Every round times all variants one after the other on the same weights, of sizes of your choice and of a network's own
+tensors, in an order that rotates, so that a busy machine slows them alike; the ratios are taken within a round, and
+their median and range over the rounds are printed. Where the machine is so busy that it takes the processor away in the
+middle of one, `--clock processor` leaves the waiting out. Every result is compared.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+from benchmark.errors import UserError
+from benchmark.measure.common import usable_device
+from benchmark.measure.timing import timed
+from benchmark.planning.grid import load_problem
+from benchmark.problems import models
+from benchmark.pruning.flat import Flat
+from benchmark.pruning.masks import prunable
+from benchmark.pruning.selection import Bracket, find_threshold, keep_all_but_smallest
+
+LAYERS = 55
+SMALLEST = 100_000
+CLOCKS = ("wall", "processor")
+KTHVALUE = "torch.kthvalue"
+COLD, WARM, VECTOR = "cold", "warm", "warm, from the vector"
+TORCH_PRUNE, ONE_SHOT = "global_unstructured", "one-shot"
+HEADINGS = ("weights", "ours", "ms", "theirs, ms", "theirs", "times quicker", "range")
+Times = dict[str, list[float]]
+"""Seconds of each variant, a value a round."""
+
+
+def show(sizes: str, rounds: int, sparsity: float, clock: str, model: str, one_shot_size: float, device: str) -> None:
+    """Print the table. Raises UserError.
+
+    Args:
+        sizes: numbers of weights, comma between.
+        rounds: all variants in each.
+        sparsity: the fraction that goes.
+        clock: one of CLOCKS.
+        model: a network whose own weights are selected from as well, or "".
+        one_shot_size: weights that are pruned in one shot.
+        device: as --device names it.
+    """
+    if not 0 < sparsity < 1:
+        raise UserError(f"--sparsity {sparsity}: a fraction above 0 and below 1")
+    if clock not in CLOCKS:
+        raise UserError(f"--clock {clock}: {' or '.join(CLOCKS)}")
+    counts = [_count("--size", text) for text in sizes.split(",")]
+    once = _count("--one-shot-size", str(one_shot_size))
+    there = usable_device(device)
+    cases = [(f"{count / 1e6:g} M", layers(count, there)) for count in counts]
+    if model:
+        cases.append((model, model_weights(model, there)))
+    where = f"{there.type}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    table = Table(title=f"{rounds} rounds, {clock} time, {where}")
+    for heading in HEADINGS:
+        table.add_column(heading, justify="left" if heading in ("ours", "theirs") else "right", no_wrap=True)
+    remarks = []
+    for label, weights in cases:
+        times, mismatches, hits = compare_thresholds(weights, rounds, sparsity, clock)
+        for variant in (COLD, WARM, VECTOR):
+            _add_row(table, label, times, KTHVALUE, variant)
+        held = f", {hits} of {rounds} warm brackets held" if there.type == "cpu" else ""  # elsewhere none is used
+        total = sum(weight.numel() for weight in weights)
+        remarks.append(f"{label}: {total} weights in {len(weights)} tensors, {mismatches} mismatches{held}")
+    times, mismatches = compare_one_shot(once, rounds, sparsity, clock, there)
+    _add_row(table, f"{once / 1e6:g} M", times, TORCH_PRUNE, ONE_SHOT)
+    remarks.append(f"one-shot at {once / 1e6:g} M: {mismatches} masks differ")
+    console = Console(width=120)
+    console.print(table)
+    console.print("\n".join(remarks))
+
+
+def _count(option: str, text: str) -> int:
+    try:
+        count = float(text)
+    except ValueError:
+        count = 0
+    if not SMALLEST <= count <= 1e9:
+        raise UserError(f"{option} {text!r}: numbers of weights such as 0.85e6, from {SMALLEST} to 1e9")
+    return int(count)
+
+
+def _add_row(table: Table, label: str, times: Times, slow: str, quick: str) -> None:
+    ratios = [before / after for before, after in zip(times[slow], times[quick], strict=True)]
+    milliseconds = {name: f"{1e3 * statistics.median(times[name]):.2f}" for name in (slow, quick)}
+    times_quicker, extremes = f"{statistics.median(ratios):.1f}", f"{min(ratios):.1f} to {max(ratios):.1f}"
+    table.add_row(label, quick, milliseconds[quick], milliseconds[slow], slow, times_quicker, extremes)
+
+
+def layers(size: int, device: torch.device) -> list[Tensor]:
+    """A network's worth of normal weights, together `size`: as many layers as ResNet-50 and 56 have."""
+    generator = torch.Generator().manual_seed(0)
+    shares = np.linspace(1, 10, LAYERS)
+    sizes = (shares / shares.sum() * size).astype(int)
+    sizes[-1] += size - sizes.sum()
+    weights = [torch.randn(int(n), generator=generator) * (0.2 / (1 + i) ** 0.5) for i, n in enumerate(sizes)]
+    return [weight.to(device) for weight in weights]
+
+
+def model_weights(model: str, device: torch.device) -> list[Tensor]:
+    """The weight tensors of a network for 3x32x32 images as it is initialised, in its own memory format."""
+    if model not in models.MODELS:
+        raise UserError(f"--model {model!r}: one of {', '.join(models.MODELS)}")
+    problem, _ = load_problem("cifar10", {"dataset": "noise", "model": model})
+    return [weight.detach().clone() for weight in prunable(models.build(problem, 0).to(device)).values()]
+
+
+def drift(weights: list[Tensor], generator: torch.Generator) -> None:
+    """About what a step of SGD does: every weight moves by 0.1 % of its layer's scale, and so does the scale itself."""
+    for weight in weights:
+        scale = float(1 + 1e-3 * torch.randn((), generator=generator))
+        noise = torch.randn(weight.shape, generator=generator).to(weight.device)
+        weight.mul_(scale).add_(noise, alpha=1e-3 * float(weight.std()))
+
+
+def compare_thresholds(weights: list[Tensor], rounds: int, sparsity: float, clock: str) -> tuple[Times, int, int]:
+    """(times, results that differ from kthvalue's, warm brackets that held).
+
+    VECTOR is what a method does in every step: the weights are gathered into one vector, which is timed with it, and
+    the threshold is found there from the last one's bracket.
+    """
+    generator = torch.Generator().manual_seed(1)
+    flat = Flat(weights)
+    vector, bracket, vector_bracket = flat.vector(), Bracket(), Bracket()
+    k = round(sparsity * flat.size)
+
+    def from_vector() -> float:
+        vector.take(weights)
+        return find_threshold([vector.values], k, magnitude=True, bracket=vector_bracket).value
+
+    # torch's reads magnitudes whose making is not timed, which is in its favour; the others read the weights.
+    variants: dict[str, Callable[[], float]] = {
+        KTHVALUE: lambda: float(magnitudes.kthvalue(k).values),
+        COLD: lambda: find_threshold(weights, k, magnitude=True).value,
+        WARM: lambda: find_threshold(weights, k, magnitude=True, bracket=bracket).value,
+        VECTOR: from_vector,
+    }
+    variants[WARM]()
+    variants[VECTOR]()
+    times: Times = {name: [] for name in variants}
+    names, mismatches = list(variants), 0
+    for number in range(rounds):
+        drift(weights, generator)
+        magnitudes = torch.cat([weight.flatten() for weight in weights]).abs()
+        start = number % len(names)
+        values = {}
+        for name in [*names[start:], *names[:start]]:  # each finds the caches as each other leaves them
+            seconds, values[name] = timed(variants[name], flat.device)
+            times[name].append(getattr(seconds, clock))
+        mismatches += sum(value != values[KTHVALUE] for value in values.values())
+    return times, mismatches, bracket.hits
+
+
+def compare_one_shot(size: int, rounds: int, sparsity: float, clock: str, device: torch.device) -> tuple[Times, int]:
+    """One-shot global magnitude pruning of modules: (times, masks that differ)."""
+    times: Times = {TORCH_PRUNE: [], ONE_SHOT: []}
+    mismatches = 0
+    for _ in range(rounds):
+        weights = layers(size, device)
+        modules = [nn.Linear(1, 1, bias=False) for _ in weights]
+        for module, weight in zip(modules, weights, strict=True):
+            module.weight = nn.Parameter(weight.clone().unsqueeze(0))
+
+        def with_torch(modules: list[nn.Linear] = modules) -> None:
+            prune.global_unstructured([(m, "weight") for m in modules], prune.L1Unstructured, amount=sparsity)
+
+        def one_shot(weights: list[Tensor] = weights) -> list[Tensor]:
+            masks = keep_all_but_smallest(weights, round(sparsity * size), magnitude=True)
+            torch._foreach_mul_(weights, masks)
+            return masks
+
+        before, _ = timed(with_torch, device)
+        after, masks = timed(one_shot, device)
+        times[TORCH_PRUNE].append(getattr(before, clock))
+        times[ONE_SHOT].append(getattr(after, clock))
+        expected = [dict(module.named_buffers())["weight_mask"][0] for module in modules]
+        mismatches += sum(not torch.equal(mask, other) for mask, other in zip(masks, expected, strict=True))
+    return times, mismatches

@@ -1,0 +1,81 @@
+"""The format of a record on disk: one JSON object, sealed with a schema version and a checksum.
+
+    {"schema": 1, "sha256": "<of the next line's bytes>", "record":
+    {"id": ..., "cell": {...}, "accuracy": {...}, ...}
+    }
+
+The file is plain JSON. The checksum is over bytes, so that checking it needs no parsing. A compact file holds one
+sealed record a line (`encode_line`). docs/record.md describes the fields of a record; `worker.py` makes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+SCHEMA = 1
+Record = dict[str, Any]
+
+CIRCUMSTANCES = ("provenance", "seconds", "images_per_second")
+"""Fields that may differ between two runs of a cell on one machine; all others must be bit-identical."""
+
+TARGET_MARGIN = 0.001
+"""A sparsity this close to the target has reached it: training may leave further weights at zero by chance."""
+
+
+class BadRecord(Exception):
+    """A record that cannot be used. The message says why, and follows a file name."""
+
+
+class OtherSchema(BadRecord):
+    """A record of another version of the suite. It may be whole, so no unattended process sets it aside."""
+
+
+def encode(record: Record) -> bytes:
+    """The bytes of a record file. ValueError for NaN or infinity, which JSON cannot hold: a record says `null`."""
+    body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
+    return _head(body) + b"\n" + body + b"\n}\n"
+
+
+def encode_line(record: Record) -> bytes:
+    body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
+    return _head(body) + body + b"}\n"
+
+
+def _head(body: bytes) -> bytes:
+    return b'{"schema": %d, "sha256": "%s", "record":' % (SCHEMA, hashlib.sha256(body).hexdigest().encode())
+
+
+def body_of(content: bytes) -> bytes:
+    """The bytes of the record inside a sealed one, checked. Raises BadRecord."""
+    head, separator, rest = content.partition(b'"record":')
+    if not separator or not content.endswith(b"}\n"):
+        raise BadRecord("is truncated or not a record")
+    try:
+        seal = json.loads(head.rstrip(b", ") + b"}")
+        schema, checksum = seal["schema"], seal["sha256"]
+    except (ValueError, KeyError, TypeError):
+        raise BadRecord("is not a record of this suite") from None
+    if schema != SCHEMA:
+        raise OtherSchema(f"has schema version {schema!r}; this version of the suite reads {SCHEMA}")
+    body = rest[:-2].strip(b"\n")
+    if hashlib.sha256(body).hexdigest() != checksum:
+        raise BadRecord("does not match its checksum: it was truncated or changed after it was written")
+    return body
+
+
+def decode(content: bytes) -> Record:
+    """Raises BadRecord."""
+    record = json.loads(body_of(content))
+    if not isinstance(record, dict) or "id" not in record or "cell" not in record:
+        raise BadRecord("is not a record of this suite")
+    return record
+
+
+def result(record: Record) -> Record:
+    """The part of a record that repeats exactly.
+
+    Without the cell: the id stands for it, and a later version of the suite may write more defaults into a recipe.
+    """
+    return {key: value for key, value in record.items() if key not in (*CIRCUMSTANCES, "cell")}

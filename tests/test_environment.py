@@ -1,0 +1,391 @@
+"""What a command takes from the environment that it is started in, and what of it is refused in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import pwd
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+from analysis import make_figures, make_report, make_tables
+from analysis.figures import style
+from benchmark import cli, environment, export, publish, status, sweep
+from benchmark.cells import Problem
+from benchmark.environment import cache_folder
+from benchmark.errors import UserError
+from benchmark.launch import machine, slurm, task
+from benchmark.launch.profile import Profile
+from benchmark.launch.queue import Unknown, read_queue
+from benchmark.launch.submissions import submissions
+from benchmark.problems.cache import cached
+from benchmark.results import provenance
+from benchmark.results.store import Store
+from tests.conftest import ROOT
+
+ONE = ("--seeds", "1", "--only", "schedule=FT,sparsity=0.9,budget=5.55%", "--tracking", "off")
+NOT_TEXT = os.fsdecode(b"r\xff")
+
+
+@pytest.fixture(autouse=True)
+def _unchanged(monkeypatch: pytest.MonkeyPatch):
+    """Each test leaves environment, warnings, limits and the folder for temporary files as they were."""
+    before, limits = dict(os.environ), resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.tempdir)
+    monkeypatch.setattr(sys, "warnoptions", list(sys.warnoptions))
+    with warnings.catch_warnings():
+        yield
+    os.environ.clear()
+    os.environ.update(before)
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def refusal(capsys: pytest.CaptureFixture[str], app, *arguments: str) -> str:
+    assert cli.main(app, arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+# git
+
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git here")
+
+
+@pytest.fixture
+def repositories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Make folders of `tmp_path` repositories with a commit each, which is returned."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def make(name: str, *options: str) -> str:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        (folder / "file").write_text(name)
+        author = ("-c", "user.name=somebody", "-c", "user.email=somebody@nowhere")
+        for command in (["init", "-q", *options], ["add", "file"], [*author, "commit", "-qm", name]):
+            subprocess.run(["git", *command], cwd=folder, check=True)
+        return subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=folder, text=True).strip()
+
+    return make
+
+
+def commit(monkeypatch: pytest.MonkeyPatch, root: Path) -> tuple[str | None, bool | None]:
+    monkeypatch.setattr(provenance, "ROOT", root)
+    return provenance.commit.__wrapped__()
+
+
+@needs_git
+def test_a_record_names_the_suites_own_commit_whatever_git_variables_say(repositories, tmp_path: Path, monkeypatch):
+    suite, other = repositories("suite"), repositories("other")
+    assert suite != other
+    for name, value in (("GIT_DIR", ".git"), ("GIT_WORK_TREE", ""), ("GIT_INDEX_FILE", ".git/index")):
+        monkeypatch.setenv(name, str(tmp_path / "other" / value))
+        assert commit(monkeypatch, tmp_path / "suite") == (suite, False)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    (tmp_path / "suite" / "file").write_text("changed")
+    (tmp_path / "suite" / os.fsdecode(b"new\xff")).write_text("not tracked")
+    assert commit(monkeypatch, tmp_path / "suite") == (suite, True)
+
+
+@needs_git
+def test_a_copy_inside_of_another_repository_has_no_commit(repositories, tmp_path: Path, monkeypatch):
+    repositories("other")
+    copy = tmp_path / "other" / "suite"
+    copy.mkdir()
+    assert commit(monkeypatch, copy) == (None, None)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(copy))
+    assert commit(monkeypatch, copy) == (None, None)
+    monkeypatch.setenv("PATH", "")
+    assert commit(monkeypatch, copy) == (None, None), "there is no git"
+
+
+@needs_git
+def test_a_bare_repository_or_somebody_elses_has_no_commit(repositories, tmp_path: Path, monkeypatch):
+    repositories("suite")
+    suite = tmp_path / "suite"
+    subprocess.run(["git", "config", "core.bare", "true"], cwd=suite, check=True)
+    assert commit(monkeypatch, suite) == (None, None)
+    subprocess.run(["git", "config", "core.bare", "false"], cwd=suite, check=True)
+    assert commit(monkeypatch, suite)[0]
+    if os.getuid() == 0:
+        for path in (suite, suite / ".git"):
+            os.chown(path, 12345, 12345)
+        refused = subprocess.run(["git", "status"], cwd=suite, capture_output=True, check=False).returncode
+        assert (commit(monkeypatch, suite) == (None, None)) == bool(refused), "git calls its ownership dubious"
+
+
+@needs_git
+def test_nothing_that_a_repository_names_is_run_for_its_commit(repositories, tmp_path: Path, monkeypatch):
+    head, suite, trace = repositories("suite"), tmp_path / "suite", tmp_path / "was run"
+    script = tmp_path / "script"
+    script.write_text(f"#!/bin/sh\ntouch '{trace}'\n")
+    script.chmod(0o755)
+    (suite / ".git" / "hooks").mkdir(exist_ok=True)
+    shutil.copy(script, suite / ".git" / "hooks" / "post-index-change")
+    for key, value in (("core.fsmonitor", str(script)), ("core.pager", str(script)), ("alias.status", f"!{script}")):
+        subprocess.run(["git", "config", key, value], cwd=suite, check=True)
+    os.utime(suite / "file", (0, 0))  # git would note in its index that the file has not changed
+    assert commit(monkeypatch, suite) == (head, False)
+    assert not trace.exists()
+
+
+# Names that are not text
+
+
+@pytest.mark.parametrize(
+    ("app", "arguments"),
+    [
+        (sweep.app, ["table1", *ONE, "--results", NOT_TEXT]),
+        (sweep.app, ["table1", *ONE, "--data", NOT_TEXT]),
+        (sweep.app, [f"{NOT_TEXT}.yaml"]),
+        (sweep.app, ["table1", "--executor", "slurm", "--cluster", f"{NOT_TEXT}.yaml"]),
+        (status.app, ["table1", "--results", NOT_TEXT]),
+        (publish.app, ["--results", NOT_TEXT]),
+        (export.app, ["table1", "--output", NOT_TEXT]),
+        (make_tables.app, ["table1", "--output", NOT_TEXT]),
+        (make_figures.app, ["--output", NOT_TEXT]),
+        (make_report.app, ["--output", f"{NOT_TEXT}.html"]),
+    ],
+)
+def test_what_is_not_text_is_refused_before_anything_is_done(tmp_path: Path, monkeypatch, capsys, app, arguments):
+    monkeypatch.chdir(tmp_path)
+    line = refusal(capsys, app, *arguments)
+    assert "r\\udcff" in line
+    assert "not text in utf-8" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_below_a_folder_that_is_not_text_are_refused_unless_by_a_link(tmp_path: Path, monkeypatch, capsys):
+    (tmp_path / NOT_TEXT).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / NOT_TEXT)
+    monkeypatch.chdir(tmp_path / NOT_TEXT)
+    line = refusal(capsys, sweep.app, "table1", *ONE, "--results", "runs")
+    assert "--results" in line
+    assert "symbolic link" in line
+    assert list((tmp_path / NOT_TEXT).iterdir()) == []
+    Store.open_for_writing(tmp_path / "link" / "runs")
+
+
+# matplotlib
+
+
+def test_figures_are_the_same_whatever_is_set_for_matplotlib(tmp_path: Path):
+    """MPLBACKEND as notebooks leave it, and settings in every place where matplotlib looks for them."""
+    (tmp_path / "config" / "stylelib").mkdir(parents=True)
+    (tmp_path / "config" / "matplotlibrc").write_text("text.usetex: True\nfont.size: 40\nsavefig.format: nothing\n")
+    (tmp_path / "config" / "stylelib" / "own.mplstyle").write_bytes(b"\xff")
+    (tmp_path / "matplotlibrc").write_bytes(b"axes.grid: \xff")
+    variables = {
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "MPLCONFIGDIR": str(tmp_path / "config"),
+        "MATPLOTLIBRC": str(tmp_path / "config"),
+        "PYTHONPATH": str(ROOT),
+    }
+    options = ["budget", "--problem", "digits", "--format", "svg", "--results", str(ROOT / "results"), "--output"]
+    command = [sys.executable, "-m", "analysis.make_figures", *options, "inherited"]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **variables}, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert cli.main(make_figures.app, [*options, str(tmp_path / "plain")]) == 0
+    inherited, plain = (tmp_path / name / "budget-digits.svg" for name in ("inherited", "plain"))
+    assert inherited.read_bytes() == plain.read_bytes()
+
+
+def test_settings_of_the_process_do_not_reach_a_figure():
+    with matplotlib.rc_context({"text.usetex": True, "lines.linewidth": 40, "font.family": "none such"}):
+        with style():
+            assert matplotlib.rcParams["text.usetex"] is False
+            assert matplotlib.rcParams["lines.linewidth"] == 1.3
+            assert matplotlib.rcParams["font.family"] == ["sans-serif"]
+        assert matplotlib.rcParams["lines.linewidth"] == 40, "whoever set them has them back"
+
+
+# Users and folders
+
+
+def test_a_user_without_a_name_or_a_home_has_both(monkeypatch: pytest.MonkeyPatch):
+    def nobody(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    for name in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME", "XDG_CACHE_HOME", "PRUNING_BENCHMARK_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match="set PRUNING_BENCHMARK_CACHE"):
+        cache_folder()
+    environment.settle()
+    assert getpass.getuser() == f"uid{os.getuid()}"
+    assert cache_folder() == Path("/.cache/pruning-benchmark")
+
+
+def test_the_cache_is_where_the_user_has_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.delenv("PRUNING_BENCHMARK_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for cache in ("", "relative/cache"):
+        monkeypatch.setenv("XDG_CACHE_HOME", cache)
+        assert cache_folder() == tmp_path / ".cache" / "pruning-benchmark"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache")
+    assert cache_folder() == Path("/var/cache/pruning-benchmark")
+
+
+@pytest.mark.parametrize("place", ["file", "x" * 300])
+def test_a_cache_that_cannot_be_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PRUNING_BENCHMARK_CACHE", str(tmp_path / place))
+    problem = Problem(name="x", dataset="x", model="x", epochs=1)
+    with pytest.raises(UserError, match=r"cannot be kept there.*PRUNING_BENCHMARK_CACHE"):
+        cached(problem, "key", "x", pytest.fail, pytest.fail, [])
+
+
+@pytest.mark.parametrize("folder", ["missing", "x" * 100])
+def test_a_folder_for_temporary_files_that_workers_cannot_use_is_not_used(tmp_path: Path, folder: str):
+    (tmp_path / ("x" * 100)).mkdir()
+    os.environ["TMPDIR"] = str(tmp_path / folder)
+    tempfile.tempdir = None
+    environment.settle()
+    assert "TMPDIR" not in os.environ
+    assert not tempfile.gettempdir().startswith(str(tmp_path))
+
+
+def test_a_folder_that_was_deleted_under_a_command_is_one_line(monkeypatch, capsys, tmp_path: Path):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert "No such file" in refusal(capsys, sweep.app, "table1", "--results", "runs")
+
+
+# Variables
+
+
+def test_what_would_change_numbers_pin_threads_or_make_errors_of_warnings_is_dropped():
+    os.environ |= {name: "1" for name in environment.DROPPED} | {"SQUEUE_STATES": "RUNNING", "OMP_NUM_THREADS": "7"}
+    warnings.simplefilter("error")
+    sys.warnoptions.append("error")
+    environment.settle()
+    assert not {*environment.DROPPED, "SQUEUE_STATES"} & os.environ.keys()
+    assert {"ONEDNN_DEFAULT_FPMATH_MODE", "NVIDIA_TF32_OVERRIDE", "OMP_PROC_BIND"} <= set(environment.DROPPED)
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    warnings.warn("of a library", DeprecationWarning, stacklevel=1)
+    assert subprocess._args_from_interpreter_flags().count("-Werror") == 0, "nor of a worker's"
+
+
+def test_every_command_and_every_job_starts_by_that():
+    for start in (lambda: cli.main(export.app, ["--help"]), task.ChunkTask("/no such folder", 0)):
+        os.environ["KMP_AFFINITY"] = "compact"
+        with contextlib.suppress(FileNotFoundError):
+            start()
+        assert "KMP_AFFINITY" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"), [("junk", ()), ("0,junk,1", ("0",)), ("0, 1", ("0", "1")), ("MIG-3f/1/0", ("MIG-3f/1/0",))]
+)
+def test_gpus_that_no_gpu_can_be_called_are_none(monkeypatch, visible: str, found: tuple[str, ...]):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert machine.gpus() == found
+
+
+def test_a_machine_without_gpus_has_a_worker_a_core_whatever_gpus_are_named(monkeypatch, capsys, tmp_path: Path):
+    monkeypatch.setattr(sweep, "_gpu_files", list)
+    monkeypatch.setattr(machine, "cores", lambda: 5)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert cli.main(sweep.app, ["table1", "--dry-run", "--results", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("with 5 workers of 1 thread")
+
+
+def test_files_that_a_pool_needs_are_asked_for_and_too_few_refused():
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    machine.open_files_for(2)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (64, hard)
+    machine.open_files_for(100)
+    assert 224 <= resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= hard
+    with pytest.raises(UserError, match="ulimit -n allows"):
+        machine.open_files_for(hard)
+
+
+# SLURM
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Make a program of a shell script; no others can be found."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+    def make(name: str, script: str = "") -> None:
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+
+    return make
+
+
+def submit(tmp_path: Path, *options: str) -> int:
+    arguments = ["--seeds", "1", "--executor", "slurm", "--results", str(tmp_path / "runs"), *options]
+    return cli.main(sweep.app, ["table1", *arguments])
+
+
+@pytest.mark.parametrize("missing", ["sbatch", "srun", "squeue"])
+def test_nothing_is_submitted_where_a_program_of_slurm_is_missing(programs, tmp_path: Path, capsys, missing: str):
+    for name in {"sbatch", "srun"} - {missing}:
+        programs(name, f"touch {tmp_path}/called")
+    store = Store(tmp_path / "runs")
+    if missing == "squeue":
+        (store.path / "submissions" / "earlier").mkdir(parents=True)
+        (store.path / "submissions" / "earlier" / "submission.json").write_text('{"uid": 1, "sweep": "table1"}')
+    assert submit(tmp_path) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"there is no {missing} here" in line
+    assert not (tmp_path / "called").exists()
+    assert len(submissions(store)) == (missing == "squeue")
+
+
+def test_an_sbatch_that_names_no_job_is_one_line_and_squeue_is_asked_later(programs, tmp_path: Path, capsys):
+    for name in ("srun", "squeue"):
+        programs(name)
+    programs("sbatch", "echo please read the new rules")
+    assert submit(tmp_path) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "please read the new rules" in line
+    (one,) = submissions(Store(tmp_path / "runs"))
+    assert (one.closed, one.jobs(0)) == (False, None), "whether there is a job, squeue will tell"
+
+
+def test_a_scancel_that_cannot_be_run_is_one_line(programs, tmp_path: Path, capsys):
+    for name in ("srun", "squeue"):
+        programs(name)
+    programs("sbatch", "echo Submitted batch job 7")
+    assert submit(tmp_path) == 0
+    programs("squeue", "echo '7_0|RUNNING|1:00|3:59:00|N/A|None|x'; echo '7|RUNNING|1:00|3:59:00|N/A|None|x'")
+    capsys.readouterr()
+    assert submit(tmp_path, "--cancel") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "scancel does not answer (No such file or directory)" in line
+
+
+def test_answers_of_slurm_that_are_no_text_or_from_several_clusters_are_read(programs, tmp_path: Path):
+    programs("squeue", "printf 'CLUSTER: one\\n7|RUNNING|1:00|3:59:00|N/A|None|\\377\\n'")
+    assert list(read_queue([1]).jobs) == ["7"]
+    (tmp_path / "bin" / "squeue").write_text("neither a script nor a program")
+    with pytest.raises(Unknown, match="squeue cannot be run"):
+        read_queue([1])
+
+
+@pytest.mark.parametrize(("partition", "left"), [(None, {"SBATCH_PARTITION"}), ("long", set())])
+def test_sbatch_is_told_what_the_profile_says_whatever_variables_say(partition: str | None, left: set[str]):
+    """Also outside of any job, where users keep SBATCH_* and a login shell may have SLURM_* from elsewhere."""
+    own = {"SBATCH_PARTITION": "short", "SBATCH_NO_REQUEUE": "1", "SBATCH_SIGNAL": "TERM@1", "SLURM_NTASKS": "8"}
+    os.environ |= {**own, "SLURM_CONF": "/etc/slurm.conf", "SRUN_CPUS_PER_TASK": "1"}
+    before = dict(os.environ)
+    with slurm.as_the_profile_says(Profile(partition=partition)):
+        assert {name for name in os.environ if name.startswith(("SBATCH_", "SLURM_", "SRUN_"))} == {*left, "SLURM_CONF"}
+    assert dict(os.environ) == before
