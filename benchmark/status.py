@@ -16,8 +16,8 @@ from rich.text import Text
 from benchmark import cli
 from benchmark.errors import UserError
 from benchmark.launch.display import duration
-from benchmark.launch.profile import split_settings
 from benchmark.launch.progress import STATES, Asked, Progress, look, progress
+from benchmark.launch.slurm.profile import split_settings
 from benchmark.planning.grid import SWEEPS
 from benchmark.streams import make_console
 
@@ -69,7 +69,7 @@ def status(
 def collect(results: Path, name: str | None, asked: Asked) -> list[Progress]:
     """One look at the folder. Raises UserError if there is nothing to tell of."""
     folder = look(results)
-    submitted = sorted({one.about["sweep"] for one in folder.submissions})
+    submitted = sorted({one.about["sweep"] for one in folder.state.submissions})
     if name or submitted:
         return [progress(folder, one, asked) for one in ([name] if name else submitted)]
     everything = [progress(folder, path.stem, asked) for path in sorted(SWEEPS.glob("*.yaml"))]

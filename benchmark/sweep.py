@@ -5,10 +5,8 @@ The same command again skips what is done, tries again what failed, and goes on 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,20 +14,17 @@ import typer
 
 from benchmark import cli
 from benchmark.errors import UserError
-from benchmark.launch import handover, ranks
-from benchmark.launch.describe import counts, describe
-from benchmark.launch.handover import choose_executor
-from benchmark.launch.machine import check_device_name, share_out
-from benchmark.launch.running import run_here
+from benchmark.launch.launcher import Options, Work, build
+from benchmark.launch.machine import check_device_name
+from benchmark.launch.slurm.profile import split_settings
 from benchmark.planning.grid import load_sweep
-from benchmark.planning.plan import edited, make_plan, mixtures, refuse_damaged, refuse_unfit
-from benchmark.planning.tuning import current, stages, tuned_only
+from benchmark.planning.plan import refuse_unfit
+from benchmark.planning.tuning import tuned_only
 from benchmark.problems import fits
 from benchmark.problems.folder import complete
 from benchmark.results.store import Store
 from benchmark.streams import make_console
-from benchmark.tracking.publisher import Publisher
-from benchmark.tracking.runs import Settings, check_mode
+from benchmark.tracking.runs import check_mode
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 console = make_console()
@@ -82,7 +77,7 @@ def sweep(
     ] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and what it costs")] = False,
     cells: Annotated[bool, typer.Option("--cells", help="With --dry-run: one line a cell")] = False,
-    executor: Annotated[str, typer.Option(help="local, or slurm to hand the cells to a cluster")] = "local",
+    executor: Annotated[str, typer.Option(help="local, slurm (a cluster), or one of your own: mine:Class")] = "local",
     cluster: Annotated[str | None, typer.Option(help="With slurm: a profile of slurm/, or a file of your own")] = None,
     cancel: Annotated[bool, typer.Option("--cancel", help="With slurm: end this sweep's jobs")] = False,
     tuned: Annotated[
@@ -108,77 +103,30 @@ def sweep(
         )
     check_device_name(device)
     mode = check_mode(tracking)
-    given = cli.parse_settings(set_ or [])
-    recipe, profile = choose_executor(executor, cluster, cancel, given, workers, device, validate_every)
-    wanted = load_sweep(name, problem, seeds, only or (), recipe, order, complete=complete(data))
-    fits.refuse_unfit(wanted.problem)
-    refuse_unfit(wanted.cells)
+    recipe, settings = split_settings(cli.parse_settings(set_ or []))
+    chosen = load_sweep(name, problem, seeds, only or (), recipe, order, complete=complete(data))
+    fits.refuse_unfit(chosen.problem)
+    refuse_unfit(chosen.cells)
+    store = Store(results)
     if tuned:
-        wanted = tuned_only(wanted, Store(results))
-    if profile is not None and (cancel or dry_run):
-        act = handover.cancel if cancel else handover.describe
-        return act(current(wanted, Store(results)), Store(results), profile, console)
-    place = ranks.check(gpus_per_cell)
-    shared = "cpu" if device == "auto" and not _gpu_files() else device  # whatever CUDA_VISIBLE_DEVICES names
-    shares = share_out(wanted.execution.threads, workers, shared, gpus_per_cell, cells_per_gpu)
-    _refuse_absent(device, shares.gpus)
-    run = replace(
-        shares.run,
+        chosen = tuned_only(chosen, store)
+    options = Options(
+        workers=workers,
         device=device,
-        checkpoint_seconds=checkpoint_seconds,
-        data=data,
+        gpus_per_cell=gpus_per_cell,
+        cells_per_gpu=cells_per_gpu,
+        threads=chosen.execution.threads,
         validate_every=validate_every,
+        checkpoint_seconds=checkpoint_seconds,
+        hang_seconds=hang_seconds,
+        cluster=cluster,
+        settings=settings,
     )
-    options = replace(shares, run=run, hang_seconds=hang_seconds)
-    if place is not None:
-        options = replace(options, workers=1, gpus=())  # every rank finds its own GPU
-        if place[0] > 0:
-            if make_plan(current(wanted, Store(results)).cells, Store(results), wanted.execution).tasks:
-                ranks.follow(results, options.run, place)
-            return 0
-    if dry_run:
-        found = stages(wanted, Store(results))
-        plan = make_plan(found.tuning + found.chosen + found.open, Store(results), wanted.execution)
-        describe(wanted, plan, options, cells, console, undecided=len(found.open))
-        for line in edited(wanted.cells, Store(results)):
-            print(line, file=sys.stderr)
-        return 0
-    store = Store.open_for_writing(results)
-    store.tidy()
-    for line in [
-        *refuse_damaged(wanted.cells, store, repair),
-        *mixtures(wanted.cells, store),
-        *edited(wanted.cells, store),
-    ]:
-        print(line, file=sys.stderr)
-    if profile is not None:
-        return handover.submit(current(wanted, store), store, profile, data, mode, console)
-    plan = make_plan(current(wanted, store).cells, store, wanted.execution)
-    console.print(counts(wanted, plan), soft_wrap=True, highlight=False)
-    if plan.tasks:
-        from benchmark.problems.prepare import prepare  # later than the plan, which should come at once
-
-        prepare(wanted.problem, data, download, console)
-    publisher = Publisher(Settings(store.path, mode))
-    return run_here(name, wanted, plan, store, options, publisher, console)
-
-
-GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")
-"""In /dev, where a machine has a GPU: NVIDIA's, AMD's, and what Windows lends to Linux."""
-
-
-def _gpu_files() -> list[Path]:
-    return [file for pattern in GPU_FILES for file in Path("/dev").glob(pattern)]
-
-
-def _refuse_absent(device: str, gpus: tuple[str, ...]) -> None:
-    """What certainly is not there, before a worker finds out cell by cell. gpus: those that `share_out` found."""
-    hidden = "CUDA_VISIBLE_DEVICES" in os.environ
-    if device == "cuda" and not gpus and (hidden or not _gpu_files()):
-        why = "CUDA_VISIBLE_DEVICES names none" if hidden else "this machine has none"
-        raise UserError(f"--device cuda: no GPU is there ({why}); use auto or cpu")
-    if device == "mps" and sys.platform != "darwin":
-        raise UserError("--device mps: only a Mac has it; use auto, cpu or cuda")
+    launcher = build(executor, options)
+    work = Work(name, chosen, store, console, data, download, mode, repair)
+    if cancel:
+        return launcher.cancel(work)
+    return launcher.describe(work, cells) if dry_run else launcher.submit(work)
 
 
 if __name__ == "__main__":

@@ -24,10 +24,12 @@ from benchmark import cli, environment, export, publish, status, sweep
 from benchmark.cells import Problem
 from benchmark.environment import cache_folder
 from benchmark.errors import UserError
-from benchmark.launch import machine, slurm, task
-from benchmark.launch.profile import Profile
-from benchmark.launch.queue import Unknown, read_queue
-from benchmark.launch.submissions import submissions
+from benchmark.launch import machine
+from benchmark.launch.slurm import jobs as slurm
+from benchmark.launch.slurm import task
+from benchmark.launch.slurm.profile import Profile
+from benchmark.launch.slurm.queue import Unknown, read_queue
+from benchmark.launch.slurm.submissions import submissions
 from benchmark.problems.cache import cached
 from benchmark.results import provenance
 from benchmark.results.store import Store
@@ -295,7 +297,7 @@ def test_gpus_that_no_gpu_can_be_called_are_none(monkeypatch, visible: str, foun
 
 
 def test_a_machine_without_gpus_has_a_worker_a_core_whatever_gpus_are_named(monkeypatch, capsys, tmp_path: Path):
-    monkeypatch.setattr(sweep, "_gpu_files", list)
+    monkeypatch.setattr(machine, "gpu_files", list)
     monkeypatch.setattr(machine, "cores", lambda: 5)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert cli.main(sweep.app, ["table1", "--dry-run", "--results", str(tmp_path)]) == 0

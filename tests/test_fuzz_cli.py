@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchmark.cells import Problem
 from benchmark.errors import UserError
-from benchmark.launch.profile import Profile
+from benchmark.launch.slurm.profile import Profile
 from benchmark.planning.grid import load_sweep
 from tests.faults.fuzz import FUZZ, ODD_TEXT, PROPERTIES, dry_run_of, judge, row, run
 

@@ -11,8 +11,8 @@ import pytest
 from benchmark.errors import UserError
 from benchmark.launch import machine
 from benchmark.launch.events import Retried, Started
-from benchmark.launch.local import LocalPool, _Slot
 from benchmark.launch.machine import PoolOptions, share_out
+from benchmark.launch.pool import LocalPool, _Slot
 from benchmark.planning.grid import load_sweep
 from benchmark.planning.plan import make_plan
 from benchmark.results.store import Store
@@ -130,6 +130,6 @@ def test_a_fork_server_that_never_comes_stops_the_sweep_with_one_message(tmp_pat
         raise ConnectionRefusedError("refused")
 
     monkeypatch.setattr("multiprocessing.context.ForkServerProcess.start", start)
-    monkeypatch.setattr("benchmark.launch.local.SERVER_SECONDS", 0.5)
+    monkeypatch.setattr("benchmark.launch.pool.SERVER_SECONDS", 0.5)
     with pytest.raises(UserError, match="workers cannot start"):
         LocalPool(Store(tmp_path), PoolOptions(1, RunOptions(threads=1)))._start(0)

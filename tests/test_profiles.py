@@ -8,7 +8,7 @@ import pytest
 
 from benchmark.cli import parse_settings
 from benchmark.errors import UserError
-from benchmark.launch.profile import load_profile, parse_seconds, sbatch_parameters, split_settings
+from benchmark.launch.slurm.profile import load_profile, parse_seconds, sbatch_parameters, split_settings
 from tests.conftest import ROOT
 
 

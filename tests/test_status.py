@@ -17,14 +17,14 @@ import pytest
 from benchmark import cli, status
 from benchmark.cells import Cell
 from benchmark.errors import UserError
-from benchmark.launch import slurm
-from benchmark.launch.attempts import Attempts
-from benchmark.launch.chunks import Costs, Layout, lay_out
-from benchmark.launch.profile import Profile, Retries
 from benchmark.launch.progress import Asked, Progress, look, progress
-from benchmark.launch.queue import Unknown, read_queue
-from benchmark.launch.submissions import Submission, submissions, write_intent
-from benchmark.launch.task import _Job
+from benchmark.launch.slurm import jobs as slurm
+from benchmark.launch.slurm.attempts import Attempts
+from benchmark.launch.slurm.chunks import Costs, Layout, lay_out
+from benchmark.launch.slurm.profile import Profile, Retries
+from benchmark.launch.slurm.queue import Unknown, read_queue
+from benchmark.launch.slurm.submissions import Submission, submissions, write_intent
+from benchmark.launch.slurm.task import _Job
 from benchmark.planning.grid import load_sweep
 from benchmark.planning.plan import Task, make_plan
 from benchmark.publish import made_up_record

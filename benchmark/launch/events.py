@@ -1,10 +1,13 @@
-"""What a launcher tells whoever watches it."""
+"""What a pool of workers tells whoever listens to it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from benchmark.cells import Cell
+from benchmark.planning.plan import Task
 
 
 @dataclass(frozen=True)
@@ -43,3 +46,13 @@ class Retried:
 
 
 Event = Started | Epoch | Finished | Failed | Retried
+
+
+class Pool(Protocol):
+    """Trains cells and tells of it."""
+
+    def run(self, tasks: Sequence[Task], /) -> Iterator[Event]:
+        """Train all tasks, each after the one that it waits for."""
+
+    def stop(self) -> None:
+        """End early, with checkpoints saved. Also called, and to no effect, after the end."""

@@ -7,6 +7,7 @@ import re
 import resource
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -17,6 +18,8 @@ from benchmark.training.options import RunOptions
 DEVICES = ("auto", "cpu", "cuda", "mps")
 GPU_ID = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
 """What CUDA_VISIBLE_DEVICES may name."""
+GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")
+"""In /dev, where a machine has a GPU: NVIDIA's, AMD's, and what Windows lends to Linux."""
 FILES, FILES_A_WORKER = 24, 2
 """What a sweep has open, and what it has open for each worker."""
 
@@ -83,6 +86,23 @@ def gpus() -> tuple[str, ...]:
     except (OSError, subprocess.TimeoutExpired):
         return ()
     return tuple(str(number) for number, line in enumerate(listing.splitlines()) if line.startswith(b"GPU "))
+
+
+def gpu_files() -> list[Path]:
+    return [file for pattern in GPU_FILES for file in Path("/dev").glob(pattern)]
+
+
+def check_present(device: str, cards: tuple[str, ...]) -> None:
+    """Raises UserError for a device that certainly is not there, before a worker finds out cell by cell.
+
+    cards: the GPUs that `share_out` has found.
+    """
+    hidden = "CUDA_VISIBLE_DEVICES" in os.environ
+    if device == "cuda" and not cards and (hidden or not gpu_files()):
+        why = "CUDA_VISIBLE_DEVICES names none" if hidden else "this machine has none"
+        raise UserError(f"--device cuda: no GPU is there ({why}); use auto or cpu")
+    if device == "mps" and sys.platform != "darwin":
+        raise UserError("--device mps: only a Mac has it; use auto, cpu or cuda")
 
 
 def open_files_for(workers: int) -> None:

@@ -77,20 +77,14 @@ def cells(
     seconds = per_cell(name, problem, parse_settings(set_ or []), data, device, count)
     total, training, evaluation = zip(*seconds, strict=True)
     rest = [whole - trained - evaluated for whole, trained, evaluated in seconds]
-    for label, values in (
-        ("whole cell", total),
-        ("training", training),
-        ("evaluation", evaluation),
-        ("the rest", rest),
-    ):
+    parts = {"whole cell": total, "training": training, "evaluation": evaluation, "the rest": rest}
+    for label, values in parts.items():
         print(f"{label:11} {spread([1000 * value for value in values], 0)} ms")
     print(f"training is {100 * sum(training) / sum(total):.0f} % of {len(seconds)} cells")
     return 0
 
 
-@app.command(
-    short_help="cells side by side with their share of the cores, over processes that each take torch's default"
-)
+@app.command(short_help="processes with their share of the cores, over as many that each take torch's default")
 def packed(
     problem: Name = "cifar10",
     set_: Set = None,

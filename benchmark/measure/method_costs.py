@@ -85,20 +85,16 @@ def compare_methods(data: Batches, names: Sequence[str], iterations: int, repeat
     turns = take_turns(steps("dense"), {name: steps(name) for name in names}, repeats)
     clock = "processor" if data.device.type == "cpu" else "wall"
     speed = statistics.median(rates(turns.baseline))
-    # Their dense training is not printed, so the published rates are read against BIMP's.
-    published = {
-        method: numbers["images_per_second"]
-        for (method, sparsity), numbers in published_numbers().items()
-        if sparsity == SPARSITY
-    }
+    published = published_numbers()  # without the rate of dense training: BIMP's stands in for it
     lines = [f"dense training: {speed:.0f} images/s, data loading excluded; over it:"]
     for name in names:
         parts = [f"{name:5} {_ratio(turns, name, data, '  by')}"]
         if "BIMP" in names:
             pairs = zip(turns.ratios(name, clock), turns.ratios("BIMP", clock), strict=True)
             parts.append(f"over BIMP {statistics.median(ratio / bimp for ratio, bimp in pairs):.2f}")
-        if name in published:
-            parts.append(f"(published {published[name] / published['BIMP']:.2f})")
+        if (name, SPARSITY) in published:
+            rate, bimp_rate = (published[method, SPARSITY]["images_per_second"] for method in (name, "BIMP"))
+            parts.append(f"(published {rate / bimp_rate:.2f})")
         lines.append("  ".join(parts))
     return lines
 

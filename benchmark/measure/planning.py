@@ -9,12 +9,12 @@ from datetime import datetime
 from pathlib import Path
 
 from benchmark.errors import UserError
-from benchmark.launch import slurm
-from benchmark.launch.attempts import Attempts
-from benchmark.launch.chunks import Costs, Layout, lay_out, learn_costs
-from benchmark.launch.profile import Profile, load_profile
 from benchmark.launch.progress import look, progress
-from benchmark.launch.submissions import Submission, submissions, write_intent
+from benchmark.launch.slurm import jobs as slurm
+from benchmark.launch.slurm.attempts import Attempts
+from benchmark.launch.slurm.chunks import Costs, Layout, lay_out, learn_costs
+from benchmark.launch.slurm.profile import Profile, load_profile
+from benchmark.launch.slurm.submissions import Submission, submissions, write_intent
 from benchmark.measure.synthetic import put
 from benchmark.measure.timing import timed
 from benchmark.planning.grid import Sweep, load_sweep

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from benchmark.launch.submissions import Submission
+from benchmark.launch.slurm.submissions import Submission
 
 FORMAT = "%i|%T|%M|%L|%S|%r|%j"
 ENDED = {

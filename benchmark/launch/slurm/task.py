@@ -25,19 +25,19 @@ from types import FrameType
 from benchmark.cells import digest
 from benchmark.environment import settle
 from benchmark.launch import ranks
-from benchmark.launch.attempts import Attempts
-from benchmark.launch.events import Epoch, Event, Failed, Finished, Retried
-from benchmark.launch.local import LocalPool
+from benchmark.launch.events import Event, Failed, Finished, Retried
 from benchmark.launch.machine import PoolOptions, given_rank, gpus
-from benchmark.launch.profile import JOB_START, Profile
-from benchmark.launch.submissions import Submission
+from benchmark.launch.pool import LocalPool
+from benchmark.launch.publishing import Publishing
+from benchmark.launch.slurm.attempts import Attempts
+from benchmark.launch.slurm.profile import JOB_START, Profile
+from benchmark.launch.slurm.submissions import Submission
 from benchmark.planning.plan import Task
 from benchmark.results import atomic
 from benchmark.results.provenance import code_hash, commit
 from benchmark.results.store import Store
 from benchmark.streams import Output
-from benchmark.tracking.publisher import Publisher
-from benchmark.tracking.runs import Settings, without_marker
+from benchmark.tracking.runs import Settings
 from benchmark.training.options import RunOptions
 
 TERMINATED = 143
@@ -118,8 +118,7 @@ class _Job:
         self.begun = 0
         self.left_out: set[str] = set()
         self.counts = {"finished": 0, "failed": 0}
-        self.publisher = _publisher(submission)
-        self.group = f"{submission.about['sweep']}/{submission.about['problem']}"
+        self.publishing = _publishing(submission)
         self._deadline = _deadline(self.profile)
         self._looked, self._stop = 0.0, False
 
@@ -148,29 +147,29 @@ class _Job:
         """The other ranks of a cell (DDP): train along, once rank 0 has said that there is something to train."""
         for number in (signal.SIGUSR2, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # rank 0 decides, and they stop where it does
-        while not self._word.exists():
+        while not self._signpost.exists():
             time.sleep(0.2)
-        if self._word.read_text() == TRAIN:
+        if self._signpost.read_text() == TRAIN:
             ranks.follow(self.store.path, self._pool_options().run, place)
 
     @property
-    def _word(self) -> Path:
+    def _signpost(self) -> Path:
         """The file in which rank 0 of this start of the job tells the others whether there is anything to do."""
         start = f"{os.environ.get('SLURM_JOB_ID')}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
         return self.submission.folder / "attempts" / f"{self.chunk}.{start}.ranks"
 
     def _tell_followers(self, train: bool) -> None:
         if self.profile.ranks > 1:
-            atomic.replace_file(self._word, (TRAIN if train else "leave").encode())
+            atomic.replace_file(self._signpost, (TRAIN if train else "leave").encode())
 
     def _remaining(self) -> list[Task]:
-        found = self.submission.tasks(self.chunk)
-        self.cells = [task.cell.id for task, _ in found]
-        self.seconds = {task.cell.id: seconds for task, seconds in found if seconds is not None}
-        damaged = {path.stem: reason for path, reason in self.store.damaged(task.cell.id for task, _ in found)}
+        estimates = self.submission.tasks(self.chunk)
+        self.cells = [task.cell.id for task, _ in estimates]
+        self.seconds = {task.cell.id: seconds for task, seconds in estimates if seconds is not None}
+        damaged = {path.stem: reason for path, reason in self.store.damaged(self.cells)}
         for name, reason in damaged.items():
             _say(f"the record of {name} {reason}")
-        left = [task for task, _ in found if task.cell.id in damaged or not self.store.has(task.cell.id)]
+        left = [task for task, _ in estimates if task.cell.id in damaged or not self.store.has(task.cell.id)]
         return [task for task in left if not self._failed_here(task.cell.id)]
 
     def _failed_here(self, name: str) -> bool:
@@ -180,13 +179,11 @@ class _Job:
 
     def _train(self, tasks: list[Task]) -> None:
         pool = LocalPool(self.store, self._pool_options())
-        if self.publisher.mode != "off":  # what an earlier start of this job trained and did not publish
-            for name in without_marker(self.store, [name for name in self.cells if self.store.has(name)]):
-                self.publisher.add(name, self.group)
+        self.publishing.catch_up(self.cells)
         _say(f"{len(tasks)} cells left of chunk {self.chunk}; a checkpoint every {self.profile.checkpoint} s")
         scattered: Event | None = None
         try:
-            for event in pool.run(tasks, self._admit, self._should_stop):
+            for event in self.publishing.listen(pool.run(tasks, self._admit, self._should_stop)):
                 self._show(event)
                 if self.profile.ranks > 1 and isinstance(event, Failed | Retried):
                     scattered = event
@@ -200,7 +197,7 @@ class _Job:
             os._exit(TERMINATED)  # a plain exit would wait for whatever else this process holds
         cause = "stopped" if self._stop else "warned" if self.signals.warned or self.left_out else "finished"
         self._end(cause)
-        if message := self.publisher.close(PUBLISH_SECONDS[cause]).message:
+        if message := self.publishing.close(PUBLISH_SECONDS[cause]):
             _say(message)
         if cause == "warned":
             self._remove_leftovers()
@@ -258,11 +255,8 @@ class _Job:
     def _show(self, event: Event) -> None:
         self.begun += 1
         name = event.cell.id
-        if isinstance(event, Epoch):
-            self.publisher.follow(event.cell, self.group, event.values)
-        elif isinstance(event, Finished):
+        if isinstance(event, Finished):
             self.counts["finished"] += 1
-            self.publisher.add(name, self.group)
             _say(f"done {name}" if event.trained_here else f"already done {name}")
         elif isinstance(event, Failed):
             self.counts["failed"] += 1
@@ -335,12 +329,14 @@ class _Job:
                 path.unlink(missing_ok=True)
 
 
-def _publisher(submission: Submission) -> Publisher:
+def _publishing(submission: Submission) -> Publishing:
     """Where W&B was not asked for by name and cannot be reached, the records alone are kept: no job waits for it."""
-    mode = submission.about.get("tracking", "auto")
+    about = submission.about
+    mode = about.get("tracking", "auto")
     jobs = min(submission.profile.array_parallelism, sum(len(array.chunks) for array in submission.arrays))
     interval = 60 / RUNS_PER_MINUTE * jobs
-    return Publisher(Settings(Path(submission.about["results"]), mode, fallback=mode != "auto", interval=interval))
+    settings = Settings(Path(about["results"]), mode, fallback=mode != "auto", interval=interval)
+    return Publishing(settings, about["sweep"], about["problem"])
 
 
 def _deadline(profile: Profile) -> float:

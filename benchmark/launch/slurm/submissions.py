@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.cells import Cell
-from benchmark.launch.chunks import Array, Chunk, Costs, Layout
-from benchmark.launch.profile import Profile
+from benchmark.launch.slurm.chunks import Array, Chunk, Costs, Layout
+from benchmark.launch.slurm.profile import Profile
 from benchmark.planning.grid import Sweep
 from benchmark.planning.plan import Task
 from benchmark.results import atomic

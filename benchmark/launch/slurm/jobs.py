@@ -1,4 +1,4 @@
-"""Hands a sweep to SLURM through submitit: dense runs first, chunks of cells after them.
+"""Submits a sweep to SLURM through submitit: dense runs first, chunks of cells after them.
 
 Safe to repeat and to do twice at once: a lock in the results folder, an intent on disk before sbatch, job ids after
 it, and squeue for what became of earlier ones. Imports no torch.
@@ -13,17 +13,17 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError
-from benchmark.launch.chunks import Costs, Layout, lay_out, learn_costs
-from benchmark.launch.profile import Profile, sbatch_parameters
-from benchmark.launch.queue import Live, Unknown, live, read_queue
-from benchmark.launch.submissions import Submission, submissions, write_intent
+from benchmark.launch.slurm.chunks import Costs, Layout, lay_out, learn_costs
+from benchmark.launch.slurm.profile import Profile, sbatch_parameters
+from benchmark.launch.slurm.queue import Live, Unknown, live, read_queue
+from benchmark.launch.slurm.submissions import Submission, submissions, write_intent
 from benchmark.planning.grid import Sweep
 from benchmark.planning.plan import Plan, Task
 from benchmark.results.locks import Locks
@@ -34,7 +34,7 @@ ARRAY_SIZE = 1001
 """SLURM's default MaxArraySize, where the cluster does not say."""
 LOCK_SECONDS = 600.0
 ENDLESS = 1_000_000
-"""submitit's own count of timeouts: ours is by cause (profile.retries)."""
+"""Timeouts after which submitit gives up. Here `profile.retries` counts them, by cause."""
 COMMAND_SECONDS = 60
 HIDDEN = ("SLURM_", "SBATCH_", "SRUN_", "SALLOC_", "SUBMITIT_")
 PASSED_ON = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
@@ -44,7 +44,15 @@ LEFT_OPEN = ("account", "partition", "qos", "constraint")
 
 @dataclass
 class Submitted:
-    """jobs: ids by array; refusal: what sbatch said when it took no more."""
+    """What became of a submission.
+
+    Args:
+        submission: None if there was nothing to submit.
+        layout: its jobs, as they were planned.
+        queued_cells: cells of the sweep that earlier submissions have queued or running.
+        jobs: ids of the jobs, array by array, as far as sbatch took them.
+        refusal: what sbatch said when it took no more.
+    """
 
     submission: Submission | None = None
     layout: Layout = field(default_factory=lambda: Layout((), ()))
@@ -72,20 +80,19 @@ def array_size() -> int:
 
 
 def plan_jobs(
-    wanted: Sweep, plan: Plan, store: Store, profile: Profile, queued: dict[str, str], size: int
+    sweep: Sweep, plan: Plan, store: Store, profile: Profile, queued: Mapping[str, str], size: int
 ) -> tuple[Layout, Costs]:
-    """What is left, less what is queued, as jobs. queued: job id by cell id."""
+    """What is left, less what is queued, as jobs. queued: job id by cell id; size: tasks of an array at most."""
     tasks = [task for task in plan.tasks if not task.cell.is_dense and task.cell.id not in queued]
-    own = {cell.id for cell in wanted.cells if cell.is_dense}
-    needed = {task.after for task in tasks} | own
+    needed = {task.after for task in tasks} | {cell.id for cell in sweep.cells if cell.is_dense}
     dense = [task for task in plan.dense_tasks if task.cell.id in needed and task.cell.id not in queued]
-    costs = learn_costs(wanted.cells, plan.done, store, wanted.execution, profile.device_name)
-    done: list[Task] = [*dense, *tasks]
-    return lay_out(done, costs, profile, size, queued), costs
+    costs = learn_costs(sweep.cells, plan.done, store, sweep.execution, profile.device_name)
+    left: list[Task] = [*dense, *tasks]
+    return lay_out(left, costs, profile, size, queued), costs
 
 
 def submit(
-    wanted: Sweep,
+    sweep: Sweep,
     plan: Callable[[], Plan],
     store: Store,
     profile: Profile,
@@ -100,14 +107,13 @@ def submit(
     if (store.path / "STOP").exists():
         raise UserError(f"{store.path / 'STOP'} asks all jobs to stop; remove it to submit again")
     with _lock(store, say), as_the_profile_says(profile):
-        queued = {name: job.id for one in reconcile(store) for name, job in one.job_of_cell().items()}
-        made = plan()
-        layout, costs = plan_jobs(wanted, made, store, profile, queued, array_size())
-        wanted_ids = {cell.id for cell in wanted.cells}
-        result = Submitted(layout=layout, queued_cells=sum(name in wanted_ids for name in queued))
+        queued = {name: job.id for current in reconcile(store) for name, job in current.job_of_cell().items()}
+        layout, costs = plan_jobs(sweep, plan(), store, profile, queued, array_size())
+        cell_ids = {cell.id for cell in sweep.cells}
+        result = Submitted(layout=layout, queued_cells=sum(name in cell_ids for name in queued))
         if not layout.chunks:
             return result
-        result.submission = write_intent(store, wanted, layout, costs, profile, data, tracking)
+        result.submission = write_intent(store, sweep, layout, costs, profile, data, tracking)
         _submit_arrays(result, profile, log_folder(store, result.submission.id, profile))
     return result
 
@@ -117,16 +123,15 @@ def reconcile(store: Store) -> list[Live]:
 
     Raises UserError if SLURM does not say what is queued: submitting blindly could double the work.
     """
-    open_ones = [one for one in submissions(store) if not one.closed]
+    open_ones = [submission for submission in submissions(store) if not submission.closed]
     try:
-        queue = read_queue(one.about["uid"] for one in open_ones)
+        queue = read_queue(submission.about["uid"] for submission in open_ones)
     except Unknown as error:
         raise UserError(f"cannot tell what is queued ({error}); nothing was submitted, try again") from None
-    found = [live(one, queue) for one in open_ones]
-    for one in found:
-        if not one.jobs:
-            one.submission.close()
-    return [one for one in found if one.jobs]
+    current = [live(submission, queue) for submission in open_ones]
+    for ended in (each for each in current if not each.jobs):
+        ended.submission.close()
+    return [each for each in current if each.jobs]
 
 
 def cancel(store: Store, sweep: str) -> tuple[list[str], list[str]]:
@@ -135,15 +140,15 @@ def cancel(store: Store, sweep: str) -> tuple[list[str], list[str]]:
     Running cells save a checkpoint. The STOP file also ends a job that was requeued at the wrong moment.
     """
     cancelled, others = [], []
-    for one in reconcile(store):
-        if one.submission.about["sweep"] != sweep:
+    for current in reconcile(store):
+        submission, jobs = current.submission, [job.id for job in current.jobs.values()]
+        if submission.about["sweep"] != sweep:
             continue
-        jobs = [job.id for job in one.jobs.values()]
-        if one.submission.about["uid"] != os.getuid():
-            owner = one.submission.about["user"]
-            others.append(f"{len(jobs)} jobs of {owner} go on; a file {one.submission.stop_file} ends them as well")
+        if submission.about["uid"] != os.getuid():
+            owner = submission.about["user"]
+            others.append(f"{len(jobs)} jobs of {owner} go on; a file {submission.stop_file} ends them as well")
             continue
-        one.submission.stop_file.touch()
+        submission.stop_file.touch()
         _scancel(jobs)
         cancelled += jobs
     return cancelled, others
@@ -207,7 +212,7 @@ def _sbatch(submission: Submission, logs: Path, parameters: dict[str, Any], chun
     """Submit one array; job id by chunk. Raises _Refused with what sbatch said."""
     import submitit  # half a second, which only a submission pays
 
-    from benchmark.launch.task import ChunkTask
+    from benchmark.launch.slurm.task import ChunkTask
 
     logs.mkdir(parents=True, exist_ok=True)
     before = set(logs.iterdir())

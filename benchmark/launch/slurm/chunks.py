@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmark.cells import Cell
-from benchmark.launch.profile import Profile
+from benchmark.launch.slurm.profile import Profile
 from benchmark.planning.grid import Execution
 from benchmark.planning.plan import Task, epochs_of
 from benchmark.results.store import Store

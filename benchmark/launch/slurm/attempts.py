@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmark.launch.profile import JOB_START, Retries
+from benchmark.launch.slurm.profile import JOB_START, Retries
 
 ENDED = ("warned", "terminated", "lost")
 """Causes that have a limit; an attempt that starts and notes no end was lost."""

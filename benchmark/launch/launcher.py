@@ -1,0 +1,187 @@
+"""Where the cells of a sweep are trained: what a launcher does, whichever it is.
+
+The sweep command builds the one that --executor names and calls it. docs/launchers.md shows how to write another.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmark.errors import UserError
+from benchmark.launch.describe import describe
+from benchmark.planning.grid import Sweep
+from benchmark.planning.plan import Plan, edited, make_plan, mixtures, refuse_damaged
+from benchmark.planning.tuning import current, stages
+from benchmark.results.store import Store
+from benchmark.tracking.runs import Mode
+
+LAUNCHERS = {"local": "benchmark.launch.local:Local", "slurm": "benchmark.launch.slurm.launcher:Slurm"}
+"""Module and class of each launcher by its --executor; "module:Class" itself names one from outside the suite."""
+FRESH_SECONDS = 60.0
+"""A lock whose heartbeat is older belongs to a process that is gone."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How cells are to be trained, as the sweep command has it. A launcher refuses what means nothing to it.
+
+    Args:
+        workers: processes; None for as many as there is room for.
+        device: one of auto, cpu, cuda, mps.
+        gpus_per_cell: GPUs that train one cell together.
+        cells_per_gpu: cells that share a GPU.
+        threads: that the problem allows a process; None for any number.
+        validate_every: epochs from one validation to the next.
+        checkpoint_seconds: from one checkpoint of a cell to the next.
+        hang_seconds: without a finished iteration until a cell fails.
+        cluster: the profile of a cluster, as a name or a file.
+        settings: of the cluster, over its profile.
+    """
+
+    workers: int | None = None
+    device: str = "auto"
+    gpus_per_cell: int = 1
+    cells_per_gpu: int = 1
+    threads: int | None = None
+    validate_every: int = 1
+    checkpoint_seconds: float = 60.0
+    hang_seconds: float = 1800.0
+    cluster: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A sweep to train.
+
+    Args:
+        name: of the sweep, as the user typed it.
+        sweep: its cells, those included that tuning may yet rule out.
+        store: the results folder, which `open` makes ready.
+        console: for what the user should read.
+        data: the folder of the images; None for the default.
+        download: whether to fetch images that are not there.
+        tracking: Weights & Biases.
+        repair: whether to set records aside that cannot be read.
+    """
+
+    name: str
+    sweep: Sweep
+    store: Store
+    console: Console
+    data: Path | None = None
+    download: bool = False
+    tracking: Mode = "auto"
+    repair: bool = False
+
+    def open(self) -> None:
+        """Make the results folder ready to be written, with a warning for what does not fit together there. Raises
+        UserError for a folder or a record that cannot be used."""
+        store = Store.open_for_writing(self.store.path)
+        store.tidy()
+        cells = self.sweep.cells
+        warn([*refuse_damaged(cells, store, self.repair), *mixtures(cells, store), *edited(cells, store)])
+
+    @property
+    def current(self) -> Sweep:
+        """The sweep with the cells that can be named now."""
+        return current(self.sweep, self.store)
+
+    def plan(self) -> Plan:
+        """What is left of them."""
+        return make_plan(self.current.cells, self.store, self.sweep.execution)
+
+    def say(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+@dataclass(frozen=True)
+class State:
+    """Which cells of a results folder are in hand.
+
+    Args:
+        running: ids of the cells that a process trains now.
+        queued: by id of a cell, the job that is to train it.
+    """
+
+    running: frozenset[str] = frozenset()
+    queued: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, cell_id: str) -> str | None:
+        """ "running", "queued" or None."""
+        if cell_id in self.running:
+            return "running"
+        return "queued" if cell_id in self.queued else None
+
+
+class Launcher(ABC):
+    """Trains cells somewhere. Built for one sweep command; raises UserError for options that it cannot follow."""
+
+    def __init__(self, options: Options):
+        self.options = options
+
+    @abstractmethod
+    def submit(self, work: Work) -> int:
+        """Start what is left of a sweep; the exit code of the command. One that trains by itself returns at the end."""
+
+    @abstractmethod
+    def cancel(self, work: Work) -> int:
+        """End what runs and waits of a sweep, with checkpoints saved; the exit code."""
+
+    def state(self, store: Store) -> State:
+        """Which cells run and which are queued. Reads only. Every worker locks the cell that it trains, whoever
+        started it, so that this needs no more where cells wait nowhere but in their own launcher."""
+        return State(running=locked(store))
+
+    def describe(self, work: Work, cells: bool) -> int:
+        """Say what `submit` would do, changing nothing; the exit code. cells: with a line for each of them."""
+        stage = stages(work.sweep, work.store)
+        plan = make_plan(stage.tuning + stage.chosen + stage.open, work.store, work.sweep.execution)
+        describe(work.sweep, plan, self.cost(plan), cells, work.say, undecided=len(stage.open))
+        warn(edited(work.sweep.cells, work.store))
+        return 0
+
+    def cost(self, plan: Plan) -> str:
+        """A line about the time that a plan will take; "" for none."""
+        return ""
+
+
+def build(executor: str, options: Options) -> Launcher:
+    """The launcher of that name. Raises UserError."""
+    module, colon, name = LAUNCHERS.get(executor, executor).partition(":")
+    if not (module and colon and name) or module.startswith("."):
+        raise UserError(f"--executor {executor}: one of {', '.join(LAUNCHERS)}, or 'module:Class' for one of your own")
+    try:
+        launcher = getattr(importlib.import_module(module), name, None)
+    except Exception as error:  # whatever somebody else's module does while it is imported
+        raise UserError(f"--executor {executor}: cannot import {module!r} ({error})") from error
+    if not (isinstance(launcher, type) and issubclass(launcher, Launcher)):
+        raise UserError(f"--executor {executor}: {module!r} has no class {name!r} that is a Launcher")
+    return launcher(options)
+
+
+def locked(store: Store) -> frozenset[str]:
+    """Ids of the cells that somebody trains now, by their locks."""
+    now = time.time()
+    names = set()
+    for claim in (store.path / "claims").glob("*/*.*"):
+        try:
+            if now - claim.stat().st_mtime < FRESH_SECONDS:
+                names.add(claim.name.rpartition(".")[0])
+        except OSError:
+            continue  # released this moment
+    return frozenset(names)
+
+
+def warn(lines: list[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)

@@ -1,0 +1,170 @@
+"""Launchers behind the sweep command: somebody else's, as docs/launchers.md describes it, and the state of cells."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark import cli, sweep
+from benchmark.cells import Cell
+from benchmark.errors import CannotGoOn, UserError
+from benchmark.launch.events import Event, Failed, Finished, Started
+from benchmark.launch.launcher import FRESH_SECONDS, Launcher, Options, Work, build
+from benchmark.launch.running import run
+from benchmark.planning.grid import load_sweep
+from benchmark.planning.plan import Task
+from benchmark.results.records import result
+from benchmark.results.store import Store
+from benchmark.training.options import RunOptions
+from tests.conftest import ROOT
+
+# the launcher of docs/launchers.md
+
+
+def train(folder: Path, cell: Cell) -> tuple[Any, ...]:
+    from benchmark.launch.serving import attempt
+    from benchmark.worker import Worker
+
+    worker = Worker(Store(folder), RunOptions(device="cpu", threads=1))
+    return attempt(worker, cell, lambda iteration, row: None, lambda: False)
+
+
+class Futures:
+    def __init__(self, store: Store, workers: int):
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["benchmark.launch.preload"])  # torch, once for all
+        self.store, self.executor = store, ProcessPoolExecutor(workers, context)
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
+        for dense in (True, False):  # dense runs first: the others start from their records
+            cells = [task.cell for task in tasks if task.cell.is_dense == dense]
+            futures = {self.executor.submit(train, self.store.path, cell): cell for cell in cells}
+            yield from map(Started, cells)
+            for future in as_completed(futures):
+                cell, (kind, *values) = futures[future], future.result()
+                if kind == "stop":
+                    raise CannotGoOn(values[0])
+                if kind == "failed":
+                    self.store.add_failure(cell.id, *values)
+                yield Failed(cell, *values[:2]) if kind == "failed" else Finished(cell, values[0] == "done")
+
+    def stop(self) -> None:
+        self.executor.shutdown(cancel_futures=True)
+
+
+class Processes(Launcher):
+    def submit(self, work: Work) -> int:
+        workers = self.options.workers or 2
+        return run(work, workers, lambda: Futures(work.store, workers))
+
+    def cancel(self, work: Work) -> int:
+        raise UserError("--cancel: Ctrl-C ends a sweep of this launcher")
+
+
+# end of it
+
+PROCESSES = ("--executor", "tests.test_launcher:Processes")
+TINY = (
+    *("table1", "--seeds", "2", "--only", "schedule=LLR,sparsity=0.9,budget=11.11%"),
+    *("--only", "schedule=FT,sparsity=0.9,budget=11.11%", "--set", "epochs=2", "--set", "milestones=[1]"),
+    *("--set", "warmup_epochs=0", "--set", "width=4", "--workers", "2", "--tracking", "off"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _unchanged():
+    """A sweep in this process leaves its signals and environment as they were."""
+    before, handlers = (
+        dict(os.environ),
+        {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)},
+    )
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def records(folder: Path) -> dict[str, dict]:
+    return {record["id"]: result(record) for record in Store(folder).records()}
+
+
+def test_a_launcher_of_ones_own_trains_the_records_that_the_local_one_does(tmp_path: Path, monkeypatch, capfd):
+    here, there = tmp_path / "local", tmp_path / "processes"
+    assert cli.main(sweep.app, [*TINY, *PROCESSES, "--results", str(there)]) == 0
+    printed = capfd.readouterr().out
+    assert "6 cells trained in" in printed
+    assert "sparsity 90 %" in printed, "there is no table"
+    monkeypatch.setattr("benchmark.launch.running._tabulate", lambda work, cells: 0)  # another would show nothing new
+    assert cli.main(sweep.app, [*TINY, "--results", str(here)]) == 0
+    assert len(records(here)) == 2 * 2 + 2
+    assert records(there) == records(here)
+
+
+def test_what_would_stop_every_cell_is_one_line_there_as_well(tmp_path: Path, capfd):
+    (tmp_path / "weights").write_text("in the way of the folder")
+    assert cli.main(sweep.app, [*TINY, *PROCESSES, "--results", str(tmp_path)]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"{tmp_path}/weights" in line
+    assert records(tmp_path) == {}
+
+
+def test_a_dry_run_and_cancel_reach_it(tmp_path: Path, capsys):
+    results = ("--results", str(tmp_path / "runs"))
+    assert cli.main(sweep.app, [*TINY, *PROCESSES, *results, "--dry-run"]) == 0
+    assert "4 cells, 0 done, 4 to train, after 2 dense runs" in capsys.readouterr().out
+    assert cli.main(sweep.app, [*TINY, *PROCESSES, *results, "--cancel"]) == 2
+    assert "Ctrl-C ends a sweep of this launcher" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("executor", "words"),
+    [
+        ("mine", ["one of local, slurm", "module:Class"]),
+        (":Class", ["one of local, slurm"]),
+        ("no.such.module:Class", ["cannot import 'no.such.module'"]),
+        ("benchmark.cells:Cell", ["no class 'Cell' that is a Launcher"]),
+        ("benchmark.cells:Nothing", ["no class 'Nothing'"]),
+    ],
+)
+def test_a_launcher_that_is_none_is_named(tmp_path: Path, capsys, executor: str, words: list[str]):
+    assert cli.main(sweep.app, ["table1", "--executor", executor, "--results", str(tmp_path / "runs")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    for word in (f"--executor {executor}", *words):
+        assert word in line
+
+
+def test_what_runs_is_known_by_its_lock_and_what_waits_by_squeue(tmp_path: Path, monkeypatch, capsys):
+    store = Store(tmp_path / "runs")
+    running, silent, waiting = [cell.id for cell in load_sweep("table1", seeds="1").cells[:3]]
+    for program, script in (("srun", ""), ("squeue", ""), ("sbatch", "echo Submitted batch job 7")):
+        (tmp_path / program).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert cli.main(sweep.app, ["table1", "--seeds", "1", "--executor", "slurm", "--results", str(store.path)]) == 0
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho '7|PENDING|0:00|4:00:00|N/A|None|x'\n")
+    for name, age in ((running, 0.0), (silent, FRESH_SECONDS + 1)):
+        lock = store.file("claims", name, ".0")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+        os.utime(lock, (time.time() - age,) * 2)
+    for launcher in (build("local", Options()), Processes(Options())):
+        state = launcher.state(store)
+        assert [state.of(name) for name in (running, silent, waiting)] == ["running", None, None]
+    state = build("slurm", Options()).state(store)
+    assert [state.of(name) for name in (running, silent, waiting)] == ["running", "queued", "queued"]
+
+
+def test_the_documented_launcher_is_the_one_that_is_tested():
+    source = Path(__file__).read_text()
+    tested = source[source.index("def train(") : source.index("# end of it")].strip()
+    assert f"```python\n{tested}\n```" in (ROOT / "docs" / "launchers.md").read_text()
