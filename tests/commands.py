@@ -50,7 +50,10 @@ def _run_module(module: str) -> int:
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
-        return int(end.code or 0)
+        if end.code is not None and not isinstance(end.code, int):
+            print(end.code, file=sys.stderr)
+            return 1
+        return end.code or 0
     except BaseException:
         traceback.print_exc()
         return 1
@@ -59,7 +62,7 @@ def _run_module(module: str) -> int:
 
 def _run_inside(command: list[str], **options: Any) -> subprocess.CompletedProcess[Any]:
     """subprocess.run, but for what a command hands on to another as a sweep does to that of the tables."""
-    if command[:2] != [sys.executable, "-m"] or options != {"check": False}:
+    if command[:2] != [sys.executable, "-m"] or options.keys() - {"check", "input"} or options.get("input"):
         return REAL_RUN(command, **options)
     sys.stdout.flush()
     with mock.patch.object(sys, "argv", command[2:]):

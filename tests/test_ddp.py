@@ -25,9 +25,9 @@ from benchmark.training.session import Interrupted
 from benchmark.worker import Worker
 from tests.conftest import ROOT, assert_one_line_refusal, below, wait_for
 
-# A batch of 37 leaves parts of 19 and 18, and the last batch of an epoch is smaller still.
+# A batch of 53 leaves parts of 27 and 26, and the last batch of an epoch is smaller still.
 PROBLEM = Problem(
-    name="digits", dataset="digits", model="resnet8", width=4, image_size=8, channels=1, epochs=2, batch_size=37,
+    name="digits", dataset="digits", model="resnet8", width=4, image_size=8, channels=1, epochs=2, batch_size=53,
     warmup_epochs=1, crop_padding=1, flip=True, learning_rate=0.05, recalibration_batches=5,
 )  # fmt: skip
 DENSE = Cell.dense(PROBLEM, 0)
@@ -247,6 +247,7 @@ def test_a_worker_starts_its_other_ranks(command, sweep, tmp_path: Path):
     assert [record["provenance"]["ranks"] for record in records] == [2, 2]
 
 
+@pytest.mark.long
 def test_a_rank_that_is_killed_costs_no_cell_and_changes_no_bit(command, sweep, tmp_path: Path):
     alone, disturbed = tmp_path / "alone", tmp_path / "disturbed"
     two = [*sweep[:3], "--tracking", "off", "--gpus-per-cell", "2", "--workers", "1", "--set", "epochs=9"]
@@ -263,6 +264,7 @@ def test_a_rank_that_is_killed_costs_no_cell_and_changes_no_bit(command, sweep, 
     assert not Store(disturbed).failures()
 
 
+@pytest.mark.long
 def test_torchrun_starts_the_ranks_of_a_sweep(sweep, tmp_path: Path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     arguments = [*torchrun, "-m", "benchmark.sweep", *sweep, "--gpus-per-cell", "2"]

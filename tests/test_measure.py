@@ -23,7 +23,7 @@ from benchmark.measure.memory import of_workers
 from benchmark.measure.timing import Seconds, quartiles, spread, take_turns
 from benchmark.problems.fits import has_dali
 from benchmark.problems.streaming import decode_with_pillow, pick_decoder
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 
 NUMBER = r"\d+(\.\d+)? \(\d+(\.\d+)? to \d+(\.\d+)?\)"
 
@@ -108,7 +108,7 @@ def test_a_measured_process_that_dies_or_fails_ends_the_measurement_and_the_othe
     context = multiprocessing.get_context("spawn")
     first = context.Value("i", 1)  # kept here: it goes with its last name in the process that made it
     crew = Crew(context, 2, work, first)
-    assert wait(crew.connections, 60), "an end of a pipe that stays open elsewhere would leave this waiting for ever"
+    assert wait(crew.connections, PATIENCE), "an end of a pipe that stays open elsewhere leaves this waiting"
     with pytest.raises(UserError, match=words):
         crew.receive()
     crew.end()

@@ -134,7 +134,7 @@ def test_batch_statistics_are_re_estimated_after_the_final_prune_unless_the_reci
     """For every method alike: the switch is the recipe's."""
     outcomes = {}
     for batches in (0, 100):
-        data = data_with(recalibration_batches=batches, epochs=2)
+        data = data_with(recalibration_batches=batches, epochs=2, training_share=0.25)
         for method in SCRATCH:
             run = make_run(method, data=data)
             run.execute()

@@ -110,23 +110,25 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
         Store.open_for_writing(tmp_path / "file")
 
 
-def _take(base: Path, gate, results) -> None:
+def _take(base: Path, gate, results, over) -> None:
     locks = Locks(stale_seconds=0.0)
     gate.wait()
     lock = locks.take(base)
     results.put(lock is not None)
-    time.sleep(0.5)
+    over.wait()  # of a process that is gone another would take it
 
 
 def test_of_many_that_lock_a_cell_at_once_one_gets_it(tmp_path: Path):
     context = multiprocessing.get_context("fork")
     for race in range(5):
-        gate, results = context.Event(), context.Queue()
-        racers = [context.Process(target=_take, args=(tmp_path / f"cell{race}", gate, results)) for _ in range(6)]
+        gate, results, over = context.Event(), context.Queue(), context.Event()
+        told = (tmp_path / f"cell{race}", gate, results, over)
+        racers = [context.Process(target=_take, args=told) for _ in range(6)]
         for racer in racers:
             racer.start()
         gate.set()
         assert sorted(results.get() for _ in racers) == [False] * 5 + [True]
+        over.set()
         for racer in racers:
             racer.join()
 

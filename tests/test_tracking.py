@@ -25,6 +25,7 @@ from tests.conftest import PATIENCE, ROOT, below, wait_for
 from tests.wandb_server import BAD_ADDRESSES, KEY, Server, forget_account, hanging
 
 GROUP = "table1/made-up"
+LONG = {name: PATIENCE for name in ("init_timeout", "finish_timeout", "answer_timeout")}
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +39,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def settings(store: Store, mode: Any = "auto", **values: Any) -> Settings:
-    return Settings(store.path, mode, **{"answer_timeout": PATIENCE, "niceness": 0, **values})
+    return Settings(store.path, mode, **{**LONG, "niceness": 0, **values})
 
 
 def online(monkeypatch: pytest.MonkeyPatch, url: str) -> None:

@@ -19,6 +19,7 @@ from benchmark.tracking.publisher import Publisher
 from benchmark.tracking.reader import run_files
 from benchmark.tracking.runs import Settings, history_of, run_id
 from tests.conftest import PATIENCE, assert_one_line_refusal, wait_for
+from tests.test_tracking import LONG
 from tests.wandb_server import KEY, Server, forget_account, hanging, refusing
 
 GROUP = "table1/made-up"
@@ -40,9 +41,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def live(store: Store, **values: Any) -> Publisher:
-    return Publisher(
-        Settings(store.path, "live", **{"answer_timeout": PATIENCE, "live_after": 0.0, "niceness": 0, **values})
-    )
+    return Publisher(Settings(store.path, "live", **{**LONG, "live_after": 0.0, "niceness": 0, **values}))
 
 
 def follow(publisher: Publisher, rows: list[dict[str, Any]]) -> None:

@@ -1,0 +1,30 @@
+"""Every command in a process of its own; the other tests run most of theirs in the one that they are in."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT, assert_one_line_refusal
+
+STARTED_BY_HAND = re.compile(r'^if __name__ == "__main__":\n    sys.exit\(', re.MULTILINE)
+FILES = [path for folder in ("benchmark", "analysis") for path in sorted((ROOT / folder).rglob("*.py"))]
+COMMANDS = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+    for path in FILES
+    if STARTED_BY_HAND.search(path.read_text(encoding="utf-8"))
+]
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_a_command_refuses_an_option_that_it_does_not_have_in_one_line(module: str):
+    done = subprocess.run([sys.executable, "-m", module, "--colour"], cwd=ROOT, capture_output=True, text=True)
+    assert_one_line_refusal(done, "--colour")
+    assert done.stdout == ""
+
+
+def test_these_are_all_commands():
+    assert {"benchmark.sweep", "benchmark.status", "benchmark.measure", "analysis.make_tables"} < set(COMMANDS)
