@@ -1,5 +1,6 @@
 # make table1   the paper's Table 1 on digits, from nothing
-# make test     the tests
+# make test     the tests that need nothing but Python (JOBS=2 at a time): run them before every commit
+# make test-all the same, then those of docs/testing.md that need more: SLURM, Chromium, DALI, TeX, or minutes
 # make check    lint, format, types, security rules; known vulnerabilities of the dependencies (make audit: fail on any)
 # make faults   kills, damaged files, full disks, a bad W&B: what is lost, doubled or wrong (over an hour; SEED=n,
 #               KILLS=n, ONLY=kills,disk; ROWS=FILE keeps what is finished, and the same command goes on after it)
@@ -11,15 +12,21 @@ SEED ?= 0
 KILLS ?= 200
 ONLY ?=
 ROWS ?=
+JOBS ?= 2
+PYTEST := $(RUN) -m pytest -n $(JOBS)
 
-.PHONY: table1 test check audit faults clean
+.PHONY: table1 test test-all check audit faults clean
 .DEFAULT_GOAL := table1
 
 table1: $(ENV)/installed
 	$(RUN) -m benchmark.sweep table1
 
 test: $(ENV)/installed
-	$(RUN) -m pytest
+	$(PYTEST) --dist worksteal
+
+# after `make test`: make -o test test-all runs what that left out
+test-all: $(ENV)/installed test
+	$(PYTEST) --dist loadfile -m 'slurm or browser or dali or tex or long'
 
 faults: $(ENV)/installed
 	$(RUN) -m tests.faults --seed $(SEED) --kills $(KILLS) --only '$(ONLY)' $(if $(ROWS),--rows '$(ROWS)')

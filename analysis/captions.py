@@ -11,7 +11,7 @@ from analysis.claims import per_cent
 from analysis.tables import Entry
 from benchmark.cells import Problem
 from benchmark.errors import UserError
-from benchmark.grid import load_problem
+from benchmark.planning.grid import load_problem
 
 RECIPE = ("model", "width", "dataset", "epochs", "batch_size", "precision")
 """What a caption says of every recipe; fields at their default that say nothing are left out."""

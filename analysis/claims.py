@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ import pandas as pd
 
 from analysis import statistics
 from analysis.statistics import ALPHA, TESTED_SEEDS, Difference
+from benchmark.cells import plain
 
 Verdict = Literal["held", "not held", "undecided"]
 At = Callable[[str, float, str], Any]
@@ -211,4 +213,5 @@ def budget_words(budget: str) -> str:
 
 
 def per_cent(fraction: float) -> str:
-    return f"{fraction * 100:g} %"
+    """With as many digits as tell it from every other fraction."""
+    return f"{(Decimal(plain(fraction)) * 100).normalize():f} %"

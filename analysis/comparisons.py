@@ -10,7 +10,7 @@ from analysis import statistics
 from analysis.claims import Evidence, per_seed, versus_on_average
 from analysis.groups import differ
 from analysis.statistics import ALPHA, TESTED_SEEDS, Difference
-from benchmark.records import TARGET_MARGIN
+from benchmark.results.records import TARGET_MARGIN
 
 NAMED = 12
 """Pairs that a sentence names at most; all of them are in the list."""

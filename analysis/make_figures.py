@@ -9,16 +9,15 @@ from typing import Annotated
 
 import typer
 
-from analysis import captions
-from analysis.figures import FIGURES, FORMATS, Drawing, Selection, encode, style
-from analysis.groups import groups
+from analysis import captions, figures
+from analysis.figures import FIGURES, FORMATS, Drawing, Selection, encode
 from analysis.make_tables import nothing, warn
 from analysis.records import Source, sweep_axes
 from analysis.wandb_runs import open_source
 from benchmark.cells import UNSAFE
 from benchmark.cli import main
 from benchmark.errors import UserError
-from benchmark.grid import SWEEPS
+from benchmark.planning.grid import SWEEPS
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -68,29 +67,29 @@ def make_figures(
 def draw(
     name: str, place: Source, sweep: str | None = None, problem: str | None = None, only: Sequence[str] = ()
 ) -> list[Drawing]:
-    """The named figure, once for every recipe that there are records of. Raises UserError if there are none."""
-    figure = FIGURES[name]
-    for candidate in [sweep] if sweep else [name for name in figure.sweeps if (SWEEPS / f"{name}.yaml").is_file()]:
+    """The named figure, once for every recipe that there are records of.
+
+    Raises UserError if there are none, or if the figure is not about the sweep.
+    """
+    wanted = FIGURES[name].sweeps
+    for candidate in [sweep] if sweep else [one for one in wanted if (SWEEPS / f"{one}.yaml").is_file()]:
         axes = sweep_axes(candidate, only=only)
+        figures.check(name, axes)
         records = place.of_sweep(axes, problem)
         warn(place.problems(axes) if records is None else records.problems)
-        if records is None:
-            continue
-        drawings = []
-        for group in groups(records, axes, problem):
-            whole = {key: records.whole[key] for key in group.every["id"] if key in records.whole}
-            with style():
-                drawing = figure.draw(Selection(group, whole, bool(only)))
-            plain = captions.is_plain(group.recipe)
-            stem = f"{drawing.name}-{group.recipe.name}" + ("" if plain else f"-{group.recipe.identity}")
-            stem += "".join(f"-{UNSAFE.sub('-', text)}" for text in only)  # not over the figure of all cells
-            source = captions.provenance(group.every, group.problems)
-            filtered = [f"Only {' and '.join(only)}."] if only else []
-            drawings.append(
-                Drawing(stem, drawing.figure, (*drawing.sentences, *filtered, captions.problem(group.recipe), source))
-            )
-        return drawings
-    raise nothing(sweep or figure.sweeps[0], place, problem)
+        if records is not None:
+            found = figures.selections(records, axes, problem, bool(only))
+            return [_captioned(figures.draw(name, selection), selection, only) for selection in found]
+    raise nothing(sweep or wanted[0], place, problem)
+
+
+def _captioned(drawing: Drawing, selection: Selection, only: Sequence[str]) -> Drawing:
+    """With where its records are from; a figure of chosen cells has a name of its own, beside that of all."""
+    group = selection.group
+    stem = drawing.name + "".join(f"-{UNSAFE.sub('-', text)}" for text in only)
+    filtered = [f"Only {' and '.join(only)}."] if only else []
+    source = captions.provenance(group.every, group.problems)
+    return Drawing(stem, drawing.figure, (*drawing.sentences, *filtered, captions.problem(group.recipe), source))
 
 
 def _write(drawing: Drawing, suffixes: Sequence[str], folder: Path) -> None:

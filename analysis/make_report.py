@@ -34,7 +34,7 @@ def make_report(
     output: Annotated[Path, typer.Option(help="The HTML file.")] = Path("results/report.html"),
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
-    """Write one HTML file with what was run, the tables, the figures, every cell and every failure."""
+    """Write one HTML file: claims, best and missing; tables, figures, every cell and failure; where they are from."""
     report = gather(open_source(results, from_wandb, whole=True), problem, sweep or [])
     warn(report.problems)
     written = page.write(report)

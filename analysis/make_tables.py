@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from analysis import captions
-from analysis.layouts import layout_of, sheets_of
+from analysis import captions, tables
+from analysis.paper.layouts import layout_of, sheets_of
 from analysis.records import Axes, Records, Results, Source, of_their_own, sweep_axes
 from analysis.render import BINARY_WRITERS, SUFFIXES, WRITERS, Sheet, terminal
 from analysis.wandb_runs import open_source
 from benchmark.cli import main
 from benchmark.errors import UserError
-from benchmark.grid import SWEEPS
+from benchmark.planning.grid import SWEEPS
 
 ONE_HEADER = ("csv", "records")
 """Formats of which several sheets make one file with the header of the first."""
@@ -51,6 +52,10 @@ def make_tables(
         str | None, typer.Option(help="Read Weights & Biases: a folder of offline runs, or ENTITY/PROJECT.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Write files into this folder rather than print.")] = None,
+    elsewhere: Annotated[
+        int | None,
+        typer.Option(min=1, help="Also where the mean of so many other seeds, or another processor's, will lie."),
+    ] = None,
     details: Annotated[bool, typer.Option("--details", help="Print every comparison behind the claims.")] = False,
 ) -> None:
     """Print or write the tables of the sweeps for which there are records.
@@ -59,6 +64,11 @@ def make_tables(
     """
     chosen = _parse_formats(formats, list(WRITERS) if output else ["terminal"], output is not None)
     sheets = make_sheets(names or [], open_source(results, from_wandb), problem, seeds)
+    if elsewhere is not None:
+        sheets = [
+            replace(sheet, tables=(sheet.tables[0], tables.elsewhere(sheet.tables[0], elsewhere), *sheet.tables[1:]))
+            for sheet in sheets
+        ]
     if output:
         write_files(sheets, chosen, output)
         return

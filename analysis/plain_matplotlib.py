@@ -12,8 +12,7 @@ import os
 from collections.abc import Iterator
 from importlib.resources import as_file, files
 
-from benchmark.environment import settle
-from benchmark.problems.cache import cache_folder
+from benchmark.environment import cache_folder, settle
 
 
 @contextlib.contextmanager
@@ -28,7 +27,7 @@ def _nothing_inherited() -> Iterator[None]:
     os.environ |= {"MPLBACKEND": "agg", "MPLCONFIGDIR": str(cache_folder().absolute() / "matplotlib")}
     logger.setLevel(logging.ERROR)  # that a cache is temporary is no news
     try:
-        with as_file(files("analysis") / "published") as folder, contextlib.chdir(folder):
+        with as_file(files("analysis")) as folder, contextlib.chdir(folder):
             yield
     finally:
         logger.setLevel(level)

@@ -19,8 +19,8 @@ from pydantic import ValidationError
 
 from benchmark.cells import Budget, Problem
 from benchmark.errors import UserError
-from benchmark.grid import Sweep, load_sweep
-from benchmark.store import Store, read_compact
+from benchmark.planning.grid import Sweep, load_sweep
+from benchmark.results.store import Store, read_compact
 
 CELL = ("method", "schedule", "sparsity", "budget", "hyperparameters")
 """Columns that say which cell of a sweep a record is, seed and problem aside; "" or NaN where it has none."""
@@ -184,7 +184,10 @@ class Results:
     def __init__(self, path: Path, whole: bool = False):
         """`whole`: keep the records themselves too, which takes some 10 kB each."""
         if not path.exists():
-            raise UserError(f"--results {path}: there is no such file or folder")
+            raise UserError(
+                f"--results {path}: there is no such file or folder; `python -m benchmark.sweep table1` makes records "
+                "in results/, and a clone of the repository has reference runs there"
+            )
         self.path = path
         self.whole = whole
         self.live: Path | None = path if (path / "records").is_dir() else path / "runs"

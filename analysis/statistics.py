@@ -70,6 +70,16 @@ def paired_difference(differences: ArrayLike) -> Difference:
     return Difference(n, mean, float(interval.low), float(interval.high), float(test.pvalue) if tested else math.nan)
 
 
+def mean_of_others(mean: float, std: float, n: int, others: int) -> tuple[float, float]:
+    """Prediction interval (95 %) for the mean of `others` further runs, from mean and deviation of n, two or more.
+
+    Of normal values: mean ± t std sqrt(1/n + 1/others), t of n - 1 degrees of freedom. Another kind of processor gives
+    other dense networks, as other seeds do: its mean is one of other runs.
+    """
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * std * math.sqrt(1 / n + 1 / others)
+    return mean - half, mean + half
+
+
 def equivalence_p(differences: ArrayLike, margin: float) -> float:
     """p value of two one-sided paired t-tests (TOST) for a mean difference inside ±margin; NaN below TESTED_SEEDS.
 

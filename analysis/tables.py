@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from analysis.statistics import rank_correlation
+from analysis.statistics import mean_of_others, rank_correlation
 
 MARKED_RANKS = 3
 """How many of a column's best entries are marked."""
@@ -144,6 +144,36 @@ def ranked(table: Table) -> Table:
         replace(row, entries=tuple(column[number] for column in columns)) for number, row in enumerate(table.rows)
     )
     return replace(table, rows=rows)
+
+
+def elsewhere(table: Table, others: int) -> Table:
+    """Where the mean of `others` further seeds, or of as many on another kind of processor, will lie (95 %), for every
+    ranked column; a dash where fewer than two runs say so."""
+
+    def words(entry: Entry, column: Column) -> str:
+        if entry.mean is None or entry.std is None or entry.n is None:
+            return "–"
+        low, high = mean_of_others(entry.mean, entry.std, entry.n, others)
+        return f"{low:.{column.decimals}f} to {high:.{column.decimals}f}"
+
+    kept = [index for index, column in enumerate(table.columns) if column.ranked]
+    columns = tuple(table.columns[index] for index in kept)
+    rows = tuple(
+        TextRow(row.label, tuple(words(row.entries[index], table.columns[index]) for index in kept))
+        for row in table.rows
+    )
+    return Table(
+        f"{table.key}-elsewhere",
+        f"{table.title}: where the mean of {others} other seeds will lie",
+        table.stub,
+        columns,
+        (),
+        rows,
+        (
+            "95% prediction intervals, from the runs of the table above (normal values). Another kind of processor "
+            "gives other dense networks, as other seeds do.",
+        ),
+    )
 
 
 def winners(table: Table, index: int) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Records out of Weights & Biases, for whoever kept only that: a folder of offline runs, or a project on a server.
 
-A run that `benchmark.tracking` published holds the cell and its circumstances as config, the final numbers as summary
-and the history. Runs that older versions published lack the zeros of each layer and all cycles but the last.
+A run that the suite published holds the cell and its circumstances as config, the final numbers as summary and the
+history. Runs that older versions published lack the zeros of each layer and all cycles but the last.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any, Protocol
 
 from analysis.records import Axes, Records, Results, Source, read, with_dense
 from benchmark.errors import UserError
-from benchmark.tracking_reader import BadRunFile, read_run, run_files
+from benchmark.tracking.reader import BadRunFile, read_run, run_files
 
 PROJECT = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class Run(Protocol):
-    """What a run says, from whichever place; LoggedRun of benchmark.tracking_reader is one."""
+    """What a run says, from whichever place; LoggedRun of benchmark.tracking.reader is one."""
 
     @property
     def config(self) -> Mapping[str, Any]: ...

@@ -22,6 +22,10 @@ HASH_LENGTH = 12
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """Names that end up in file names: no separator, no leading dot, so that none can leave the results folder."""
 
+MOST_EPOCHS = 100_000
+LEAST_STD = 1e-6
+LARGEST_RATE = 1e38
+"""Of a learning rate or a weight decay: float32 holds no larger one."""
 MOST_SHOWN = 80
 """Characters of a value that an error repeats."""
 
@@ -47,6 +51,11 @@ def cut(text: str, most: int = MOST_SHOWN) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def plain(number: float) -> str:
+    """`number` as `:g` writes it, but with as many digits as tell it from every other: 0.7 and 0.70000001."""
+    return next(text for digits in range(6, 18) if float(text := f"{number:.{digits}g}") == number or digits == 17)
+
+
 class Problem(BaseModel):
     """What a sweep trains on: a data set, a model and the recipe of its dense run.
 
@@ -59,28 +68,31 @@ class Problem(BaseModel):
     name: str
     dataset: str
     model: str
-    width: int = Field(default=0, ge=0, description="channels of the first stage; 0 is the model's own")
-    classes: int = Field(default=10, ge=2)
-    image_size: int = Field(default=32, ge=1, description="pixels a side")
-    channels: int = Field(default=3, ge=1)
-    epochs: int = Field(gt=0, le=100_000, description="epochs of the dense run, T in the paper")
-    batch_size: int = Field(default=128, gt=0)
-    learning_rate: float = Field(default=0.1, gt=0)
+    width: int = Field(default=0, ge=0, le=100_000, description="channels of the first stage; 0 is the model's own")
+    classes: int = Field(default=10, ge=2, le=1_000_000)
+    image_size: int = Field(default=32, ge=1, le=10_000, description="pixels a side")
+    channels: int = Field(default=3, ge=1, le=1000)
+    epochs: int = Field(gt=0, le=MOST_EPOCHS, description="epochs of the dense run, T in the paper")
+    batch_size: int = Field(default=128, gt=0, le=10_000_000)
+    learning_rate: float = Field(default=0.1, gt=0, le=LARGEST_RATE)
     decay: Literal["step", "linear", "cosine"] = "step"
     milestones: tuple[float, ...] = Field(default=(), description="epochs at which the step decay multiplies by gamma")
     gamma: float = Field(default=0.1, gt=0, le=1)
     warmup_epochs: float = Field(default=0, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = True
-    weight_decay: float = Field(default=1e-4, ge=0)
-    crop_padding: int = Field(default=0, ge=0, description="random crops after padding by so many pixels")
+    weight_decay: float = Field(default=1e-4, ge=0, le=LARGEST_RATE)
+    crop_padding: int = Field(default=0, ge=0, le=10_000, description="random crops after padding by so many pixels")
     flip: bool = False
     rotation: float = Field(default=0, ge=0, le=180, description="random rotations by up to so many degrees")
     resized_crop: bool = Field(
         default=False, description="large images: random crops of 8 to 100 % of the area, resized to image_size"
     )
     evaluation_size: int = Field(
-        default=0, ge=0, description="pixels of the shorter side before the centre crop of evaluation; 0 is image_size"
+        default=0,
+        ge=0,
+        le=20_000,
+        description="pixels of the shorter side before the centre crop of evaluation; 0 is image_size",
     )
     loader: Literal["torch", "dali"] = Field(
         default="torch", description="of large images: torchvision in DataLoader processes, or NVIDIA DALI"
@@ -95,7 +107,7 @@ class Problem(BaseModel):
         default="none", description="torch.compile of training, by its mode; the second uses CUDA graphs on GPUs"
     )
     recalibration_batches: int = Field(
-        default=100, ge=0, description="batches of the batch-norm pass after pruning; 0 turns it off"
+        default=100, ge=0, le=10_000_000, description="batches of the batch-norm pass after pruning; 0 turns it off"
     )
 
     @field_validator("name", "dataset", "model")
@@ -109,11 +121,15 @@ class Problem(BaseModel):
     def _schedule_fits(self) -> Problem:
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError("milestones must increase")
+        if any(value < 0 for value in self.milestones):
+            raise ValueError(f"milestones {self.milestones[0]:g} is before the start, epoch 0")
         for key, values in (("mean", self.mean), ("std", self.std)):
             if values and len(values) != self.channels:
                 raise ValueError(f"{key} has {len(values)} numbers for {self.channels} channels")
         if any(value <= 0 for value in self.std):
             raise ValueError("std must be above 0")
+        if not all(LEAST_STD <= value <= 1 for value in self.std) or not all(0 <= value <= 1 for value in self.mean):
+            raise ValueError(f"mean from 0 to 1 and std from {LEAST_STD:g} to 1 are accepted: pixels are from 0 to 1")
         if bool(self.mean) != bool(self.std):
             raise ValueError("mean and std are given together or not at all")
         if self.evaluation_size and self.evaluation_size < self.image_size:
@@ -224,7 +240,7 @@ class Cell:
         if self.schedule is not None:
             parts.append(self.schedule)
         if self.sparsity is not None:
-            parts.append(f"s{self.sparsity:g}")
+            parts.append(f"s{plain(self.sparsity)}")
         if self.budget is not None:
             parts.append(f"b{self.budget}".replace("%", "pct"))
         parts += [f"seed{self.seed}", self.hash]

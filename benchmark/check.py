@@ -22,15 +22,17 @@ from benchmark import cli
 from benchmark.cells import Budget, Cell, Problem, Scalar
 from benchmark.cli import parse_settings
 from benchmark.errors import UserError
-from benchmark.grid import load_problem
 from benchmark.methods import check_hyperparameters, declaration, load
+from benchmark.planning.grid import load_problem
+from benchmark.planning.plan import refuse_unfit
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
 from benchmark.problems.data import open_data
 from benchmark.recording import make_record
-from benchmark.records import Record
+from benchmark.results.records import Record
 from benchmark.training.checkpoint import Checkpoints
-from benchmark.training.loop import Interrupted, Run
+from benchmark.training.loop import Run
+from benchmark.training.session import Interrupted, Session
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -78,8 +80,7 @@ class Trial:
             self.data,
             load(self.cell.method),
             {**declared.defaults, **dict(self.cell.hyperparameters)},
-            checkpoints=checkpoints,
-            should_stop=should_stop,
+            session=Session(checkpoints, should_stop=should_stop),
             start_position=self.dense_iterations if declared.from_dense else 0,
         )
 
@@ -131,7 +132,9 @@ def make_cell(method: str, problem: Problem, sparsity: float, hyperparameters: d
     schedule, budget = RETRAINING if declaration(method).retrains else (None, None)
     if not 0 < sparsity < 1:
         raise UserError(f"--sparsity {sparsity:g}: a fraction pruned, a number above 0 and below 1")
-    return Cell(problem, method, 0, schedule, sparsity, budget, check_hyperparameters(method, hyperparameters or {}))
+    cell = Cell(problem, method, 0, schedule, sparsity, budget, check_hyperparameters(method, hyperparameters or {}))
+    refuse_unfit([cell])
+    return cell
 
 
 def check(cell: Cell, interruptions: Sequence[int] | None = None) -> Iterator[Finding]:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import typer
-import yaml
 
 from benchmark import environment
+from benchmark.cells import cut
 from benchmark.errors import UserError
 from benchmark.streams import Output, OutputLost
+from benchmark.yaml_loader import NotYaml, load
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -60,9 +61,9 @@ def parse_settings(texts: list[str], option: str = "--set") -> dict[str, Any]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
-            raise UserError(f"{option} {text}: write KEY=VALUE, such as batch_size=64")
+            raise UserError(f"{option} {cut(text)}: write KEY=VALUE, such as batch_size=64")
         try:
-            found[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"{option} {text}: the value is not valid YAML") from None
+            found[key.strip()] = load(value)
+        except NotYaml as error:
+            raise UserError(f"{option} {cut(text)}: the value is not valid YAML: {error}") from None
     return found

@@ -56,6 +56,20 @@ def settle() -> None:
         tempfile.tempdir = None  # to be found anew
 
 
+def cache_folder() -> Path:
+    """$PRUNING_BENCHMARK_CACHE, or pruning-benchmark/ in the user's cache folder. Raises UserError if none is known."""
+    chosen = os.environ.get("PRUNING_BENCHMARK_CACHE")
+    if chosen:
+        return Path(chosen)
+    common = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if common.is_absolute():  # others are to be ignored, says the standard
+        return common / "pruning-benchmark"
+    try:
+        return Path.home() / ".cache" / "pruning-benchmark"
+    except RuntimeError:
+        raise UserError("this user has no home folder to keep decoded images in; set PRUNING_BENCHMARK_CACHE") from None
+
+
 def check_text(texts: Iterable[str], option: str = "") -> None:
     """Raises UserError for one that is no text: tables, reports, W&B and SLURM could not take its bytes.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 
 class UserError(Exception):
     """A mistake in what the user wrote or a place that cannot be used.
@@ -13,3 +16,9 @@ class UserError(Exception):
 
 class CannotGoOn(UserError):
     """What would stop every further cell as well: a results folder that refuses, data that are gone or not the same."""
+
+
+def shown(path: str | Path) -> str:
+    """A path as messages and records have it: one line of UTF-8, whatever bytes the file system gave."""
+    text = os.fsencode(path).decode(errors="backslashreplace")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 
 from benchmark import cli
-from benchmark.atomic import CannotWrite
 from benchmark.errors import UserError
-from benchmark.grid import load_sweep
-from benchmark.plan import parent
-from benchmark.records import Record
-from benchmark.store import Store, read_compact, write_compact
-from benchmark.tuning import current
+from benchmark.planning.grid import load_sweep
+from benchmark.planning.plan import parent
+from benchmark.planning.tuning import current
+from benchmark.results.atomic import CannotWrite
+from benchmark.results.records import Record
+from benchmark.results.store import Store, read_compact, write_compact
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

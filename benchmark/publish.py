@@ -22,12 +22,12 @@ import typer
 from benchmark import cli
 from benchmark.cells import Budget, Cell, Problem
 from benchmark.errors import UserError
-from benchmark.grid import SWEEPS, load_sweep
-from benchmark.publisher import Publisher, Summary
-from benchmark.records import SCHEMA, Record
-from benchmark.store import Store
+from benchmark.planning.grid import SWEEPS, load_sweep
+from benchmark.results.records import SCHEMA, Record
+from benchmark.results.store import Store
 from benchmark.streams import make_console
-from benchmark.tracking import Settings, check_mode, check_project, read_marker, resolve_mode, unpublished
+from benchmark.tracking.publisher import Publisher, Summary
+from benchmark.tracking.runs import Settings, check_mode, check_project, read_marker, resolve_mode, unpublished
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 console = make_console()

@@ -10,8 +10,9 @@ from torch import nn
 
 from benchmark.cells import Cell, digest
 from benchmark.pruning import metrics
-from benchmark.records import TARGET_MARGIN, Record
-from benchmark.training.loop import Progress, Run
+from benchmark.results.records import TARGET_MARGIN, Record
+from benchmark.training.loop import Run
+from benchmark.training.progress import Progress
 
 SAMPLES = 100
 """Points of the learning-rate curve that a record keeps; its hash covers all."""

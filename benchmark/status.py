@@ -14,11 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmark import cli
-from benchmark.display import duration
 from benchmark.errors import UserError
-from benchmark.grid import SWEEPS
+from benchmark.launch.display import duration
 from benchmark.launch.profile import split_settings
-from benchmark.progress import STATES, Asked, Progress, look, progress
+from benchmark.launch.progress import STATES, Asked, Progress, look, progress
+from benchmark.planning.grid import SWEEPS
 from benchmark.streams import make_console
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)

@@ -15,21 +15,21 @@ from typing import Annotated
 import typer
 
 from benchmark import cli
-from benchmark.describe import counts, describe
 from benchmark.errors import UserError
-from benchmark.grid import load_sweep
 from benchmark.launch import handover, ranks
+from benchmark.launch.describe import counts, describe
 from benchmark.launch.handover import choose_executor
 from benchmark.launch.machine import check_device_name, share_out
-from benchmark.plan import make_plan, mixtures, refuse_damaged
-from benchmark.problems.fits import check_stack, refuse_unfit
+from benchmark.launch.running import run_here
+from benchmark.planning.grid import load_sweep
+from benchmark.planning.plan import edited, make_plan, mixtures, refuse_damaged, refuse_unfit
+from benchmark.planning.tuning import current, stages, tuned_only
+from benchmark.problems import fits
 from benchmark.problems.folder import complete
-from benchmark.publisher import Publisher
-from benchmark.running import run_here
-from benchmark.store import Store
+from benchmark.results.store import Store
 from benchmark.streams import make_console
-from benchmark.tracking import Settings, check_mode
-from benchmark.tuning import current, stages, tuned_only
+from benchmark.tracking.publisher import Publisher
+from benchmark.tracking.runs import Settings, check_mode
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 console = make_console()
@@ -52,7 +52,7 @@ def _folder(option: str) -> Callable[[str | Path], Path]:
 
 @app.command()
 def sweep(
-    name: Annotated[str, typer.Argument(help="A sweep of sweeps/ (table1) or a file of your own (mine.yaml)")],
+    name: Annotated[str, typer.Argument(help="A sweep of sweeps/ (table1), a file (mine.yaml), or - for a pipe")],
     problem: Annotated[str | None, typer.Option(help="A problem of sweeps/problems/, or a file of your own")] = None,
     seeds: Annotated[str | None, typer.Option(help="How many (5) or which (0,3,7)")] = None,
     only: Annotated[
@@ -69,7 +69,6 @@ def sweep(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
     gpus_per_cell: Annotated[int, typer.Option(min=1, help="GPUs that train one cell together")] = 1,
     cells_per_gpu: Annotated[int, typer.Option(min=1, help="Cells that share a GPU; small networks fill none")] = 1,
-    stack: Annotated[int, typer.Option(min=1, help="Cells that a worker trains as one batched model")] = 1,
     data: Annotated[
         Path | None,
         typer.Option(parser=_folder("--data"), metavar="PATH", help="The folder of the images; default data/"),
@@ -110,13 +109,10 @@ def sweep(
     check_device_name(device)
     mode = check_mode(tracking)
     given = cli.parse_settings(set_ or [])
-    counts_here = {"--stack": stack, "--validate-every": validate_every}
-    recipe, profile = choose_executor(executor, cluster, cancel, given, workers, device, counts_here)
+    recipe, profile = choose_executor(executor, cluster, cancel, given, workers, device, validate_every)
     wanted = load_sweep(name, problem, seeds, only or (), recipe, order, complete=complete(data))
-    refuse_unfit(wanted.problem)
-    if gpus_per_cell > 1 and stack > 1:
-        raise UserError(f"--stack {stack} with --gpus-per-cell {gpus_per_cell}: give one of them")
-    check_stack(wanted.problem, stack if profile is None else profile.stack)
+    fits.refuse_unfit(wanted.problem)
+    refuse_unfit(wanted.cells)
     if tuned:
         wanted = tuned_only(wanted, Store(results))
     if profile is not None and (cancel or dry_run):
@@ -126,29 +122,34 @@ def sweep(
     shared = "cpu" if device == "auto" and not _gpu_files() else device  # whatever CUDA_VISIBLE_DEVICES names
     shares = share_out(wanted.execution.threads, workers, shared, gpus_per_cell, cells_per_gpu)
     _refuse_absent(device, shares.gpus)
-    options = replace(
-        shares,
+    run = replace(
+        shares.run,
         device=device,
-        hang_seconds=hang_seconds,
         checkpoint_seconds=checkpoint_seconds,
         data=data,
-        stack=stack,
         validate_every=validate_every,
     )
+    options = replace(shares, run=run, hang_seconds=hang_seconds)
     if place is not None:
         options = replace(options, workers=1, gpus=())  # every rank finds its own GPU
         if place[0] > 0:
             if make_plan(current(wanted, Store(results)).cells, Store(results), wanted.execution).tasks:
-                ranks.follow(ranks.settings_of(results, options), place)
+                ranks.follow(results, options.run, place)
             return 0
     if dry_run:
         found = stages(wanted, Store(results))
         plan = make_plan(found.tuning + found.chosen + found.open, Store(results), wanted.execution)
         describe(wanted, plan, options, cells, console, undecided=len(found.open))
+        for line in edited(wanted.cells, Store(results)):
+            print(line, file=sys.stderr)
         return 0
     store = Store.open_for_writing(results)
     store.tidy()
-    for line in [*refuse_damaged(wanted.cells, store, repair), *mixtures(wanted.cells, store)]:
+    for line in [
+        *refuse_damaged(wanted.cells, store, repair),
+        *mixtures(wanted.cells, store),
+        *edited(wanted.cells, store),
+    ]:
         print(line, file=sys.stderr)
     if profile is not None:
         return handover.submit(current(wanted, store), store, profile, data, mode, console)

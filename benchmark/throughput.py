@@ -5,8 +5,7 @@ and noisy machine where absolute numbers do not. The bare loop reuses prepared b
 counts loss and accuracy, sets the learning rate of every iteration and asks whether to stop. `--against` compares with
 something else: `research`, a pruned network's training steps in the manner of a research script; `null`, the same with
 next to no network; `pillow`, augmented batches alone against torchvision's transforms in a DataLoader; `plain-dst`, a
-step of DST against a plain implementation's (benchmark.plain_dst). `--methods` compares what each method's step costs
-with dense training.
+step of DST against a plain implementation's. `--methods` compares what each method's step costs with dense training.
 """
 
 from __future__ import annotations
@@ -19,22 +18,21 @@ from typing import Annotated
 
 import torch
 import typer
-from torch import nn
 from torch.nn import functional
 
 from benchmark import cli
 from benchmark.cells import Budget, Cell, Problem
 from benchmark.cli import parse_settings
 from benchmark.errors import UserError
-from benchmark.grid import load_problem
 from benchmark.measure.common import Device, Iterations, Threads, usable_device
-from benchmark.method_costs import compare_dst, compare_methods, lines, parse_methods, synchronise
+from benchmark.measure.method_costs import compare_dst, compare_methods, lines, parse_methods, synchronise
+from benchmark.measure.research_loop import Null, PlainLoop, pillow_batches
 from benchmark.methods import METHODS, load
+from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
 from benchmark.problems.data import Data
 from benchmark.problems.sources import open_source
-from benchmark.research_loop import Null, PlainLoop, pillow_batches
 from benchmark.training.loop import Run
 from benchmark.training.optimizer import make_optimizer
 from benchmark.training.precision import autocast
@@ -54,16 +52,7 @@ def make_run(problem: Problem, data: Batches) -> Run:
     """A dense run with its first phase begun, ready to be driven an epoch at a time."""
     cell = Cell.dense(problem, 0)
     network = models.build(problem, 0).to(data.device)
-    run = Run(cell, network, data, load("dense"), dict(METHODS["dense"].defaults), should_stop=lambda: False)
-    network.train()
-    return run
-
-
-def pruned_run(problem: Problem, data: Batches, network: nn.Module) -> Run:
-    """Retraining at a sparsity of 90 %, its first phase begun, as `make_run` has a dense run."""
-    cell = Cell(problem, "IMP", 0, "LLR", 0.9, Budget(1000, "ep"))
-    run = Run(cell, network, data, load("IMP"), dict(METHODS["IMP"].defaults))
-    run.method.begin(0)
+    run = Run(cell, network, data, load("dense"), dict(METHODS["dense"].defaults))
     network.train()
     return run
 
@@ -78,7 +67,7 @@ def time_loop(run: Run, iterations: int) -> float:
     for epoch in range(-(-iterations // per_epoch)):
         for images, labels in run.data.training_batches(0, epoch, 0, min(per_epoch, iterations - k)):
             run.step(k, rates[k], images, labels)
-            run.should_stop()
+            run.session.pause(run)
             k += 1
     _ = run.step.loss.item() / run.step.count
     synchronise(run.data.device)
@@ -150,7 +139,11 @@ def compare_steps(
 ) -> tuple[list[float], list[float]]:
     """(ratios, images/s) of retraining at 90 % sparsity over the research script's, which is always float32."""
     make = (lambda: Null(problem)) if null else (lambda: models.build(problem, 0))
-    ours = pruned_run(problem, data, make().to(data.device))
+    cell = Cell(problem, "IMP", 0, "LLR", 0.9, Budget(1000, "ep"))
+    network = make().to(data.device)
+    ours = Run(cell, network, data, load("IMP"), dict(METHODS["IMP"].defaults))
+    ours.method.begin(0)
+    network.train()
     plain_network, images = make().to(memory_format=torch.contiguous_format), open_source(problem, folder).training
     theirs = PlainLoop(problem, plain_network, images, data.device, 0.9)
     ratios, speeds = [], []

@@ -1,41 +1,40 @@
 """One cell on one machine: cell in, record out.
 
-Nothing here knows where it runs: a local pool, a SLURM task and a test all call `Worker.run`, or `run_together` for
-cells that are trained as one batched model.
+Nothing here knows where it runs: a local pool, a SLURM task and a test all call `Worker.run`.
 """
 
 from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import nn
 
-from benchmark import atomic
 from benchmark.cells import Cell, Problem
-from benchmark.claims import Claims
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.methods import declaration, load
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
 from benchmark.problems.data import open_data
-from benchmark.provenance import made_by, provenance
 from benchmark.recording import make_record
-from benchmark.records import Record
-from benchmark.store import Store
+from benchmark.results import atomic, outside
+from benchmark.results.locks import Claims
+from benchmark.results.provenance import made_by, provenance
+from benchmark.results.records import Record
+from benchmark.results.store import Store
 from benchmark.training import checkpoint, latency
 from benchmark.training.compiled import check_compile
 from benchmark.training.group import ALONE, Group, synchronise_batch_norm
-from benchmark.training.loop import Interrupted, Run, Training, take_all
+from benchmark.training.loop import Run
+from benchmark.training.options import RunOptions
 from benchmark.training.precision import prepare_device
-from benchmark.training.together import Member, SharedBatches, Stopwatch, in_step
+from benchmark.training.session import Interrupted, Session
 
 PARENTS = 2
 """Dense networks that a worker keeps in memory: cells of one seed follow each other."""
@@ -43,17 +42,6 @@ PARENTS = 2
 Report = Callable[[int, dict[str, float]], None]
 """Called at every epoch with the iterations that are done and the latest row of the history."""
 Outcome = Literal["done", "already done", "held by another", "parent missing"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to run; nothing here changes a result, but validate_every how many rows of the history have one."""
-
-    device: str = "auto"
-    threads: int | None = None
-    checkpoint_seconds: float = 60.0
-    data: Path | None = None
-    validate_every: int = 1
 
 
 class ParentMissing(Exception):
@@ -80,9 +68,9 @@ class Parent:
 class Worker:
     """Runs cells one after the other, keeping loaded what the next cell needs again."""
 
-    def __init__(self, store: Store, options: Options | None = None, group: Group = ALONE):
+    def __init__(self, store: Store, options: RunOptions | None = None, group: Group = ALONE):
         self.store, self.group = store, group
-        self.options = options or Options()
+        self.options = options or RunOptions()
         self.claims = Claims()
         self.device = pick_device(self.options.device)
         if group.ranks > 1 and self.device.type == "cuda":
@@ -121,37 +109,6 @@ class Worker:
 
         A record that nothing can read is set aside, which the new one says.
         """
-        outcome: Outcome = take_all(self._claimed(cell, report, should_stop))
-        return outcome
-
-    def run_together(
-        self,
-        cells: Sequence[Cell],
-        report: Callable[[Cell, int, dict[str, float]], None],
-        should_stop: Callable[[], bool],
-        ended: Callable[[Cell, Outcome | Exception], None],
-    ) -> None:
-        """`run` for cells of one problem and seed in step; ended(cell, its outcome or what its training raised).
-
-        Raises what ends all that are left.
-        """
-        data = SharedBatches(self.data(cells[0].problem))
-        members = {}
-        for cell in cells:
-            clock = Stopwatch()
-            training = self._claimed(cell, partial(report, cell), should_stop, data, clock)
-            members[Member(training, clock)] = cell
-        in_step(list(members), lambda member, outcome: ended(members[member], outcome))
-
-    def _claimed(
-        self,
-        cell: Cell,
-        report: Report,
-        should_stop: Callable[[], bool],
-        shared: SharedBatches | None = None,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> Training:
-        """Everything of `run` but the steps of training; returns its outcome. shared: if it is trained in step."""
         if self.store.has(cell.id) and not self.store.is_damaged(cell.id):
             return "already done"
         claim = self.claims.take(self.store.file("claims", cell.id))
@@ -162,7 +119,7 @@ class Worker:
             if self.store.has(cell.id):
                 return "already done"
             self.group.announce(cell)
-            ours = yield from self._train(cell, report, should_stop, aside, shared, clock)
+            ours = self._train(cell, report, should_stop, aside)
             return "done" if ours else "already done"
         except Exception:
             if self.store.has(cell.id):  # somebody who took us for dead finished the cell and cleared it away under us
@@ -181,7 +138,7 @@ class Worker:
         """Train along with rank 0, cell by cell, until it announces None or is asked to stop."""
         try:
             while (cell := self.group.announce(None)) is not None:
-                take_all(self._train(cell, lambda done, values: None, lambda: False))
+                self._train(cell, lambda done, values: None, lambda: False)
         except Interrupted:
             return
 
@@ -191,36 +148,34 @@ class Worker:
         report: Report,
         should_stop: Callable[[], bool],
         aside: Path | None = None,
-        shared: SharedBatches | None = None,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> Training:
-        """Returns True if the record is ours, False if somebody else's was there first. aside: a damaged record of the
-        cell."""
-        started, start_time = clock(), datetime.now(UTC)
-        data = shared or self.data(cell.problem)
+    ) -> bool:
+        """True if the record is ours, False if somebody else's was there first. aside: a damaged record of the cell."""
+        started, start_time = time.perf_counter(), datetime.now(UTC)
+        data = self.data(cell.problem)
         network = synchronise_batch_norm(models.build(cell.problem, cell.seed).to(self.device), self.group)
         parent = self._load_parent(cell, network) if declaration(cell.method).from_dense else None
-        maker = made_by(cell.problem.loader)
+        maker = made_by(cell.problem.loader, outside.sources(cell))
         checkpoints = checkpoint.Checkpoints(self.store.file("checkpoints", cell.id), cell.id, maker)
+        session = Session(
+            checkpoints=checkpoints,
+            trunks=checkpoint.Trunks(self.store.path / "trunks", maker),
+            parent=parent["weights_sha256"] if parent else "",
+            report=report,
+            should_stop=should_stop,
+            began=started,
+        )
         run = Run(
             cell,
             network,
             data,
             load(cell.method),
             {**declaration(cell.method).defaults, **dict(cell.hyperparameters)},
-            checkpoints=checkpoints,
-            checkpoint_seconds=self.options.checkpoint_seconds,
-            validate_every=self.options.validate_every,
-            report=report,
-            should_stop=should_stop,
-            start_position=cell.problem.epochs * data.iterations_per_epoch if parent else 0,
-            trunks=checkpoint.Trunks(self.store.path / "trunks", maker),
+            options=self.options,
+            session=session,
             group=self.group,
-            parent=parent["weights_sha256"] if parent else "",
-            clock=clock,
+            start_position=cell.problem.epochs * data.iterations_per_epoch if parent else 0,
         )
-        run.began = started
-        yield from run.turns()
+        run.execute()
         if not self.group.leads:
             return False
         return self._commit(run, parent, start_time, aside)
@@ -228,7 +183,7 @@ class Worker:
     def _commit(self, run: Run, parent: Record | None, start_time: datetime, aside: Path | None) -> bool:
         """Write the record of a finished run. True if it is the first."""
         cell, network, data, progress = run.cell, run.network, run.data, run.progress
-        smaller, checkpoints = run.method.smaller(), run.checkpoints
+        smaller, checkpoints = run.method.smaller(), run.session.checkpoints
         assert checkpoints is not None
         record = make_record(cell, run, parent, smaller)
         if cell.is_dense:
@@ -237,19 +192,17 @@ class Worker:
             content, record["weights_sha256"] = checkpoint.encode(cell.id, network.state_dict())
             atomic.replace_file(self.store.weights_path(cell.id, record["weights_sha256"]), content)
         compared = None if smaller is None else latency.compare(network, smaller, cell.problem, self.device)
-        record["seconds"] = {**run.seconds, **({} if compared is None else {"latency": compared})}
-        # of networks that are trained as one, none has a speed of its own
-        speed = progress.images / max(progress.seconds["training"], 1e-9)
-        record["images_per_second"] = speed if progress.stacked == 1 else None
+        record["seconds"] = {**run.session.seconds(run), **({} if compared is None else {"latency": compared})}
+        record["images_per_second"] = progress.images / max(progress.seconds["training"], 1e-9)
         record["provenance"] = {
             **provenance(),
+            **({"outside": sources} if (sources := outside.sources(cell)) else {}),
             "data": data.fingerprint,
             "data_remarks": list(data.remarks),
             "device": self.device.type,
             "device_name": _device_name(self.device),
             "ranks": self.group.ranks,
             "threads": torch.get_num_threads(),
-            **({"stacked": progress.stacked} if progress.stacked > 1 else {}),
             "start": start_time.isoformat(timespec="milliseconds"),
             "end": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "refused_checkpoints": checkpoints.refused,
@@ -305,4 +258,16 @@ class Worker:
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return platform.processor() or platform.machine()
+    return _processor() or platform.processor() or platform.machine()
+
+
+def _processor() -> str:
+    """Its model, as Linux names it: sums are rounded in another order on another one. "" elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    about = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    if not about.get("model name"):
+        return ""
+    return f"{about['model name']} (family {about.get('cpu family', '?')}, model {about.get('model', '?')})"

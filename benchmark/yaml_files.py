@@ -3,66 +3,82 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from benchmark.cells import cut, shown
 from benchmark.errors import UserError
+from benchmark.yaml_loader import NotYaml, load
 
-MOST_VALUES = 1_000_000
+SUFFIXES = (".yaml", ".yml")
+STANDARD_INPUT = ("-", "/dev/stdin")
+MOST_BYTES = 1 << 18
+"""Of a file: seconds of reading."""
+BOUNDS = {"ge": "from", "gt": "above", "le": "up to", "lt": "below"}
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys and says nothing; YAML does not allow them."""
+def shipped(name: str) -> Path:
+    """The folder of files that come with the suite: at the top of a checkout, else within the installed package."""
+    package = Path(__file__).resolve().parent
+    return package / name if (package / name).is_dir() else package.parent / name
 
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        # Here, since later on the keys that `<<` merges stand beside those that they give way to.
-        node = super().compose_mapping_node(anchor)
-        lines: dict[tuple[str, str], int] = {}
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if (key.tag, key.value) in lines:
-                problem = f"key {shown(key.value)} is there already, in line {lines[key.tag, key.value]}"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            lines[key.tag, key.value] = key.start_mark.line + 1
-        return node
+
+def names_file(name: str) -> bool:
+    """Whether this is how a user names a file of their own, not one that comes with the suite."""
+    return name.lower().endswith(SUFFIXES) or is_piped(name)
+
+
+def is_piped(name: str) -> bool:
+    """Whether what it names can be read only once: standard input, or /dev/fd/63 as shells write <(command)."""
+    return name == "-" or name.startswith("/dev/")
+
+
+def stem_of(name: str) -> str:
+    """What a file that a user named, or one of the suite, is called from then on."""
+    return "stdin" if is_piped(name) else Path(name).stem if names_file(name) else name
+
+
+def is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return False
 
 
 def read_yaml(path: Path) -> Any:
     """What a YAML file holds. Raises UserError that names line and column."""
     try:
-        with open(path, encoding="utf-8") as file:
-            content = _UniqueKeys(file).get_single_data()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(f"{path}{where}: not valid YAML: {error.problem}") from None
-    except RecursionError:
-        raise UserError(f"{path}: not valid YAML: too many brackets within brackets") from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # such as a date with a 13th month
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        if is_piped(str(path)):
+            content = piped(str(path))
+        else:
+            with open(path, "rb") as file:
+                content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise UserError(f"{path}: larger than {MOST_BYTES >> 10} KiB, which no such file needs")
+        return load(content)
+    except NotYaml as error:
+        raise UserError(f"{path}{error.where}: not valid YAML: {error}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from None
-    _refuse_unfolding(content, path)
-    return content
 
 
-def _refuse_unfolding(content: Any, path: Path) -> None:
-    """A few aliases of aliases stand for billions of values, and everything that prints them would never end."""
-    seen, inside = 0, [content]
-    while inside:
-        value = inside.pop()
-        seen += 1
-        if seen > MOST_VALUES:
-            raise UserError(f"{path}: unfolds to more than {MOST_VALUES} values; use fewer aliases")
-        if isinstance(value, dict | list):
-            inside += value if isinstance(value, list) else [*value, *value.values()]
+@cache
+def piped(name: str) -> bytes:
+    """What is piped in, kept for the next who asks; no more than what is refused as too large. Raises OSError."""
+    number = 0 if name in STANDARD_INPUT else None
+    with open(name if number is None else number, "rb", closefd=number is None) as file:
+        if file.isatty():
+            raise UserError(f"{name}: nothing is piped in: write `cat mine.yaml | ...`")
+        return file.read(MOST_BYTES + 1)
 
 
 def validated(model: type[Model], values: Any, path: Path | None, within: str = "") -> Model:
@@ -72,13 +88,32 @@ def validated(model: type[Model], values: Any, path: Path | None, within: str = 
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected keys and values, found {type(values).__name__}")
     try:
-        return model.model_validate(values)
+        # As JSON, where strict means that no type stands for another, but that a list may become a tuple.
+        return model.model_validate_json(json.dumps(_counts_whole(model, values)), strict=True)
     except ValidationError as error:
         found = error.errors(include_url=False)
         # a key that is missing is often one that is misspelt
         first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
         key = ": ".join(filter(None, [within, ".".join(cut(str(part)) for part in first["loc"])]))
         raise UserError(f"{f'{path}: ' if path else ''}{key}{_reason(model, first)}") from None
+
+
+def _counts_whole(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """3e1 is 30 where a count is asked for."""
+
+    def whole(key: str, value: Any) -> Any:
+        kinds = _kinds(model.model_fields.get(key))
+        if isinstance(value, float) and value.is_integer() and int in kinds:
+            return int(value)
+        inner = next((one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel)), None)
+        return _counts_whole(inner, value) if inner and isinstance(value, dict) else value
+
+    return {key: whole(key, value) for key, value in values.items()}
+
+
+def _kinds(field: FieldInfo | None) -> tuple[Any, ...]:
+    """The types that a field takes."""
+    return () if field is None else (field.annotation, *get_args(field.annotation))
 
 
 def _reason(model: type[BaseModel], error: ErrorDetails) -> str:
@@ -94,7 +129,23 @@ def _reason(model: type[BaseModel], error: ErrorDetails) -> str:
         return f" {shown(value)}: write a list such as [{cut(str(value))}]"
     if kind in ("tuple_type", "too_short"):
         return f" {shown(value)}: a list with at least 1 item is expected"
-    return f" {shown(value)}: {error['msg']}"
+    if kind == "string_type":
+        return f" {shown(value)}: text is expected: put it in quotes"
+    if kind == "bool_type":
+        return f" {shown(value)}: true or false is expected"
+    return f" {shown(value)}: {error['msg']}{_accepted(_model_at(model, error['loc']), error['loc'])}"
+
+
+def _accepted(model: type[BaseModel], place: Sequence[str | int]) -> str:
+    """The range of the number at `place`, as the end of a sentence; nothing for a field without one."""
+    field = model.model_fields.get(str(place[-1])) if place else None
+    bounds = [
+        f"{word} {getattr(one, name)}"
+        for one in (field.metadata if field else ())
+        for name, word in BOUNDS.items()
+        if hasattr(one, name)
+    ]
+    return f"; accepted: a number {' '.join(bounds)}" if bounds else ""
 
 
 def _unknown_key(model: type[BaseModel], key: str) -> str:
@@ -106,7 +157,5 @@ def _model_at(model: type[BaseModel], place: Sequence[str | int]) -> type[BaseMo
     """The model that the key at `place` was given to: `model` itself, or one within it, maybe in a list."""
     for part in place[:-1]:
         field = model.model_fields.get(str(part))
-        if field is not None:
-            candidates = (field.annotation, *get_args(field.annotation))
-            model = next((one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)), model)
+        model = next((one for one in _kinds(field) if isinstance(one, type) and issubclass(one, BaseModel)), model)
     return model

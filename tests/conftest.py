@@ -4,38 +4,51 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 
+from tests.commands import ROOT, as_command
+
+__all__ = ["ROOT"]
+PATIENCE = 300.0
+"""Seconds until something counts as hung: no test ends in time only where nothing else runs."""
+PAUSE = 0.05
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("COLUMNS", None)  # rich would keep it for good, and some tests set it
 # a shell that starts the tests in the background has them, and what they start, ignore Ctrl-C, which some of them send
 signal.signal(signal.SIGINT, signal.default_int_handler)
-ROOT = Path(__file__).resolve().parent.parent
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")  # nothing depends on how fast the machine is
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in another order")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if "browser" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.browser)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Modules in another order, and their tests; what a module shares is made once all the same."""
+    if (seed := config.getoption("--shuffle")) is not None:
+        places = {item: [random.Random(f"{seed} {at}").random() for at in (item.path, item.nodeid)] for item in items}
+        items.sort(key=places.__getitem__)
 
 
 @pytest.fixture
-def command(tmp_path: Path):
+def command() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run `python -m MODULE ARGUMENTS` as a user would; returns the finished process."""
-
-    def run(*arguments: str, timeout: float = 300, **variables: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "WANDB_MODE": "offline", "COLUMNS": "200", **variables}
-        return subprocess.run(
-            [sys.executable, "-m", *arguments],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-
-    return run
+    return as_command
 
 
 def assert_one_line_refusal(finished: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -58,8 +71,10 @@ def below(pid: int) -> list[tuple[int, str]]:
     return found
 
 
-def wait_for(ready: Callable[[], object], seconds: float, explain: Callable[[], str] = str) -> None:
+def wait_for(ready: Callable[[], Any], seconds: float = PATIENCE, explain: Callable[[], str] = str) -> Any:
+    """The first true value of ready()."""
     deadline = time.monotonic() + seconds
-    while not ready():
+    while not (found := ready()):
         assert time.monotonic() < deadline, f"waited {seconds} s in vain\n{explain()}"
-        time.sleep(0.3)
+        time.sleep(PAUSE)
+    return found

@@ -10,12 +10,13 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from benchmark.cells import Cell
-from benchmark.grid import load_problem
 from benchmark.methods import METHODS, check_hyperparameters, declaration, load
+from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
 from benchmark.problems.data import open_data
 from benchmark.training.loop import Run
+from benchmark.training.session import Session
 
 torch.set_num_threads(1)
 PROBLEM, _ = load_problem("digits", {"epochs": 6, "milestones": [3, 5], "warmup_epochs": 1})
@@ -39,7 +40,7 @@ def make_run(
     if channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     settings = {**declaration(method).defaults, **dict(chosen)}
-    return Run(cell, network, data, load(method), settings, should_stop=should_stop)
+    return Run(cell, network, data, load(method), settings, session=Session(should_stop=should_stop))
 
 
 def data_with(**recipe) -> Batches:

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmark.records import result
-from benchmark.store import Store
+from benchmark.results.records import result
+from benchmark.results.store import Store
 from tests.conftest import ROOT, wait_for
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
@@ -29,15 +29,16 @@ ONE = ("--only", "schedule=LLR,sparsity=0.9")
 SLOW_METHOD = '''
 import os
 import time
+from dataclasses import replace
 
-from benchmark.methods import METHODS, Declaration
+from benchmark.methods import METHODS
 from benchmark.methods.imp import IMP
 
 
 class SlowIMP(IMP):
     """IMP whose iterations take as long as SLOW says, so that one can disturb them; sparsity RAISE raises."""
 
-    declaration = Declaration("slow:SlowIMP", from_dense=True, retrains=True, defaults=METHODS["IMP"].defaults)
+    declaration = replace(METHODS["IMP"], where="slow:SlowIMP")
 
     def before_iteration(self, k):
         time.sleep(float(os.environ.get("SLOW", "0")))

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.store import Store
-from benchmark.tracking import run_id, unpublished
+from benchmark.results.store import Store
+from benchmark.tracking.runs import run_id, unpublished
 from tests.slurm_cluster import ONE, Cluster, copy_dense, records
 from tests.wandb_server import KEY, Server, hanging, refusing
 

@@ -9,10 +9,10 @@ import yaml
 
 from benchmark import cli
 from benchmark.errors import UserError
-from benchmark.grid import load_sweep
-from benchmark.methods import METHODS, Declaration, check_hyperparameters
+from benchmark.methods import METHODS, Declaration, check_hyperparameters, load
 from benchmark.methods.accepted import Numbers, Words
 from benchmark.methods.imp import CRITERIA
+from benchmark.planning.grid import load_sweep
 from benchmark.sweep import app
 
 WRONG = [
@@ -56,6 +56,17 @@ def test_a_sweep_with_such_a_value_ends_at_planning_with_one_line_and_code_2(tmp
 @pytest.mark.parametrize("sweep", ["table1", "table2", "figure1", "retraining_variants"])
 def test_all_settings_of_the_sweeps_are_taken(sweep: str):
     assert load_sweep(sweep).cells
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_planning_reads_without_torch_is_what_the_class_declares(method: str):
+    read, declared = METHODS[method], load(method).declaration
+    assert {key: str(value) for key, value in vars(read).items() if key != "accepted"} == {
+        key: str(value) for key, value in vars(declared).items() if key != "accepted"
+    }
+    assert {key: str(value) for key, value in read.accepted.items()} == {
+        key: str(value) for key, value in declared.accepted.items()
+    }
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import atomic
-from benchmark.claims import Claims
+from benchmark.results import atomic
+from benchmark.results.locks import Claims
 
 GONE = 2**22 + 1
 """A process number that Linux never gives out."""
@@ -58,7 +58,7 @@ def test_a_claim_made_after_a_listing_that_missed_a_newer_one_is_given_back(tmp_
     claim_of(base, 1, machine="elsewhere", pid=1, started="1")
     seen = iter([[]])
     listdir = os.listdir
-    monkeypatch.setattr("benchmark.claims.os.listdir", lambda folder: next(seen, None) or listdir(folder))
+    monkeypatch.setattr("benchmark.results.locks.os.listdir", lambda folder: next(seen, None) or listdir(folder))
     assert Claims().take(base) is None
     assert [path.name for path in tmp_path.iterdir()] == ["cell.1"]
 
@@ -96,7 +96,7 @@ def test_a_clock_set_wrong_neither_frees_nor_keeps_a_claim(tmp_path: Path, secon
 
 
 def test_the_heartbeat_outlives_a_file_server_that_is_away_for_a_moment(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("benchmark.claims.HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr("benchmark.results.locks.HEARTBEAT_SECONDS", 0.02)
     utime, calls = os.utime, []
 
     def away(path: Path) -> None:
@@ -105,7 +105,7 @@ def test_the_heartbeat_outlives_a_file_server_that_is_away_for_a_moment(tmp_path
             raise OSError(errno.ESTALE, "Stale file handle")
         utime(path)
 
-    monkeypatch.setattr("benchmark.claims.os.utime", away)
+    monkeypatch.setattr("benchmark.results.locks.os.utime", away)
     claim = Claims().take(tmp_path / "cell")
     assert claim is not None
     before = claim.path.stat().st_mtime_ns
@@ -127,9 +127,9 @@ def test_a_link_that_was_made_though_the_server_said_it_exists_counts(tmp_path: 
         link(source, target)
         raise FileExistsError(errno.EEXIST, "File exists")
 
-    monkeypatch.setattr("benchmark.atomic.os.link", answer_lost)
+    monkeypatch.setattr("benchmark.results.atomic.os.link", answer_lost)
     assert atomic.create_file(tmp_path / "record", b"content")
-    monkeypatch.setattr("benchmark.atomic.os.link", link)
+    monkeypatch.setattr("benchmark.results.atomic.os.link", link)
     assert not atomic.create_file(tmp_path / "record", b"other")
     assert (tmp_path / "record").read_bytes() == b"content"
 
@@ -138,7 +138,7 @@ def test_a_write_that_fails_says_where_and_why_and_leaves_nothing(tmp_path: Path
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("benchmark.atomic.os.fsync", full)
+    monkeypatch.setattr("benchmark.results.atomic.os.fsync", full)
     for write in (atomic.create_file, atomic.replace_file):
         with pytest.raises(atomic.CannotWrite, match=r"folder/file cannot be written \(No space left on device\)"):
             write(tmp_path / "folder" / "file", b"content")

@@ -9,9 +9,10 @@ from random import Random
 import pandas as pd
 import pytest
 
-from analysis import claims, table1
+from analysis import claims
 from analysis.claims import Evidence, Finding
-from analysis.claims_table1 import CLAIMS, check
+from analysis.paper import table1
+from analysis.paper.claims_table1 import CLAIMS, check
 
 BUDGETS = ("2.22%", "5.55%", "11.11%")
 SPARSITIES = (0.7, 0.8, 0.9)

@@ -16,7 +16,7 @@ from benchmark.errors import UserError
 from benchmark.problems import fits
 from benchmark.problems.data import open_data
 from benchmark.problems.streaming import StreamedData
-from benchmark.store import Store
+from benchmark.results.store import Store
 from tests.test_problems import CPU, problem
 
 DECLARED = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255,) * 3}
@@ -25,7 +25,11 @@ LEVELS = 3
 """The most by which pixels differ, and their mean difference."""
 MEAN_LEVELS = 0.3
 
-installed = pytest.mark.skipif(not fits.has_dali(), reason="DALI is not installed: pip install nvidia-dali-cuda130")
+
+def installed(test):
+    """Needs DALI."""
+    missing = pytest.mark.skipif(not fits.has_dali(), reason="DALI is not installed: pip install nvidia-dali-cuda130")
+    return pytest.mark.dali(missing(test))
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -15,10 +17,12 @@ from torch import distributed as dist
 from torch import multiprocessing, nn
 
 from benchmark.cells import Budget, Cell, Problem
-from benchmark.records import result
-from benchmark.store import Store
+from benchmark.results.records import result
+from benchmark.results.store import Store
 from benchmark.training.group import Group, join, synchronise_batch_norm
-from benchmark.worker import Options, Worker
+from benchmark.training.options import RunOptions
+from benchmark.training.session import Interrupted
+from benchmark.worker import Worker
 from tests.conftest import ROOT, assert_one_line_refusal, below, wait_for
 
 # A batch of 37 leaves parts of 19 and 18, and the last batch of an epoch is smaller still.
@@ -34,7 +38,7 @@ PRUNED = [
     Cell(PROBLEM, "GMP", 0, None, 0.2),
 ]
 
-HALF = [Cell.dense(PROBLEM.model_copy(update={"precision": name}), 0) for name in ("bf16", "fp16")]
+HALF = [Cell.dense(PROBLEM.model_copy(update={"precision": name, "width": 2}), 0) for name in ("bf16", "fp16")]
 CELLS = (DENSE, *PRUNED, *HALF)
 
 
@@ -54,15 +58,16 @@ def _rank(rank: int, ranks: int, folder: Path, function, arguments) -> None:
 
 def train(group: Group, store: Path, cells: Sequence[Cell]) -> list[tuple]:
     """Masks and weights of each cell, as this rank has them at the end."""
-    worker = Worker(Store(store), Options("cpu", 1), group)
+    worker = Worker(Store(store), RunOptions("cpu", 1), group)
     finished = []
     from benchmark import worker as module
 
     class Remembered(module.Run):
-        def turns(self):
-            yield from super().turns()
+        def execute(self):
+            progress = super().execute()
             masks = {name: mask.clone() for name, mask in self.method.masks.state_dict().items()}
             finished.append((masks, {name: t.clone() for name, t in self.network.state_dict().items()}))
+            return progress
 
     module.Run = Remembered
     if group.leads:
@@ -74,9 +79,36 @@ def train(group: Group, store: Path, cells: Sequence[Cell]) -> list[tuple]:
     return finished
 
 
+SHORT = Cell.dense(PROBLEM.model_copy(update={"training_share": 0.2}), 0)
+"""Two epochs of seven iterations."""
+
+
+def stopped_everywhere(group: Group, folder: Path) -> list[dict]:
+    """What the record of SHORT says when training is never stopped, and when it goes on from a checkpoint that was
+    written before each of its iterations in turn."""
+    records = []
+    for stop in range(-1, 14):
+        worker = Worker(Store(folder / f"{stop}"), RunOptions("cpu", 1), group)
+        asked = itertools.count()
+        if group.leads:
+            with contextlib.suppress(Interrupted):
+                worker.run(SHORT, should_stop=lambda asked=asked, stop=stop: next(asked) == stop)
+            if stop >= 0:
+                assert not worker.store.has(SHORT.id), "it was to be stopped"
+                assert worker.run(SHORT) == "done"
+            group.announce(None)
+            records.append(result(worker.store.read(SHORT.id)))
+        else:
+            if stop >= 0:
+                worker.follow()
+            worker.follow()
+    return records
+
+
 def everything(group: Group, store: Path) -> dict:
     """All that the tests ask of two ranks, since starting them takes longer than what they do."""
     return {
+        "stopped": stopped_everywhere(group, store.with_name("stopped")),
         "trained": train(group, store, CELLS),
         "steps": {sizes: steps(group, list(sizes)) for sizes in SHARES},
         "cumulative": cumulative(group),
@@ -88,7 +120,7 @@ def everything(group: Group, store: Path) -> dict:
 def trained(tmp_path_factory) -> tuple[Store, Store, list]:
     """The same cells trained by one process and by two, and what each of the two had at the end."""
     alone, together = (tmp_path_factory.mktemp(name) for name in ("alone", "together"))
-    worker = Worker(Store(alone), Options("cpu", 1))
+    worker = Worker(Store(alone), RunOptions("cpu", 1))
     for cell in CELLS:
         assert worker.run(cell) == "done"
     ends = in_ranks(everything, 2, tmp_path_factory.mktemp("ranks"), together)
@@ -133,6 +165,14 @@ def test_only_rank_0_writes(trained):
     assert len(list(trained[1].records())) == len(CELLS)
     assert not list((trained[1].path / "checkpoints").rglob("*.pt"))
     assert not (trained[1].path / "set-aside").exists()
+
+
+def test_a_run_that_goes_on_from_any_iteration_changes_no_bit_of_its_record(trained, tmp_path):
+    for undisturbed, *others in (stopped_everywhere(Group(), tmp_path), trained[2][0]["stopped"]):
+        assert undisturbed["iterations"] == {"total": 14, "per_epoch": 7}
+        assert len(others) == 14
+        for record in others:
+            assert record == undisturbed
 
 
 # The pieces

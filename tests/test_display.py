@@ -8,12 +8,12 @@ import re
 import pytest
 from rich.console import Console
 
-from benchmark import display
-from benchmark.display import Display, Pace
-from benchmark.grid import load_sweep
+from benchmark.launch import display
+from benchmark.launch.display import Display, Pace
 from benchmark.launch.events import Epoch, Started
-from benchmark.plan import make_plan
-from benchmark.store import Store
+from benchmark.planning.grid import load_sweep
+from benchmark.planning.plan import make_plan
+from benchmark.results.store import Store
 
 
 def planned(tmp_path, sweep: str = "table1", *only: str):

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.envelope import Run, common_seeds, envelope, incomplete, met_after, reached, settings
+from analysis.paper.envelope import Run, common_seeds, envelope, incomplete, met_after, reached, settings
 
 accuracies = st.one_of(st.floats(0, 1), st.sampled_from([0.5, 0.75, 0.9]), st.just(math.nan))
 runs = st.lists(

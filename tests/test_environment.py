@@ -20,15 +20,17 @@ import pytest
 
 from analysis import make_figures, make_report, make_tables
 from analysis.figures import style
-from benchmark import cli, environment, export, provenance, publish, status, sweep
+from benchmark import cli, environment, export, publish, status, sweep
 from benchmark.cells import Problem
+from benchmark.environment import cache_folder
 from benchmark.errors import UserError
 from benchmark.launch import machine, slurm, task
 from benchmark.launch.profile import Profile
 from benchmark.launch.queue import Unknown, read_queue
 from benchmark.launch.submissions import submissions
-from benchmark.problems.cache import cache_folder, cached
-from benchmark.store import Store
+from benchmark.problems.cache import cached
+from benchmark.results import provenance
+from benchmark.results.store import Store
 from tests.conftest import ROOT
 
 ONE = ("--seeds", "1", "--only", "schedule=FT,sparsity=0.9,budget=5.55%", "--tracking", "off")

@@ -15,9 +15,9 @@ import pytest
 
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch.serving import one_line
-from benchmark.plan import mixtures
-from benchmark.redaction import RedactedStream, redact
-from benchmark.store import Store
+from benchmark.planning.plan import mixtures
+from benchmark.results.redaction import RedactedStream, redact
+from benchmark.results.store import Store
 from benchmark.worker import ParentMissing, Worker
 from tests.faults import cells, damage, disk, kills
 from tests.faults.damage import OPTIONS, Bench
@@ -47,6 +47,7 @@ def reference(sweep: Path) -> dict[str, Any]:
     return untouched(sweep, sweep.parent / "untouched")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("victim", "count"), [("worker", 3), ("everything", 1)])
 def test_kills_at_random_moments_change_no_bit(sweep: Path, reference: dict[str, Any], tmp_path: Path, victim, count):
     row = Row(victim)
@@ -66,18 +67,22 @@ def test_a_cell_that_raises_aborts_or_hangs_fails_alone_and_shows_no_secret(tmp_
     assert_nothing_lost(cells.failing_cells(tmp_path))
 
 
+@pytest.mark.long
 def test_workers_that_cannot_start_cost_one_message(tmp_path: Path):
     assert_nothing_lost([cells.workers_that_cannot_start(tmp_path)])
 
 
+@pytest.mark.long
 def test_a_folder_closed_in_mid_run_stops_the_sweep_and_it_goes_on_later(sweep: Path, reference, tmp_path: Path):
     row = Row("closed")
     disk.closed(row, sweep, reference, tmp_path, random.Random(SEED))
     assert_nothing_lost([row])
 
 
-@pytest.mark.skipif(not disk.can_mount(), reason="only root can mount a small tmpfs")
+@pytest.mark.long
 def test_a_disk_filled_to_the_last_byte_stops_the_sweep_and_it_goes_on_later(sweep: Path, reference, tmp_path: Path):
+    if not disk.can_mount():
+        pytest.skip("only root can mount a small tmpfs")
     row = Row("full")
     disk.full(row, "size=150k", sweep, reference, tmp_path)
     assert_nothing_lost([row])

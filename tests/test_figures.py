@@ -13,91 +13,43 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from analysis import records
-from analysis.figures import FIGURES, Selection, accuracy, encode, figure1, rates, runs, style
-from analysis.figures.drawing import COLOURS, DASHES, MARKERS, Drawing, positions
+from analysis.figures import FIGURES, Selection, accuracy, encode, rates, runs, style
+from analysis.figures.drawing import COLOURS, DASHES, MARKERS, positions
 from analysis.groups import groups
 from analysis.make_figures import app
+from analysis.paper import figure1
 from analysis.report import plots
 from benchmark.cells import Budget, Cell
 from benchmark.cli import main
 from benchmark.errors import UserError
-from benchmark.grid import load_sweep
+from tests.figure_records import (
+    cycles_selection,
+    drawn,
+    fewer,
+    selection,
+    selection_again,
+    table1_selection,
+    variants_selection,
+)
 from tests.table1_records import MADE_UP, by_rank, fill, record_of, table1_records
 
-CYCLES = """
-title: "Figure 1: iterative pruning"
-seeds: 2
-grids:
-  - method: IMP
-    schedule: [ALLR]
-    sparsity: [0.9, 0.98]
-    budget: [10ep, 20ep, 40ep]
-    hyperparameters: {cycles: [1, 2]}
-  - {method: IMP, schedule: [LRW], sparsity: [0.9, 0.98], budget: ["80ep"], hyperparameters: {ladder: [renda]}}
-"""
 STEM = f"madeup-{MADE_UP.identity}"
 """The problem has no file in sweeps/problems, so its figures carry the recipe's hash."""
-LEVELS = {"10ep": 0.80, "20ep": 0.85, "40ep": 0.90}
-
-
-@pytest.fixture(scope="module")
-def cycles_sweep(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("sweep") / "cycles.yaml"
-    path.write_text(CYCLES)
-    return path
-
-
-def iterative(cell: Cell) -> dict[str, Any]:
-    """Two cycles are 2 points better than one; the baseline reaches 86 % at 90 and 99 % at 98 % sparsity."""
-    count = int(dict(cell.hyperparameters).get("cycles", 1))
-    if cell.schedule == "LRW":
-        made = record_of(cell, 0.86 if cell.sparsity == 0.9 else 0.99)
-    else:
-        made = record_of(cell, LEVELS[str(cell.budget)] + 0.02 * (count - 1) + 0.002 * cell.seed)
-    made["iterations"] = {"total": round(cell.budget.amount * 17), "per_epoch": 17}
-    made["cycles"] = [
-        {"cycle": n, "d1": 0.3 - 0.1 * n, "d2": 0.25, "d": max(0.3 - 0.1 * n, 0.25)} for n in range(count)
-    ]
-    return made
-
-
-def selection(name: str, given: list[dict[str, Any]], narrowed: bool = False) -> Selection:
-    found = records.read(given, "tests", whole=True)
-    (group,) = groups(found, records.sweep_axes(name))
-    return Selection(group, found.whole, narrowed)
 
 
 @pytest.fixture
 def table1() -> Selection:
-    return selection("table1", table1_records(by_rank))
+    return table1_selection()
 
 
 @pytest.fixture
-def cycles(cycles_sweep: Path) -> Selection:
-    cells = load_sweep(str(cycles_sweep)).cells
-    own = [Cell(MADE_UP, c.method, c.seed, c.schedule, c.sparsity, c.budget, c.hyperparameters) for c in cells]
-    return selection(str(cycles_sweep), [iterative(cell) for cell in own])
-
-
-def variant(cell: Cell) -> dict[str, Any]:
-    """Random pruning falls to 20 % with FT; filters leave a tenth more weights than their fraction says."""
-    criterion = dict(cell.hyperparameters).get("criterion", "magnitude")
-    level = 0.2 if (criterion, cell.schedule) == ("random", "FT") else 0.9
-    made = record_of(cell, level + 0.001 * cell.seed)
-    made["sparsity"]["prunable"] = cell.sparsity - (0.1 if "filters" in str(criterion) else 0.0)
-    return made
+def cycles(tmp_path: Path) -> Selection:
+    return cycles_selection(tmp_path / "cycles.yaml")
 
 
 @pytest.fixture
 def variants() -> Selection:
-    cells = load_sweep("retraining_variants", seeds="2").cells
-    own = [Cell(MADE_UP, c.method, c.seed, c.schedule, c.sparsity, c.budget, c.hyperparameters) for c in cells]
-    return selection("retraining_variants", [variant(cell) for cell in own])
-
-
-def drawn(draw, given: Selection) -> Drawing:
-    with style():
-        return draw(given)
+    return variants_selection()
 
 
 # What they show
@@ -112,26 +64,6 @@ def test_a_line_a_schedule_and_a_panel_a_sparsity(table1):
     assert list(lines["CLR"].get_ydata()) == pytest.approx([83.2] * 3)
 
 
-def collapse(given: Selection, schedule: str) -> Selection:
-    """One of three runs at 90 % and the longest budget ends at a tenth."""
-    for record in given.whole.values():
-        cell = record["cell"]
-        if (cell["schedule"], cell["sparsity"], cell["budget"], cell["seed"]) == (schedule, 0.9, "11.11%", 0):
-            record["status"] = "collapsed"
-            record["accuracy"]["final"]["test"] = 0.1
-    return selection_again(given)
-
-
-@pytest.mark.parametrize("draw", [accuracy.budget, accuracy.methods, accuracy.speedup])
-def test_a_collapsed_run_does_not_squeeze_the_others_and_is_named(table1, draw):
-    drawing = drawn(draw, collapse(table1, "CLR"))
-    panel = drawing.figure.axes[-1]
-    assert panel.get_ylim()[0] > 70
-    assert [text.get_text().partition(" ")[0] for text in panel.texts] == ["CLR"]
-    assert drawing.sentences[-1].startswith("Below the axis: CLR at ")
-    assert "1 of 3 runs collapsed" in drawing.sentences[-1]
-
-
 def test_bands_and_bars_stay_between_none_and_all_images_right(table1):
     for record in table1.whole.values():
         record["accuracy"]["final"]["test"] = 1.0 if record["cell"]["seed"] else 0.7
@@ -142,14 +74,6 @@ def test_bands_and_bars_stay_between_none_and_all_images_right(table1):
     assert max(heights) == 100
     bars = drawn(accuracy.methods, selection_again(table1)).figure.axes[0].collections
     assert max(point[1] for bar in bars for segment in bar.get_segments() for point in segment) == 100
-
-
-def fewer(given: Selection, schedule: str) -> Selection:
-    """One seed of the schedule alone."""
-    for name, record in list(given.whole.items()):
-        if record["cell"]["schedule"] == schedule and record["cell"]["seed"]:
-            del given.whole[name]
-    return selection_again(given)
 
 
 @pytest.mark.parametrize(("draw", "what"), [(accuracy.budget, "band"), (accuracy.methods, "bar")])
@@ -163,12 +87,6 @@ def test_one_seed_has_no_deviation_and_n_is_said_as_a_range(table1, draw, what):
         assert not own.get_paths()
     else:
         assert not np.isfinite(own.get_segments()).any()
-
-
-def test_a_collapsed_run_of_one_seed_has_no_deviation(table1):
-    drawing = drawn(accuracy.methods, fewer(collapse(table1, "CLR"), "CLR"))
-    assert drawing.figure.axes[0].texts[0].get_text() == "CLR 10.0"
-    assert "CLR at 90 % (10.00, 1 of 1 runs collapsed)" in drawing.sentences[-1]
 
 
 def test_curves_layers_and_distances_say_over_how_many(table1, cycles):
@@ -288,12 +206,6 @@ def test_a_sentence_says_up_to_how_many_epochs_settings_were_tried(cycles):
             record["accuracy"]["final"]["validation"] = 0.1
     sentence = drawn(figure1.draw, selection_again(cycles)).sentences[1]
     assert "the envelope of settings of up to 40 epochs ends at 87.10% after 20 epochs" in sentence
-
-
-def selection_again(given: Selection) -> Selection:
-    found = records.read(given.whole.values(), "tests", whole=True)
-    (group,) = groups(found, given.group.axes)
-    return Selection(group, found.whole)
 
 
 def test_distances_are_drawn_along_the_cycles_of_the_longest_runs(cycles):
@@ -443,6 +355,7 @@ def test_only_filters_as_in_the_sweep(tmp_path: Path, make_figures):
         (["budget", "--format", "gif"], ["--format 'gif'", "pdf,svg,png"]),
         (["budget", "--only", "schedule=NONE"], ["no schedule 'NONE'", "ALLR"]),
         (["distance"], ["figure distance", "no prune-retrain cycles"]),
+        (["variants", "--sweep", "table1"], ["figure variants", "for sweeps of several criteria", "table1"]),
         (["budget", "--problem", "cifar10"], ["no records of table1 on cifar10"]),
     ],
 )

@@ -9,19 +9,21 @@ from torch.nn import functional
 
 from benchmark.cells import Budget, Cell
 from benchmark.errors import UserError
-from benchmark.grid import load_problem
 from benchmark.methods import check_hyperparameters, declaration, load
+from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.data import open_data
 from benchmark.pruning import metrics
 from benchmark.pruning.filters import Filters, find_groups, where
 from benchmark.pruning.masks import Masks, prunable
 from benchmark.recording import make_record
-from benchmark.records import result
-from benchmark.store import Store
+from benchmark.results.records import result
+from benchmark.results.store import Store
 from benchmark.training.checkpoint import Checkpoints, Trunks
-from benchmark.training.loop import Interrupted, Run
-from benchmark.worker import Options, Worker
+from benchmark.training.loop import Run
+from benchmark.training.options import RunOptions
+from benchmark.training.session import Interrupted, Session
+from benchmark.worker import Worker
 
 torch.set_num_threads(1)
 PROBLEM, _ = load_problem("digits", {"epochs": 6, "milestones": [2, 4, 5], "warmup_epochs": 1})
@@ -36,7 +38,7 @@ def cell(criterion: str, schedule: str = "LLR", sparsity: float = 0.5, budget: s
 
 def make_run(of: Cell, **options) -> Run:
     settings = {**declaration("IMP").defaults, **dict(of.hyperparameters)}
-    return Run(of, models.build(of.problem, of.seed), DATA, load("IMP"), settings, **options)
+    return Run(of, models.build(of.problem, of.seed), DATA, load("IMP"), settings, session=Session(**options))
 
 
 def outcome(run: Run) -> dict:
@@ -207,7 +209,7 @@ def test_runs_that_share_their_first_cycles_share_the_filters_they_lost(tmp_path
 def test_the_record_of_a_worker_has_latencies_that_are_no_part_of_the_result(tmp_path):
     records = []
     for name in ("a", "b"):
-        worker = Worker(Store(tmp_path / name), Options(device="cpu"))
+        worker = Worker(Store(tmp_path / name), RunOptions(device="cpu"))
         worker.run(Cell.dense(PROBLEM, 0))
         one = cell("filters", budget="4it")
         assert worker.run(one) == "done"

@@ -17,7 +17,8 @@ from analysis.make_tables import app as tables_app
 from analysis.records import sweep_axes
 from analysis.wandb_runs import ServerRun, open_source, record_of
 from benchmark.cli import main
-from benchmark.tracking import config_of, history_of, summary_of
+from benchmark.tracking.runs import config_of, history_of, summary_of
+from tests.commands import as_command
 from tests.table1_records import MADE_UP, by_rank, table1_cells, table1_records
 from tests.table1_records import record_of as made_up_record
 
@@ -32,21 +33,10 @@ grids: [{method: IMP, schedule: [FT, LRW, ALLR], sparsity: [0.9], budget: ["34%"
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory) -> tuple[Path, Path]:
     """(sweep file, results folder) of a digits sweep that was really run, with offline tracking."""
-    import os
-    import subprocess
-    import sys
-
     folder = tmp_path_factory.mktemp("swept")
     (folder / "real.yaml").write_text(SWEEP)
     arguments = ["--results", str(folder / "results"), "--tracking", "offline", "--workers", "1"]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmark.sweep", str(folder / "real.yaml"), *arguments],
-        env={**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = as_command("benchmark.sweep", str(folder / "real.yaml"), *arguments)
     assert done.returncode == 0, done.stderr + done.stdout
     return folder / "real.yaml", folder / "results"
 

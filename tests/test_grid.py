@@ -12,9 +12,11 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from analysis.claims import per_cent
+from benchmark.cells import Budget, Cell
 from benchmark.errors import UserError
-from benchmark.grid import SWEEPS, load_sweep, parse_seeds
 from benchmark.methods import METHODS
+from benchmark.planning.grid import SWEEPS, axis, load_sweep, parse_seeds
 from benchmark.yaml_files import read_yaml
 
 
@@ -77,7 +79,9 @@ def test_seeds_are_a_count_or_a_list():
     assert parse_seeds("7,") == (7,)
 
 
-@pytest.mark.parametrize("text", ["-1", "0", "a", "1,-2", "", "1.5", "1,,2", "99999999999"])
+@pytest.mark.parametrize(
+    "text", ["-1", "0", "a", "1,-2", "", "1.5", "1,,2", "99999999999", "1_0", "0x3", "1:30", "٣", ",", "9" * 5000]
+)
 def test_wrong_seeds_are_refused(text: str):
     assert "a list of seeds from 0 up" in refusal(seeds=text)
 
@@ -107,10 +111,34 @@ def test_settings_change_the_recipe():
         ({"settings": {"model": "../x"}}, ["model", "letters, digits"]),
         ({"settings": {"milestones": 30}}, ["milestones 30: write a list such as [30]"]),
         ({"settings": {"epochs": "9" * 4000 + "x"}}, ["epochs '999", "999…: ", "integer"]),
-        ({"settings": {"learning_rate": "1e400"}}, ["learning_rate", "'1e400'", "finite number"]),
+        ({"settings": {"learning_rate": "1e400"}}, ["learning_rate", "'1e400'", "valid number"]),
         ({"settings": {"weight_decay": float("inf")}}, ["weight_decay", "inf", "finite number"]),
         ({"settings": {"milestones": [float("nan")]}}, ["milestones.0", "nan", "finite number"]),
         ({"settings": {"milestones": [float("inf")]}}, ["milestones.0", "inf", "finite number"]),
+        ({"settings": {"milestones": [-1, 30]}}, ["milestones -1 is before the start"]),
+        ({"settings": {"epochs": "1:30"}}, ["epochs '1:30'", "integer; accepted: a number above 0 up to 100000"]),
+        ({"settings": {"epochs": 90.5}}, ["epochs 90.5", "integer"]),
+        ({"settings": {"epochs": True}}, ["epochs True", "integer"]),
+        ({"settings": {"epochs": "90"}}, ["epochs '90'", "integer"]),
+        ({"settings": {"epochs": 10**20}}, ["epochs 100000000000000000000", "above 0 up to 100000"]),
+        ({"settings": {"nesterov": "yes"}}, ["nesterov 'yes'", "true or false"]),
+        ({"settings": {"nesterov": 1}}, ["nesterov 1", "true or false"]),
+        ({"settings": {"learning_rate": True}}, ["learning_rate True", "number"]),
+        ({"settings": {"width": 10**20}}, ["width 100000000000000000000", "from 0 up to 100000"]),
+        ({"settings": {"width": -1}}, ["width -1", "from 0 up to 100000"]),
+        ({"settings": {"batch_size": 10**20}}, ["batch_size", "above 0 up to 10000000"]),
+        ({"settings": {"image_size": 10**20}}, ["image_size", "from 1 up to 10000"]),
+        ({"settings": {"classes": 10**20}}, ["classes", "from 2 up to 1000000"]),
+        ({"settings": {"channels": 10**20}}, ["channels", "from 1 up to 1000"]),
+        ({"settings": {"crop_padding": 10**20}}, ["crop_padding", "from 0 up to 10000"]),
+        ({"settings": {"evaluation_size": 10**20}}, ["evaluation_size", "from 0 up to 20000"]),
+        ({"settings": {"recalibration_batches": 10**20}}, ["recalibration_batches", "from 0 up to 10000000"]),
+        ({"settings": {"learning_rate": 1e300}}, ["learning_rate 1e+300", "above 0 up to 1e+38"]),
+        ({"settings": {"weight_decay": 1e300}}, ["weight_decay 1e+300", "from 0 up to 1e+38"]),
+        ({"settings": {"mean": [125.3], "std": [63.0]}}, ["mean from 0 to 1", "std from 1e-06 to 1"]),
+        ({"settings": {"mean": [0.5], "std": [1e-300]}}, ["std from 1e-06 to 1"]),
+        ({"seeds": f"{2**63},"}, ["at most 100000 of them, the largest 9223372036854775807"]),
+        ({"seeds": "100000"}, ["table1.yaml", "5400000 cells, more than 2000000"]),
     ],
 )
 def test_a_wrong_command_line_names_key_value_and_what_is_accepted(changes: dict, words: list[str]):
@@ -142,6 +170,15 @@ def test_a_wrong_command_line_names_key_value_and_what_is_accepted(changes: dict
         ("sparsity", 0.7, ["grids.0.sparsity 0.7: write a list such as [0.7]"]),
         ("schedule", "FT", ["grids.0.schedule 'FT': write a list such as [FT]"]),
         ("sparsity", ["x" * 200], ["xxx… is not a fraction"]),
+        ("sparsity", [True], ["True is not a fraction"]),
+        ("budget", ["99999999999999999999ep"], ["is too long: up to 100000ep"]),
+        ("budget", ["1000000%"], ["1000000% is too long: up to 111111%"]),
+        ("budget", ["99999999999999999999it"], ["is too long: up to 10000000000it"]),
+        ("hyperparameters", {"cycles": [10**20]}, ["cycles is 100000000000000000000", "up to 10000"]),
+        ("hyperparameters", {"cycles": [True]}, ["cycles is True"]),
+        ("hyperparameters", {"cycles": [None]}, ["cycles: None is no finite number, text, true or false"]),
+        ("hyperparameters", {"cycles": [float("inf")]}, ["cycles: inf is no finite number"]),
+        ("hyperparameters", {key: list(range(10)) for key in "abcdefghijkl"}, ["cells, more than 2000000"]),
     ],
 )
 def test_a_wrong_sweep_file_names_file_key_and_value(folder: Path, key: str, value, words: list[str]):
@@ -160,17 +197,81 @@ def test_a_title_that_a_terminal_would_obey_is_refused(folder: Path):
     assert "one line of text, without control characters" in refusal(folder)
 
 
-@pytest.mark.parametrize(
-    ("method", "key", "text", "number"), [("BIMP", "decay", "1e-4", 0.0001), ("BIMP", "cycles", "3e0", 3)]
-)
-def test_a_number_that_yaml_reads_as_text_is_that_number(folder: Path, method: str, key: str, text: str, number: float):
-    def cells(value: str) -> list[str]:
-        grid = f"{{method: {method}, sparsity: [0.9], hyperparameters: {{{key}: [{value}]}}}}"
-        (folder / "mine.yaml").write_text(f"title: mine\ngrids: [{grid}]")
-        return [cell.id for cell in load_sweep("mine", folder=folder).cells]
+def written(folder: Path, **grid: str) -> list[Cell]:
+    """The cells of a sweep file whose grid is written like that."""
+    values = {"method": "IMP", "schedule": "[FT]", "sparsity": "[0.9]", "budget": "[2ep]", **grid}
+    text = ", ".join(f"{key}: {value}" for key, value in values.items() if value)
+    (folder / "mine.yaml").write_text(f"title: mine\nseeds: 1\ngrids: [{{{text}}}]")
+    return list(load_sweep("mine", folder=folder).cells)
 
-    assert isinstance(yaml.safe_load(text), str)
+
+@pytest.mark.parametrize(
+    ("method", "key", "text", "number"),
+    [("BIMP", "decay", "1e-4", 0.0001), ("BIMP", "cycles", "3e0", 3), ("BIMP", "cycles", "3.0", 3)],
+)
+def test_a_number_with_an_exponent_is_that_number(folder: Path, method: str, key: str, text: str, number: float):
+    def cells(value: str) -> list[str]:
+        own = written(folder, method=method, schedule="", budget="", hyperparameters=f"{{{key}: [{value}]}}")
+        return [cell.id for cell in own]
+
     assert cells(text) == cells(str(number))
+
+
+@pytest.mark.parametrize("text", ["9e-1", ".9", "+.9", "0.90", "90.e-2"])
+def test_a_sparsity_may_be_written_as_any_number(folder: Path, text: str):
+    assert written(folder, sparsity=f"[{text}]") == written(folder, sparsity="[0.9]")
+
+
+def test_a_sparsity_in_quotes_is_text(folder: Path):
+    with pytest.raises(
+        UserError, match=r"mine.yaml: grids.0.sparsity: '9e-1' is not a fraction pruned: a number above 0"
+    ):
+        written(folder, sparsity="['9e-1']")
+
+
+@pytest.mark.parametrize("settings", [{"epochs": 9e1}, {"batch_size": 64.0}])
+def test_a_count_may_be_written_as_any_number(settings: dict):
+    assert load_sweep("table1", settings=settings).cells == load_sweep("table1").cells
+
+
+@pytest.mark.parametrize(("first", "second"), [("0.7", "0.70000001"), ("0.3333333", "0.33333334"), ("1e-9", "2e-9")])
+def test_sparsities_that_differ_have_names_that_differ(folder: Path, first: str, second: str):
+    one, other = written(folder, sparsity=f"[{first}, {second}]")
+    assert one.id.rpartition("-")[0] != other.id.rpartition("-")[0]
+    assert axis(one, "sparsity") != axis(other, "sparsity")
+    assert per_cent(one.sparsity or 0) != per_cent(other.sparsity or 0)
+    for text, cell in ((first, one), (second, other)):
+        assert load_sweep("mine", folder=folder, only=[f"sparsity={text}"]).cells == (cell,)
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "name", "words"),
+    [
+        (0.9, "s0.9", "90 %"),
+        (0.07, "s0.07", "7 %"),
+        (0.672, "s0.672", "67.2 %"),
+        (0.70000001, "s0.70000001", "70.000001 %"),
+    ],
+)
+def test_a_sparsity_is_shown_with_as_many_digits_as_it_has(sparsity: float, name: str, words: str):
+    cell = Cell(load_sweep("table1").problem, "IMP", 0, "FT", sparsity, Budget.parse("2ep"))
+    assert f"-{name}-" in cell.id
+    assert per_cent(sparsity) == words
+
+
+def test_a_large_seed_can_be_chosen():
+    assert {cell.seed for cell in load_sweep("table1", seeds="3,10000000", only=["seed=10000000"]).cells} == {10**7}
+
+
+@pytest.mark.parametrize("name", ["mine.yml", "mine.YAML", "mine.YML"])
+def test_a_sweep_file_may_end_in_capitals(folder: Path, name: str):
+    path = folder / name
+    shutil.copy(folder / "table1.yaml", path)
+    sweep = load_sweep(str(path))
+    assert (sweep.name, sweep.cells) == ("mine", load_sweep("table1").cells)
+    problem = folder / name.replace("mine", "digits")
+    (folder / "problems" / "digits.yaml").rename(problem)
+    assert load_sweep(str(path), problem=str(problem)).cells == sweep.cells
 
 
 @pytest.mark.parametrize("seeds", [True, [0, True], [], -1, "nan", 1.5, [0.5], None, {"count": 3}])

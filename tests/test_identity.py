@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from benchmark.cells import SLUG, Budget, Cell, Problem
-from benchmark.grid import load_sweep
+from benchmark.planning.grid import load_sweep
 
 DIGITS = load_sweep("table1").problem
 

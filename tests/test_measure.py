@@ -52,7 +52,6 @@ def test_an_option_s_gain_stands_beside_what_it_does_to_accuracy(capsys):
         (["cells", "--set", "image_size=9"], "image_size 9 does not fit dataset digits, whose images have 8"),
         (["memory", "--model", "nope"], "model 'nope' is unknown: one of resnet8"),
         (["memory", "--workers", "100000"], "--workers"),
-        (["stacked", "--set", "precision=fp16"], "precision fp16 cannot be had where 18 cells"),
         (["packed", "--iterations", "9" * 20], "--iterations"),
         (["packed", "--repeats", "9" * 20], "--repeats"),
         (["packed", "--set", "model=nope", "--count", "1"], "model 'nope' is unknown: one of resnet8"),
@@ -112,15 +111,11 @@ def test_the_time_of_cells_is_told_apart(capsys):
     assert "of 1 cells" in lines[4]
 
 
+@pytest.mark.long
 def test_packed_processes_are_compared_with_unmanaged_ones(capsys):
     small = ("--set", "model=resnet8", "--set", "width=2", "--set", "batch_size=4")
     out = printed(capsys, "packed", *small, "--iterations", "1", "--repeats", "1")
     assert re.search(rf"resnet8 bf16, 2 processes .*: {NUMBER} images/s .*; ratio {NUMBER}", out)
-
-
-def test_networks_as_one_model_are_compared_with_one_after_the_other(capsys):
-    out = printed(capsys, "stacked", "--set", "width=4", "--count", "2", "--iterations", "2", "--repeats", "2")
-    assert re.search(rf"2 networks: {NUMBER} images/s as one model, {NUMBER} one after the other; ratio {NUMBER}", out)
 
 
 def test_workers_share_the_images_in_memory():

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from benchmark import cli
-from benchmark.pruning.measure_selection import app
+from benchmark.measure.selection import app
 
 
 def test_it_measures_sizes_and_a_networks_own_tensors_and_counts_mismatches(capsys):

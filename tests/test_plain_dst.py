@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.plain_dst import PlainDST
+from benchmark.measure.plain_dst import PlainDST
 from benchmark.problems import models
 from tests.method_runs import PROBLEM, batch, flat, make_run
 

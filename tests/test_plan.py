@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.grid import load_sweep
-from benchmark.plan import make_plan
-from benchmark.store import Store
+from benchmark.planning.grid import load_sweep
+from benchmark.planning.plan import make_plan
+from benchmark.results.store import Store
 
 TABLE1, FIGURE1 = load_sweep("table1"), load_sweep("figure1")
 

@@ -9,28 +9,34 @@ import torch
 
 from benchmark.cells import Budget, Cell
 from benchmark.errors import CannotGoOn
-from benchmark.grid import load_problem
 from benchmark.methods import declaration, load
+from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.data import Data
 from benchmark.recording import make_record
-from benchmark.store import Store
+from benchmark.results.store import Store
 from benchmark.training.checkpoint import Checkpoints
 from benchmark.training.group import Group
-from benchmark.training.loop import Interrupted, Run
-from benchmark.worker import Options, Worker
+from benchmark.training.loop import Run
+from benchmark.training.options import RunOptions
+from benchmark.training.session import Interrupted, Session
+from benchmark.worker import Worker
 from tests.conftest import assert_one_line_refusal
 
 torch.set_num_threads(1)
-SHORT = {"epochs": 6, "milestones": [2, 4, 5], "warmup_epochs": 1}
+SHORT = {"epochs": 6, "milestones": [2, 4, 5], "warmup_epochs": 1, "width": 4}
 PLAIN, _ = load_problem("digits", SHORT)
 BF16, FP16 = (PLAIN.model_copy(update={"precision": precision}) for precision in ("bf16", "fp16"))
+NARROW = FP16.model_copy(update={"width": 2})
+"""For what does not ask how well it trains: processors compute float16 step by step, a weight at a time."""
 
 
 def make_run(cell: Cell, **options) -> Run:
     data = Data(cell.problem, torch.device("cpu"))
     settings = {**declaration(cell.method).defaults, **dict(cell.hyperparameters)}
-    return Run(cell, models.build(cell.problem, cell.seed), data, load(cell.method), settings, **options)
+    return Run(
+        cell, models.build(cell.problem, cell.seed), data, load(cell.method), settings, session=Session(**options)
+    )
 
 
 def outcome(run: Run) -> dict:
@@ -66,7 +72,7 @@ def overflowing(cell: Cell, **options) -> Run:
 
 @pytest.mark.parametrize("method", ["dense", "GSM", "DST"])
 def test_steps_that_overflow_change_nothing_and_are_counted(method: str):
-    cell = Cell(FP16, method, 0, sparsity=None if method == "dense" else 0.5)
+    cell = Cell(NARROW, method, 0, sparsity=None if method == "dense" else 0.5)
     run = overflowing(cell)
     rates = run.method.begin(0)
     start = {name: weight.clone() for name, weight in run.network.named_parameters()}
@@ -77,11 +83,11 @@ def test_steps_that_overflow_change_nothing_and_are_counted(method: str):
     record = outcome(overflowing(cell))
     assert 5 < record["iterations"]["skipped"] < 40
     assert record["iterations"]["total"] == 6 * 17
-    assert record["accuracy"]["final"]["test"] > 0.6
+    assert record["accuracy"]["final"]["test"] > 0.25
 
 
 def test_a_loss_that_overflows_in_a_skipped_step_does_not_end_the_run():
-    run = make_run(Cell.dense(FP16, 0))
+    run = make_run(Cell.dense(NARROW, 0))
     forward, calls = run.step.forward, iter(range(1000))
     run.step.forward = lambda images: forward(images) * (torch.inf if next(calls) == 3 else 1)
     record = outcome(run)
@@ -92,11 +98,11 @@ def test_a_loss_that_overflows_in_a_skipped_step_does_not_end_the_run():
 
 def test_the_first_step_that_counts_is_sgd_s_though_others_were_skipped():
     """Momentum starts from zeros, not from what the memory held."""
-    run, other = overflowing(Cell.dense(FP16, 0)), make_run(Cell.dense(FP16, 0))
+    run, other = overflowing(Cell.dense(NARROW, 0)), make_run(Cell.dense(NARROW, 0))
     images, labels = next(run.data.training_batches(0, 0))
     other.step(0, 0.1, images, labels)
     while int(run.step.scale.skipped) == run.step.count // len(labels):
-        run.network.load_state_dict(models.build(FP16, 0).state_dict())  # batch-norm statistics moved
+        run.network.load_state_dict(models.build(NARROW, 0).state_dict())  # batch-norm statistics moved
         run.step(0, 0.1, images, labels)
     for one, two in zip(run.network.parameters(), other.network.parameters(), strict=True):
         assert torch.allclose(one, two, rtol=1e-2, atol=1e-3)
@@ -105,7 +111,7 @@ def test_the_first_step_that_counts_is_sgd_s_though_others_were_skipped():
 @pytest.mark.parametrize("stop", [3, 20])
 def test_a_run_in_fp16_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path, stop: int):
     """Also where it stops among overflowing steps: the loss scale and its count go on."""
-    cell = Cell(FP16, "IMP", 0, "LLR", 0.8, Budget.parse("2ep"), (("cycles", 2),))
+    cell = Cell(NARROW, "IMP", 0, "LLR", 0.8, Budget.parse("2ep"), (("cycles", 2),))
     expected = outcome(overflowing(cell))
     assert expected["iterations"]["skipped"] > 3
     asked = iter(range(1000))
@@ -120,14 +126,14 @@ def test_a_precision_that_the_device_cannot_train_in_stops_the_sweep_in_one_line
         raise RuntimeError("float16 is not\nsupported")
 
     monkeypatch.setattr(torch, "autocast", refuse)
-    worker = Worker(Store(tmp_path), Options("cpu", 1))
+    worker = Worker(Store(tmp_path), RunOptions("cpu", 1))
     with pytest.raises(CannotGoOn, match=r"precision fp16 does not work on cpu .*float16 is not supported.*fp32 does"):
-        worker.run(Cell.dense(FP16, 0))
+        worker.run(Cell.dense(NARROW, 0))
 
 
 def test_tf32_is_refused_where_there_is_none(tmp_path: Path):
     with pytest.raises(CannotGoOn, match="precision tf32 is for NVIDIA GPUs, not cpu; fp32 is for all"):
-        Worker(Store(tmp_path), Options("cpu", 1)).run(Cell.dense(PLAIN.model_copy(update={"precision": "tf32"}), 0))
+        Worker(Store(tmp_path), RunOptions("cpu", 1)).run(Cell.dense(PLAIN.model_copy(update={"precision": "tf32"}), 0))
 
 
 def test_an_unknown_precision_or_mode_is_refused(command):
@@ -139,20 +145,15 @@ def test_an_unknown_precision_or_mode_is_refused(command):
 
 # torch.compile
 
-COMPILED, _ = load_problem("digits", {**SHORT, "epochs": 1, "milestones": [], "compile": "default", "width": 4})
+COMPILED, _ = load_problem("digits", {**SHORT, "epochs": 1, "milestones": [], "compile": "default"})
 
 
-def compiler_missing() -> bool:
+@pytest.mark.long
+def test_compiled_training_is_eager_training_to_tolerance_and_resumes_exactly(tmp_path: Path):
+    """17 iterations an epoch, of which the last has a smaller batch."""
     try:
         torch.compile(lambda x: x + 1)(torch.zeros(8))
     except RuntimeError:
-        return True
-    return False
-
-
-def test_compiled_training_is_eager_training_to_tolerance_and_resumes_exactly(tmp_path: Path):
-    """17 iterations an epoch, of which the last has a smaller batch."""
-    if compiler_missing():
         pytest.skip("torch.compile has no C++ compiler here")
     cell = Cell.dense(COMPILED, 0)
     eager = outcome(make_run(Cell.dense(COMPILED.model_copy(update={"compile": "none"}), 0)))
@@ -176,11 +177,11 @@ def test_without_a_compiler_the_sweep_stops_in_one_line(tmp_path: Path, monkeypa
     with pytest.raises(
         CannotGoOn, match=r"compile=default does not work here \(.*C\+\+ compiler.*compile=none"
     ) as told:
-        Worker(Store(tmp_path), Options("cpu", 1)).run(cell)
+        Worker(Store(tmp_path), RunOptions("cpu", 1)).run(cell)
     assert "\n" not in str(told.value)
 
 
 def test_compiling_a_cell_on_several_gpus_is_refused(tmp_path: Path):
-    worker = Worker(Store(tmp_path), Options("cpu", 1), Group(0, 2, 0))
+    worker = Worker(Store(tmp_path), RunOptions("cpu", 1), Group(0, 2, 0))
     with pytest.raises(CannotGoOn, match=r"compile=default with --gpus-per-cell 2"):
         worker.data(COMPILED)

@@ -24,8 +24,8 @@ from torchvision.transforms import functional as reference
 
 from benchmark.cells import Budget, Cell, Problem
 from benchmark.errors import UserError
-from benchmark.grid import SWEEPS, load_problem, load_sweep
 from benchmark.methods import load
+from benchmark.planning.grid import SWEEPS, load_problem, load_sweep
 from benchmark.problems import decode, folder, sources
 from benchmark.problems.augment import Windows, moments, rotate
 from benchmark.problems.data import Data, open_data
@@ -35,9 +35,10 @@ from benchmark.problems.models import build
 from benchmark.problems.seeds import generator
 from benchmark.problems.sources import download, open_source
 from benchmark.problems.streaming import StreamedData, decode_with_pillow
-from benchmark.store import Store
+from benchmark.results.store import Store
 from benchmark.training.loop import Run
-from benchmark.worker import Options, Worker
+from benchmark.training.options import RunOptions
+from benchmark.worker import Worker
 from tests.conftest import ROOT, assert_one_line_refusal
 
 torch.set_num_threads(1)
@@ -99,7 +100,8 @@ def _last_of_its_class(labels: np.ndarray) -> np.ndarray:
 
 
 def test_workers_that_train_on_digits_do_not_load_scikit_learn():
-    code = "import sys; from benchmark.grid import load_problem; from benchmark.problems.sources import open_source; "
+    code = "import sys; from benchmark.planning.grid import load_problem; "
+    code += "from benchmark.problems.sources import open_source; "
     code += "open_source(load_problem('digits')[0]); sys.exit('sklearn' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
@@ -487,11 +489,11 @@ def test_a_cell_trains_on_a_folder_and_its_record_says_on_which_data(tmp_path: P
         Image.fromarray(np.array(Image.open(path)) // 8 + np.array(colour, dtype=np.uint8)).save(path)
     store = Store(tmp_path / "runs")
     dense = Cell.dense(problem(epochs=6, learning_rate=0.05), 0)
-    Worker(store, Options("cpu", data=root)).run(dense)
+    Worker(store, RunOptions("cpu", data=root)).run(dense)
     record = store.read(dense.id)
     assert record["accuracy"]["final"]["test"] > 0.9
     assert record["provenance"]["data"] == open_source(problem(), root).fingerprint
     (root / "train" / "cat" / "00.png").unlink()
     retrained = Cell(dense.problem, "IMP", 0, "FT", 0.5, Budget.parse("1ep"))
     with pytest.raises(UserError, match=r"data.* \(fingerprint folder-.*--results"):
-        Worker(store, Options("cpu", data=root)).run(retrained)
+        Worker(store, RunOptions("cpu", data=root)).run(retrained)

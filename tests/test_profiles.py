@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.cli import parse_settings
 from benchmark.errors import UserError
 from benchmark.launch.profile import load_profile, parse_seconds, sbatch_parameters, split_settings
 from tests.conftest import ROOT
@@ -21,10 +22,47 @@ from tests.conftest import ROOT
         ("00:10:30", 630),
         (30, 1800),
         ("45", 2700),
+        ("90s", 90),
+        ("1.1h", 3960),
+        ("1.5s", 2),
+        (0.5, 30),
+        ("8:00:00", 28800),
+        ("120:00:00", 432000),
+        ("8:00", 480),
+        ("90:30", 5430),
+        ("1-12", 129600),
+        ("1-12:30", 131400),
+        ("0-0:0:1", 1),
+        ("365d", 31536000),
     ],
 )
 def test_times_are_written_as_people_and_as_sbatch_write_them(text: object, seconds: int):
     assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["8:00:00", "480", "8h", "0-8", "0-08:00", "0-08:00:00", "480:00", "0o740", "4.8e2"])
+def test_eight_hours_are_480_minutes_of_slurm_however_they_are_written(tmp_path: Path, text: str):
+    path = tmp_path / "mine.YML"
+    path.write_text(f"time: {text}\n")
+    for profile in (load_profile(str(path)), load_profile(None, parse_settings([f"time={text}"]))):
+        assert sbatch_parameters(profile, "x", 1, None)["time"] == 480
+
+
+@pytest.mark.parametrize(("text", "minutes"), [("0:00:30", 1), ("10:01", 11), ("90s", 2), ("1.5", 2), ("2", 2)])
+def test_parts_of_a_minute_are_rounded_up(text: str, minutes: int):
+    assert load_profile(None, parse_settings([f"time={text}", "warning=1s"])).minutes == minutes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0", "-5", "soon", "true", "~", ".inf", ".nan", "1e300", "366d", "99999999999999999999", "1:2:3:4", "1-",
+        "-1:00", "1d-12", "[1]", "{a: 1}", "", "1_0", "٣", "UNLIMITED", "2024-05-01",
+    ],
+)  # fmt: skip
+def test_what_is_no_time_is_refused_with_what_is(text: str):
+    with pytest.raises(UserError, match=r"--set slurm: time: .* is not a time up to a year: write 30min, 4h, 2d"):
+        load_profile(None, parse_settings([f"time={text}"]))
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "slurm").glob("*.yaml")))
@@ -76,6 +114,14 @@ def test_the_command_line_changes_single_fields():
         ("gpus: 3\ntasks: 2", ["mine.yaml", "tasks 2"]),
         ("retries: {lots: 3}", ["mine.yaml", "retries.lots"]),
         ("- gpu", ["mine.yaml"]),
+        ("gpus: yes", ["mine.yaml", "gpus 'yes'", "integer", "accepted: a number from 0 up to 1000000"]),
+        ("gpus: true", ["mine.yaml", "gpus True", "integer"]),
+        ("gpus: 1:30", ["mine.yaml", "gpus '1:30'", "integer"]),
+        ("nodes: 99999999999999999999", ["mine.yaml", "nodes 99999999999999999999", "from 1 up to 1000000"]),
+        ("retries: {lost: 1e30}", ["mine.yaml", "retries.lost", "from 0 up to 1000000"]),
+        ("account: 0123", ["mine.yaml", "account 123", "put it in quotes"]),
+        ("memory: 16", ["mine.yaml", "memory 16", "put it in quotes"]),
+        ("account: x\naccount: y", ["mine.yaml line 2", "'account' is there already"]),
         ("gpus: [", ["mine.yaml", "line 2"]),
     ],
 )
@@ -88,8 +134,21 @@ def test_a_mistake_in_a_profile_is_named(tmp_path: Path, text: str, words: list[
         assert word in str(refusal.value)
 
 
+def test_words_of_yaml_1_1_are_words(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("partition: on\naccount: no\nqos: 1:30\nextra: {mail-type: off}\n")
+    profile = load_profile(str(path))
+    assert (profile.partition, profile.account, profile.qos, profile.extra) == (
+        "on",
+        "no",
+        "1:30",
+        {"mail-type": "off"},
+    )
+
+
 def test_an_unknown_profile_or_setting_is_named():
-    with pytest.raises(UserError, match=r"--cluster nowhere: .*one-gpu"):
-        load_profile("nowhere")
+    for name in ("nowhere", "x" * 5000, "a\0b"):
+        with pytest.raises(UserError, match=r"(?s)--cluster .*: .*one-gpu"):
+            load_profile(name)
     with pytest.raises(UserError, match="--set slurm: tiem: unknown key"):
         load_profile(None, {"tiem": "4h"})

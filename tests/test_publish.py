@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from benchmark.cells import Budget, Cell
-from benchmark.grid import load_sweep
+from benchmark.planning.grid import load_sweep
 from benchmark.publish import _grouped, _sweeps, made_up_record
-from benchmark.records import Record
-from benchmark.store import Store
-from benchmark.tracking import read_marker, unpublished
-from benchmark.tracking_reader import read_runs
+from benchmark.results.records import Record
+from benchmark.results.store import Store
+from benchmark.tracking.reader import read_runs
+from benchmark.tracking.runs import read_marker, unpublished
 from tests.conftest import assert_one_line_refusal
 from tests.wandb_server import KEY, Server, forget_account, refusing
 

@@ -10,8 +10,8 @@ import pytest
 from analysis.make_tables import make_sheets
 from benchmark import cli
 from benchmark.export import app
-from benchmark.grid import load_sweep
-from benchmark.store import Store, read_compact, write_compact
+from benchmark.planning.grid import load_sweep
+from benchmark.results.store import Store, read_compact, write_compact
 from tests.conftest import ROOT, assert_one_line_refusal
 
 REFERENCE = ROOT / "results" / "reference"
@@ -56,6 +56,17 @@ def test_the_readme_shows_the_table_that_the_command_prints(command):
     assert shown is not None
     rows = [line for line in shown[1].splitlines() if line.startswith("|")]
     assert len(rows) == 2 + 6
+    for row in rows:
+        assert row in finished.stdout
+
+
+def test_the_readme_shows_where_numbers_of_another_processor_will_lie(command):
+    options = ("--results", str(REFERENCE), "--format", "markdown", "--elsewhere", "3")
+    finished = command("analysis.make_tables", "table1", "--problem", "digits", *options)
+    shown = re.search(r"<!-- elsewhere:.*?-->\n(.*?)<!-- end", (ROOT / "README.md").read_text(), re.S)
+    assert shown is not None
+    rows = [line for line in shown[1].splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 4
     for row in rows:
         assert row in finished.stdout
 

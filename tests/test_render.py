@@ -218,6 +218,7 @@ def test_a_latex_label_has_no_character_that_tex_obeys():
     assert "\\label{tab:my-odd--1-sweep----digits-measured}\n" in written
 
 
+@pytest.mark.tex
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no TeX here")
 def test_latex_compiles_as_it_stands(tmp_path: Path):
     if subprocess.run(["kpsewhich", "siunitx.sty"], capture_output=True, check=False).returncode:

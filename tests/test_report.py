@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from analysis.benchmark_reading import synthetic_cells, synthetic_record
 from analysis.make_report import app
 from analysis.report.data import _shown
 from benchmark.cli import main
-from benchmark.store import Store
+from benchmark.measure.reading import synthetic_cells, synthetic_record
+from benchmark.results.store import Store
+from tests.conftest import ROOT
 
 NASTY = '<script>document.title="owned"</script><img src=x onerror="document.title=\'owned\'"> & "quoted"'
 TRACEBACK = f"Traceback (most recent call last):\n  File x\nValueError: {NASTY}</pre>"
@@ -50,15 +51,25 @@ def report(tmp_path_factory) -> Path:
 
 
 class Outline(HTMLParser):
-    """Elements with their attributes, in order; scripts are not looked into."""
+    """Elements with their attributes, in order, and the words that follow an id up to the next one.
+
+    Scripts are not looked into.
+    """
 
     def __init__(self, text: str):
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: dict[str, str] = {"": ""}
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.elements.append((tag, dict(attributes)))
+        if "id" in dict(attributes):
+            self.words[dict(attributes)["id"]] = ""
+
+    def handle_data(self, data):
+        if self.elements and self.elements[-1][0] not in ("script", "style"):
+            self.words[list(self.words)[-1]] += data
 
     def of(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
@@ -92,7 +103,7 @@ def test_it_reads_with_scripts_off(report):
     text = report.read_text()
     page = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
     for words in (
-        "What was run",
+        "Where the records are from",
         "60 records",
         "1 cells that failed",
         "CPU-hours",
@@ -146,6 +157,31 @@ def test_mistakes_get_one_line(tmp_path: Path, capsys):
     assert "cannot write there" in capsys.readouterr().err
     assert make_report(tmp_path, tmp_path / "report.html", "--problem", "cifar10") == 2
     assert "no records of cifar10" in capsys.readouterr().err
+
+
+def test_it_begins_with_claims_best_and_missing_and_ends_with_provenance(report):
+    outline = Outline(report.read_text())
+    parts = [a["id"] for tag, a in outline.elements if tag == "section" and a.get("class") == "part"]
+    assert parts == ["summary", "table1-digits", "figures", "cells", "failures", "provenance"]
+    ids = [attributes["id"] for _, attributes in outline.elements if "id" in attributes]
+    first = ids[: ids.index("table1-digits-measured")]
+    assert first == ["summary", "claims", "best", "missing", "table1-digits"]
+    assert "torch" not in "".join(outline.words[name] for name in first), "versions are for the end"
+    assert "torch" in outline.words["provenance"]
+
+
+def test_its_links_lead_to_what_is_on_the_page(report):
+    outline = Outline(report.read_text())
+    ids = {attributes.get("id") for _, attributes in outline.elements}
+    assert {str(a["href"])[1:] for a in outline.of("a")} <= ids
+
+
+def test_the_summary_says_what_has_no_record_and_too_few_seeds(report):
+    words = Outline(report.read_text()).words
+    assert "undecidedLRW equals FT at these budgets" in words["claims"]
+    assert "1 to 2 seeds3 more seeds: tested from 5 up" in words["claims"]
+    assert "1 failed cell without a record" in words["missing"]
+    assert "54 of 54 entries have 1 to 2 seeds of 3; 2 seeds at most, 3 too few for a test." in words["missing"]
 
 
 # In a browser
@@ -267,6 +303,25 @@ def test_markup_in_a_traceback_is_shown_and_does_not_run(page):
     page.execute_script("arguments[0].open = true", failure)
     assert texts(page, "#failure-0 pre")[0] == TRACEBACK
     assert find(page, "#failure-0 script, #failure-0 img") == []
+
+
+SCREEN = {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+
+
+def test_what_comes_first_is_one_screen(browser, tmp_path: Path):
+    """Of all reference runs, and nothing of it has to be scrolled to."""
+    assert make_report(ROOT / "results" / "reference", tmp_path / "report.html") == 0
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", SCREEN)
+    browser.get((tmp_path / "report.html").as_uri())
+    sizes = browser.execute_script(
+        "const part = document.getElementById('summary'), box = part.getBoundingClientRect();"
+        "return [box.top, box.bottom, part.scrollHeight - part.clientHeight, part.scrollWidth - part.clientWidth]"
+    )
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert sizes[0] >= 0
+    assert sizes[1] <= 800
+    assert sizes[2:] == [0, 0]
+    assert browser.get_log("browser") == []
 
 
 def test_it_opens_in_the_dark_and_prints_its_figures(page):

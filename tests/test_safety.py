@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmark.cells import Budget, Cell
-from benchmark.grid import load_sweep
-from benchmark.store import Store
+from benchmark.planning.grid import load_sweep
+from benchmark.results.store import Store
 from tests.conftest import ROOT
 
 PROBLEM = load_sweep("table1").problem

@@ -1,4 +1,4 @@
-"""Sweeps on a real SLURM: the one of slurm/one-machine, started for these tests; without its packages one skip line."""
+"""Sweeps on a real SLURM: the one of slurm/one-machine, started for these tests; skipped without its packages."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.store import Store
+from benchmark.results.store import Store
 from tests.conftest import ROOT
 from tests.slurm_cluster import ALONE, CELLS, ONE, TOGETHER, Cluster, Fault, Outcome, missing_programs, records
 from tests.slurm_plays import SERVERS, OneRaises, Publication, Table1, publish
 
-if missing_programs():
-    pytest.skip(
-        f"SLURM is not installed ({', '.join(missing_programs())}): slurm/one-machine up --install",
-        allow_module_level=True,
-    )
+WITHOUT = f"SLURM is not installed ({', '.join(missing_programs())}): slurm/one-machine up --install"
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(bool(missing_programs()), reason=WITHOUT),
+]
 
 
 AT_ONCE = 6
@@ -158,15 +158,6 @@ def test_a_failed_dense_run_fails_its_cells_with_the_reason_and_the_next_command
 
 HELD = ("--set", "slurm.extra={hold: true}")
 FEW = ("--only", "sparsity=0.9,budget=11.11%", "--seeds", "1")
-
-
-def test_a_job_trains_its_cells_as_one_model_where_the_profile_says_so(cluster: Cluster, tmp_path: Path):
-    short = ("--set", "epochs=9", "--set", "milestones=[3,6,8]", "--set", "warmup_epochs=1")
-    cluster.sweep(tmp_path, *FEW, *short, "--set", "slurm.stack=6", name="table1")
-    cluster.wait(tmp_path)
-    there = list(Store(tmp_path).records())
-    assert len(there) == 6 + 1, cluster.logs(tmp_path)
-    assert max(record["provenance"].get("stacked", 1) for record in there) > 1, cluster.logs(tmp_path)
 
 
 def test_submitting_twice_at_once_or_again_after_a_crash_doubles_nothing(cluster: Cluster, tmp_path: Path):

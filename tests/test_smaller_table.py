@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from analysis import groups, layouts, records
+from analysis import groups, records
+from analysis.paper import layouts
 from analysis.tables import Table
 from analysis.wandb_runs import record_of as record_of_run
 from benchmark.cells import Cell
-from benchmark.grid import load_sweep
-from benchmark.tracking import config_of, summary_of
-from benchmark.tracking_reader import LoggedRun
+from benchmark.planning.grid import load_sweep
+from benchmark.tracking.reader import LoggedRun
+from benchmark.tracking.runs import config_of, summary_of
 from tests.table1_records import MADE_UP, record_of
 
 SWEEP = "retraining_variants"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from analysis.statistics import (
     beyond_p,
     equivalence_p,
     holm,
+    mean_of_others,
     paired_difference,
     probability_of_improvement,
     rank_correlation,
@@ -147,3 +149,13 @@ def test_one_sided_tests_take_their_side():
     assert below_p(inside, 1.0) < 0.05 < below_p(inside, 0.5)
     assert (above_p([0.0] * 5, -1.0), below_p([0.0] * 5, -1.0)) == (2.0**-5, 1.0)
     assert math.isnan(above_p(inside[:4], 0.0))
+
+
+def test_a_prediction_interval_holds_the_mean_of_other_seeds_as_often_as_it_says():
+    random = np.random.default_rng(0)
+    held = 0
+    for _ in range(4000):
+        own, others = random.normal(90, 3, 5), random.normal(90, 3, 3)
+        low, high = mean_of_others(own.mean(), own.std(ddof=1), 5, 3)
+        held += low <= others.mean() <= high
+    assert 0.94 < held / 4000 < 0.96

@@ -17,18 +17,18 @@ import pytest
 from benchmark import cli, status
 from benchmark.cells import Cell
 from benchmark.errors import UserError
-from benchmark.grid import load_sweep
 from benchmark.launch import slurm
 from benchmark.launch.attempts import Attempts
 from benchmark.launch.chunks import Costs, Layout, lay_out
 from benchmark.launch.profile import Profile, Retries
+from benchmark.launch.progress import Asked, Progress, look, progress
 from benchmark.launch.queue import Unknown, read_queue
 from benchmark.launch.submissions import Submission, submissions, write_intent
 from benchmark.launch.task import _Job
-from benchmark.plan import Task, make_plan
-from benchmark.progress import Asked, Progress, look, progress
+from benchmark.planning.grid import load_sweep
+from benchmark.planning.plan import Task, make_plan
 from benchmark.publish import made_up_record
-from benchmark.store import Store
+from benchmark.results.store import Store
 from tests.conftest import assert_one_line_refusal
 
 COST = Costs({}, 10.0)
@@ -307,22 +307,6 @@ def test_short_cells_are_packed_to_the_length_asked_for_each_behind_its_own_dens
         assert inside <= (before if array.kind == "cells" else {None})
 
 
-def test_a_job_has_as_many_cells_as_it_trains_as_one_model_however_long_they_are():
-    layout = lay_out(tasks(3), COST, Profile(chunk="1min", workers=2, stack=9), 1001, {})
-    sizes = [
-        len(layout.chunks[chunk].tasks) for array in layout.arrays if array.kind == "cells" for chunk in array.chunks
-    ]
-    assert sizes == [18] * 9
-
-
-def test_a_job_gets_no_more_cells_for_the_sake_of_one_model_than_its_time_limit_holds():
-    profile = Profile(chunk="1min", time="10min", warning="2min", stack=1000)
-    layout = lay_out(tasks(3), COST, profile, 1001, {})
-    cells = [chunk for chunk in layout.chunks if not chunk.tasks[0].cell.is_dense]
-    assert all(chunk.seconds <= 480 for chunk in cells)
-    assert max(chunk.seconds for chunk in cells) > 240
-
-
 def test_runs_that_share_their_beginning_are_in_one_job():
     wanted = load_sweep("figure1", seeds="2")
     everything = make_plan(wanted.cells, Store("nowhere"), wanted.execution).tasks
@@ -396,11 +380,11 @@ def test_the_overhead_of_jobs_is_what_their_cells_do_not_account_for(command, su
     lines = [{"event": "start", "time": str(began + timedelta(seconds=10)), "job_start": str(began.timestamp())}]
     lines += [{"event": "end", "time": str(began + timedelta(seconds=20))}]
     (submission.folder / "attempts" / "0.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    said = command("benchmark.launch.measure", "--overhead", str(store.path)).stdout
+    said = command("benchmark.measure.planning", "--overhead", str(store.path)).stdout
     assert "1 jobs, 1 cells, 20.0 s of workers: 20 % training, 5 % evaluation" in said
     assert "beyond these 15.000 s a cell" in said
     assert [line.split()[0] for line in said.splitlines()[2:]] == ["12.000", "1.000", "2.000"]
-    empty = command("benchmark.launch.measure", "--overhead", str(store.path / "records"))
+    empty = command("benchmark.measure.planning", "--overhead", str(store.path / "records"))
     assert_one_line_refusal(empty, "--overhead", "no SLURM job")
 
 

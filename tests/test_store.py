@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.cells import Cell
-from benchmark.claims import Claims
 from benchmark.errors import UserError
-from benchmark.grid import load_sweep
-from benchmark.records import BadRecord, decode, encode
-from benchmark.store import Store, read_compact, write_compact
+from benchmark.planning.grid import load_sweep
+from benchmark.results.locks import Claims
+from benchmark.results.records import BadRecord, decode, encode
+from benchmark.results.store import Store, read_compact, write_compact
 
 CELLS = load_sweep("table1").cells
 

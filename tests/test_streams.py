@@ -14,8 +14,8 @@ import pytest
 
 from analysis import make_figures, make_report, make_tables
 from benchmark import cli, export, publish, status, streams, sweep
-from benchmark.grid import load_sweep
-from benchmark.store import Store
+from benchmark.planning.grid import load_sweep
+from benchmark.results.store import Store
 from tests.conftest import ROOT
 from tests.table1_records import by_rank, fill, table1_records
 

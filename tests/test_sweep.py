@@ -9,21 +9,24 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from benchmark import cli
-from benchmark.records import result
-from benchmark.store import Store
+from benchmark.results.records import result
+from benchmark.results.store import Store
 from benchmark.sweep import app
-from benchmark.tracking import unpublished
-from tests.conftest import ROOT, assert_one_line_refusal
+from benchmark.tracking.runs import unpublished
+from tests.commands import ROOT, as_command
+from tests.conftest import PATIENCE, assert_one_line_refusal, wait_for
 
 SMALL = ("--set", "epochs=9", "--set", "milestones=[3,6,8]", "--set", "warmup_epochs=1", "--tracking", "off")
 EAGER = ("--checkpoint-seconds", "0")
-FEW = ("--only", "sparsity=0.9,budget=11.11%", "--seeds", "2")
+CELLS = [f"sparsity=0.9,budget=11.11%,schedule={schedule}" for schedule in ("FT", "LLR", "ALLR")]
+FEW = (*(part for cells in CELLS for part in ("--only", cells)), "--seeds", "2")
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +38,9 @@ def untouched(tmp_path_factory) -> Store:
 
 
 def sweep(folder: Path, *arguments: str, check: bool = False, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "benchmark.sweep", "table1", *SMALL, *FEW, "--results", str(folder), *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=check,
-        env={**os.environ, **variables},
-    )
+    finished = as_command("benchmark.sweep", "table1", *SMALL, *FEW, "--results", str(folder), *arguments, **variables)
+    assert finished.returncode == 0 or not check, finished.stdout + finished.stderr
+    return finished
 
 
 def started(folder: Path, *arguments: str, **options: bool) -> subprocess.Popen[str]:
@@ -66,7 +63,7 @@ def results(store: Store) -> dict[str, dict]:
 
 def test_a_sweep_trains_every_cell_and_prints_its_table(untouched: Store):
     records = list(untouched.records())
-    assert len(records) == 6 * 2 + 2
+    assert len(records) == 3 * 2 + 2
     for record in records:
         assert 0 < record["accuracy"]["final"]["test"] <= 1
         assert record["status"] == "ok"
@@ -81,7 +78,7 @@ def test_the_same_command_again_trains_nothing_and_prints_the_same_table(untouch
     before = {path: path.stat().st_mtime_ns for path in untouched.path.glob("records/*/*")}
     again = sweep(untouched.path)
     assert again.returncode == 0
-    assert "12 done, 0 to train" in again.stdout
+    assert "6 done, 0 to train" in again.stdout
     assert "sparsity 90 %" in again.stdout
     assert before == {path: path.stat().st_mtime_ns for path in untouched.path.glob("records/*/*")}
 
@@ -91,7 +88,7 @@ def test_what_an_earlier_run_left_unpublished_the_next_one_publishes(untouched: 
         shutil.copytree(untouched.path / kind, tmp_path / kind)
     sweep(tmp_path, check=True)
     assert unpublished(Store(tmp_path), "offline") == sorted(untouched.ids())
-    assert "14 runs kept offline" in sweep(tmp_path, "--tracking", "offline", check=True).stdout
+    assert "8 runs kept offline" in sweep(tmp_path, "--tracking", "offline", check=True).stdout
     assert unpublished(Store(tmp_path), "offline") == []
 
 
@@ -101,16 +98,17 @@ def test_worker_count_and_order_change_no_bit(untouched: Store, tmp_path: Path):
 
 
 def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_loses_nothing(untouched: Store, tmp_path: Path):
-    process = started(tmp_path, "--tracking", "offline", start_new_session=True)
+    process = started(tmp_path, "--workers", "1", "--tracking", "offline", start_new_session=True)
     # of a cell: then the sweep has heard of its dense run's end, and passed that on to be published
-    wait_for(lambda: any("-dense-" not in name for name in Store(tmp_path).ids()), process)
+    trained = lambda: any("-dense-" not in name for name in Store(tmp_path).ids())  # noqa: E731
+    wait_for(lambda: trained() or process.poll() is not None)
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, output
     assert "the same command" in output
     assert "python -m benchmark.publish" in output, "nothing says that W&B runs are left to publish"
     assert "Traceback" not in output
-    assert 0 < len(Store(tmp_path).ids()) < 14
+    assert 0 < len(Store(tmp_path).ids()) < 8
     assert not list(tmp_path.glob("claims/*/*"))
     sweep(tmp_path, check=True)
     assert results(Store(tmp_path)) == results(untouched)
@@ -134,103 +132,74 @@ def test_fewer_validations_change_no_weight_and_no_result(untouched: Store, tmp_
 
 
 def test_a_killed_worker_loses_nothing(untouched: Store, tmp_path: Path):
-    process = started(tmp_path, *EAGER)
-    claims = wait_for(lambda: list(tmp_path.glob("claims/*/*")), process)
-    os.kill(json.loads(claims[0].read_text())["pid"], signal.SIGKILL)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
-    assert "SIGKILL" in output
+    killed = ThreadPoolExecutor(1).submit(kill_a_worker, tmp_path)
+    finished = sweep(tmp_path, *EAGER)
+    assert killed.result()
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "SIGKILL" in finished.stdout
     assert results(Store(tmp_path)) == results(untouched)
 
 
-def about(found: dict[str, dict], expected: dict[str, dict]) -> bool:
-    """The same cells with the same sparsities, and accuracies that differ by rounding, which training amplifies."""
-    return found.keys() == expected.keys() and all(
-        record["sparsity"] == expected[name]["sparsity"]
-        and abs(record["accuracy"]["final"]["test"] - expected[name]["accuracy"]["final"]["test"]) < 0.05
-        for name, record in found.items()
-    )
-
-
-def test_stacked_cells_have_their_records_and_the_table_says_the_same(untouched: Store, tmp_path: Path):
-    done = sweep(tmp_path, "--stack", "6", check=True)
-    assert "14 cells trained" in done.stdout
-    assert "ALLR" in done.stdout
-    store = Store(tmp_path)
-    assert about(results(store), results(untouched))
-    sizes = {record["provenance"].get("stacked", 1) for record in store.records() if "dense" not in record["id"]}
-    assert max(sizes) > 1
-    assert not list(tmp_path.glob("claims/*/*"))
-
-
-def test_a_killed_worker_loses_none_of_the_cells_of_its_stack(untouched: Store, tmp_path: Path):
-    process = started(tmp_path, "--stack", "6", "--workers", "1")
-    claims = wait_for(lambda: [claim for claim in tmp_path.glob("claims/*/*") if "IMP" in claim.name], process)
-    os.kill(json.loads(claims[0].read_text())["pid"], signal.SIGKILL)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
-    assert output.count("SIGKILL; it is tried alone") > 1, output
-    assert about(results(Store(tmp_path)), results(untouched))
+def kill_a_worker(folder: Path) -> int:
+    """As soon as there is one that trains; its process id."""
+    claim, *_ = wait_for(lambda: list(folder.glob("claims/*/*")))
+    os.kill(pid := json.loads(claim.read_text())["pid"], signal.SIGKILL)
+    return pid
 
 
 def test_two_sweeps_at_once_share_the_work(untouched: Store, tmp_path: Path):
     command = [sys.executable, "-m", "benchmark.sweep", "table1", *SMALL, *FEW, "--results", str(tmp_path)]
     both = [subprocess.Popen([*command, "--workers", "1"], cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in "ab"]
-    outputs = [process.communicate(timeout=120)[0] for process in both]
+    outputs = [process.communicate(timeout=PATIENCE)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert results(Store(tmp_path)) == results(untouched)
     trained = [int(re.search(r"(\d+) cells trained", output)[1]) for output in outputs]
-    assert sum(trained) == 14, "a cell was trained twice"
+    assert sum(trained) == 8, "a cell was trained twice"
     assert not (tmp_path / "set-aside").exists()
 
 
 SCHEDULE = '''
-import os
+from pathlib import Path
+
 import numpy as np
 
 def constant(retraining):
     """A schedule of somebody's own, from outside the package."""
-    if os.environ.get("FAIL"):
+    if Path(__file__).with_name("fail").exists():
         raise RuntimeError("<b>not today</b>")
     return np.full(retraining.iterations, retraining.eta_max / 2)
 '''
 
 
 @pytest.fixture
-def own_schedule(tmp_path: Path) -> dict[str, str]:
-    """A sweeps folder whose table1 has one more schedule, which stands outside the package."""
+def own_sweep(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a table1 with one more schedule, which stands outside the package."""
     (tmp_path / "mine.py").write_text(SCHEDULE)
     text = (ROOT / "sweeps/table1.yaml").read_text().replace("ALLR]", 'ALLR, "mine:constant"]')
     (tmp_path / "own.yaml").write_text(text)
-    return {"PYTHONPATH": str(tmp_path)}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        where = ("--seeds", "1", "--results", str(tmp_path / "results"))
+        sys.modules.pop("mine", None)  # of another test
+        return as_command(
+            "benchmark.sweep", str(tmp_path / "own.yaml"), *SMALL, *arguments, *where, PYTHONPATH=str(tmp_path)
+        )
+
+    return run
 
 
-def own_sweep(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "benchmark.sweep", str(tmp_path / "own.yaml"), *SMALL, *arguments),
-            *("--seeds", "1", "--results", str(tmp_path / "results")),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env={**os.environ, **variables},
-    )
-
-
-def test_a_schedule_from_outside_is_a_function_and_a_line(own_schedule: dict[str, str], tmp_path: Path):
-    finished = own_sweep(tmp_path, "--only", "schedule=mine:constant,sparsity=0.9", **own_schedule)
+def test_a_schedule_from_outside_is_a_function_and_a_line(own_sweep, tmp_path: Path):
+    finished = own_sweep("--only", "schedule=mine:constant,sparsity=0.9")
     assert finished.returncode == 0, finished.stderr
     records = [r for r in Store(tmp_path / "results").records() if r["cell"]["schedule"] == "mine:constant"]
     assert len(records) == 3
     assert {tuple(set(record["learning_rate"]["sampled"]["value"])) for record in records} == {(0.05,)}
 
 
-def test_a_failed_cell_is_reported_kept_and_tried_again(own_schedule: dict[str, str], tmp_path: Path):
+def test_a_failed_cell_is_reported_kept_and_tried_again(own_sweep, tmp_path: Path):
     only = ("--only", "sparsity=0.9,budget=2.22%")
-    finished = own_sweep(tmp_path, *only, FAIL="1", **own_schedule)
+    (tmp_path / "fail").touch()
+    finished = own_sweep(*only)
     assert finished.returncode == 1
     assert "FAILED" in finished.stdout
     assert "not today" in finished.stdout
@@ -239,7 +208,8 @@ def test_a_failed_cell_is_reported_kept_and_tried_again(own_schedule: dict[str, 
     (failure,) = store.failures()
     assert failure["cause"] == "exception"
     assert "RuntimeError" in failure["traceback"]
-    finished = own_sweep(tmp_path, *only, **own_schedule)
+    (tmp_path / "fail").unlink()
+    finished = own_sweep(*only)
     assert finished.returncode == 0, finished.stdout
     assert store.failures() == []
     assert len(store.ids()) == 8
@@ -252,22 +222,13 @@ def test_a_sweep_of_which_every_cell_fails_says_so_and_nothing_else(tmp_path: Pa
     assert finished.stderr == ""
 
 
-def test_nor_is_there_a_table_of_dense_runs_alone(own_schedule: dict[str, str], tmp_path: Path):
-    only = ("--only", "schedule=mine:constant,sparsity=0.9,budget=2.22%")
-    finished = own_sweep(tmp_path, *only, FAIL="1", **own_schedule)
+def test_nor_is_there_a_table_of_dense_runs_alone(own_sweep, tmp_path: Path):
+    (tmp_path / "fail").touch()
+    finished = own_sweep("--only", "schedule=mine:constant,sparsity=0.9,budget=2.22%")
     assert finished.returncode == 1
     assert "not today" in finished.stdout
     assert finished.stderr == ""
     assert len(Store(tmp_path / "results").ids()) == 1
-
-
-def wait_for(condition, process: subprocess.Popen, seconds: float = 60):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
 
 
 def test_dry_run_says_what_would_run_and_writes_nothing(command, tmp_path: Path):
@@ -296,7 +257,6 @@ def test_help_and_planning_do_not_import_torch(arguments: list[str], tmp_path: P
         (["table1", "--seeds", "-3"], ["-3"]),
         (["table1", "--workers", "0"], ["--workers"]),
         (["table1", "--workers", "many"], ["--workers"]),
-        (["table1", "--stack", "0"], ["--stack"]),
         (["table1", "--validate-every", "0"], ["--validate-every"]),
         (["table1", "--set", "epochs"], ["KEY=VALUE"]),
         (["table1", "--set", "epochs=0"], ["epochs", "greater than 0"]),
@@ -371,9 +331,6 @@ def test_shares_that_leave_no_image_are_refused_before_a_worker_starts(
         (["--checkpoint-seconds", "-5"], ["--checkpoint-seconds -5", "from 0 up"]),
         (["--checkpoint-seconds", "nan"], ["--checkpoint-seconds nan", "from 0 up"]),
         (["--workers", "99999999"], ["--workers 99999999", "4096"]),
-        (["--stack", "3", "--gpus-per-cell", "2"], ["--stack 3", "--gpus-per-cell 2"]),
-        (["--stack", "3", "--set", "compile=default"], ["digits", "compile default", "3 cells"]),
-        (["--stack", "3", "--executor", "slurm"], ["--stack 3", "slurm.stack=3"]),
         (["--validate-every", "3", "--executor", "slurm"], ["--validate-every 3", "slurm.validate_every=3"]),
     ],
 )
@@ -411,7 +368,7 @@ def test_a_results_folder_that_cannot_be_written_is_named(command, tmp_path: Pat
 )
 def test_a_damaged_record_stops_the_sweep_and_repair_trains_the_cell_again(untouched, tmp_path, damage, words):
     store = Store(tmp_path / "copy")
-    subprocess.run(["cp", "-r", str(untouched.path), str(store.path)], check=True)
+    shutil.copytree(untouched.path, store.path)
     path = sorted(store.path.glob("records/*/*ALLR*"))[0]
     path.write_bytes(damage(path.read_bytes()))
     assert_one_line_refusal(sweep(store.path), path.name, "--repair", *words)

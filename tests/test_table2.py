@@ -10,14 +10,15 @@ from random import Random
 import pandas as pd
 import pytest
 
-from analysis import claims_table2, comparisons, groups, layouts, records, table2
+from analysis import comparisons, groups, records
 from analysis.claims import Evidence, Finding
 from analysis.make_tables import app as make_tables_app
+from analysis.paper import claims_table2, layouts, table2
 from analysis.render.sheet import notes
 from analysis.tables import Entry, Table
 from benchmark.cells import Cell
 from benchmark.cli import main
-from benchmark.grid import load_sweep
+from benchmark.planning.grid import load_sweep
 from tests.table1_records import MADE_UP, fill, record_of
 
 METHODS = ("BIMP", "GMP", "GSM", "DPF", "DNW", "LC", "STR", "DST")

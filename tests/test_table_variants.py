@@ -8,13 +8,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import comparisons, groups, layouts, records, table_variants
+from analysis import comparisons, groups, records
 from analysis.claims import Evidence
+from analysis.paper import layouts, table_variants
 from analysis.render import terminal
 from benchmark import recording
 from benchmark.cells import Cell
-from benchmark.grid import load_sweep
-from benchmark.records import TARGET_MARGIN
+from benchmark.planning.grid import load_sweep
+from benchmark.results.records import TARGET_MARGIN
 from tests.table1_records import MADE_UP, record_of
 
 VARIANTS = """

@@ -12,14 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import captions, groups, records, table1
+from analysis import captions, groups, records
 from analysis.make_tables import app as make_tables_app
+from analysis.paper import table1
 from analysis.tables import Column, Entry, Row, Table, TextRow, entry, ranked, ranks, winners
 from benchmark.cells import Cell, Problem
 from benchmark.cli import main
 from benchmark.errors import UserError
-from benchmark.grid import load_problem, load_sweep
-from benchmark.store import Store, write_compact
+from benchmark.planning.grid import load_problem, load_sweep
+from benchmark.results.store import Store, write_compact
 from tests.conftest import assert_one_line_refusal
 from tests.table1_records import MADE_UP, SCHEDULES, by_rank, fill, record_of, table1_cells, table1_records
 
@@ -493,13 +494,13 @@ def test_an_output_folder_that_cannot_be_made_gets_one_line(tmp_path: Path, make
 
 
 def test_tables_are_made_without_torch():
-    code = "import sys, analysis.make_tables, analysis.benchmark_reading; print('torch' in sys.modules)"
+    code = "import sys, analysis.make_tables, benchmark.measure.reading; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
 
 def test_the_reading_benchmark_says_that_its_records_are_synthetic_and_deletes_them(tmp_path: Path, command):
-    done = command("analysis.benchmark_reading", "--records", "120", "--folder", str(tmp_path))
+    done = command("benchmark.measure.reading", "--records", "120", "--folder", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "synthetic store of 120 records" in done.stdout
     assert "records/s" in done.stdout

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmark import cli
-from benchmark.method_costs import PUBLISHED, SPARSITY, Steps, draw
+from benchmark.measure.method_costs import PUBLISHED, SPARSITY, Steps, draw
 from benchmark.throughput import app
 from tests.method_runs import DATA, PROBLEM
 

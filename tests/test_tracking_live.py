@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +9,13 @@ import pytest
 
 from benchmark.cells import Cell
 from benchmark.publish import made_up_record
-from benchmark.publisher import Publisher
-from benchmark.records import Record
-from benchmark.store import Store
-from benchmark.tracking import Settings, history_of, run_id, unpublished
-from benchmark.tracking_live import log_path, read
-from benchmark.tracking_reader import run_files
-from tests.conftest import assert_one_line_refusal
+from benchmark.results.records import Record
+from benchmark.results.store import Store
+from benchmark.tracking.live import log_path, read
+from benchmark.tracking.publisher import Publisher
+from benchmark.tracking.reader import run_files
+from benchmark.tracking.runs import Settings, history_of, run_id, unpublished
+from tests.conftest import PATIENCE, assert_one_line_refusal, wait_for
 from tests.wandb_server import KEY, Server, forget_account, hanging, refusing
 
 GROUP = "table1/made-up"
@@ -30,6 +28,7 @@ ROWS = history_of(RECORD)
 def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     forget_account(monkeypatch, tmp_path)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL", "1")  # whole seconds; else 15
 
 
 @pytest.fixture
@@ -39,22 +38,13 @@ def store(tmp_path: Path) -> Store:
 
 def live(store: Store, **values: Any) -> Publisher:
     return Publisher(
-        Settings(store.path, "live", **{"answer_timeout": 20.0, "live_after": 0.0, "niceness": 0, **values})
+        Settings(store.path, "live", **{"answer_timeout": PATIENCE, "live_after": 0.0, "niceness": 0, **values})
     )
 
 
 def follow(publisher: Publisher, rows: list[dict[str, Any]]) -> None:
     for row in rows:
-        started = time.monotonic()
         publisher.follow(CELL, GROUP, row)
-        assert time.monotonic() - started < 0.2
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def finish(publisher: Publisher, store: Store) -> Record:
@@ -68,7 +58,7 @@ def test_a_running_cell_is_shown_and_its_own_run_takes_the_place(store: Store, m
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         publisher = live(store)
         follow(publisher, ROWS[:4])
-        wait_until(lambda: server.runs and server.runs[run_id(RECORD)].history)  # wandb sends every 15 s
+        wait_for(lambda: server.runs and server.runs[run_id(RECORD)].history)
         run = server.runs[run_id(RECORD)]
         assert run.rows() == ROWS[:4]
         assert (run.variables["displayName"], run.variables["groupName"]) == (RECORD["id"], GROUP)
@@ -76,7 +66,7 @@ def test_a_running_cell_is_shown_and_its_own_run_takes_the_place(store: Store, m
         assert "accuracy/final/test" not in run.summary
         follow(publisher, ROWS[4:])
         finish(publisher, store)
-        summary = publisher.close(60)
+        summary = publisher.close(PATIENCE)
     assert (summary.published, summary.offline, summary.left) == (1, 0, 0)
     assert set(server.runs) == {run_id(RECORD)}
     final = server.runs[run_id(RECORD)]
@@ -94,8 +84,8 @@ def test_a_cell_that_goes_on_elsewhere_shows_its_whole_curve_and_no_epoch_twice(
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         first = live(store)
         follow(first, ROWS[:3])
-        wait_until(lambda: server.runs)
-        first.close(20)
+        wait_for(lambda: server.runs)
+        first.close(PATIENCE)
         first_run = server.runs[run_id(RECORD)]
         assert first_run.rows() == ROWS[:3]
         with open(log_path(store, RECORD["id"]), "a") as log:
@@ -103,8 +93,8 @@ def test_a_cell_that_goes_on_elsewhere_shows_its_whole_curve_and_no_epoch_twice(
             log.write("\n")
         second = live(store)
         follow(second, ROWS[1:5])  # from a checkpoint after the first epoch
-        wait_until(lambda: server.runs[run_id(RECORD)] is not first_run)
-        second.close(20)
+        wait_for(lambda: server.runs[run_id(RECORD)] is not first_run)
+        second.close(PATIENCE)
     assert server.runs[run_id(RECORD)].rows() == ROWS[:5]
     assert read(store, RECORD["id"]) == ROWS[:5]
 
@@ -115,7 +105,7 @@ def test_a_short_cell_is_not_shown_before_it_is_done(store: Store, monkeypatch: 
         publisher = live(store, live_after=60.0)
         follow(publisher, ROWS)
         finish(publisher, store)
-        assert publisher.close(60).published == 1
+        assert publisher.close(PATIENCE).published == 1
     assert server.created == [run_id(RECORD)]
 
 
@@ -128,7 +118,7 @@ def test_a_bad_server_delays_and_loses_nothing(kind: str, store: Store, monkeypa
         follow(publisher, ROWS[4:])
         assert read(store, RECORD["id"]) == ROWS
         finish(publisher, store)
-        summary = publisher.close(60)
+        summary = publisher.close(PATIENCE)
         assert (summary.published, summary.offline, summary.left) == (0, 1, 0)
         assert "python -m benchmark.publish" in summary.message
 
@@ -150,7 +140,7 @@ def test_without_a_key_nothing_is_shown_and_the_finished_cell_is_kept_offline(
     publisher = live(store)
     follow(publisher, ROWS)
     finish(publisher, store)
-    summary = publisher.close(60)
+    summary = publisher.close(PATIENCE)
     assert (summary.published, summary.offline, summary.left) == (0, 1, 0)
     assert "no W&B key" in summary.message
 
@@ -159,7 +149,7 @@ def test_a_job_without_a_key_keeps_nothing_but_the_record(store: Store, monkeypa
     monkeypatch.delenv("WANDB_API_KEY")
     publisher = Publisher(Settings(store.path, "auto", fallback=False))
     finish(publisher, store)
-    summary = publisher.close(60)
+    summary = publisher.close(PATIENCE)
     assert (summary.published, summary.offline, summary.left) == (0, 0, 1)
     assert "no W&B key" in summary.message
     assert run_files(store.path) == []

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from benchmark.publish import made_up_record
-from benchmark.publisher import Publisher
-from benchmark.store import Store
-from benchmark.tracking import Settings, history_of
-from benchmark.tracking_reader import BadRunFile, LoggedRun, messages, read_run, run_files
+from benchmark.results.store import Store
+from benchmark.tracking.publisher import Publisher
+from benchmark.tracking.reader import BadRunFile, LoggedRun, messages, read_run, run_files
+from benchmark.tracking.runs import Settings, history_of
 
 EPOCHS = 300
 
@@ -69,7 +69,7 @@ def test_what_is_no_run_is_refused(content: bytes, tmp_path: Path) -> None:
 def test_what_wandb_logs_later_takes_the_place_of_what_it_logged_before(file: Path) -> None:
     from wandb.proto import wandb_internal_pb2
 
-    from benchmark.tracking_reader import _apply
+    from benchmark.tracking.reader import _apply
 
     run = LoggedRun(file)
     for nested, value in ((["a", "b"], "1"), (["a", "c"], "2"), (["a", "b"], "3")):

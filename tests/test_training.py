@@ -13,17 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.cells import Budget, Cell
-from benchmark.grid import load_problem
 from benchmark.methods import declaration, load
 from benchmark.methods.ladders import ladder
+from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.data import Data
 from benchmark.recording import make_record
 from benchmark.training.checkpoint import BadCheckpoint, Checkpoints, Trunks
 from benchmark.training.checkpoint import load as load_checkpoint
 from benchmark.training.evaluation import evaluate, recalibrate
-from benchmark.training.loop import Interrupted, Run
+from benchmark.training.loop import Run
 from benchmark.training.optimizer import SGD
+from benchmark.training.session import Interrupted, Session
 
 torch.set_num_threads(1)
 PROBLEM, _ = load_problem("digits", {"epochs": 6, "milestones": [2, 4, 5], "warmup_epochs": 1})
@@ -33,7 +34,7 @@ DATA = Data(PROBLEM, torch.device("cpu"))
 def make_run(cell: Cell, **options) -> Run:
     network = models.build(cell.problem, cell.seed)
     hyperparameters = {**declaration(cell.method).defaults, **dict(cell.hyperparameters)}
-    return Run(cell, network, DATA, load(cell.method), hyperparameters, **options)
+    return Run(cell, network, DATA, load(cell.method), hyperparameters, session=Session(**options))
 
 
 def imp(schedule: str = "ALLR", sparsity: float = 0.9, budget: str = "1.5ep", seed: int = 0, **hyperparameters) -> Cell:
@@ -247,15 +248,14 @@ def test_checkpoints_come_with_the_time_and_with_every_epoch_that_is_not_short(t
         now += seconds
         return False
 
-    monkeypatch.setattr("benchmark.training.loop.time.monotonic", lambda: now)
+    monkeypatch.setattr("benchmark.training.session.time.monotonic", lambda: now)
     run = make_run(
         Cell.dense(PROBLEM, 0),
         checkpoints=Checkpoints(tmp_path / "c", "cell"),
-        checkpoint_seconds=60.0,
         should_stop=iteration_begins,
     )
-    save = run._save
-    monkeypatch.setattr(run, "_save", lambda: (saved.append(run.progress.position), save()))
+    save = run.session.save
+    monkeypatch.setattr(run.session, "save", lambda run: (saved.append(run.progress.position), save(run)))
     run.execute()
     epochs = [17, 34, 51, 68, 85]
     if seconds == 0.1:

@@ -8,10 +8,10 @@ import pytest
 
 from benchmark.cells import Cell
 from benchmark.errors import UserError
-from benchmark.grid import Sweep, load_sweep
 from benchmark.methods import METHODS
-from benchmark.store import Store, write_compact
-from benchmark.tuning import choose, current, stages, tuned_only
+from benchmark.planning.grid import Sweep, load_sweep
+from benchmark.planning.tuning import choose, current, stages, tuned_only
+from benchmark.results.store import Store, write_compact
 from tests.conftest import assert_one_line_refusal
 
 FILE = """

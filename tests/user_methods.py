@@ -16,7 +16,7 @@ from benchmark.training.schedules import LearningRates
 
 def declare(name: str) -> Declaration:
     where = f"tests.user_methods:{name}"
-    return Declaration(where, from_dense=False, retrains=False, defaults={"decay": 1.0, "at": 40})
+    return Declaration(where, from_dense=False, retrains=False, defaults={"decay": 1.0, "at": 20})
 
 
 class Halfway(FromScratch):
@@ -116,7 +116,7 @@ class Undeclared(Halfway):
 class Misnamed(Halfway):
     """Its declaration was copied from elsewhere."""
 
-    declaration = Declaration("wrong:Name", from_dense=False, retrains=False, defaults={"decay": 1.0, "at": 40})
+    declaration = Declaration("wrong:Name", from_dense=False, retrains=False, defaults={"decay": 1.0, "at": 20})
 
 
 class Inherits(Halfway):
@@ -126,7 +126,7 @@ class Inherits(Halfway):
 class WithoutDecay(Halfway):
     """Its declaration lacks what its base class needs."""
 
-    declaration = Declaration("tests.user_methods:WithoutDecay", from_dense=False, retrains=False, defaults={"at": 40})
+    declaration = Declaration("tests.user_methods:WithoutDecay", from_dense=False, retrains=False, defaults={"at": 20})
 
 
 class Raises(Halfway):

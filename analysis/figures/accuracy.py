@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes as Panel
 
-from analysis import table2, table_variants
 from analysis.claims import budget_words, per_cent
 from analysis.figures.drawing import (
     COLOURS,
@@ -25,6 +26,7 @@ from analysis.figures.drawing import (
     scaled,
     seeds_sentence,
 )
+from analysis.paper import table2, table_variants
 from benchmark.errors import UserError
 
 
@@ -85,29 +87,46 @@ def methods(selection: Selection) -> Drawing:
 
 def speedup(selection: Selection) -> Drawing:
     """One panel; a line a method through its sparsities, since methods reach different speedups at one sparsity."""
-    cells = shown(selection).dropna(subset=["speedup", "final_test"])
-    if cells.empty:
-        raise UserError("figure speedup: these records have no speedup")
+    cells, left_out = with_speedup(selection)
     rows = rows_of(selection, cells, "speedup")
     figure, (panel,) = panels(1, height=3.2)
     figure.set_figwidth(WIDTH)
-    table, limits = scaled(over_seeds(cells, ["row", "sparsity", "hyperparameters"], "final_test"))
+    table = over_seeds(cells, ["row", "sparsity", "hyperparameters"], "final_test")
     speeds = cells.groupby(["row", "sparsity", "hyperparameters"], sort=False)["speedup"]
     table["x"], table["x_std"] = speeds.mean().to_numpy(), speeds.std().fillna(0.0).to_numpy()
     for row, position in rows.items():
         own = table[table["row"] == row].sort_values("x")
         look = line_style(position)
         panel.errorbar(own["x"], own["mean"], xerr=own["x_std"], yerr=errors(own), label=row, elinewidth=0.7, **look)
-    outside = point_outside(panel, table, limits, "x", rows)
-    _zoom_speedups(panel, table)
-    panel.set_xlabel("theoretical speedup (dense MACs / remaining MACs)")
+    note = "".join(f"\n{textwrap.fill(text, 100)}" for text in left_out)
+    panel.set_xlabel(f"theoretical speedup (dense MACs / remaining MACs){note}")
     panel.set_ylabel("test accuracy in per cent")
     legend_below(figure, panel, most=_abreast(rows))
     sentence = (
         f"Final test accuracy against theoretical speedup{_shown_words(selection)}, a point a sparsity: "
         f"{', '.join(per_cent(value) for value in sorted(cells['sparsity'].unique()))}."
     )
-    return Drawing("speedup", figure, (sentence, seeds_sentence(table["count"], "bar"), *_outside(outside, "x")))
+    return Drawing("speedup", figure, (sentence, seeds_sentence(table["count"], "bar"), *left_out))
+
+
+def with_speedup(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
+    """The records that have a speedup, without the points of which a run collapsed, and a sentence that names these.
+
+    A network that is mostly zero by accident is fast for nothing. Raises UserError if no point is left.
+    """
+    cells = shown(selection).dropna(subset=["speedup", "final_test"])
+    if cells.empty:
+        raise UserError("figure speedup: these records have no speedup")
+    points = (cells["status"] == "collapsed").groupby([cells["row"], cells["sparsity"]], sort=False)
+    kept = cells[~points.transform("any")]
+    if kept.empty:
+        raise UserError("figure speedup: runs collapsed at every point")
+    named = [
+        f"{row} at {per_cent(sparsity)} ({count} of {size})"
+        for (row, sparsity), count, size in points.agg(["sum", "size"]).itertuples(name=None)
+        if count
+    ]
+    return kept, [f"Left out, since runs collapsed there: {', '.join(named)}."] * bool(named)
 
 
 def variants(selection: Selection) -> Drawing:
@@ -158,15 +177,6 @@ def _draw_settings(panel: Panel, table: pd.DataFrame, rows: Places) -> None:
         panel.axhline(level, color=COLOURS[0], linewidth=0.8, linestyle=(0, (1, 2)))
 
 
-def _zoom_speedups(panel: Panel, table: pd.DataFrame) -> None:
-    kept = table[table["collapsed"] == 0]
-    if 0 < len(kept) < len(table):
-        low, high = (kept["x"] - kept["x_std"]).min(), (kept["x"] + kept["x_std"]).max()
-        low, high = float(low), max(float(high), float(table["x"].max()))
-        room = 0.05 * max(high - low, 0.1)
-        panel.set_xlim(low - room, high + room)
-
-
 def _outside(found: list[str], unit: str = "") -> list[str]:
     """`unit` follows the x of what `zoom` found."""
     return [f"Below the axis: {', '.join(text.replace(' (', f'{unit} (', 1) for text in found)}."] if found else []
@@ -175,7 +185,10 @@ def _outside(found: list[str], unit: str = "") -> list[str]:
 def shown(selection: Selection) -> pd.DataFrame:
     """The records with their "row": chosen settings of a sweep of methods, else the largest budget of each schedule."""
     if table2.fits(selection.group.axes):
-        cells = pd.concat(table2.chosen(selection.group).values())
+        chosen = list(table2.chosen(selection.group).values())
+        if not chosen:
+            raise UserError(f"the figures of {selection.group.axes.name}: no setting is chosen yet")
+        cells = pd.concat(chosen)
         return cells.assign(row=cells["method"])
     cells = selection.cells
     retrained = cells[cells["budget"] != ""]

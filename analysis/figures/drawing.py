@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.claims import seeds_words
-from analysis.claims_table1 import SCHEDULES
 from analysis.groups import Group
-from analysis.table2 import ORDER as METHODS
+from analysis.paper.claims_table1 import SCHEDULES
+from analysis.paper.table2 import ORDER as METHODS
 
 FORMATS = ("pdf", "svg", "png")
 WIDTH = 6.8

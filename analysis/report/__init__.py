@@ -1,1 +1,1 @@
-"""One page that holds everything: what was run, the tables, the figures, every cell and every failure."""
+"""One page that holds everything: what came out, the tables, the figures, every cell, every failure, and its origin."""

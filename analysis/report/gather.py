@@ -9,14 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import captions
-from analysis.figures import FIGURES, Drawing, Selection, encode, style
-from analysis.groups import Group, groups
-from analysis.layouts import sheets_of
+from analysis.figures import FIGURES, Drawing, Selection, draw, encode, selections
+from analysis.paper.layouts import sheets_of
 from analysis.records import Source, of_their_own, sweep_axes
 from analysis.render.sheet import Sheet
 from benchmark.errors import UserError
-from benchmark.grid import SWEEPS
+from benchmark.planning.grid import SWEEPS
 
 
 @dataclass(frozen=True)
@@ -62,39 +60,33 @@ def gather(place: Source, problem: str | None = None, more: Sequence[str] = ()) 
         on = f" of {problem}" if problem else ""
         raise UserError(f"no records{on} in {place.label}: `python -m benchmark.sweep table1` makes some")
     whole = {**every.whole}
-    selections: dict[str, list[Selection]] = {}
+    parts: dict[str, list[Selection]] = {}
     for axes, records in known:
         whole |= records.whole
-        selections[axes.name] = [_selection(group, records.whole) for group in groups(records, axes, problem)]
+        parts[axes.name] = selections(records, axes, problem)
     problems = [line for records in (every, *(records for _, records in known)) for line in records.problems]
     return Report(
         frame,
         {name: whole[name] for name in frame["id"] if name in whole},
         failures,
         [sheet for axes, records in known for sheet in sheets_of(records, axes, problem)],
-        _pictures(selections),
+        _pictures(parts),
         list(dict.fromkeys(problems)),
         place.label,
     )
 
 
-def _selection(group: Group, whole: Mapping[str, Any]) -> Selection:
-    return Selection(group, {name: whole[name] for name in group.every["id"] if name in whole})
-
-
-def _pictures(selections: Mapping[str, Sequence[Selection]]) -> list[Picture]:
-    """Every figure of the first sweep that is for it and has records, a picture a recipe."""
+def _pictures(parts: Mapping[str, Sequence[Selection]]) -> list[Picture]:
+    """Every figure of the first sweep with records that it is about, a picture a recipe."""
     pictures = []
     for kind, figure in FIGURES.items():
-        sweep = next((name for name in (*figure.sweeps, *selections) if selections.get(name)), None)
-        for selection in selections.get(sweep, ()) if sweep else ():
+        about = [
+            name for name in (*figure.sweeps, *parts) if parts.get(name) and figure.about(parts[name][0].group.axes)
+        ]
+        for selection in parts[about[0]] if about else ():
             try:
-                with style():
-                    drawing = figure.draw(selection)
+                drawing = draw(kind, selection)
             except UserError:  # these records have nothing of the kind
                 continue
-            recipe = selection.group.recipe
-            stem = f"{drawing.name}-{recipe.name}" + ("" if captions.is_plain(recipe) else f"-{recipe.identity}")
-            drawing = Drawing(stem, drawing.figure, drawing.sentences)
             pictures.append(Picture(kind, drawing, encode(drawing, "svg"), selection))
     return pictures

@@ -20,6 +20,7 @@ from plotly.offline import get_plotlyjs
 
 from analysis.figures.drawing import settings_words
 from analysis.render import html
+from analysis.report import summary
 from analysis.report.data import page_data
 from analysis.report.gather import Picture, Report
 from analysis.report.plots import plot_of
@@ -38,12 +39,13 @@ def write(report: Report) -> str:
     plots = {picture.drawing.name: plot for picture in report.pictures if (plot := plot_of(picture)) is not None}
     library, own = get_plotlyjs(), _asset("report.js")
     parts = [
-        ("run", "What was run", _provenance(report)),
+        ("summary", "Summary", summary.write(report)),
         *_sheets(report),
         ("figures", "Figures", "".join(_picture(picture, plots) for picture in report.pictures)),
         ("cells", "All cells", _cells(report)),
         ("failures", "Failures", _failures(report.failures)),
         ("unusable", "Files that could not be used", _list(report.problems)),
+        ("provenance", "Where the records are from", _provenance(report)),
     ]
     shown = [part for part in parts if part[2]]
     links = "".join(f'<li><a href="#{escape(key)}">{escape(title)}</a></li>' for key, title, _ in shown)
@@ -73,7 +75,7 @@ def _asset(name: str) -> str:
     return (files("analysis") / "report" / name).read_text(encoding="utf-8")
 
 
-# What was run
+# Where the records are from
 
 
 def _provenance(report: Report) -> str:
@@ -82,22 +84,19 @@ def _provenance(report: Report) -> str:
     counts += [f"{count} {status}" for status, count in frame["status"].value_counts().items() if status != "ok"]
     hours = frame["seconds"].sum() / 3600
     sentence = f"From {report.source}: {', '.join(counts)}; {hours:.2f} hours of training and evaluation in all."
-    where = [
-        _place(report.whole.get(name, {}), seconds) for name, seconds in zip(frame["id"], frame["seconds"], strict=True)
-    ]
-    table = pd.DataFrame(
-        where, columns=["problem", "device", "host", "commit", "code", "versions", "start", "end", "hours"]
-    )
+    where = [_place(report.whole.get(name, {})) for name in frame["id"]]
+    table = pd.DataFrame(where, columns=[*PLACE, "start", "end"]).assign(hours=frame["seconds"].fillna(0.0) / 3600)
     rows = []
-    for key, own in table.groupby(["problem", "device", "host", "commit", "code", "versions"], sort=True):
+    for key, own in table.groupby(list(PLACE), sort=True):
         span = f"{own['start'].min()} to {own['end'].max()}" if own["start"].min() else ""
         kind = "GPU-hours" if own["device"].iloc[0].startswith("cuda") else "CPU-hours"
         rows.append([*map(str, key), str(len(own)), f"{own['hours'].sum():.2f} {kind}", span])
-    headings = [*PLACE, "cells", "time", "from, to"]
-    return f"<p>{escape(sentence)}</p>\n{_plain_table(headings, rows)}"
+    cells = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
+    headings = (*PLACE, "cells", "time", "from, to")
+    return f'<p>{escape(sentence)}</p>\n<div class="wide">{summary.grid(headings, cells)}</div>\n'
 
 
-def _place(record: Mapping[str, Any], seconds: float) -> tuple[Any, ...]:
+def _place(record: Mapping[str, Any]) -> tuple[str, ...]:
     given = record.get("provenance") or {}
     versions = ", ".join(f"{name} {version}" for name, version in sorted((given.get("versions") or {}).items()))
     commit = str(given.get("commit") or "")[:7] + (" with uncommitted changes" if given.get("dirty") else "")
@@ -110,15 +109,6 @@ def _place(record: Mapping[str, Any], seconds: float) -> tuple[Any, ...]:
         versions,
         str(given.get("start") or "")[:16],
         str(given.get("end") or "")[:16],
-        0.0 if math.isnan(seconds) else seconds / 3600,
-    )
-
-
-def _plain_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
-    return (
-        f'<div class="wide"><table class="words"><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>\n'
     )
 
 
@@ -151,7 +141,7 @@ def _picture(picture: Picture, plots: Mapping[str, Any]) -> str:
 
 def _cells(report: Report) -> str:
     """Every record and every failure, a row each; scripts make it sortable and filterable."""
-    rows = [_row(values, str(values["id"])) for values in _listed(report.frame)]
+    rows = [_row(values, str(values["id"])) for values in report.frame.to_dict("records")]
     rows += [_failed_row(number, failure) for number, failure in enumerate(report.failures)]
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in COLUMNS)
     return (
@@ -163,11 +153,7 @@ def _cells(report: Report) -> str:
     )
 
 
-def _listed(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _row(values: Mapping[str, Any], name: str) -> str:
+def _row(values: Mapping[Any, Any], name: str) -> str:
     cells = (
         *(values["problem"], values["method"], values["schedule"], _number(values["sparsity"], "g"), values["budget"]),
         *(settings_words(values["hyperparameters"]), str(values["seed"]), values["status"]),

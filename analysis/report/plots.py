@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pandas as pd
 
 from analysis.claims import per_cent
-from analysis.envelope import Step
-from analysis.figures import figure1
-from analysis.figures.accuracy import row_names, shown, sparsity_axis
-from analysis.figures.drawing import COLOURS, Selection, over_seeds, positions, scaled
+from analysis.figures.accuracy import row_names, shown, sparsity_axis, with_speedup
+from analysis.figures.drawing import COLOURS, Places, Selection, errors, over_seeds, positions, scaled
+from analysis.paper import figure1
+from analysis.paper.envelope import Step
 from analysis.report.gather import Picture
 
 Plot = dict[str, Any]
@@ -40,15 +41,14 @@ def budget(selection: Selection) -> Plot:
     cells = selection.cells[selection.cells["budget"] != ""]
     cells = cells.assign(row=row_names(selection, cells), x=cells["epochs"].round(2))
     sparsities = sorted(cells["sparsity"].unique())
+    places = positions(cells["row"].unique())
     traces, layout = [], _layout("", "test accuracy in per cent")
     layout["grid"] = {"rows": 1, "columns": len(sparsities), "pattern": "independent"}
     for number, sparsity in enumerate(sparsities, 1):
         suffix = "" if number == 1 else str(number)
-        own = cells[cells["sparsity"] == sparsity]
-        for row, place in positions(own["row"].unique()).items():
-            trace = _line(own[own["row"] == row], "x", row, place)
-            traces.append({**trace, "xaxis": f"x{suffix}", "yaxis": f"y{suffix}", "showlegend": number == 1})
-        layout.setdefault(f"yaxis{suffix}", {})
+        own, axis = _lines(cells[cells["sparsity"] == sparsity], places)
+        traces += [{**t, "xaxis": f"x{suffix}", "yaxis": f"y{suffix}", "showlegend": number == 1} for t in own]
+        layout[f"yaxis{suffix}"] = {**layout.get(f"yaxis{suffix}", {}), **axis}
         layout[f"xaxis{suffix}"] = {"title": {"text": f"retraining epochs, {per_cent(sparsity)} sparsity"}}
     return {"data": traces, "layout": layout}
 
@@ -56,18 +56,19 @@ def budget(selection: Selection) -> Plot:
 def methods(selection: Selection) -> Plot:
     cells = shown(selection)
     x, title = sparsity_axis(cells)
-    cells = cells.assign(x=x.round(2))
-    traces = [_line(cells[cells["row"] == row], "x", row, n) for row, n in positions(cells["row"].unique()).items()]
-    layout = _layout(title, "test accuracy in per cent")
-    return {"data": traces, "layout": _zoomed(layout, cells)}
+    return _panel(cells.assign(x=x.round(2)), title)
 
 
 def speedup(selection: Selection) -> Plot:
-    cells = shown(selection).dropna(subset=["speedup", "final_test"])
-    cells = cells.assign(x=cells.groupby(["row", "sparsity"])["speedup"].transform("mean").round(2))
-    traces = [_line(cells[cells["row"] == row], "x", row, n) for row, n in positions(cells["row"].unique()).items()]
-    layout = _layout("theoretical speedup", "test accuracy in per cent")
-    return {"data": traces, "layout": _zoomed(layout, cells)}
+    cells, _ = with_speedup(selection)
+    x = cells.groupby(["row", "sparsity"])["speedup"].transform("mean")
+    return _panel(cells.assign(x=x.round(2)), "theoretical speedup")
+
+
+def _panel(cells: pd.DataFrame, title: str) -> Plot:
+    traces, axis = _lines(cells, positions(cells["row"].unique()))
+    layout = _layout(title, "test accuracy in per cent")
+    return {"data": traces, "layout": {**layout, "yaxis": {**layout["yaxis"], **axis}}}
 
 
 def envelope(selection: Selection) -> Plot:
@@ -91,10 +92,10 @@ def _every_run(part: figure1.Part) -> dict[str, Any]:
         "type": "scatter",
         "mode": "markers",
         "name": "every run",
-        "x": [run.epochs for run in part.runs],
-        "y": [round(100 * run.test, 3) for run in part.runs],
-        "text": [f"{run.setting}, seed {run.seed}" for run in part.runs],
-        "customdata": [run.id for run in part.runs],
+        "x": [run.epochs for run in part.points],
+        "y": [round(100 * run.test, 3) for run in part.points],
+        "text": [f"{run.setting}, seed {run.seed}" for run in part.points],
+        "customdata": [run.id for run in part.points],
         "marker": {"color": figure1.ENVELOPE, "opacity": 0.3, "size": 5},
         "hovertemplate": "%{text}<br>%{x} epochs: %{y:.2f} %<extra></extra>",
     }
@@ -152,33 +153,56 @@ PLOTS: dict[str, Callable[[Selection], Plot]] = {
 }
 
 
-def _line(cells: pd.DataFrame, x: str, label: str, place: int) -> dict[str, Any]:
-    """A line over `x` of means with their deviations; a point's customdata are the ids of its records."""
-    points = cells.sort_values("seed").groupby(x)
-    tests = points["final_test"]
-    mean, std = (tests.mean() * 100).round(3), (tests.std() * 100).round(3)  # NaN of one run: no bar
+def _lines(cells: pd.DataFrame, places: Places) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A line a row over "x", and what the y axis needs so that collapsed runs do not squeeze the others."""
+    by = ["row", "sparsity", "x"]  # two sparsities can have one speedup
+    table, limits = scaled(over_seeds(cells, by, "final_test"))
+    runs = cells.sort_values("seed").groupby(by)["id"].agg(" ".join)
+    table["runs"] = [runs[key] for key in table[by].itertuples(index=False, name=None)]
+    lines = [_line(table[table["row"] == row].sort_values("x"), row, place, limits) for row, place in places.items()]
+    return lines, {"range": limits} if limits else {}
+
+
+def _line(table: pd.DataFrame, label: str, place: int, limits: tuple[float, float] | None) -> dict[str, Any]:
+    """Means with their deviations; a point's customdata are the ids of its records.
+
+    What is outside of the axis is marked just above its lower edge, and its text says where it is.
+    """
+    edge = limits[0] + 0.02 * (limits[1] - limits[0]) if limits else math.nan
+    low, high = errors(table)  # NaN of one run and of what is outside: no bar
+    texts = []
+    for entry in table.to_dict("records"):
+        bar = f" ± {entry['std']:.2f}" if entry["count"] > 1 else ""
+        fell = f"<br>below the axis: {entry['collapsed']} of {entry['count']} runs collapsed" * entry["outside"]
+        texts.append(f"{label}, n = {entry['count']}<br>{entry['mean']:.2f}{bar}{fell}")
+    symbol = SYMBOLS[place % len(SYMBOLS)]
     return {
         "type": "scatter",
         "mode": "lines+markers",
         "name": label,
-        "x": [float(value) for value in mean.index],
-        "y": mean.where(mean.notna(), None).tolist(),
-        "error_y": {"type": "data", "array": std.astype(object).where(std.notna(), None).tolist(), "thickness": 1},
-        "text": [
-            f"{label}, n = {count}<br>{level:.2f}{f' ± {bar:.2f}' if count > 1 else ''}"
-            for count, level, bar in zip(tests.count(), mean, std, strict=True)
-        ],
-        "customdata": points["id"].agg(" ".join).tolist(),
+        "x": table["x"].tolist(),
+        "y": _plain(table["mean"].where(~table["outside"], edge)),
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": _plain(high),
+            "arrayminus": _plain(low),
+            "thickness": 1,
+        },
+        "text": texts,
+        "customdata": table["runs"].tolist(),
         "line": {"color": COLOURS[place % len(COLOURS)], "dash": DASHES[place % len(DASHES)]},
-        "marker": {"symbol": SYMBOLS[place % len(SYMBOLS)]},
+        "marker": {
+            "symbol": ["triangle-down-open" if outside else symbol for outside in table["outside"]],
+            "size": [12 if outside else 6 for outside in table["outside"]],
+        },
         "hovertemplate": "%{text}<extra></extra>",
     }
 
 
-def _zoomed(layout: dict[str, Any], cells: pd.DataFrame) -> dict[str, Any]:
-    """As the figure at first: without what collapsed, which a reader finds by zooming out (a double click)."""
-    _, limits = scaled(over_seeds(cells, ["row", "sparsity"], "final_test"))
-    return {**layout, "yaxis": {**layout["yaxis"], "range": limits}} if limits else layout
+def _plain(values: Iterable[float]) -> list[float | None]:
+    """For JSON, which has no NaN."""
+    return [None if math.isnan(value) else round(float(value), 3) for value in values]
 
 
 def _layout(x: str, y: str) -> dict[str, Any]:

@@ -121,7 +121,7 @@
     }), { ...config, staticPlot: true });
   }
 
-  const runsOf = target => target.closest ? target.closest("[data-runs]") : null;
+  const runsOf = target => target.closest?.("[data-runs]");
   const idsOf = node => node.dataset.runs.split(" ");
   let waiting;
   function leave() {
@@ -129,7 +129,7 @@
     if (!pinned) waiting = setTimeout(hide, 400);
   }
   document.addEventListener("mouseover", event => {
-    if (event.target.closest && event.target.closest(".plot")) return;
+    if (event.target.closest?.(".plot")) return;
     const node = runsOf(event.target);
     clearTimeout(waiting);
     if (node) waiting = setTimeout(() => inspect(idsOf(node)), 80);
@@ -199,7 +199,6 @@
   }
 
   function compare(a, b) {
-    if (a === "" || b === "") return (a === "") - (b === "");
     const numbers = [Number(a), Number(b)];
     return numbers.some(Number.isNaN) ? a.localeCompare(b, "en", { numeric: true }) : numbers[0] - numbers[1];
   }

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmark.cells import Cell
-from benchmark.grid import Execution
 from benchmark.launch.profile import Profile
-from benchmark.plan import Task, epochs_of
-from benchmark.store import Store
+from benchmark.planning.grid import Execution
+from benchmark.planning.plan import Task, epochs_of
+from benchmark.results.store import Store
 
 SAMPLED_RECORDS = 20
 """Records of each method that a cost estimate is made of."""
@@ -90,14 +90,12 @@ def lay_out(
     """
     dense = [task for task in tasks if task.cell.is_dense]
     capacity = profile.chunk_seconds * profile.workers
-    least = profile.workers * profile.stack if profile.stack > 1 else 1
-    limit = (profile.time - profile.warning) * profile.workers
     chunks = _pack(dense, costs, capacity, profile.max_jobs)
     home = {task.cell.id: number for number, chunk in enumerate(chunks) for task in chunk.tasks}
     arrays = [Array("dense", part) for part in _split(range(len(chunks)), array_size)]
     groups = _groups([task for task in tasks if not task.cell.is_dense], home, dense_jobs)
     room = max(profile.max_jobs - len(chunks), len(groups))
-    for (after_chunks, after_jobs), members in _pack_groups(groups, costs, capacity, room, least, limit):
+    for (after_chunks, after_jobs), members in _pack_groups(groups, costs, capacity, room):
         numbers = range(len(chunks), len(chunks) + len(members))
         chunks += members
         arrays += [Array("cells", part, after_chunks, after_jobs) for part in _split(numbers, array_size)]
@@ -126,12 +124,10 @@ def _groups(tasks: Sequence[Task], home: Mapping[str, int], dense_jobs: Mapping[
     return free + merged
 
 
-def _pack_groups(
-    groups: _Groups, costs: Costs, capacity: float, room: int, least: int = 1, limit: float = 0.0
-) -> list[tuple[_Key, list[Chunk]]]:
+def _pack_groups(groups: _Groups, costs: Costs, capacity: float, room: int) -> list[tuple[_Key, list[Chunk]]]:
     """Chunks of each group; larger ones than asked for where there would be more than `room`."""
     while True:
-        packed = [(key, _fill(members, costs, capacity, least, limit)) for key, members in groups]
+        packed = [(key, _fill(members, costs, capacity)) for key, members in groups]
         count = sum(len(chunks) for _, chunks in packed)
         if count <= room:
             return packed
@@ -142,19 +138,15 @@ def _pack(tasks: Sequence[Task], costs: Costs, capacity: float, room: int) -> li
     return _pack_groups([(((), ()), list(tasks))], costs, capacity, max(room, 1))[0][1] if tasks else []
 
 
-def _fill(tasks: Sequence[Task], costs: Costs, capacity: float, least: int, limit: float) -> list[Chunk]:
-    """Tasks in their order, each chunk filled up to `capacity`, or with `least` cells where that is within `limit`.
-
-    A cell of unknown cost counts as half an hour.
-    """
+def _fill(tasks: Sequence[Task], costs: Costs, capacity: float) -> list[Chunk]:
+    """Tasks in their order, each chunk filled up to `capacity`. A cell of unknown cost counts as half an hour."""
     chunks: list[Chunk] = []
     current: list[Task] = []
     filled, known = 0.0, True
     for family in _families(tasks):
         seconds = [costs.seconds(task) for task in family]
         cost = sum(UNKNOWN_SECONDS if value is None else value for value in seconds)
-        full = len(current) >= least or filled + cost > limit
-        if current and full and filled + cost > capacity:
+        if current and filled + cost > capacity:
             chunks.append(Chunk(tuple(current), filled if known else None))
             current, filled, known = [], 0.0, True
         current += family

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from benchmark.describe import counts
-from benchmark.display import duration
 from benchmark.errors import UserError
-from benchmark.grid import Sweep
 from benchmark.launch import slurm
 from benchmark.launch.chunks import Layout
+from benchmark.launch.describe import counts
+from benchmark.launch.display import duration
 from benchmark.launch.profile import Profile, load_profile, sbatch_parameters, split_settings
 from benchmark.launch.queue import Unknown, live, read_queue
 from benchmark.launch.submissions import submissions
-from benchmark.plan import Plan, make_plan
-from benchmark.store import Store
-from benchmark.tracking import Mode, without_marker
+from benchmark.planning.grid import Sweep
+from benchmark.planning.plan import Plan, make_plan
+from benchmark.results.store import Store
+from benchmark.tracking.runs import Mode, without_marker
 
 Say = Callable[[str], None]
 
@@ -33,12 +33,9 @@ def choose_executor(
     settings: dict[str, Any],
     workers: int | None,
     device: str,
-    counts: Mapping[str, int],
+    validate_every: int,
 ) -> tuple[dict[str, Any], Profile | None]:
-    """(settings of the recipe, the cluster's profile or None for this machine). Raises UserError.
-
-    counts: other options of this machine that a profile has as well, 1 where they were not given.
-    """
+    """(settings of the recipe, the cluster's profile or None for this machine). Raises UserError."""
     if executor not in ("local", "slurm"):
         raise UserError(f"--executor {executor}: one of local, slurm")
     recipe, slurm_settings = split_settings(settings)
@@ -51,12 +48,11 @@ def choose_executor(
         return recipe, None
     if workers is not None or device != "auto":
         raise UserError("--workers and --device are for this machine: with --executor slurm use --set slurm.workers=2")
-    for option, count in counts.items():
-        if count > 1:
-            key = option.removeprefix("--").replace("-", "_")
-            raise UserError(
-                f"{option} {count} is for this machine: with --executor slurm use --set slurm.{key}={count}"
-            )
+    if validate_every > 1:
+        raise UserError(
+            f"--validate-every {validate_every} is for this machine: with --executor slurm use "
+            f"--set slurm.validate_every={validate_every}"
+        )
     return recipe, load_profile(cluster, slurm_settings)
 
 

@@ -1,8 +1,7 @@
 """A bounded pool of long-lived worker processes on this machine.
 
 Workers are forked from a server that has torch loaded, each with its share of the processor's threads and, where there
-are GPUs, one GPU slot. A cell's exception, crash or hang is that cell's failure; the others go on. What ends badly
-among cells that are trained together is nobody's failure yet: each is tried again alone.
+are GPUs, one GPU slot. A cell's exception, crash or hang is that cell's failure; the others go on.
 """
 
 from __future__ import annotations
@@ -23,12 +22,11 @@ from typing import Any
 from benchmark.cells import Cell
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch.events import Epoch, Event, Failed, Finished, Retried, Started
-from benchmark.launch.machine import PoolOptions, given_rank, open_files_for
-from benchmark.launch.ranks import settings_of
+from benchmark.launch.machine import PoolOptions, WorkerSettings, given_rank, open_files_for
 from benchmark.launch.serving import BROKEN, serve
-from benchmark.plan import Task, fellows_of
-from benchmark.redaction import redact
-from benchmark.store import Store
+from benchmark.planning.plan import Task
+from benchmark.results.redaction import redact
+from benchmark.results.store import Store
 
 STOP_SECONDS = 30.0
 ABORT_SECONDS = 5.0
@@ -44,9 +42,6 @@ BUSY_SECONDS = 1.0
 LOG_TAIL = 4000
 
 
-Admit = Callable[[Task, Sequence[Task]], bool]
-
-
 class _Slot:
     """One worker process and what it is doing."""
 
@@ -55,14 +50,12 @@ class _Slot:
         self.process = process
         self.connection = connection
         self.ready = False
-        self.tasks: dict[str, Task] = {}
-        self.together = False
-        """Whether it was given several cells."""
+        self.task: Task | None = None
         self.leaves = False
         """Whether it has said what makes it end: it takes no other cell."""
         self.last_sign = time.monotonic()
         self.log_start = 0
-        """Where the present cells' part of the log begins."""
+        """Where the present cell's part of the log begins."""
 
     def end(self, patience: float) -> None:
         """Wait for the process, then make sure that it is gone; its connection is closed."""
@@ -84,19 +77,17 @@ class LocalPool:
         self._slots: list[_Slot] = []
         self._start_failures = 0
         self._tried: dict[str, int] = {}
-        self._alone: set[str] = set()
         self._later: dict[str, float] = {}
 
     def run(
         self,
         tasks: Sequence[Task],
-        admit: Admit = lambda task, others: True,
+        admit: Callable[[Task], bool] = lambda task: True,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[Event]:
         """Run all tasks, each after the one that it waits for. Raises UserError if workers cannot start.
 
-        A task that admit(task, []) refuses is left out for good; admit(task, others) says whether it may be trained
-        together with these. Once `should_stop` says so no event follows, and it is for the
+        A task that `admit` refuses is left out for good. Once `should_stop` says so no event follows, and it is for the
         caller to `stop`.
         """
         waiting = list(tasks)
@@ -107,7 +98,7 @@ class LocalPool:
         open_files_for(workers)
         for number in range(workers):
             self._slots.append(self._start(number))
-        while waiting or any(slot.tasks for slot in self._slots):
+        while waiting or any(slot.task for slot in self._slots):
             if should_stop():
                 return
             yield from self._fail_orphans(waiting, failed)
@@ -123,7 +114,7 @@ class LocalPool:
     def stop(self) -> None:
         """End all workers: idle ones at once, busy ones after they have saved a checkpoint."""
         for slot in self._slots:
-            if not slot.tasks:
+            if slot.task is None:
                 _send(slot.connection, None)
             elif slot.process.is_alive():
                 slot.process.terminate()
@@ -136,12 +127,8 @@ class LocalPool:
 
     def _start(self, number: int) -> _Slot:
         ours, theirs = self._context.Pipe()
-        settings = {
-            **settings_of(self.store.path, self.options),
-            "log": self._log(number),
-            "gpu": self._gpus_of(number),
-            "ranks": self.options.ranks,
-        }
+        options = self.options
+        settings = WorkerSettings(self.store.path, options.run, options.ranks, self._log(number), self._gpus_of(number))
         deadline = time.monotonic() + SERVER_SECONDS
         while True:
             process = self._context.Process(target=serve, args=(theirs, settings), name=f"worker {number}")
@@ -176,55 +163,30 @@ class LocalPool:
             waiting.remove(task)
             yield Failed(task.cell, "dense run failed", f"the dense run {task.after} failed")
 
-    def _assign(self, waiting: list[Task], finished: set[str], known: set[str], admit: Admit) -> Iterator[Event]:
+    def _assign(
+        self, waiting: list[Task], finished: set[str], known: set[str], admit: Callable[[Task], bool]
+    ) -> Iterator[Event]:
+        """Give each idle worker the first task that is ready."""
         now = time.monotonic()
-        running = {name for slot in self._slots for name in slot.tasks}
-        unfinished = running | {task.cell.id for task in waiting}
+        unfinished = {task.cell.id for task in waiting} | {slot.task.cell.id for slot in self._slots if slot.task}
 
         def ready(task: Task) -> bool:
             there = task.after is None or task.after in finished or task.after not in known
             return there and task.behind not in unfinished and self._later.get(task.cell.id, 0.0) <= now
 
-        served = 0
         for slot in self._slots:
-            if slot.tasks or slot.leaves or not slot.ready:
+            if slot.task or slot.leaves or not slot.ready:
                 continue
-            tasks = self._next(waiting, ready, admit, len(self._slots) - served)
-            if tasks:
-                served += 1
-                slot.tasks = {task.cell.id: task for task in tasks}
-                slot.together = len(tasks) > 1
-                slot.last_sign = now
-                slot.log_start = _size(self._log(slot.number))
-                _send(slot.connection, [task.cell for task in tasks])
-                for task in tasks:
-                    yield Started(task.cell)
-
-    def _next(self, waiting: list[Task], ready: Callable[[Task], bool], admit: Admit, workers: int) -> list[Task]:
-        """The first task that is ready, and those that can be trained together with it; out of `waiting`.
-
-        workers: among whom what is ready is shared out.
-        """
-        tasks: list[Task] = []
-        for task in list(waiting):
-            if tasks:
-                break
-            if not admit(task, []):
-                waiting.remove(task)
-            elif ready(task):
-                waiting.remove(task)
-                tasks.append(task)
-        if tasks and self.options.stack > 1 and tasks[0].cell.id not in self._alone:
-            fellows = [
-                task for task in fellows_of(tasks[0], waiting) if task.cell.id not in self._alone and ready(task)
-            ]
-            # no more than this worker's share, so that all have something to do
-            count = min(self.options.stack, -(-(len(fellows) + 1) // workers))
-            for task in fellows[: count - 1]:
-                if admit(task, tasks):
+            for task in list(waiting):
+                if not admit(task):
                     waiting.remove(task)
-                    tasks.append(task)
-        return tasks
+                elif ready(task):
+                    waiting.remove(task)
+                    slot.task, slot.last_sign = task, now
+                    slot.log_start = _size(self._log(slot.number))
+                    _send(slot.connection, task.cell)
+                    yield Started(task.cell)
+                    break
 
     def _collect(self, waiting: list[Task], should_stop: Callable[[], bool]) -> Iterator[Event]:
         """Events of what the workers said, or that they died, within the next moment."""
@@ -245,7 +207,7 @@ class LocalPool:
                     return
                 yield from self._bury(slot, waiting, "killed", _death(slot.process.exitcode))
         for slot in list(self._slots):
-            idle = slot.ready and not slot.tasks and not slot.leaves
+            idle = slot.ready and slot.task is None and not slot.leaves
             if not idle and time.monotonic() - slot.last_sign > self.options.hang_seconds:
                 if slot.process.pid is not None:
                     os.kill(slot.process.pid, signal.SIGABRT)  # makes it write where it stands into its log
@@ -262,22 +224,19 @@ class LocalPool:
             return
         if kind == "stop":
             raise CannotGoOn(values[0])
-        if kind == "alive":
-            return
-        name, *values = values
-        task = slot.tasks.get(name)
-        if task is None:
+        task = slot.task
+        if kind == "alive" or task is None:
             return
         if kind == "epoch":
             yield Epoch(task.cell, *values)
             return
-        del slot.tasks[name]
+        slot.task = None
         if kind == "failed":
             followers = self.options.ranks > 1 and given_rank() is None  # which leave with it, whatever failed
             slot.leaves |= values[0] in BROKEN or followers
             yield self._again_or_fail(slot, task, waiting, *values)
         elif values[0] == "held by another":
-            self._later[name] = time.monotonic() + BUSY_SECONDS
+            self._later[task.cell.id] = time.monotonic() + BUSY_SECONDS
             waiting.append(task)
         else:
             yield Finished(task.cell, trained_here=values[0] == "done")
@@ -293,16 +252,12 @@ class LocalPool:
                 )
         slot.connection.close()
         self._slots[self._slots.index(slot)] = self._start(slot.number)
-        for task in slot.tasks.values():
-            yield self._again_or_fail(slot, task, waiting, cause, message, "")
+        if slot.task is not None:
+            yield self._again_or_fail(slot, slot.task, waiting, cause, message, "")
 
     def _again_or_fail(
         self, slot: _Slot, task: Task, waiting: list[Task], cause: str, message: str, trace: str
     ) -> Retried | Failed:
-        if slot.together and cause != "refused":
-            self._alone.add(task.cell.id)
-            waiting.insert(0, task)
-            return Retried(task.cell, f"{message}; it is tried alone")
         tried = self._tried[task.cell.id] = self._tried.get(task.cell.id, 0) + 1
         if tried < TRIES.get(cause, 1):
             waiting.insert(0, task)

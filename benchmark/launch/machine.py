@@ -12,6 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from benchmark.errors import UserError
+from benchmark.training.options import RunOptions
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 GPU_ID = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
@@ -22,20 +23,40 @@ FILES, FILES_A_WORKER = 24, 2
 
 @dataclass(frozen=True)
 class PoolOptions:
-    """workers: processes; threads: of each; gpus: ids to spread them over; hang_seconds: without a sign of life;
-    ranks: processes that train one cell together (--gpus-per-cell); stack: cells that a process trains as one model;
-    validate_every: epochs from one validation to the next."""
+    """A pool of worker processes.
+
+    Args:
+        workers: processes.
+        run: how each of them trains.
+        gpus: ids to spread them over.
+        hang_seconds: without a sign of life until a worker is given up.
+        ranks: processes that train one cell together (--gpus-per-cell).
+    """
 
     workers: int
-    threads: int
-    device: str = "auto"
+    run: RunOptions
     gpus: tuple[str, ...] = ()
     hang_seconds: float = 1800.0
-    checkpoint_seconds: float = 60.0
-    data: Path | None = None
     ranks: int = 1
-    stack: int = 1
-    validate_every: int = 1
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What a worker process is told at its start.
+
+    Args:
+        store: the results folder.
+        run: how it trains.
+        ranks: processes that train one cell together, this one leading.
+        log: the file for what it prints.
+        gpu: ids of its GPUs, as CUDA_VISIBLE_DEVICES has them.
+    """
+
+    store: Path
+    run: RunOptions
+    ranks: int
+    log: Path
+    gpu: str | None
 
 
 def check_device_name(name: str) -> None:
@@ -103,4 +124,4 @@ def share_out(
     each_core = max(1, cores() // (thread_limit or 1) // gpus_per_cell)
     count = workers or len(cards) * cells_per_gpu // gpus_per_cell or each_core
     threads = min(max(1, cores() // (count * gpus_per_cell)), limit)
-    return PoolOptions(workers=count, threads=threads, device=device, gpus=cards, ranks=gpus_per_cell)
+    return PoolOptions(count, RunOptions(device, threads), gpus=cards, ranks=gpus_per_cell)

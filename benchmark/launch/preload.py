@@ -8,7 +8,7 @@ failure: Exception | None = None
 """What went wrong. torch, which cannot be loaded twice, says no more than that when a worker tries again."""
 try:
     import benchmark.worker  # noqa: F401
-    from benchmark import provenance
+    from benchmark.results import provenance
 
     provenance.provenance()  # the code that was loaded here is what workers run, whatever is edited afterwards
 except Exception as error:

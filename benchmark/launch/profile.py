@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +10,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from benchmark.cells import cut, shown
 from benchmark.errors import UserError
-from benchmark.yaml_files import read_yaml, validated
+from benchmark.yaml_files import is_file, names_file, read_yaml, shipped, validated
 
-PROFILES = Path(__file__).resolve().parent.parent.parent / "slurm"
+PROFILES = shipped("slurm")
+MOST_SECONDS = 365 * 86400
+MOST = 1_000_000
+"""Of anything that is counted."""
+DIGITS = "[0-9]{1,9}"
 UNITS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 OURS = {
     "array", "chdir", "dependency", "error", "job-name", "kill-on-invalid-dep", "open-mode", "output", "requeue",
@@ -22,23 +28,26 @@ OURS = {
 
 
 def parse_seconds(value: Any) -> int:
-    """Seconds of "4h", "90min", "2d", "1-12:00:00" or "04:00:00"; a bare number is minutes, as in sbatch."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-        return round(value * 60)
-    text = str(value).strip()
-    if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|sec|min|m|h|d)?", text):
-        seconds = round(float(match[1]) * UNITS[match[2] or "min"])
-    elif match := re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", text):
+    """Seconds of "4h", "90min", "2d", or of a time as sbatch takes it: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or
+    D-HH:MM:SS. Parts of a second count as one. Raises ValueError that says what is accepted."""
+    text = "" if isinstance(value, bool) else str(value).strip()
+    seconds = 0.0
+    if match := re.fullmatch(rf"({DIGITS}(?:\.{DIGITS})?)\s*(s|sec|min|m|h|d)?", text):
+        seconds = float(match[1]) * UNITS[match[2] or "min"]
+    elif match := re.fullmatch(rf"(?:({DIGITS}):)?({DIGITS}):({DIGITS})", text):
+        hours, minutes, rest = (int(part or 0) for part in match.groups())
+        seconds = (hours * 60 + minutes) * 60 + rest
+    elif match := re.fullmatch(rf"({DIGITS})-({DIGITS})(?::({DIGITS})(?::({DIGITS}))?)?", text):
         days, hours, minutes, rest = (int(part or 0) for part in match.groups())
         seconds = ((days * 24 + hours) * 60 + minutes) * 60 + rest
-    else:
-        seconds = 0
-    if seconds <= 0:
-        raise ValueError(f"{value!r} is not a time: write 30min, 4h, 2d or 1-12:00:00")
-    return seconds
+    if not 0 < seconds <= MOST_SECONDS:
+        raise ValueError(f"{shown(value)} is not a time up to a year: write 30min, 4h, 2d, 08:00:00 or 1-12:00:00")
+    return math.ceil(round(seconds, 6))
 
 
 Seconds = Annotated[int, BeforeValidator(parse_seconds)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
+FromNone = Annotated[int, Field(ge=0, le=MOST)]
 
 
 class Retries(BaseModel):
@@ -46,10 +55,10 @@ class Retries(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    warned: int = Field(default=100, ge=0, description="time limit, preemption: SLURM warned, a checkpoint was saved")
-    terminated: int = Field(default=100, ge=0, description="scontrol requeue, preemption without warning")
-    lost: int = Field(default=3, ge=0, description="ended without a word: kill -9, memory, a node that went away")
-    idle: int = Field(default=3, ge=1, description="attempts in a row that finished no iteration, whatever ended them")
+    warned: FromNone = Field(default=100, description="time limit, preemption: SLURM warned, a checkpoint was saved")
+    terminated: FromNone = Field(default=100, description="scontrol requeue, preemption without warning")
+    lost: FromNone = Field(default=3, description="ended without a word: kill -9, memory, a node that went away")
+    idle: Count = Field(default=3, description="attempts in a row that finished no iteration, whatever ended them")
 
 
 class Profile(BaseModel):
@@ -62,24 +71,23 @@ class Profile(BaseModel):
     qos: str | None = None
     constraint: str | None = Field(default=None, description="features that a node must have, such as a100")
     exclude: str | None = Field(default=None, description="nodes to keep away from")
-    nodes: int = Field(default=1, ge=1)
-    tasks: int = Field(default=1, ge=1, description="processes a node that train one cell together (DDP)")
-    gpus: int = Field(default=1, ge=0, description="GPUs a node")
-    cpus: int = Field(default=4, ge=1, description="processors of each process")
-    memory: str | None = Field(default="16G", pattern=r"^\d+[KMGT]?$", description="of a node, such as 16G")
+    nodes: Count = 1
+    tasks: Count = Field(default=1, description="processes a node that train one cell together (DDP)")
+    gpus: FromNone = Field(default=1, description="GPUs a node")
+    cpus: Count = Field(default=4, description="processors of each process")
+    memory: str | None = Field(default="16G", pattern=r"^[0-9]{1,12}[KMGT]?$", description="of a node, such as 16G")
     time: Seconds = Field(default=4 * 3600, description="limit of one job; longer cells go on in the next")
-    array_parallelism: int = Field(default=100, ge=1, description="jobs of one sweep at the same time")
-    workers: int = Field(default=1, ge=1, description="cells that one job trains side by side")
-    stack: int = Field(default=1, ge=1, description="cells that each of them trains as one batched model")
+    array_parallelism: Count = Field(default=100, description="jobs of one sweep at the same time")
+    workers: Count = Field(default=1, description="cells that one job trains side by side")
     chunk: Seconds = Field(default=1800, description="length of a job that short cells are packed into")
-    max_jobs: int = Field(default=400, ge=1, description="jobs of one submission at most; chunks grow to fit")
+    max_jobs: Count = Field(default=400, description="jobs of one submission at most; chunks grow to fit")
     setup: tuple[str, ...] = Field(default=(), description="shell commands before the job, such as module load cuda")
     extra: dict[str, str | int | bool] = Field(default_factory=dict, description="other sbatch options: mail-user: me")
     logs: Path | None = Field(default=None, description="folder of the jobs' logs; default beside the records")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto is cuda where gpus > 0, else cpu")
     warning: Seconds = Field(default=120, description="ask to be told so long before the time limit")
     checkpoint: Seconds = Field(default=300, description="between checkpoints, for what gives no warning")
-    validate_every: int = Field(default=1, ge=1, description="epochs from one validation to the next")
+    validate_every: Count = Field(default=1, description="epochs from one validation to the next")
     hang: Seconds = Field(default=1800, description="a cell without a finished iteration for so long fails")
     code_changed: Literal["refuse", "warn"] = "refuse"
     retries: Retries = Retries()
@@ -93,8 +101,6 @@ class Profile(BaseModel):
             raise ValueError(f"extra.{min(ours)} is set by the suite and cannot be changed")
         if self.ranks > 1 and self.workers > 1:
             raise ValueError(f"workers {self.workers} must be 1 where {self.ranks} processes train one cell together")
-        if self.ranks > 1 and self.stack > 1:
-            raise ValueError(f"stack {self.stack} must be 1 where {self.ranks} processes train one cell together")
         if self.tasks > 1 and self.gpus % self.tasks:
             raise ValueError(f"gpus {self.gpus} does not divide into tasks {self.tasks}")
         return self
@@ -201,7 +207,9 @@ def sbatch_parameters(profile: Profile, job_name: str, parallelism: int, depende
 
 def _find(name: str) -> Path:
     for path in (Path(name), PROFILES / f"{name}.yaml"):
-        if path.is_file() and path.suffix in (".yaml", ".yml"):
+        if names_file(str(path)) and is_file(path):
             return path
     known = ", ".join(sorted(path.stem for path in PROFILES.glob("*.yaml"))) or "none"
-    raise UserError(f"--cluster {name}: there is no such file, nor a profile of that name in slurm/ (there: {known})")
+    raise UserError(
+        f"--cluster {cut(name)}: there is no such file, nor a profile of that name in slurm/ (there: {known})"
+    )

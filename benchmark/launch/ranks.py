@@ -10,14 +10,14 @@ import multiprocessing
 import os
 import subprocess
 import tempfile
-from dataclasses import fields
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError
-from benchmark.launch.machine import PoolOptions, given_rank
-from benchmark.store import Store
+from benchmark.launch.machine import WorkerSettings, given_rank
+from benchmark.results.store import Store
+from benchmark.training.options import RunOptions
 
 FIRST_PORT = 20_000
 PORTS = 20_000
@@ -34,14 +34,14 @@ def check(gpus_per_cell: int) -> tuple[int, int, int] | None:
     return found
 
 
-def lead(settings: dict[str, Any]) -> tuple[Any, list[BaseProcess]]:
-    """The group of a pool's worker, and the followers that it started. settings: of `serving.serve`."""
+def lead(settings: WorkerSettings) -> tuple[Any, list[BaseProcess]]:
+    """The group of a pool's worker, and the followers that it started."""
     from benchmark.training.group import ALONE, Group, join
     from benchmark.worker import pick_device
 
-    if settings["ranks"] == 1:
+    if settings.ranks == 1:
         return ALONE, []
-    device = pick_device(settings["device"])
+    device = pick_device(settings.run.device)
     found = given_rank()
     if found is not None:
         group = Group(*found)
@@ -51,16 +51,17 @@ def lead(settings: dict[str, Any]) -> tuple[Any, list[BaseProcess]]:
     # Spawned, not forked: the leader may have used its GPU, which a fork does not survive.
     context = multiprocessing.get_context("spawn")
     followers: list[BaseProcess] = []
-    for rank in range(1, settings["ranks"]):
-        process = context.Process(target=follow, args=(settings, (rank, settings["ranks"], rank), meeting), daemon=True)
+    for rank in range(1, settings.ranks):
+        place = rank, settings.ranks, rank
+        process = context.Process(target=follow, args=(settings.store, settings.run, place, meeting), daemon=True)
         process.start()
         followers.append(process)
-    group = Group(0, settings["ranks"], 0)
+    group = Group(0, settings.ranks, 0)
     join(group, device, meeting)
     return group, followers
 
 
-def follow(settings: dict[str, Any], place: tuple[int, int, int], meeting: str | None = None) -> None:
+def follow(results: Path, options: RunOptions, place: tuple[int, int, int], meeting: str | None = None) -> None:
     """The main function of a rank that does not lead."""
     import signal
 
@@ -70,28 +71,9 @@ def follow(settings: dict[str, Any], place: tuple[int, int, int], meeting: str |
     for number in (signal.SIGINT, signal.SIGTERM):  # the leader says when to stop, after it has saved
         signal.signal(number, signal.SIG_IGN)
     group = Group(*place)
-    join(group, pick_device(settings["device"]), meeting or _meet_elsewhere())
-    Worker(Store(settings["store"]), worker_options(settings), group).follow()
+    join(group, pick_device(options.device), meeting or _meet_elsewhere())
+    Worker(Store(results), options, group).follow()
     group.leave()
-
-
-def settings_of(results: Path, options: PoolOptions) -> dict[str, Any]:
-    """What a follower needs to know."""
-    return {
-        "store": results,
-        "device": options.device,
-        "threads": options.threads,
-        "checkpoint_seconds": options.checkpoint_seconds,
-        "data": options.data,
-        "validate_every": options.validate_every,
-    }
-
-
-def worker_options(settings: dict[str, Any]) -> Any:
-    """`worker.Options` of these settings, which are of `serving.serve` or `settings_of`."""
-    from benchmark.worker import Options
-
-    return Options(**{field.name: settings[field.name] for field in fields(Options)})
 
 
 def _meet_elsewhere() -> str:

@@ -1,8 +1,7 @@
 """The inside of a worker process: cells in, messages out, until it is told to stop or the pool is gone.
 
-What comes in is a list of cells, to be trained together if there are several. Messages are ("ready",), ("alive",),
-("epoch", cell id, iteration, values), ("done", cell id, outcome), ("failed", cell id, cause, one line, traceback), and
-("stop", one line) for what would fail every further cell as well.
+Messages are ("ready",), ("alive",), ("epoch", iteration, values), ("done", outcome), ("failed", cause, one line,
+traceback), and ("stop", one line) for what would fail every further cell as well.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmark.atomic import CannotWrite
 from benchmark.cells import Cell, cut
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch import ranks
-from benchmark.redaction import RedactedStream
-from benchmark.store import Store
+from benchmark.launch.machine import WorkerSettings
+from benchmark.results.atomic import CannotWrite
+from benchmark.results.redaction import RedactedStream
+from benchmark.results.store import Store
 
 ALIVE_SECONDS = 1.0
 ORPHAN_SECONDS = 30.0
@@ -38,10 +37,8 @@ BROKEN = ("out of memory", "device error", "rank lost")
 LINE = 1000
 """Characters of an error's message that are shown; its traceback is kept whole."""
 
-Say = Callable[[tuple[Any, ...]], None]
 
-
-def serve(connection: Connection, settings: dict[str, Any]) -> None:
+def serve(connection: Connection, settings: WorkerSettings) -> None:
     """The main function of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     stop = threading.Event()
@@ -49,23 +46,21 @@ def serve(connection: Connection, settings: dict[str, Any]) -> None:
     threading.Thread(target=_watch, args=(connection.fileno(), stop), name="orphan watch", daemon=True).start()
     os.environ.pop("WANDB_API_KEY", None)  # for the process that publishes; nothing that trains has a use for it
     try:
-        output = _write_output_to(settings["log"])
+        output = _write_output_to(settings.log)
     except CannotWrite as error:
         connection.send(("stop", str(error)))
         return
-    if settings["gpu"] is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = settings["gpu"]
+    if settings.gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = settings.gpu
     try:
-        from benchmark.training.loop import Interrupted
+        from benchmark.training.session import Interrupted
         from benchmark.worker import Worker
     except Exception as error:
         from benchmark.launch.preload import failure
 
         raise failure or error from None
-
-    options = ranks.worker_options(settings)
     group, followers = ranks.lead(settings)
-    worker = Worker(Store(settings["store"]), options, group)
+    worker = Worker(Store(settings.store), settings.run, group)
     said = time.monotonic()
 
     def say(message: tuple[Any, ...]) -> None:
@@ -81,18 +76,16 @@ def serve(connection: Connection, settings: dict[str, Any]) -> None:
             say(("alive",))
         return stop.is_set()
 
-    def tell_end(message: tuple[Any, ...]) -> None:
-        for stream in output:
-            stream.close_line()
-        say(message)
-
     try:
         say(("ready",))
-        while not stop.is_set() and (cells := connection.recv()) is not None:
-            ends = attempt(worker, cells, say, tell_end, should_stop)
-            if any(end[0] == "stop" or (end[0] == "failed" and end[2] in BROKEN) for end in ends):
+        while not stop.is_set() and (cell := connection.recv()) is not None:
+            outcome = attempt(worker, cell, lambda iteration, values: say(("epoch", iteration, values)), should_stop)
+            for stream in output:
+                stream.close_line()
+            say(outcome)
+            if outcome[0] == "stop" or (outcome[0] == "failed" and outcome[1] in BROKEN):
                 break  # the pool starts a fresh process
-            if followers and any(end[0] == "failed" for end in ends):
+            if outcome[0] == "failed" and followers:
                 break  # they may stand elsewhere than this process does
         else:
             group.announce(None)
@@ -104,45 +97,22 @@ def serve(connection: Connection, settings: dict[str, Any]) -> None:
             follower.kill()
 
 
-def attempt(worker: Any, cells: Sequence[Cell], say: Say, tell_end: Say, should_stop: Callable[[], bool]) -> list[Any]:
-    """Train the cells and tell of their epochs and their ends, which are returned too. Raises Interrupted."""
-    from benchmark.training.loop import Interrupted
-
-    ends: dict[str, tuple[Any, ...]] = {}
-
-    def ended(cell: Cell, outcome: str | BaseException) -> None:
-        ends[cell.id] = _failure(cell, outcome) if isinstance(outcome, BaseException) else ("done", cell.id, outcome)
-        tell_end(ends[cell.id])
+def attempt(worker: Any, cell: Cell, report: Any, should_stop: Any) -> tuple[Any, ...]:
+    """Run one cell; the message that tells its end. Raises Interrupted."""
+    from benchmark.training.session import Interrupted
 
     try:
-        if len(cells) == 1:
-            (cell,) = cells
-            ended(cell, worker.run(cell, lambda done, values: say(("epoch", cell.id, done, values)), should_stop))
-        else:
-            worker.run_together(
-                cells, lambda cell, done, values: say(("epoch", cell.id, done, values)), should_stop, ended
-            )
+        return ("done", worker.run(cell, report, should_stop))
     except Interrupted:
         raise
-    except (Exception, SystemExit) as error:
-        for cell in cells:
-            if cell.id not in ends:
-                ended(cell, error)
-        if len(cells) > 1:
-            traceback.print_exc()  # into the log: each may succeed alone, and leave no other trace
-    return list(ends.values())
-
-
-def _failure(cell: Cell, error: BaseException) -> tuple[Any, ...]:
-    """The message that tells of it."""
-    if isinstance(error, CannotGoOn):
+    except CannotGoOn as error:
         return ("stop", str(error))
-    if isinstance(error, UserError):
-        return ("failed", cell.id, "refused", one_line(str(error)), "")
-    trace = "".join(traceback.format_exception(error))
-    if isinstance(error, MemoryError):
-        return ("failed", cell.id, "out of memory", one_line(f"MemoryError: {error}"), trace)
-    return ("failed", cell.id, _cause(error), one_line(f"{type(error).__name__}: {error}"), trace)
+    except UserError as error:
+        return ("failed", "refused", one_line(str(error)), "")
+    except MemoryError as error:
+        return ("failed", "out of memory", one_line(f"MemoryError: {error}"), traceback.format_exc())
+    except (Exception, SystemExit) as error:
+        return ("failed", _cause(error), one_line(f"{type(error).__name__}: {error}"), traceback.format_exc())
 
 
 def one_line(text: str) -> str:

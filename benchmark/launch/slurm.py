@@ -19,16 +19,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmark.claims import Claims
 from benchmark.errors import UserError
-from benchmark.grid import Sweep
 from benchmark.launch.chunks import Costs, Layout, lay_out, learn_costs
 from benchmark.launch.profile import Profile, sbatch_parameters
 from benchmark.launch.queue import Live, Unknown, live, read_queue
 from benchmark.launch.submissions import Submission, submissions, write_intent
-from benchmark.plan import Plan, Task
-from benchmark.store import Store
-from benchmark.tracking import Mode
+from benchmark.planning.grid import Sweep
+from benchmark.planning.plan import Plan, Task
+from benchmark.results.locks import Claims
+from benchmark.results.store import Store
+from benchmark.tracking.runs import Mode
 
 ARRAY_SIZE = 1001
 """SLURM's default MaxArraySize, where the cluster does not say."""

@@ -25,15 +25,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmark import atomic
 from benchmark.cells import Cell
-from benchmark.grid import Sweep
 from benchmark.launch.chunks import Array, Chunk, Costs, Layout
 from benchmark.launch.profile import Profile
-from benchmark.plan import Task
-from benchmark.provenance import code_hash, commit
-from benchmark.store import Store
-from benchmark.tracking import Mode
+from benchmark.planning.grid import Sweep
+from benchmark.planning.plan import Task
+from benchmark.results import atomic
+from benchmark.results.provenance import code_hash, commit
+from benchmark.results.store import Store
+from benchmark.tracking.runs import Mode
 
 SCHEMA = 1
 

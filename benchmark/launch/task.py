@@ -17,13 +17,11 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Sequence
 from datetime import datetime
 from multiprocessing import forkserver
 from pathlib import Path
 from types import FrameType
 
-from benchmark import atomic
 from benchmark.cells import digest
 from benchmark.environment import settle
 from benchmark.launch import ranks
@@ -33,12 +31,14 @@ from benchmark.launch.local import LocalPool
 from benchmark.launch.machine import PoolOptions, given_rank, gpus
 from benchmark.launch.profile import JOB_START, Profile
 from benchmark.launch.submissions import Submission
-from benchmark.plan import Task
-from benchmark.provenance import code_hash, commit
-from benchmark.publisher import Publisher
-from benchmark.store import Store
+from benchmark.planning.plan import Task
+from benchmark.results import atomic
+from benchmark.results.provenance import code_hash, commit
+from benchmark.results.store import Store
 from benchmark.streams import Output
-from benchmark.tracking import Settings, without_marker
+from benchmark.tracking.publisher import Publisher
+from benchmark.tracking.runs import Settings, without_marker
+from benchmark.training.options import RunOptions
 
 TERMINATED = 143
 KILLED = 137
@@ -151,7 +151,7 @@ class _Job:
         while not self._word.exists():
             time.sleep(0.2)
         if self._word.read_text() == TRAIN:
-            ranks.follow(ranks.settings_of(self.store.path, self._pool_options()), place)
+            ranks.follow(self.store.path, self._pool_options().run, place)
 
     @property
     def _word(self) -> Path:
@@ -223,26 +223,26 @@ class _Job:
         profile, about = self.profile, self.submission.about
         limit = about["threads"]
         threads = max(1, profile.cpus // profile.workers)
+        run = RunOptions(
+            device=profile.device_name,
+            threads=min(threads, limit) if limit else threads,
+            checkpoint_seconds=profile.checkpoint,
+            data=None if about["data"] is None else Path(about["data"]),
+            validate_every=profile.validate_every,
+        )
         return PoolOptions(
             workers=profile.workers,
+            run=run,
             ranks=profile.ranks,
-            threads=min(threads, limit) if limit else threads,
-            device=profile.device_name,
             # of several ranks each finds its own GPU among those of its node
             gpus=gpus() if profile.device_name == "cuda" and profile.ranks == 1 else (),
             hang_seconds=profile.hang,
-            data=None if about["data"] is None else Path(about["data"]),
-            checkpoint_seconds=profile.checkpoint,
-            stack=profile.stack,
-            validate_every=profile.validate_every,
         )
 
-    def _admit(self, task: Task, others: Sequence[Task]) -> bool:
-        """Start no cell that would not end in time, if it would in a job of its own. others: to be trained with it."""
-        seconds = sum(self.seconds.get(one.cell.id, 0.0) for one in (task, *others))
+    def _admit(self, task: Task) -> bool:
+        """Start no cell that would not end in time, if it would in a job of its own."""
+        seconds = self.seconds.get(task.cell.id, 0.0)
         whole = self.profile.time - self.profile.warning
-        if others:
-            return seconds <= self._deadline - time.monotonic()
         if self.begun and self._deadline - time.monotonic() < seconds < whole:
             self.left_out.add(task.cell.id)
             return False

@@ -113,29 +113,6 @@ def packed(
     return 0
 
 
-@app.command(short_help="does it pay to train several cells as one batched model (--stack) here?")
-def stacked(
-    problem: Name = "digits",
-    set_: Set = None,
-    device: Device = "auto",
-    threads: Threads = 1,
-    count: Annotated[int, typer.Option(min=2, max=1000, help="Networks")] = 18,
-    iterations: Iterations = 17,
-    repeats: Repeats = 9,
-) -> int:
-    """Images/s of pruned networks as one model, and of the same one after the other, by turns. On noise."""
-    from benchmark.measure.stacking import compare
-
-    recipe, single, together = compare(problem, parse_settings(set_ or []), device, threads, count, iterations, repeats)
-    ratios = [ours / theirs for ours, theirs in zip(together, single, strict=True)]
-    print(
-        f"{recipe.model} {recipe.precision} at {recipe.image_size} px, batch {recipe.batch_size}, {count} networks: "
-        f"{spread(together, 0)} images/s as one model, {spread(single, 0)} one after the other; "
-        f"ratio {spread(ratios)}, {repeats} turns of {iterations} iterations"
-    )
-    return 0
-
-
 @app.command(short_help="what workers take, and whether they share the images")
 def memory(
     images: Annotated[int, typer.Option(min=128, max=10_000_000, help="Training images")] = 50_000,

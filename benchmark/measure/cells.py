@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.cells import Cell
-from benchmark.grid import load_sweep
 from benchmark.launch.machine import share_out
 from benchmark.measure.common import usable_device
-from benchmark.plan import parent
+from benchmark.planning.grid import load_sweep
+from benchmark.planning.plan import parent
 from benchmark.problems.folder import complete
-from benchmark.store import Store
-from benchmark.worker import Options, Worker
+from benchmark.results.store import Store
+from benchmark.training.options import RunOptions
+from benchmark.worker import Worker
 
 
 def per_cell(
@@ -24,11 +25,11 @@ def per_cell(
     """(all, training, evaluation) seconds of cells that one worker runs one after the other, the first left out."""
     usable_device(device)
     wanted = load_sweep(name, problem, seeds=1, settings=settings, complete=complete(data))
-    threads = share_out(wanted.execution.threads, None, device).threads
+    threads = share_out(wanted.execution.threads, None, device).run.threads
     found = []
     with tempfile.TemporaryDirectory(prefix="measure-") as folder:
         store = Store.open_for_writing(Path(folder))
-        worker = Worker(store, Options(device, threads, data=data))
+        worker = Worker(store, RunOptions(device, threads, data=data))
         cells = [cell for cell in wanted.cells if not cell.is_dense][: count + 1]
         for dense in dict.fromkeys(filter(None, map(parent, cells))):
             worker.run(dense)

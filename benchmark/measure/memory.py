@@ -15,8 +15,8 @@ import numpy as np
 
 from benchmark.cells import Problem
 from benchmark.errors import UserError
-from benchmark.grid import load_problem
 from benchmark.measure.common import Crew
+from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.cache import Images, Labels, Raw, Source, cached
 

@@ -11,9 +11,9 @@ import torch
 
 from benchmark.cells import Cell, Problem
 from benchmark.errors import UserError
-from benchmark.grid import load_problem
 from benchmark.measure.common import usable_device
 from benchmark.methods import load
+from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
 from benchmark.problems.data import open_data

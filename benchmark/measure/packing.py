@@ -9,9 +9,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from benchmark.cells import Problem
-from benchmark.grid import load_problem
 from benchmark.launch.machine import cores
 from benchmark.measure.common import Crew
+from benchmark.planning.grid import load_problem
 
 
 def compare(

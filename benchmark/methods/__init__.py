@@ -1,122 +1,33 @@
 """Pruning methods, one file an idea, and the table of their names.
 
-The table imports no torch, so that planning a sweep stays fast: it declares what a plan must know (what a method
-starts from, its hyperparameters and their defaults) and where its class is. A method of your own needs no line here:
-name it "module:Class" in a sweep; its class declares the same.
+Each class declares what a plan must know: what it starts from, its hyperparameters and their defaults. The table reads
+that without importing torch, so that planning a sweep stays fast. A method of your own needs no line here: name it
+"module:Class" in a sweep.
 """
 
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass, field
 from typing import Any
 
 from benchmark.cells import Hyperparameters, Scalar
 from benchmark.errors import UserError
-from benchmark.methods.accepted import Accepted, Numbers, Schedules, Words
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """What a plan knows of a method.
-
-    where: "module:Class". from_dense: it starts from the dense network of its seed, else from the initial weights.
-    retrains: it takes a retraining schedule and a budget. defaults: every hyperparameter with its default.
-    accepted: what one takes, where that is not everything of its default's type.
-    """
-
-    where: str
-    from_dense: bool
-    retrains: bool
-    defaults: dict[str, Scalar] = field(default_factory=dict)
-    accepted: dict[str, Accepted] = field(default_factory=dict)
-
-
-COUNT = Numbers(1)
-DECAY: dict[str, Accepted] = {"decay": Numbers(0)}
-NORM = Words("all", "prunable")
+from benchmark.methods.declarations import Declaration, read
 
 METHODS: dict[str, Declaration] = {
-    "dense": Declaration("benchmark.methods.dense:Dense", from_dense=False, retrains=False),
-    "IMP": Declaration(
-        "benchmark.methods.imp:IMP",
-        from_dense=True,
-        retrains=True,
-        defaults={
-            **{"cycles": 1, "ladder": "even", "momentum": "fresh", "norm": "all"},
-            **{"criterion": "magnitude", "stages": "even"},
-        },
-        accepted={
-            "cycles": COUNT,
-            "ladder": Words("even", "renda"),
-            "momentum": Words("fresh", "kept"),
-            "norm": NORM,
-            "criterion": Words("magnitude", "random", "filters", "random_filters"),
-        },
-    ),
-    "BIMP": Declaration(
-        "benchmark.methods.bimp:BIMP",
-        from_dense=False,
-        retrains=False,
-        defaults={"dense_share": 0.75, "cycles": 1, "schedule": "ALLR", "span": "T0", "norm": "all", "decay": 1.0},
-        accepted={
-            "dense_share": Numbers(0, 1, open_below=True, open_above=True),
-            "cycles": COUNT,
-            "schedule": Schedules(),
-            "span": Words("T0", "T"),
-            "norm": NORM,
-            **DECAY,
-        },
-    ),
-    "GMP": Declaration(
-        "benchmark.methods.gmp:GMP",
-        from_dense=False,
-        retrains=False,
-        defaults={"interval": 1, "returning": False, "decay": 1.0},
-        accepted={"interval": COUNT, **DECAY},
-    ),
-    "GSM": Declaration(
-        "benchmark.methods.gsm:GSM",
-        from_dense=False,
-        retrains=False,
-        defaults={"momentum": 0.98, "decay": 1.0},
-        accepted={"momentum": Numbers(0, 1, open_above=True), **DECAY},
-    ),
-    "DPF": Declaration(
-        "benchmark.methods.dpf:DPF",
-        from_dense=False,
-        retrains=False,
-        defaults={"interval": 1, "decay": 1.0},
-        accepted={"interval": COUNT, **DECAY},
-    ),
-    "DNW": Declaration(
-        "benchmark.methods.dnw:DNW", from_dense=False, retrains=False, defaults={"decay": 1.0}, accepted=DECAY
-    ),
-    "LC": Declaration(
-        "benchmark.methods.lc:LC", from_dense=False, retrains=False, defaults={"decay": 1.0}, accepted=DECAY
-    ),
-    "STR": Declaration(
-        "benchmark.methods.str_:STR",
-        from_dense=False,
-        retrains=False,
-        defaults={"s_init": -4.0, "decay": 1.0},
-        accepted={"s_init": Numbers(), **DECAY},
-    ),
-    "DST": Declaration(
-        "benchmark.methods.dst:DST",
-        from_dense=False,
-        retrains=False,
-        defaults={"alpha": 1e-4, "decay": 1.0},
-        accepted={"alpha": Numbers(0), **DECAY},
-    ),
-    "CS": Declaration(
-        "benchmark.methods.cs:CS",
-        from_dense=False,
-        retrains=False,
-        defaults={"s_init": 0.0, "beta_final": 200.0, "penalty": 1e-5, "decay": 1.0},
-        accepted={"s_init": Numbers(-80, 80), "beta_final": Numbers(1), "penalty": Numbers(0), **DECAY},
-    ),
+    "dense": read("benchmark.methods.dense:Dense"),
+    "IMP": read("benchmark.methods.imp:IMP"),
+    "BIMP": read("benchmark.methods.bimp:BIMP"),
+    "GMP": read("benchmark.methods.gmp:GMP"),
+    "GSM": read("benchmark.methods.gsm:GSM"),
+    "DPF": read("benchmark.methods.dpf:DPF"),
+    "DNW": read("benchmark.methods.dnw:DNW"),
+    "LC": read("benchmark.methods.lc:LC"),
+    "STR": read("benchmark.methods.str_:STR"),
+    "DST": read("benchmark.methods.dst:DST"),
+    "CS": read("benchmark.methods.cs:CS"),
 }
+"""By the names that tables have. A method for good is a file of this folder and a line here."""
 
 
 def declaration(name: str) -> Declaration:

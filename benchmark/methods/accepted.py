@@ -10,6 +10,9 @@ from benchmark.cells import Scalar
 from benchmark.errors import UserError
 from benchmark.training.schedules import SCHEDULES, resolve
 
+LARGEST = 3.4e38
+"""Of float32, which hyperparameters become."""
+
 
 class Accepted(Protocol):
     def takes(self, value: Scalar) -> bool: ...
@@ -33,7 +36,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Numbers:
-    """Finite numbers from `least` up to `most`; open_below, open_above: but not that number itself."""
+    """Finite numbers of float32 from `least` up to `most`; open_below, open_above: but not that number itself."""
 
     least: float = -math.inf
     most: float = math.inf
@@ -41,7 +44,7 @@ class Numbers:
     open_above: bool = False
 
     def takes(self, value: Scalar) -> bool:
-        if isinstance(value, str) or not math.isfinite(value):
+        if isinstance(value, str) or not abs(value) <= LARGEST:  # nor nan
             return False
         return (self.least < value or (value == self.least and not self.open_below)) and (
             value < self.most or (value == self.most and not self.open_above)
@@ -53,7 +56,8 @@ class Numbers:
             parts.append(f"above {self.least:g}" if self.open_below else f"from {self.least:g} up")
         if self.most < math.inf:
             parts.append(f"below {self.most:g}" if self.open_above else f"up to {self.most:g}")
-        return " ".join(["a number", " and ".join(parts)]) if parts else "a finite number"
+        words = " ".join(["a number", " and ".join(parts)]) if parts else "a finite number"
+        return f"{words} ({LARGEST:g} at most)" if self.most == math.inf else words
 
 
 class Schedules:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmark.errors import UserError
+from benchmark.methods.declarations import COUNT, DECAY, NORM, Declaration, Numbers, Schedules, Words
 from benchmark.methods.imp import Cycle, prune, split
 from benchmark.methods.ladders import ladder
 from benchmark.methods.scratch import FromScratch
@@ -18,6 +19,21 @@ class BIMP(FromScratch):
     1 - (1 - S)^(1/n) of the alive weights and retrains by `schedule`. `span` is what ALLR's d2 divides a cycle's epochs
     by: "T0", as the authors' code does, or "T", as their poster can be read. Every phase starts a fresh optimizer.
     """
+
+    declaration = Declaration(
+        "benchmark.methods.bimp:BIMP",
+        from_dense=False,
+        retrains=False,
+        defaults={"dense_share": 0.75, "cycles": 1, "schedule": "ALLR", "span": "T0", "norm": "all", "decay": 1.0},
+        accepted={
+            "dense_share": Numbers(0, 1, open_below=True, open_above=True),
+            "cycles": COUNT,
+            "schedule": Schedules(),
+            "span": Words("T0", "T"),
+            "norm": NORM,
+            **DECAY,
+        },
+    )
 
     def __init__(self, context: Context):
         super().__init__(context)

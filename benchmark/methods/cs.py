@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmark.methods.declarations import DECAY, Declaration, Numbers
 from benchmark.methods.scratch import Transformed
 from benchmark.training.method import Context
 
@@ -21,6 +22,14 @@ class CS(Transformed):
         dL/dw = G c m,   dL/ds = beta m (1 - m) (G c w + lambda).
     After training the mask is hardened: w' = c w where s > 0, else 0. Weight decay acts on w alone, once.
     """
+
+    declaration = Declaration(
+        "benchmark.methods.cs:CS",
+        from_dense=False,
+        retrains=False,
+        defaults={"s_init": 0.0, "beta_final": 200.0, "penalty": 1e-5, "decay": 1.0},
+        accepted={"s_init": Numbers(-80, 80), "beta_final": Numbers(1), "penalty": Numbers(0), **DECAY},
+    )
 
     def __init__(self, context: Context):
         super().__init__(context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmark.methods.declarations import DECAY, Declaration
 from benchmark.methods.scratch import Transformed
 from benchmark.pruning.selection import Bracket
 from benchmark.training.method import Context
@@ -17,6 +18,14 @@ class DNW(Transformed):
     hundred times as large. The weights of a layer can then outgrow all others and take their places under the one
     threshold: such a run ends as "collapsed". DPF, which trains through masks as well, knows the same end.
     """
+
+    declaration = Declaration(
+        "benchmark.methods.dnw:DNW",
+        from_dense=False,
+        retrains=False,
+        defaults={"decay": 1.0},
+        accepted=DECAY,
+    )
 
     def __init__(self, context: Context):
         super().__init__(context)

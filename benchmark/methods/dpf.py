@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from benchmark.methods.declarations import COUNT, DECAY, Declaration
 from benchmark.methods.gmp import pruning_steps
+from benchmark.methods.limits import leaves_two_intervals
 from benchmark.methods.scratch import Transformed
 from benchmark.pruning.selection import Bracket
 from benchmark.training.method import Context
@@ -18,6 +20,15 @@ class DPF(Transformed):
     The mask m keeps the largest |w| of the whole network. It is new every 16 iterations, at the sparsity that GMP's
     `pruning_steps` ask for by then.
     """
+
+    declaration = Declaration(
+        "benchmark.methods.dpf:DPF",
+        from_dense=False,
+        retrains=False,
+        defaults={"interval": 1, "decay": 1.0},
+        accepted={"interval": COUNT, **DECAY},
+        check=leaves_two_intervals,
+    )
 
     def __init__(self, context: Context):
         super().__init__(context)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmark.methods.declarations import DECAY, Declaration, Numbers
 from benchmark.methods.scratch import Transformed
 from benchmark.pruning.flat import Segments
 from benchmark.training.method import Context
@@ -31,6 +32,14 @@ class DST(Transformed):
     the last term from the penalty alpha sum exp(-t), which drives the thresholds up. Weight decay acts on w alone,
     once. Nothing asks for a sparsity: it follows from `alpha`.
     """
+
+    declaration = Declaration(
+        "benchmark.methods.dst:DST",
+        from_dense=False,
+        retrains=False,
+        defaults={"alpha": 1e-4, "decay": 1.0},
+        accepted={"alpha": Numbers(0), **DECAY},
+    )
 
     def __init__(self, context: Context):
         super().__init__(context)

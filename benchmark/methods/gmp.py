@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from benchmark.errors import UserError
+from benchmark.methods.declarations import COUNT, DECAY, Declaration
+from benchmark.methods.limits import check_interval, leaves_two_intervals
 from benchmark.methods.scratch import Transformed
 from benchmark.training.method import Context
 
@@ -16,11 +17,7 @@ def pruning_steps(method: str, context: Context) -> dict[int, float]:
     """
     interval, epochs, target = int(context.number("interval")), context.problem.epochs, context.cell.sparsity
     assert target is not None
-    if not 1 <= interval <= epochs // 2:
-        raise UserError(
-            f"method {method}: hyperparameter interval is {interval} epochs; "
-            f"with {epochs} epochs it takes a count from 1 to {epochs // 2}"
-        )
+    check_interval(method, interval, epochs)
     steps = epochs // interval - 1
     return {
         t * interval * context.iterations_per_epoch: target - target * (1 - t / steps) ** 3 for t in range(1, steps + 1)
@@ -34,6 +31,15 @@ class GMP(Transformed):
     computes without them and their loss gradient is zero, but every step selects among all weights anew, so that one
     may return where others have become smaller (the authors' `allow_recovering`).
     """
+
+    declaration = Declaration(
+        "benchmark.methods.gmp:GMP",
+        from_dense=False,
+        retrains=False,
+        defaults={"interval": 1, "returning": False, "decay": 1.0},
+        accepted={"interval": COUNT, **DECAY},
+        check=leaves_two_intervals,
+    )
 
     def __init__(self, context: Context):
         super().__init__(context)

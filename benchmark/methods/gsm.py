@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from benchmark.methods.declarations import DECAY, Declaration, Numbers
 from benchmark.methods.scratch import FromScratch
 from benchmark.pruning.flat import mask_smallest
 from benchmark.pruning.selection import Bracket
@@ -18,6 +19,14 @@ class GSM(FromScratch):
     The others move by weight decay and momentum alone, so that they shrink towards zero before the final prune takes
     them. `momentum` is that of the prunable weights (Ding et al. use 0.98); batch norm and biases keep the recipe's.
     """
+
+    declaration = Declaration(
+        "benchmark.methods.gsm:GSM",
+        from_dense=False,
+        retrains=False,
+        defaults={"momentum": 0.98, "decay": 1.0},
+        accepted={"momentum": Numbers(0, 1, open_above=True), **DECAY},
+    )
 
     def __init__(self, context: Context):
         super().__init__(context)

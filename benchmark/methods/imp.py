@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from benchmark.errors import UserError
-from benchmark.methods.ladders import ladder, trunk
+from benchmark.methods.declarations import COUNT, NORM, Declaration, Words
+from benchmark.methods.ladders import cycles, ladder, trunk
+from benchmark.methods.limits import WHOLE_FILTERS, leaves_a_weight_or_filters
 from benchmark.problems.seeds import generator
 from benchmark.pruning.criteria import Criterion, Unstructured
 from benchmark.pruning.filters import Filters
@@ -94,9 +96,6 @@ CRITERIA: dict[str, Callable[[Method], Criterion]] = {
     "random_filters": lambda method: _filters(method, random=True),
 }
 
-WHOLE = ("filters", "random_filters")
-"""Criteria that remove whole filters."""
-
 
 def _filters(method: Method, random: bool) -> Filters:
     problem = method.context.problem
@@ -115,13 +114,35 @@ class IMP(Method):
     stages of a network lose different fractions, the first the whole of it.
     """
 
+    declaration = Declaration(
+        "benchmark.methods.imp:IMP",
+        from_dense=True,
+        retrains=True,
+        defaults={
+            **{"cycles": 1, "ladder": "even", "momentum": "fresh", "norm": "all"},
+            **{"criterion": "magnitude", "stages": "even"},
+        },
+        accepted={
+            "cycles": COUNT,
+            "ladder": Words("even", "renda"),
+            "momentum": Words("fresh", "kept"),
+            "norm": NORM,
+            "criterion": Words("magnitude", "random", "filters", "random_filters"),
+        },
+        cycles=cycles,
+        trunk=trunk,
+        check=leaves_a_weight_or_filters,
+    )
+
     def __init__(self, context: Context):
         super().__init__(context)
         cell, chosen = context.cell, context.hyperparameters
         assert cell.sparsity is not None
         assert cell.budget is not None
-        if chosen["stages"] != "even" and chosen["criterion"] not in WHOLE:
-            raise UserError(f"method IMP: hyperparameter stages is for the criteria {' and '.join(WHOLE)} alone")
+        if chosen["stages"] != "even" and chosen["criterion"] not in WHOLE_FILTERS:
+            raise UserError(
+                f"method IMP: hyperparameter stages is for the criteria {' and '.join(WHOLE_FILTERS)} alone"
+            )
         self.criterion = CRITERIA[str(chosen["criterion"])](self)
         self.ladder = ladder(str(chosen["ladder"]), cell.sparsity, int(chosen["cycles"]))
         self.phases = len(self.ladder)

@@ -28,8 +28,14 @@ def ladder(kind: str, sparsity: float, cycles: int, method: str = "IMP") -> list
     raise UserError(f"method {method}: hyperparameter ladder is {kind!r}; it takes 'even' or 'renda'")
 
 
-def trunk(cell: Cell, hyperparameters: Mapping[str, Scalar], cycles: int) -> str | None:
-    """Name of the state of iterative pruning after its first `cycles` cycles, None if no other run can share it.
+def cycles(cell: Cell, hyperparameters: Mapping[str, Scalar]) -> int:
+    """How often a cell of iterative pruning is pruned and retrained."""
+    assert cell.sparsity is not None
+    return len(ladder(str(hyperparameters["ladder"]), cell.sparsity, int(hyperparameters["cycles"])))
+
+
+def trunk(cell: Cell, hyperparameters: Mapping[str, Scalar], done: int) -> str | None:
+    """Name of the state of iterative pruning after its first `done` cycles, None if no other run can share it.
 
     Runs that prune the same fraction in every cycle, with the same schedule and the same budget of each, are one run
     until the shorter one ends: 98 % passes through where 90 % and 95 % were one cycle before their ends.
@@ -37,7 +43,7 @@ def trunk(cell: Cell, hyperparameters: Mapping[str, Scalar], cycles: int) -> str
     if hyperparameters.get("ladder") != "renda" or cell.budget is None or not cell.budget.per_cycle:
         return None
     assert cell.sparsity is not None
-    if not 0 < cycles < len(ladder("renda", cell.sparsity, 1)):
+    if not 0 < done < len(ladder("renda", cell.sparsity, 1)):
         return None
     shared = {
         "problem": cell.problem.identity,
@@ -46,6 +52,6 @@ def trunk(cell: Cell, hyperparameters: Mapping[str, Scalar], cycles: int) -> str
         "schedule": cell.schedule,
         "budget": str(cell.budget),
         "hyperparameters": {key: value for key, value in hyperparameters.items() if key != "cycles"},
-        "cycles": cycles,
+        "cycles": done,
     }
     return f"{cell.problem.name}-trunk-seed{cell.seed}-{digest(shared)}"

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from benchmark.methods.declarations import DECAY, Declaration
 from benchmark.methods.scratch import FromScratch
 from benchmark.pruning.flat import mask_smallest
 from benchmark.pruning.selection import Bracket
@@ -18,6 +19,14 @@ class LC(FromScratch):
     Those shrink towards zero while the others are free, until the final prune. The selection is new in each iteration.
     How far they get follows from `decay`.
     """
+
+    declaration = Declaration(
+        "benchmark.methods.lc:LC",
+        from_dense=False,
+        retrains=False,
+        defaults={"decay": 1.0},
+        accepted=DECAY,
+    )
 
     def __init__(self, context: Context):
         super().__init__(context)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmark.methods.declarations import DECAY, Declaration, Numbers
 from benchmark.methods.scratch import Transformed
 from benchmark.pruning.flat import Segments
 from benchmark.training.method import Context
@@ -20,6 +21,14 @@ class STR(Transformed):
     Nothing asks for a sparsity: it follows from where s starts (`s_init`) and from the weight decay (`decay`), which
     acts on s as it does on the weights.
     """
+
+    declaration = Declaration(
+        "benchmark.methods.str_:STR",
+        from_dense=False,
+        retrains=False,
+        defaults={"s_init": -4.0, "decay": 1.0},
+        accepted={"s_init": Numbers(), **DECAY},
+    )
 
     def __init__(self, context: Context):
         super().__init__(context)

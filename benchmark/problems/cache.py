@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.cells import Problem
+from benchmark.environment import cache_folder
 from benchmark.errors import UserError
 
 FORMAT = 1
@@ -66,31 +67,24 @@ class Raw:
     batches: Iterable[tuple[Images, Labels]]
 
 
-def cache_folder() -> Path:
-    """$PRUNING_BENCHMARK_CACHE, or pruning-benchmark/ in the user's cache folder. Raises UserError if none is known."""
-    chosen = os.environ.get("PRUNING_BENCHMARK_CACHE")
-    if chosen:
-        return Path(chosen)
-    common = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if common.is_absolute():  # others are to be ignored, says the standard
-        return common / "pruning-benchmark"
-    try:
-        return Path.home() / ".cache" / "pruning-benchmark"
-    except RuntimeError:
-        raise UserError("this user has no home folder to keep decoded images in; set PRUNING_BENCHMARK_CACHE") from None
-
-
 def key_of(problem: Problem, kind: str, files: Iterable[str], root: Path) -> str:
     """Names the cached arrays of these files, as this recipe wants them."""
     recipe = (problem.image_size, problem.channels, problem.crop_padding, problem.unreadable_images)
     content = hashlib.sha256(repr((FORMAT, kind, str(root.resolve()), recipe)).encode())
     for path in files:
-        try:
-            about = os.stat(path)
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror or error}") from None
-        content.update(f"{path.removeprefix(str(root))}/{about.st_size}/{about.st_mtime_ns}\n".encode())
+        about = stat_or_none(path)
+        content.update(
+            os.fsencode(f"{path.removeprefix(str(root))}/{about and about.st_size}/{about and about.st_mtime_ns}\n")
+        )
     return content.hexdigest()[:24]
+
+
+def stat_or_none(path: str) -> os.stat_result | None:
+    """None where a link leads nowhere, which decoding says."""
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):
+        return None
 
 
 def cached(
@@ -155,7 +149,7 @@ def _write_split(problem: Problem, folder: Path, name: str, padding: int, raw: R
     side = problem.image_size + 2 * padding
     shape = (raw.total, side, side, problem.channels)
     array = np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape)
-    labels = []
+    labels = [np.empty(0, dtype=np.int64)]
     count = 0
     inner = slice(padding, side - padding)
     for images, some in raw.batches:

@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmark.cells import Problem, cut
 from benchmark.errors import UserError
 from benchmark.problems.batches import Batch
-from benchmark.problems.decode import centre_corner, resized_shape
+from benchmark.problems.decode import Unreadable, centre_corner, reading, resized_shape
 from benchmark.problems.streaming import EVALUATION_BATCH, Request, StreamedData, drawn
 
 DEPTH = 2
@@ -176,7 +176,7 @@ class DaliData(StreamedData):
 
     def _judge(self, request: list[Request], trouble: str) -> None:
         """Of a batch that the default loader had to read. Raises UserError where DALI is to blame and no image."""
-        damaged = any(self._images.path(index) in self._skipped for index, _, _ in request)
+        damaged = any(index in self._skipped for index, _, _ in request)
         if trouble and not damaged and not self._works:
             raise UserError(f"loader dali decodes nothing here ({trouble}); --set loader=torch needs no DALI")
         if request and not damaged:
@@ -196,22 +196,22 @@ class DaliData(StreamedData):
 
         index, seed, place = request
         path = self._images.path(index)
+        size = self.problem.image_size
         try:
-            content = Path(path).read_bytes()
-            with Image.open(io.BytesIO(content)) as header:
-                (width, height), kind = header.size, (str(header.format), header.mode)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            with reading(path):
+                content = Path(path).read_bytes()
+                with Image.open(io.BytesIO(content)) as header:
+                    (width, height), kind = header.size, (str(header.format), header.mode)
+                resized = (size, size) if place >= 0 else resized_shape(height, width, self._images.shorter)
+        except Unreadable:
             return None
         # of a file that is cut off DALI would still decode a crop from above the cut
         if kind not in PLAIN or (kind[0] == "JPEG" and not content.endswith(END_OF_JPEG)):
             return None
-        size = self.problem.image_size
         box, kept, mirrored = (0, 0, height, width), (0, 0), False
-        resized = (size, size)
         if place >= 0:
             box, mirrored = drawn(height, width, seed, place, self.problem.flip)
         else:
-            resized = resized_shape(height, width, self._images.shorter)
             kept = centre_corner(*resized, size)
         start, shape, kept_at, flag = (np.array(part, np.int32) for part in (box[:2], box[2:], kept, mirrored))
         return Cut(np.frombuffer(content, np.uint8), start, shape, np.array(resized, np.float32), kept_at, flag)

@@ -2,28 +2,77 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image
 
 from benchmark.cells import Problem
-from benchmark.errors import UserError
+from benchmark.errors import UserError, shown
 from benchmark.problems.cache import Images, Labels, Progress
-from benchmark.problems.folder import Labelled
 
 BATCH = 512
 THREADS = 4
+MOST_PIXELS = 2 * 89_478_485
+"""Of an image after its shorter side was resized: as many as Pillow opens."""
+
+warnings.filterwarnings("ignore", module="PIL")  # of files that it reads all the same
+
+
+class Unreadable(Exception):
+    """An image file that gives no pixels. The message is why, in one line."""
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Raises Unreadable for whatever goes wrong with the image file in its block, and for what is no file.
+
+    Decoders may raise any exception for a file that is damaged or of another kind, NotImplementedError among them. A
+    pipe would be waited for.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise Unreadable("not a regular file")
+        yield
+    except Exception as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+        raise Unreadable(shown(" ".join(reason.split()))) from None
 
 
 def decode(path: str, size: int, channels: int) -> Images:
-    """uint8 (size, size, channels): the shorter side resized to `size`, then the centre. OSError if it is no image."""
+    """uint8 (size, size, channels): the shorter side resized to `size`, then the centre. Raises Unreadable."""
+    with reading(path):
+        image = open_image(path, channels)
+        if image.size != (size, size):
+            image = centre(image, size, size)
+        return np.asarray(image).reshape(size, size, channels)
+
+
+def open_image(path: str, channels: int) -> Image.Image:
+    """Grey or RGB: not laid over a background, nor turned as a camera marked it, but of a TIFF, which Pillow turns."""
     with Image.open(path) as file:
-        image = file.convert("RGB" if channels == 3 else "L")
-    if image.size != (size, size):
-        image = centre(image, size, size)
-    return np.asarray(image).reshape(size, size, channels)
+        deep = file.mode == "F" or file.mode.startswith("I")
+        return (_eight_bits(file) if deep else file).convert("RGB" if channels == 3 else "L")
+
+
+def _eight_bits(file: Image.Image) -> Image.Image:
+    """Grey levels of up to 16 bits as their upper 8: what Pillow makes of colours, while it cuts these off at 255.
+
+    Raises ValueError where nothing says which number is white.
+    """
+    values = np.asarray(file)
+    if file.mode.startswith("I;16") or (file.mode == "I" and file.format in ("PNG", "PPM")):
+        bits = getattr(file, "tag_v2", {}).get(258, (16,))[0]  # a TIFF may have 12
+        values = values >> (bits - 8)
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= 255) or (file.mode == "F" and 0 < high <= 1):
+        raise ValueError(f"its values, {low:g} to {high:g}, are no grey levels from 0 to 255")
+    return Image.fromarray(values.astype(np.uint8))
 
 
 def centre(image: Image.Image, shorter: int, size: int) -> Image.Image:
@@ -35,9 +84,12 @@ def centre(image: Image.Image, shorter: int, size: int) -> Image.Image:
 
 
 def resized_shape(height: int, width: int, shorter: int) -> tuple[int, int]:
-    """(height, width) after the shorter side was resized to `shorter`."""
+    """(height, width) after the shorter side was resized to `shorter`. Raises ValueError for a line of pixels."""
     short = min(height, width)
-    return int(shorter * height / short), int(shorter * width / short)
+    shape = int(shorter * height / short), int(shorter * width / short)
+    if shape[0] * shape[1] > MOST_PIXELS:
+        raise ValueError(f"{width} x {height} pixels are too many with the shorter side resized to {shorter}")
+    return shape
 
 
 def centre_corner(height: int, width: int, size: int) -> tuple[int, int]:
@@ -47,7 +99,7 @@ def centre_corner(height: int, width: int, size: int) -> tuple[int, int]:
 
 def decoded(
     problem: Problem,
-    files: Sequence[Labelled],
+    files: Sequence[tuple[str, int]],
     remarks: list[str],
     progress: Progress = lambda done, total: None,
 ) -> Iterator[tuple[Images, Labels]]:
@@ -58,11 +110,11 @@ def decoded(
     """
     bad: list[str] = []
 
-    def attempt(item: Labelled) -> Images | None:
+    def attempt(item: tuple[str, int]) -> Images | None:
         try:
             return decode(item[0], problem.image_size, problem.channels)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            bad.append(f"{item[0]} ({' '.join(str(error).split())})")
+        except Unreadable as error:
+            bad.append(f"{shown(item[0])} ({error})")
             return None
 
     with ThreadPoolExecutor(THREADS) as pool:

@@ -6,22 +6,29 @@ Imports no torch, so that a plan refuses what would fail cell by cell.
 from __future__ import annotations
 
 import importlib.util
+from bisect import bisect_right
 from collections.abc import Iterable
 
 from benchmark.cells import Problem
 from benchmark.errors import UserError
 from benchmark.problems.folder import EMBEDDED, HOW_TO_GET
+from benchmark.problems.sizes import prunable_weights
 
 MODEL_NAMES = ("resnet8", "resnet20", "resnet56", "resnet18", "vgg16", "wideresnet28-10", "resnet50")
 """The networks of `models`, which needs torch."""
 DIGITS = {"image_size": 8, "channels": 1}
 DIGITS_CLASSES = 10
+MOST_WEIGHTS = 2_000_000_000
+"""Of a network: with gradients, momentum and masks they take 32 GB."""
+REDUCED = {"resnet18": 8, "resnet50": 32}
+"""How many pixels a side become one before the last batch norm; 4 in most networks (vgg16 takes none as small)."""
 
 
 def refuse_unfit(problem: Problem) -> None:
     """What the recipe alone tells. Raises UserError."""
     check_dataset(problem)
     check_model(problem)
+    check_batch(problem)
     if problem.dataset == "digits":
         check_digits(problem)
     if problem.crop_padding > problem.image_size and not problem.resized_crop:
@@ -42,6 +49,28 @@ def check_model(problem: Problem) -> None:
         _refuse(problem, "model vgg16 halves images five times: image_size must be 32 or more")
     if problem.model == "resnet50" and problem.channels != 3:
         _refuse(problem, f"model resnet50 takes 3 channels, not {problem.channels}")
+    check_size(problem)
+
+
+def check_size(problem: Problem) -> None:
+    """Whether memory can hold the network. Raises UserError."""
+    weights = prunable_weights(problem)
+    if weights is not None and weights > MOST_WEIGHTS:
+        widths = range(1, problem.width + 1)
+        widest = bisect_right(
+            widths, MOST_WEIGHTS, key=lambda width: prunable_weights(problem.model_copy(update={"width": width})) or 0
+        )
+        _refuse(
+            problem,
+            f"width {problem.width} gives model {problem.model} {weights} weights, more than {MOST_WEIGHTS}; "
+            f"accepted: a width from 1 to {widest}",
+        )
+
+
+def check_batch(problem: Problem) -> None:
+    """Whether batch norm has more than one value of each channel to normalise by. Raises UserError."""
+    if problem.batch_size == 1 and problem.image_size <= REDUCED.get(problem.model, 4):
+        _refuse(problem, f"batch_size 1 is too small for image_size {problem.image_size}: 2 or more are accepted")
 
 
 def check_loader(problem: Problem) -> None:
@@ -56,17 +85,6 @@ def check_loader(problem: Problem) -> None:
             "loader dali needs NVIDIA DALI, which is not installed: pip install nvidia-dali-cuda130 "
             "(nvidia-dali-cuda120 where the driver is for CUDA 12), or --set loader=torch",
         )
-
-
-def check_stack(problem: Problem, stack: int) -> None:
-    """Whether several cells can be trained as one batched model. Raises UserError."""
-    if stack == 1:
-        return
-    if problem.compile != "none" or problem.precision == "fp16":
-        value = "precision fp16" if problem.compile == "none" else f"compile {problem.compile}"
-        _refuse(problem, f"{value} cannot be had where {stack} cells are trained as one model (--stack)")
-    if problem.resized_crop:
-        _refuse(problem, f"large images gain nothing where {stack} cells are trained as one model: leave out --stack")
 
 
 def has_dali() -> bool:

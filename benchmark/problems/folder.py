@@ -5,17 +5,21 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmark.cells import Problem
-from benchmark.errors import UserError
+from benchmark.errors import UserError, shown
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"))
 TEST_NAMES = ("test", "val", "validation")
+ANNOTATIONS = "val_annotations.txt"
+"""In a test folder of Tiny ImageNet's: which image of its images/ is what."""
+BY_PROGRAMS = ("__MACOSX", "@eaDir")
+"""Hidden folders under another name: of archives that a Mac packed, and of thumbnails on a Synology."""
 SAMPLED = 64
 """Images that are looked at to find the image size."""
 LARGE = 96
@@ -43,13 +47,18 @@ Labelled = tuple[str, int]
 """Path and label of an image file."""
 
 
+LeftOut = defaultdict[str, list[str]]
+"""Paths that are no data, by what they are."""
+
+
 @dataclass(frozen=True)
 class Listing:
-    """Image files and their labels, in one fixed order: by class, then by name."""
+    """Image files and their labels, in one fixed order: by class, then by name. remarks: what was left out."""
 
     classes: tuple[str, ...]
     training: tuple[Labelled, ...]
     test: tuple[Labelled, ...]
+    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -67,46 +76,42 @@ def find(problem: Problem, folder: Path) -> Found:
         known = ", ".join((*EMBEDDED, *HOW_TO_GET))
         raise UserError(f"problem {problem.name}: dataset {name!r} is unknown: one of {known}")
     for root in (folder, folder / name, folder / UNPACKED.get(name, name)):
-        if name in ARCHIVES and (root / ARCHIVES[name]).is_dir():
+        if name in ARCHIVES and os.path.isdir(root / ARCHIVES[name]):
             return Found("archive", root)
-        if (root / "train").is_dir() and _test_folder(root) is not None:
+        if os.path.isdir(root / "train") and any(os.path.isdir(root / test) for test in TEST_NAMES):
             return Found("folder", root)
     wanted = f"{ARCHIVES[name]}/ nor " if name in ARCHIVES else ""
     raise UserError(
-        f"--data {folder}: {name} is not there ({'neither ' if wanted else 'no '}{wanted}train/ with test/ or val/); "
-        f"{HOW_TO_GET[name]}; --problem digits needs no data"
+        f"--data {shown(folder)}: {name} is not there ({'neither ' if wanted else 'no '}{wanted}train/ with test/ or "
+        f"val/); {HOW_TO_GET[name]}; --problem digits needs no data"
     )
 
 
 def list_images(root: Path) -> Listing:
     """All images in the class folders of `root`. Raises UserError where classes are missing, empty or do not match."""
-    test_root = _test_folder(root)
-    assert test_root is not None
+    left: LeftOut = defaultdict(list)
     classes = _class_names(root / "train")
     if len(classes) < 2:
-        raise UserError(f"{root / 'train'}: {len(classes)} class folders; a problem has 2 or more")
-    training = tuple(_images(root / "train", classes))
-    annotations = test_root / "val_annotations.txt"
-    if annotations.is_file():  # Tiny ImageNet: one folder, and a file that says which is what
-        test = tuple(_annotated(annotations, classes))
-    else:
-        odd = sorted(set(classes) ^ set(_class_names(test_root)))
-        if odd:
-            raise UserError(f"{root}: class folder {odd[0]!r} is in only one of train/ and {test_root.name}/")
-        test = tuple(_images(test_root, classes))
-    present = Counter(label for _, label in training)
-    for label, name in enumerate(classes):
-        if not present[label]:
-            raise UserError(f"{root / 'train' / name}: no images ({', '.join(sorted(SUFFIXES))})")
-    if not test:
-        raise UserError(f"{test_root}: no images ({', '.join(sorted(SUFFIXES))})")
-    return Listing(classes, training, test)
+        raise UserError(f"{shown(root)}/train: {len(classes)} class folders; a problem has 2 or more")
+    test_root, passed = _test_folder(root, classes)
+    list_test = _images if _class_names(test_root) == classes else _annotated
+    training, test = tuple(_images(root / "train", classes, left)), tuple(list_test(test_root, classes, left))
+    empty = [root / "train" / name for name in _without(training, classes)] + ([] if test else [test_root])
+    if empty:
+        raise UserError(f"{shown(empty[0])}: no images ({', '.join(sorted(SUFFIXES))})")
+    remarks = [f"left out: {len(paths)} {what}, the first: {shown(min(paths))}" for what, paths in sorted(left.items())]
+    if passed:
+        remarks.append(f"the test images are those of {test_root.name}/: {'; '.join(passed)}")
+    if untested := _without(test, classes):
+        remarks.append(f"{len(untested)} classes have no test images, the first: {shown(untested[0])}")
+    return Listing(classes, training, test, tuple(remarks))
 
 
 def check_classes(problem: Problem, classes: int, where: Path) -> None:
     if classes != problem.classes:
         raise UserError(
-            f"{where}: {classes} classes, but problem {problem.name} has {problem.classes}; --set classes={classes}"
+            f"{shown(where)}: {classes} classes, but problem {problem.name} has {problem.classes}; "
+            f"--set classes={classes}"
         )
 
 
@@ -114,18 +119,20 @@ def describe(root: Path) -> dict[str, Any]:
     """Recipe fields that a folder tells: classes, channels and image size, and how large images are cropped."""
     from PIL import Image
 
+    from benchmark.problems.decode import Unreadable, reading
+
     listing = list_images(root)
     step = max(1, len(listing.training) // SAMPLED)
     sides, colours = [], False
     for path, _ in listing.training[::step]:
         try:
-            with Image.open(path) as image:
+            with reading(path), Image.open(path) as image:
                 sides.append(min(image.size))
-                colours |= image.mode not in ("1", "L", "I", "I;16", "F")
-        except OSError:
+                colours |= image.mode not in ("1", "L", "F") and image.mode[0] != "I"
+        except Unreadable:
             continue  # decoding names it
     if not sides:
-        raise UserError(f"{root / 'train'}: none of {len(listing.training[::step])} images looked at can be read")
+        raise UserError(f"{shown(root)}/train: none of {len(listing.training[::step])} images looked at can be read")
     found: dict[str, Any] = {"classes": len(listing.classes), "channels": 3 if colours else 1}
     side = round(statistics.median(sides))
     if side <= LARGE:
@@ -145,35 +152,96 @@ def complete(folder: Path | None) -> Callable[[Problem], dict[str, Any]]:
     return fields_of
 
 
-def _test_folder(root: Path) -> Path | None:
-    return next((root / name for name in TEST_NAMES if (root / name).is_dir()), None)
+def _test_folder(root: Path, classes: tuple[str, ...]) -> tuple[Path, list[str]]:
+    """The first with the training classes or with annotations, and why each before it is not. Raises UserError."""
+    passed: list[str] = []
+    for folder in (root / name for name in TEST_NAMES if os.path.isdir(root / name)):
+        odd = sorted(set(classes) ^ set(_class_names(folder)))
+        if not odd or os.path.isfile(folder / ANNOTATIONS):
+            return folder, passed
+        passed.append(f"class folder {odd[0]!r} is in only one of train/ and {folder.name}/")
+    raise UserError(f"{shown(root)}: no test images in {'/, '.join(TEST_NAMES)}/: {'; '.join(passed)}")
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."))
+    return tuple(sorted(entry.name for entry in _visible(str(folder), defaultdict(list)) if _is_folder(entry)))
 
 
-def _images(folder: Path, classes: tuple[str, ...]) -> Iterator[Labelled]:
+def _without(images: tuple[Labelled, ...], classes: tuple[str, ...]) -> list[str]:
+    """The classes that no image is of."""
+    present = {label for _, label in images}
+    return [name for label, name in enumerate(classes) if label not in present]
+
+
+def _images(folder: Path, classes: tuple[str, ...], left: LeftOut) -> Iterator[Labelled]:
+    for entry in _visible(str(folder), left):
+        if not _is_folder(entry):
+            left["files beside the class folders"].append(entry.path)
     for label, name in enumerate(classes):
-        for path in sorted(_files(os.path.join(folder, name))):
+        for path in sorted(_files(os.path.join(folder, name), left)):
             yield path, label
 
 
-def _files(folder: str) -> Iterator[str]:
-    """Image files in `folder` and below; as strings, since there may be a million."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                yield from _files(entry.path)
+def _files(folder: str, left: LeftOut) -> Iterator[str]:
+    """What is named as an image in `folder` and below; as strings, since there may be a million."""
+    folders = [folder]
+    while folders:
+        folder = folders.pop()
+        if os.path.islink(folder) and _lies_in(folder, os.path.realpath(folder)):
+            raise UserError(f"{shown(folder)}: a link to a folder that it lies in; remove it")
+        for entry in _visible(folder, left):
+            if _is_folder(entry):
+                folders.append(entry.path)
             elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
                 yield entry.path
+            elif entry.name != ANNOTATIONS:
+                left["files that are not named as images"].append(entry.path)
 
 
-def _annotated(annotations: Path, classes: tuple[str, ...]) -> Iterator[Labelled]:
+def _lies_in(link: str, folder: str) -> bool:
+    """Whether the way to `link` leads through `folder`, also by other links."""
+    above = (os.path.realpath(path) for path in Path(os.path.abspath(link)).parents)
+    return any(os.path.commonpath((path, folder)) == folder for path in above)
+
+
+def _visible(folder: str, left: LeftOut) -> Iterator[os.DirEntry[str]]:
+    """What is in `folder`, but for hidden things. Raises UserError."""
+    try:
+        with os.scandir(folder) as entries:
+            found = list(entries)
+    except OSError as error:
+        raise UserError(f"{shown(folder)}: {error.strerror}") from None
+    for entry in found:
+        if entry.name[0] == "." or entry.name in BY_PROGRAMS:
+            left["hidden files or folders"].append(entry.path)
+        else:
+            yield entry
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: an image that cannot be read, if it is named as one
+        return False
+
+
+def _annotated(folder: Path, classes: tuple[str, ...], left: LeftOut) -> Iterator[Labelled]:
+    """Tiny ImageNet: one folder, and a file that says which is what."""
     labels = {name: label for label, name in enumerate(classes)}
-    for number, line in enumerate(annotations.read_text(encoding="utf-8").splitlines(), 1):
+    annotations, images = folder / ANNOTATIONS, os.path.join(folder, "images")
+    try:
+        lines = annotations.read_bytes().splitlines()
+    except OSError as error:
+        raise UserError(f"{shown(annotations)}: {error.strerror}") from None
+    found: dict[str, int] = {}
+    for number, line in enumerate(map(os.fsdecode, lines), 1):
         name, _, rest = line.partition("\t")
-        label = rest.partition("\t")[0]
+        path, label = os.path.join(images, name), rest.partition("\t")[0]
         if label not in labels:
-            raise UserError(f"{annotations} line {number}: {label!r} is not a class folder of train/")
-        yield os.path.join(annotations.parent, "images", name), labels[label]
+            raise UserError(f"{shown(annotations)} line {number}: {label!r} is not a class folder of train/")
+        if path in found:
+            raise UserError(f"{shown(annotations)} line {number}: {name!r} is there a second time")
+        found[path] = labels[label]
+    for path in set(_files(str(folder), left)) - set(found):
+        left["images that no annotation names"].append(path)
+    yield from found.items()

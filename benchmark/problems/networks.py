@@ -9,12 +9,7 @@ from torch.nn import functional
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm, and a shortcut without parameters.
-
-    stacked: networks whose channels lie side by side in its inputs (benchmark.training.stack).
-    """
-
-    stacked = 1
+    """Two 3x3 convolutions with batch norm, and a shortcut without parameters."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
@@ -30,17 +25,8 @@ class BasicBlock(nn.Module):
         y = self.bn2(self.conv2(y))
         if self.stride != 1 or self.new_channels:
             half = self.new_channels // 2
-            x = x[:, :, :: self.stride, :: self.stride]
-            x = widened(x, half, self.new_channels - half, self.stacked)
+            x = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, half, self.new_channels - half))
         return functional.relu(x + y, inplace=True)
-
-
-def widened(x: Tensor, before: int, after: int, stacked: int) -> Tensor:
-    """x: (b, channels, height, width), with channels of zeros before and after those of each of `stacked` networks."""
-    if stacked == 1:
-        return functional.pad(x, (0, 0, 0, 0, before, after))
-    each = x.permute(0, 2, 3, 1).unflatten(3, (stacked, -1))  # the channels last, so that they stay so
-    return functional.pad(each, (before, after)).flatten(3).permute(0, 3, 1, 2)
 
 
 class SmallImageResNet(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +31,19 @@ def prepare(problem: Problem, folder: Path | None, fetch: bool, console: Console
     if problem.resized_crop:  # streamed
         listing = list_images(found.root)
         check_classes(problem, len(listing.classes), found.root)
+        _tell(listing.remarks, console)
         _check_split(problem, [label for _, label in listing.training])
         return
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(f"decoding {problem.dataset}", total=None)
         source = open_source(problem, where, lambda done, total: bar.update(task, completed=done, total=total))
+    _tell(source.remarks, console)
     _check_split(problem, source.training.labels)
+
+
+def _tell(remarks: Iterable[str], console: Console) -> None:
+    for remark in remarks:
+        console.print(remark, soft_wrap=True, highlight=False, markup=False)
 
 
 def _check_split(problem: Problem, labels: Labels | list[int]) -> None:

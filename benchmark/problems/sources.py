@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.cells import Problem
-from benchmark.errors import UserError
+from benchmark.errors import UserError, shown
 from benchmark.problems.cache import Images, Labels, Progress, Raw, Source, Split, cached, key_of, lock
 from benchmark.problems.decode import decoded
 from benchmark.problems.fits import check_digits
 from benchmark.problems.folder import ARCHIVES, DEFAULT_FOLDER, EMBEDDED, Found, check_classes, find, list_images
+
+FOLDERS = "folder 2"
+"""In keys of the cache. Changes when other arrays are made of the same files."""
 
 
 def open_source(problem: Problem, folder: Path | None = None, progress: Progress = lambda done, total: None) -> Source:
@@ -43,7 +47,12 @@ def _folder(problem: Problem, found: Found, progress: Progress) -> Source:
         return Raw(len(listing.test), decoded(problem, listing.test, remarks, told))
 
     files = [path for path, _ in (*listing.training, *listing.test)]
-    return cached(problem, key_of(problem, "folder", files, found.root), "folder", training, test, remarks)
+    source = cached(problem, key_of(problem, FOLDERS, files, found.root), "folder", training, test, remarks)
+    lost = [name for k, name in enumerate(listing.classes) if not (source.training.labels == k).any()]
+    if lost or not len(source.test):
+        what = f"training images of class {lost[0]!r}" if lost else "test images"
+        raise UserError(f"{shown(found.root)}: none of the {what} can be read; {source.remarks[0]}")
+    return replace(source, remarks=(*listing.remarks, *source.remarks))
 
 
 def _archive(problem: Problem, found: Found) -> Source:
@@ -64,7 +73,11 @@ def _archive(problem: Problem, found: Found) -> Source:
 
     if (problem.image_size, problem.channels) != (32, 3):
         raise UserError(f"problem {problem.name}: images of {problem.dataset} have image_size 32 and 3 channels")
-    files = sorted(str(path) for path in (found.root / ARCHIVES[problem.dataset]).iterdir() if path.is_file())
+    base = found.root / ARCHIVES[problem.dataset]
+    try:
+        files = sorted(str(path) for path in base.iterdir() if path.is_file())
+    except OSError as error:
+        raise UserError(f"{shown(base)}: {error.strerror}") from None
     key = key_of(problem, "archive", files, found.root)
     return cached(problem, key, "archive", lambda: raw(True), lambda: raw(False), [])
 

@@ -11,18 +11,22 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import ExifTags, Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmark.cells import Problem
-from benchmark.errors import UserError
+from benchmark.errors import UserError, shown
 from benchmark.problems.augment import Normalisation, laid_out, moments
 from benchmark.problems.batches import Batch, Batches, held_out
+from benchmark.problems.cache import stat_or_none
+from benchmark.problems.decode import Unreadable, open_image, reading, resized_shape
 from benchmark.problems.folder import DEFAULT_FOLDER, Labelled, check_classes, find, list_images
 from benchmark.problems.seeds import generator
 
@@ -37,7 +41,7 @@ PREFETCH = 4
 """Batches that each loader process has ready."""
 
 Decoder = Callable[[str, int], Tensor]
-"""(path, channels) -> uint8 (channels, height, width). Raises OSError, RuntimeError or ValueError for a bad image."""
+"""(path, channels) -> uint8 (channels, height, width). To be called within `reading`."""
 Box = tuple[int, int, int, int]
 """(top, left, height, width) of a part of an image."""
 Request = tuple[int, int, int]
@@ -62,7 +66,8 @@ class StreamedData(Batches):
         listing = list_images(root)
         check_classes(problem, len(listing.classes), root)
         self.fingerprint = _fingerprint(root, (*listing.training, *listing.test))
-        self._skipped: dict[str, str] = {}
+        self._noted = listing.remarks
+        self._skipped: dict[int, str] = {}
         labels = torch.tensor([label for _, label in listing.training])
         self._index, validation = held_out(problem, labels)
         first_test = len(listing.training)
@@ -70,6 +75,11 @@ class StreamedData(Batches):
             "validation": validation,
             "test": torch.arange(first_test, first_test + len(listing.test)),
         }
+        classes = (f"training images of class {name!r}" for name in listing.classes)
+        self._kinds = (*classes, "validation images", "test images")
+        self._kind = torch.cat([labels, torch.full((len(listing.test),), len(self._kinds) - 1)])
+        self._kind[validation] = len(self._kinds) - 2
+        self._left = self._kind[torch.cat([self._index, *self._evaluation.values()])].bincount()
         if loaders is None:
             loaders = 0 if device.type == "cpu" else max(1, torch.get_num_threads())
         self._requests = _Requests()
@@ -88,9 +98,9 @@ class StreamedData(Batches):
     @property
     def remarks(self) -> tuple[str, ...]:  # type: ignore[override]
         if not self._skipped:
-            return ()
-        path, reason = min(self._skipped.items())
-        return (f"skipped: {len(self._skipped)} images cannot be read, the first: {path} ({reason})",)
+            return self._noted
+        skipped = f"skipped: {len(self._skipped)} images cannot be read, the first: {min(self._skipped.values())}"
+        return (*self._noted, skipped)
 
     @property
     def training_images(self) -> int:
@@ -126,20 +136,32 @@ class StreamedData(Batches):
     def _raw(self, requests: list[list[Request]]) -> Iterator[Batch]:
         self._requests.batches = requests
         for images, labels, bad in self._loader:
-            for path, reason in bad:
-                if self.problem.unreadable_images == "stop":
-                    raise UserError(
-                        f"{path} cannot be read ({reason}); mend or remove it, or leave such images out with "
-                        "--set unreadable_images=skip"
-                    )
-                self._skipped[path] = reason
+            for index, reason in bad:
+                self._skip(index, reason)
             yield images, labels
+
+    def _skip(self, index: int, reason: str) -> None:
+        """Raises UserError where images are not to be skipped, or none of the kind is left."""
+        path = shown(self._images.path(index))
+        if self.problem.unreadable_images == "stop":
+            raise UserError(
+                f"{path} cannot be read ({reason}); mend or remove it, or leave such images out with "
+                "--set unreadable_images=skip"
+            )
+        if index not in self._skipped:
+            self._skipped[index] = f"{path} ({reason})"
+            kind = self._kind[index]
+            self._left[kind] -= 1
+            if not self._left[kind]:
+                raise UserError(f"none of the {self._kinds[kind]} can be read, the last: {path} ({reason})")
 
     def _measure(self) -> tuple[Tensor, Tensor]:
         step = max(1, len(self._index) // MEASURED)
         chosen = self._index[::step].tolist()
         batches = self._raw([[(i, 0, -1) for i in chosen[k : k + 32]] for k in range(0, len(chosen), 32)])
         images = torch.cat([images.cpu() for images, _ in batches]).numpy()
+        if not len(images):
+            raise UserError(f"none of {len(chosen)} training images looked at can be read: {self.remarks[-1]}")
         return moments(images, torch.arange(len(images)))
 
 
@@ -157,7 +179,7 @@ class _Requests:
 
 
 class _Images(Dataset[Any]):
-    """Batches as uint8 (b, height, width, channels), labels (b,), and (path, reason) of what could not be read."""
+    """Batches as uint8 (b, height, width, channels), labels (b,), and (index, reason) of what could not be read."""
 
     def __init__(self, problem: Problem, files: Sequence[Labelled], decoder: str | None):
         self.size, self.channels, self.flip = problem.image_size, problem.channels, problem.flip
@@ -168,18 +190,18 @@ class _Images(Dataset[Any]):
         self.decoder = decoder
         self.decode: Decoder | None = None  # chosen in the process that decodes
 
-    def __getitems__(self, requests: list[Request]) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
+    def __getitems__(self, requests: list[Request]) -> tuple[Tensor, Tensor, list[tuple[int, str]]]:
         self.decode = self.decode or pick_decoder(self.decoder)
         images, labels, bad = [], [], []
         for index, seed, place in requests:
             path = self.path(index)
             try:
-                image = self.decode(path, self.channels)
-            except (OSError, RuntimeError, ValueError, SyntaxError) as error:
-                bad.append((path, " ".join(str(error).split())))
-                continue
-            images.append(self._augmented(image, seed, place) if place >= 0 else self._centre(image))
-            labels.append(self.labels[index])
+                with reading(path):
+                    image = self.decode(path, self.channels)
+                    images.append(self._augmented(image, seed, place) if place >= 0 else self._centre(image))
+                labels.append(self.labels[index])
+            except Unreadable as error:
+                bad.append((index, str(error)))
         if not images:
             return torch.empty((0, self.size, self.size, self.channels), dtype=torch.uint8), self.labels[:0], bad
         return torch.stack(images).permute(0, 2, 3, 1).contiguous(), torch.stack(labels), bad
@@ -201,7 +223,8 @@ class _Images(Dataset[Any]):
     def _centre(self, image: Tensor) -> Tensor:
         from torchvision.transforms.v2 import functional
 
-        return functional.center_crop(functional.resize(image, [self.shorter], antialias=True), [self.size, self.size])
+        shape = resized_shape(image.shape[1], image.shape[2], self.shorter)
+        return functional.center_crop(functional.resize(image, list(shape), antialias=True), [self.size, self.size])
 
 
 def drawn(height: int, width: int, seed: int, place: int, flip: bool) -> tuple[Box, bool]:
@@ -236,20 +259,20 @@ def pick_decoder(name: str | None = None) -> Decoder:
         return decode_with_pillow
 
     def decode(path: str, channels: int) -> Tensor:
-        try:
-            image = decode_image(path, mode="RGB" if channels == 3 else "GRAY")
-        except (RuntimeError, ValueError):
-            return decode_with_pillow(path, channels)  # formats and odd files that only Pillow reads
-        return image if image.dim() == 3 else image[0]
+        mode, name = ("RGB", "RGB") if channels == 3 else ("L", "GRAY")
+        with suppress(Exception):  # of odd files that Pillow may read, or say what is wrong with
+            with Image.open(path) as file:  # others differ by rounding, or TorchCodec turns what a camera marked
+                orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
+                same = (file.format, file.mode, orientation) == ("JPEG", mode, 1)
+            if same:
+                return decode_image(path, mode=name)
+        return decode_with_pillow(path, channels)
 
     return decode
 
 
 def decode_with_pillow(path: str, channels: int) -> Tensor:
-    from PIL import Image
-
-    with Image.open(path) as file:
-        array = np.array(file.convert("RGB" if channels == 3 else "L"))
+    array = np.array(open_image(path, channels))
     return torch.from_numpy(array.reshape(*array.shape[:2], channels)).permute(2, 0, 1)
 
 
@@ -261,5 +284,6 @@ def _fingerprint(root: Path, files: Sequence[Labelled]) -> str:
     """Of names, sizes and labels: reading every pixel would take as long as an epoch."""
     content = hashlib.sha256()
     for path, label in files:
-        content.update(f"{path.removeprefix(str(root))}/{os.stat(path).st_size}/{label}\n".encode())
+        about = stat_or_none(path)
+        content.update(os.fsencode(f"{path.removeprefix(str(root))}/{about and about.st_size}/{label}\n"))
     return f"files-{content.hexdigest()[:16]}"

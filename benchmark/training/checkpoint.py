@@ -1,14 +1,12 @@
 """Tensors on disk: checksummed, atomic, never unpickled into code.
 
-A file is an envelope (benchmark/envelope.py) around what `torch.save` wrote, read back with `weights_only=True`, so
+A file is sealed (benchmark/results/sealed.py) around what `torch.save` wrote, read back with `weights_only=True`, so
 that a file from a shared folder can hold data but not run anything.
 """
 
 from __future__ import annotations
 
-import copy
 import io
-import operator
 import os
 import pickle
 import re
@@ -17,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from benchmark import atomic
 from benchmark.cells import HASH_LENGTH
-from benchmark.envelope import BadCheckpoint, seal, unseal
+from benchmark.results import atomic
+from benchmark.results.sealed import BadCheckpoint, seal, unseal
 
 
 def encode(owner: str, content: dict[str, Any], made_by: str = "") -> tuple[bytes, str]:
@@ -30,29 +27,8 @@ def encode(owner: str, content: dict[str, Any], made_by: str = "") -> tuple[byte
     owner: the cell's id. made_by: the code and versions that wrote it, for content that no other may go on with.
     """
     buffer = io.BytesIO()
-    torch.save(_of_its_own(content), buffer)
+    torch.save(content, buffer)
     return seal(owner, buffer.getvalue(), made_by)
-
-
-def _of_its_own(content: Any) -> Any:
-    """`content`, with copies of tensors that are a part of something larger: torch writes the whole of their memory.
-
-    Where there are none it is `content` itself, so that the same weights are the same bytes.
-    """
-    if isinstance(content, Tensor):
-        whole = content.untyped_storage().nbytes() <= content.numel() * content.element_size()
-        return content if whole else content.detach().clone()
-    if isinstance(content, dict):
-        changed = {key: own for key, value in content.items() if (own := _of_its_own(value)) is not value}
-        if not changed:
-            return content
-        copied = copy.copy(content)  # of the same type, with the attributes that torch gives a state
-        copied.update(changed)
-        return copied
-    if isinstance(content, list | tuple):
-        values = [_of_its_own(value) for value in content]
-        return content if all(map(operator.is_, values, content)) else type(content)(values)
-    return content
 
 
 def load(

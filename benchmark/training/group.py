@@ -57,6 +57,16 @@ class Group:
             dist.all_reduce(tensor)
         return summed
 
+    def of_each(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Each tensor, shape (), as all ranks have it: shape (ranks,), in the order of the ranks."""
+        everyone = []
+        for tensor in tensors:
+            parts = [tensor.clone() for _ in range(self.ranks)]
+            if self.ranks > 1:
+                dist.all_gather(parts, tensor)
+            everyone.append(torch.stack(parts))
+        return tuple(everyone)
+
     def wrap(self, network: nn.Module) -> nn.Module:
         """What to call in training: gradients become means over the ranks. The network's modules stay its own."""
         if self.ranks == 1:

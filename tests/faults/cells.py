@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.store import Store
+from benchmark.results.store import Store
 from tests.faults.harness import IMP_GRID, Row, expected_ids, results_of, run, untouched, write_sweep
 
 SECRETS = {
@@ -55,7 +55,8 @@ def failing_cells(folder: Path) -> list[Row]:
     """One sweep with a cell for every way to fail between two that do not."""
     started = time.monotonic()
     undisturbed = untouched(neighbours(folder), folder / "neighbours")
-    patience = max(HANG_SECONDS, time.monotonic() - started)  # a busy machine can keep any cell waiting for as long
+    took = time.monotonic() - started  # by one worker, and a busy machine can keep any cell waiting for as long
+    patience = max(HANG_SECONDS, 2 * took)
     schedules = [*NEIGHBOURS, *(f"tests.faults.injected:{injected.schedule}" for injected in INJECTED)]
     sweep = write_sweep(folder / "failing.yaml", [{**IMP_GRID, "schedule": schedules}], seeds=1)
     results = folder / "failing"

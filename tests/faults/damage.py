@@ -17,18 +17,19 @@ import torch
 
 from benchmark.cells import Cell
 from benchmark.errors import UserError
-from benchmark.grid import load_sweep
-from benchmark.plan import refuse_damaged
-from benchmark.records import result
-from benchmark.store import Store
+from benchmark.planning.grid import load_sweep
+from benchmark.planning.plan import refuse_damaged
+from benchmark.results.records import result
+from benchmark.results.store import Store
 from benchmark.training import checkpoint
-from benchmark.training.loop import Interrupted
-from benchmark.worker import Options, Worker
+from benchmark.training.options import RunOptions
+from benchmark.training.session import Interrupted
+from benchmark.worker import Worker
 from tests.faults.harness import IMP_GRID, Row, compare, results_of, write_sweep
 
 Damage = Callable[[bytes, random.Random], bytes]
-OPTIONS = Options("cpu", 1)
-OFTEN = Options("cpu", 1, checkpoint_seconds=0.0)
+OPTIONS = RunOptions("cpu", 1)
+OFTEN = RunOptions("cpu", 1, checkpoint_seconds=0.0)
 """A checkpoint at every iteration, which takes longer than the training."""
 
 
@@ -71,13 +72,16 @@ DAMAGES: dict[str, Damage] = {
 }
 
 
+SHORT = {"epochs": 3, "milestones": [1, 2], "batch_size": 128}
+
+
 class Bench:
     """A few small cells trained in this process, and their results when nothing disturbs them."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        sweep = load_sweep(str(write_sweep(folder / "small.yaml", [IMP_GRID], seeds=1, epochs=3, milestones=[1, 2])))
+        sweep = load_sweep(str(write_sweep(folder / "small.yaml", [IMP_GRID], seeds=1, **SHORT)))
         self.cells = [Cell.dense(sweep.problem, 0), *sweep.cells]
         self.untouched = self._train(Store(folder / "untouched"))
         self._number = 0

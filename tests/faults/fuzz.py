@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from analysis import make_tables
 from benchmark import cli, status
-from benchmark.grid import load_sweep
-from benchmark.store import Store
+from benchmark.planning.grid import load_sweep
+from benchmark.results.store import Store
 from benchmark.sweep import app
 from tests.faults.harness import ROOT, Row
 

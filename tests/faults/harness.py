@@ -17,13 +17,13 @@ from typing import Any
 import yaml
 
 from benchmark.cells import Cell
-from benchmark.grid import load_sweep
 from benchmark.methods import METHODS
-from benchmark.plan import parent
-from benchmark.records import result
-from benchmark.store import Store
+from benchmark.planning.grid import load_sweep
+from benchmark.planning.plan import parent
+from benchmark.results.records import result
+from benchmark.results.store import Store
+from tests.commands import ROOT, as_command
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 TAG = "FAULTS_RUN"
 RECIPE = {"epochs": 6, "milestones": [2, 4, 5], "warmup_epochs": 1, "batch_size": 32}
 IMP_GRID = {"method": "IMP", "schedule": ["FT", "CLR", "ALLR"], "sparsity": [0.9], "budget": ["33.33%"]}
@@ -238,7 +238,8 @@ def trained_cells(output: str) -> int:
 
 def untouched(sweep: Path, folder: Path) -> Results:
     """Results of a run that nothing disturbs, by one worker."""
-    finished = run(sweep, folder, "--workers", "1")
+    fixed = ("--workers", "1", "--tracking", "off", "--results", str(folder))
+    finished = as_command("benchmark.sweep", str(sweep), *fixed)
     found = results_of(folder)
     missing = expected_ids(sweep) - found.keys()
     if missing:

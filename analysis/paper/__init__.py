@@ -1,0 +1,1 @@
+"""What knows the paper: its tables and figure, its claims and its published numbers."""

@@ -1,0 +1,86 @@
+"""What a plan must know of a method, declared in the method's class and read from there without importing torch."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmark.cells import Cell, Scalar
+from benchmark.methods.accepted import Accepted, Numbers, Schedules, Words
+from benchmark.methods.ladders import cycles, trunk
+from benchmark.methods.limits import leaves_a_weight, leaves_a_weight_or_filters, leaves_two_intervals
+
+Settings = Mapping[str, Scalar]
+"""All hyperparameters of a cell, defaults included."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a plan knows of a method.
+
+    Args:
+        where: "module:Class".
+        from_dense: it starts from the dense network of its seed, else from the initial weights.
+        retrains: it takes a retraining schedule and a budget.
+        defaults: every hyperparameter with its default.
+        accepted: what a hyperparameter takes, where that is not everything of its default's type.
+        cycles: how often a cell is pruned and retrained; once, where it is not given.
+        check: raises UserError for settings that leave a cell nothing to train.
+        trunk: the name of the state after so many cycles that runs of other cells come through as well.
+    """
+
+    where: str
+    from_dense: bool
+    retrains: bool
+    defaults: dict[str, Scalar] = field(default_factory=dict)
+    accepted: dict[str, Accepted] = field(default_factory=dict)
+    cycles: Callable[[Cell, Settings], int] | None = None
+    trunk: Callable[[Cell, Settings, int], str | None] | None = None
+    check: Callable[[Cell, Settings], None] = leaves_a_weight
+
+
+COUNT = Numbers(1, 10_000)
+DECAY: dict[str, Accepted] = {"decay": Numbers(0)}
+NORM = Words("all", "prunable")
+
+NAMES: dict[str, Any] = {
+    **{"Declaration": Declaration, "Numbers": Numbers, "Words": Words, "Schedules": Schedules},
+    **{"COUNT": COUNT, "DECAY": DECAY, "NORM": NORM, "cycles": cycles, "trunk": trunk},
+    **{"leaves_two_intervals": leaves_two_intervals, "leaves_a_weight_or_filters": leaves_a_weight_or_filters},
+}
+"""What a declaration of this package may be made of."""
+
+
+def read(where: str) -> Declaration:
+    """The class attribute `declaration` of "benchmark.methods.file:Class", evaluated alone: to run the whole file would
+    import torch, and planning must not wait for that."""
+    module, _, name = where.partition(":")
+    source = Path(__file__).with_name(f"{module.rpartition('.')[2]}.py")
+    (method,) = (
+        node for node in ast.parse(source.read_bytes()).body if isinstance(node, ast.ClassDef) and node.name == name
+    )
+    (value,) = (
+        statement.value
+        for statement in method.body
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "declaration"
+    )
+    declared = _evaluate(value)
+    assert isinstance(declared, Declaration)
+    return declared
+
+
+def _evaluate(node: ast.expr) -> Any:
+    """Literals, dictionaries, and calls of NAMES: all that a declaration may be made of."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        named = {keyword.arg: _evaluate(keyword.value) for keyword in node.keywords if keyword.arg}
+        return NAMES[node.func.id](*map(_evaluate, node.args), **named)
+    if isinstance(node, ast.Name):
+        return NAMES[node.id]
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        parts = [_evaluate(value) if key is None else {_evaluate(key): _evaluate(value)} for key, value in pairs]
+        return {key: value for part in parts for key, value in part.items()}
+    return ast.literal_eval(node)

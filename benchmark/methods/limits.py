@@ -1,0 +1,46 @@
+"""Which settings leave a cell of a method something to train: what a plan refuses before anything runs. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from benchmark.cells import Cell, Scalar, plain
+from benchmark.errors import UserError
+from benchmark.problems.sizes import prunable_weights
+
+WHOLE_FILTERS = ("filters", "random_filters")
+"""Criteria that leave every layer a filter, whatever the sparsity."""
+
+
+def leaves_a_weight(cell: Cell, settings: Mapping[str, Scalar]) -> None:
+    """Raises UserError where the sparsity, rounded to whole weights, is all of the network at hand."""
+    weights = prunable_weights(cell.problem)
+    if cell.sparsity is None or weights is None or round(cell.sparsity * weights) < weights:
+        return
+    digits = len(str(weights))
+    most = (10**digits * (weights - 1) // weights) / 10**digits
+    raise UserError(
+        f"problem {cell.problem.name}: sparsity {plain(cell.sparsity)} leaves none of the {weights} weights of model "
+        f"{cell.problem.model}: a number above 0 up to {plain(most)} is accepted"
+    )
+
+
+def leaves_a_weight_or_filters(cell: Cell, settings: Mapping[str, Scalar]) -> None:
+    """The same for methods with a `criterion`."""
+    if settings["criterion"] not in WHOLE_FILTERS:
+        leaves_a_weight(cell, settings)
+
+
+def leaves_two_intervals(cell: Cell, settings: Mapping[str, Scalar]) -> None:
+    """The same for gradual pruning, which also needs an interval to prune in and one to train after it."""
+    leaves_a_weight(cell, settings)
+    check_interval(cell.method, int(settings["interval"]), cell.problem.epochs)
+
+
+def check_interval(method: str, interval: int, epochs: int) -> None:
+    """Raises UserError if there are not two intervals."""
+    if not 1 <= interval <= epochs // 2:
+        raise UserError(
+            f"method {method}: hyperparameter interval is {interval} epochs; "
+            f"with {epochs} epochs it takes a count from 1 to {epochs // 2}"
+        )

@@ -1,0 +1,313 @@
+"""A results folder: records, failures, weights and checkpoints, as plain files that several machines may share.
+
+    records/<ab>/<cell id>.json          done: the first writer wins, never overwritten
+    failures/<ab>/<cell id>.<n>.json     attempt n failed: cause, message, traceback, end of the log
+    weights/<ab>/<cell id>.<hash>.pt     final weights of runs that others start from
+    checkpoints/<ab>/<cell id>/          where an unfinished run goes on
+    claims/<ab>/<cell id>.<generation>   who is training it now
+    pins/<ab>/<name>                     what must not change while the folder is used, such as the data's fingerprint
+    live/<ab>/<cell id>.jsonl            epochs of a running cell, for W&B (tracking/live.py)
+    published/<ab>/<cell id>.json        which W&B run shows it (tracking.py; publishing/ says who is at it)
+    set-aside/                           unreadable files, kept for a look
+<ab> are the first two characters of the cell's hash, so that no folder grows long. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmark.cells import HASH_LENGTH
+from benchmark.environment import check_text
+from benchmark.errors import CannotGoOn, UserError
+from benchmark.results import atomic
+from benchmark.results.records import BadRecord, OtherSchema, Record, body_of, decode, encode, encode_line, result
+from benchmark.results.redaction import redact
+from benchmark.results.sealed import BadCheckpoint, unseal
+
+TEMPORARY_SECONDS = 24 * 3600.0
+"""Age from which a temporary file is taken for one of a process that was killed."""
+
+
+class Store:
+    """Everything that is kept in one results folder. Methods that write create folders as needed."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.problems: list[str] = []
+
+    @classmethod
+    def open_for_writing(cls, path: Path | str) -> Store:
+        """A store that can be written to. Raises UserError if the folder cannot be made or written."""
+        store = cls(path)
+        try:
+            check_text([str(store.path.absolute())], "--results")
+            store.path.mkdir(parents=True, exist_ok=True)
+            atomic.replace_file(store.path / ".writable", b"yes\n")
+        except (OSError, atomic.CannotWrite) as error:
+            cause = error.__cause__ if isinstance(error, atomic.CannotWrite) else error
+            raise UserError(f"--results {path}: cannot write there ({getattr(cause, 'strerror', cause)})") from None
+        return store
+
+    @classmethod
+    def open_existing(cls, path: Path | str) -> Store:
+        """The store in a folder that a sweep has written to. Writes nothing; raises UserError if it is none."""
+        store = cls(path)
+        if not store.path.is_dir():
+            raise UserError(f"--results {path}: no such folder")
+        if not any((store.path / name).exists() for name in ("records", "failures", "submissions", "claims", "pins")):
+            raise UserError(f"--results {path}: no results folder: a sweep's has records/ in it")
+        return store
+
+    def file(self, kind: str, cell_id: str, suffix: str = "") -> Path:
+        return self.path / kind / cell_id[-HASH_LENGTH:][:2] / (cell_id + suffix)
+
+    # Records
+
+    def record_path(self, cell_id: str) -> Path:
+        return self.file("records", cell_id, ".json")
+
+    def has(self, cell_id: str) -> bool:
+        path = self.record_path(cell_id)
+        try:
+            return path.exists()
+        except OSError as error:
+            raise CannotGoOn(f"{path} cannot be read ({error.strerror})") from None
+
+    def read(self, cell_id: str) -> Record | None:
+        """The record, or None if there is none or it cannot be used (then `problems` says why)."""
+        return self._read_file(self.record_path(cell_id))
+
+    def commit(self, record: Record) -> Record:
+        """Store `record` and return the one that counts: an earlier one of the same cell stays.
+
+        A second result that differs from the first is kept in set-aside/ and reported, since equal cells must have
+        equal results.
+        """
+        path = self.record_path(record["id"])
+        content = encode(_without_secrets(record))
+        if atomic.create_file(path, content):
+            return record
+        first = self.read(record["id"])
+        if first is None:
+            raise UserError(f"{path} exists and cannot be used; run the sweep with --repair to set it aside")
+        if result(first) != result(decode(content)):
+            other = self.path / "set-aside" / f"{record['id']}.{uuid.uuid4().hex}.second-result.json"
+            atomic.replace_file(other, content)
+            self.problems.append(f"{other} differs from the record that was stored first; the first one counts")
+        return first
+
+    def ids(self) -> set[str]:
+        """Ids of the cells that have a record file, by listing alone."""
+        return {path.stem for path in self._list("records", ".json")}
+
+    def records(self) -> Iterator[Record]:
+        """Every usable record, in the order of their ids; `problems` names the others."""
+        for path in sorted(self._list("records", ".json"), key=lambda path: path.name):
+            record = self._read_file(path)
+            if record is not None:
+                yield record
+
+    def damaged(self, cell_ids: Iterable[str]) -> list[tuple[Path, str]]:
+        """The records among `cell_ids` that exist but cannot be used, with the reason. Checks checksums alone."""
+        found = []
+        for cell_id in cell_ids:
+            path = self.record_path(cell_id)
+            try:
+                body_of(path.read_bytes())
+            except FileNotFoundError:
+                continue
+            except (BadRecord, OSError) as error:
+                found.append((path, str(error)))
+        return found
+
+    def is_damaged(self, cell_id: str) -> bool:
+        """Whether there is a record that nothing can read: what runs unattended sets it aside and trains again.
+
+        Raises UserError if it may be good for somebody: for another version of the suite, or once it can be opened.
+        """
+        path = self.record_path(cell_id)
+        try:
+            body_of(path.read_bytes())
+        except FileNotFoundError:
+            return False
+        except OtherSchema as error:
+            raise UserError(f"{path} {error}; the sweep's --repair sets it aside and trains the cell again") from None
+        except BadRecord:
+            return True
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror})") from None
+        return False
+
+    def set_aside(self, path: Path) -> Path:
+        """Move a file that cannot be used out of the way, keeping it."""
+        target = self.path / "set-aside" / f"{path.name}.{datetime.now(UTC):%Y%m%dT%H%M%S}.{uuid.uuid4().hex[:8]}"
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+        except OSError as error:
+            raise atomic.CannotWrite(target, error) from error
+        return target
+
+    def second_results(self) -> list[Path]:
+        """Results that differ from the record that was there first. Equal cells should have equal results."""
+        return sorted((self.path / "set-aside").glob("*.second-result.json"))
+
+    def unreadable(self) -> list[Path]:
+        """Records that were set aside since nothing could read them."""
+        return sorted((self.path / "set-aside").glob("*.json.*"))
+
+    def pin(self, name: str, value: str) -> str:
+        """Keep `value` under `name` unless one is kept; returns the one that is kept."""
+        path = self.file("pins", name)
+        if not atomic.create_file(path, value.encode()):
+            return path.read_text()
+        return value
+
+    def tidy(self) -> None:
+        """Clear away what killed processes left: claims and checkpoints of finished cells, old temporary files.
+
+        Ages are judged by the clock that stamps this folder's files, not by this machine's.
+        """
+        done = self.ids()
+        for claim in self._list("claims", ""):
+            if claim.stem in done:
+                claim.unlink(missing_ok=True)
+        for checkpoints in self._list("checkpoints", ""):
+            if checkpoints.name in done:
+                shutil.rmtree(checkpoints, ignore_errors=True)
+        for log in self._list("live", ".jsonl"):
+            if log.stem in done:
+                log.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            now = (self.path / ".writable").stat().st_mtime
+            for kind in ("records", "failures", "weights", "trunks", "claims", "pins"):
+                for temporary in (self.path / kind).glob("*/.*.tmp"):
+                    if now - temporary.stat().st_mtime > TEMPORARY_SECONDS:
+                        temporary.unlink(missing_ok=True)
+
+    def weights_path(self, cell_id: str, checksum: str) -> Path:
+        """Named after its content: of two runs that finish a cell at once, each keeps the weights of its own record."""
+        return self.file("weights", cell_id, f".{checksum[:HASH_LENGTH]}.pt")
+
+    def weights_problem(self, record: Record) -> str | None:
+        """What is wrong with the weights that a dense record names, None if nothing is."""
+        checksum = record.get("weights_sha256", "")
+        path = self.weights_path(record["id"], checksum)
+        try:
+            if unseal(path.read_bytes(), record["id"])[1] != checksum:
+                return f"{path} does not hold the weights that the dense record names"
+        except BadCheckpoint as error:
+            return f"{path} {error}"
+        except OSError as error:
+            return f"{path} cannot be read ({error.strerror})"
+        return None
+
+    # Failures
+
+    def add_failure(self, cell_id: str, cause: str, message: str, traceback: str = "", log: str = "") -> None:
+        """Keep what went wrong beside the records; the next run of the same command tries the cell again."""
+        failure = {
+            "id": cell_id,
+            "cause": cause,
+            "message": redact(message),
+            "traceback": redact(traceback),
+            "log": redact(log),
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        attempt = 1
+        while not atomic.create_file(
+            self.file("failures", cell_id, f".{attempt}.json"),
+            json.dumps({**failure, "attempt": attempt}, indent=1).encode(),
+        ):
+            attempt += 1
+
+    def failures(self) -> list[dict[str, Any]]:
+        """The latest failure of every cell that has failed and has no record."""
+        latest: dict[str, dict[str, Any]] = {}
+        done = self.ids()
+        for path in self._list("failures", ".json"):
+            try:
+                failure = json.loads(path.read_bytes())
+                if failure["id"] not in done and failure["attempt"] >= latest.get(failure["id"], failure)["attempt"]:
+                    latest[failure["id"]] = failure
+            except (ValueError, KeyError, TypeError, OSError):
+                self.problems.append(f"{path} is not a failure report of this suite")
+        return sorted(latest.values(), key=lambda failure: failure["id"])
+
+    def failure(self, cell_id: str) -> dict[str, Any] | None:
+        """The latest failure of one cell, whether or not it has a record by now."""
+        latest: dict[str, Any] | None = None
+        folder = self.file("failures", cell_id).parent
+        for path in folder.glob(f"{cell_id}.*.json") if folder.is_dir() else ():
+            try:
+                failure = json.loads(path.read_bytes())
+                if latest is None or failure["attempt"] > latest["attempt"]:
+                    latest = failure
+            except (ValueError, KeyError, TypeError):
+                self.problems.append(f"{path} is not a failure report of this suite")
+        return latest
+
+    def _list(self, kind: str, suffix: str) -> Iterator[Path]:
+        try:
+            shards = [entry.path for entry in os.scandir(self.path / kind) if entry.is_dir()]
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise CannotGoOn(f"{self.path / kind} cannot be read ({error.strerror})") from None
+        for shard in shards:
+            for entry in _entries(shard):
+                if entry.name.endswith(suffix) and not entry.name.startswith("."):
+                    yield Path(entry.path)
+
+    def _read_file(self, path: Path) -> Record | None:
+        try:
+            record = decode(path.read_bytes())
+            if record["id"] != path.stem:
+                raise BadRecord(f"holds the record of another cell, {record['id']}")
+            return record
+        except FileNotFoundError:
+            return None
+        except (BadRecord, OSError) as error:
+            self.problems.append(f"{path} {error}")
+            return None
+
+
+def _entries(shard: str) -> list[os.DirEntry[str]]:
+    try:
+        return list(os.scandir(shard))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CannotGoOn(f"{shard} cannot be read ({error.strerror})") from None
+
+
+def _without_secrets(record: Record) -> Record:
+    """The texts that code from outside can have written, redacted; numbers and names are never touched."""
+    remarks = [redact(text) for text in record.get("remarks", [])]
+    return {**record, "remarks": remarks} if remarks else record
+
+
+def read_compact(path: Path, problems: list[str] | None = None) -> Iterator[Record]:
+    """Records of a compact file, one a line. Unusable lines go to `problems`, or raise UserError without it."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield decode(line)
+            except BadRecord as error:
+                if problems is None:
+                    raise UserError(f"{path} line {number}: the record {error}") from None
+                problems.append(f"{path} line {number}: the record {error}")
+
+
+def write_compact(path: Path, records: Iterable[Record]) -> None:
+    """One file of records, sorted by cell id, to commit and to share."""
+    ordered = sorted(records, key=lambda record: record["id"])
+    atomic.replace_file(path, b"".join(encode_line(record) for record in ordered))

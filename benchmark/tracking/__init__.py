@@ -1,0 +1,1 @@
+"""Weights & Biases: a projection of the records, beside a running sweep or after it."""

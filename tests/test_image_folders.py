@@ -1,0 +1,333 @@
+"""Image folders as people have them: whatever lies there is data with its pixels, or left out with a count, or refused
+in one line. The first seven kinds come from bug reports on other loaders."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from benchmark import cli
+from benchmark.problems.folder import describe
+from benchmark.problems.sources import open_source
+from benchmark.problems.streaming import StreamedData
+from benchmark.sweep import app
+from tests.test_image_files import IMAGES, RGB, UNREADABLE, everything, own_cache, refusal, said, save, streamed
+from tests.test_problems import CLASSES, CPU, make_folder, problem
+
+__all__ = ("own_cache",)
+
+# Seven folders
+
+
+def test_sixteen_bits_of_grey_keep_their_levels(tmp_path: Path):
+    levels = np.random.default_rng(0).integers(65536, size=(16, 16)).astype(np.uint16)
+    for split in ("train", "test"):
+        for label in ("dark", "light"):
+            for number in range(4):
+                save(tmp_path / split / label / f"{number}.png", levels)
+    assert describe(tmp_path) == {"classes": 2, "channels": 1, "image_size": 16}
+    recipe = problem(classes=2, channels=1)
+    assert np.array_equal(open_source(recipe, tmp_path).test.images[0, ..., 0], levels // 256)
+    pixels, _ = next(iter(streamed(problem(classes=2), tmp_path).evaluation_batches("test")))
+    assert np.array_equal(pixels[0, 1].round().numpy(), levels // 256)
+
+
+def test_a_name_that_is_no_utf_8_is_a_name(tmp_path: Path):
+    cat = os.fsencode(make_folder(tmp_path) / "train" / "cat")
+    os.rename(cat + b"/00.png", cat + b"/caf\xe9[red].png")
+    assert len(open_source(problem(), tmp_path).training) == 24
+    assert len(everything(streamed(problem(), tmp_path))) == 30
+    Path(os.fsdecode(cat + b"/caf\xe9[red].png")).write_bytes(b"no image")
+    assert r"cat/caf\xe9[red].png (" in refusal(lambda: open_source(problem(), tmp_path))
+    assert r"cat/caf\xe9[red].png (" in said(problem(unreadable_images="skip"), tmp_path)
+
+
+@pytest.mark.parametrize("target", ["..", "../..", "/", ".", "../dog"])
+def test_a_link_upwards_is_named_and_not_followed(tmp_path: Path, target: str, capsys: pytest.CaptureFixture[str]):
+    """Also by way of another link: dog/back leads to cat, which leads to dog."""
+    (make_folder(tmp_path) / "train" / "cat" / "up").symlink_to(target)
+    (tmp_path / "train" / "dog" / "back").symlink_to("../cat" if target == "../dog" else tmp_path / "test")
+    found = "cat/up/back" if target == "../dog" else "cat/up"
+    arguments = ("table1", "--problem", "imagefolder", "--data", str(tmp_path), "--results", str(tmp_path / "r"))
+    assert cli.main(app, arguments) == 2
+    line = f"error: {tmp_path}/train/{found}: a link to a folder that it lies in; remove it\n"
+    assert capsys.readouterr().err == line
+
+
+def test_links_that_lead_elsewhere_are_followed(tmp_path: Path):
+    make_folder(tmp_path / "images")
+    (tmp_path / "images" / "train" / "dog").rename(tmp_path / "dogs")
+    (tmp_path / "images" / "train" / "dog").symlink_to("../../dogs")
+    save(tmp_path / "more" / "x.png", np.zeros((16, 16, 3), np.uint8))
+    (tmp_path / "images" / "train" / "cat" / "more").symlink_to(tmp_path / "more")
+    (tmp_path / "images" / "train" / "owl" / "link.png").symlink_to(tmp_path / "more" / "x.png")
+    assert np.bincount(open_source(problem(), tmp_path / "images").training.labels).tolist() == [9, 8, 9]
+
+
+@pytest.mark.parametrize("name", [".ipynb_checkpoints", "@eaDir", "__MACOSX"])
+def test_hidden_folders_are_no_data(tmp_path: Path, name: str):
+    (make_folder(tmp_path) / "train" / "cat" / name).mkdir()
+    shutil.copy(tmp_path / "test" / "cat" / "00.png", tmp_path / "train" / "cat" / name / "00-checkpoint.png")
+    shutil.copytree(tmp_path / "train" / "cat", tmp_path / "train" / name)
+    source = open_source(problem(), tmp_path)
+    assert len(source.training) == 24
+    assert source.remarks == (f"left out: 2 hidden files or folders, the first: {tmp_path}/train/{name}",)
+    assert streamed(problem(), tmp_path).remarks == source.remarks
+
+
+def test_companions_and_other_files_are_left_out_with_a_count(tmp_path: Path):
+    for image in list(make_folder(tmp_path).rglob("*.png")):
+        (image.parent / f"._{image.name}").write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X        ")
+    for name in ("Thumbs.db", "desktop.ini", "no ending", "00.png~"):
+        (tmp_path / "train" / "dog" / name).write_bytes(b"x")
+    (tmp_path / "test" / "stray.png").write_bytes(b"x")
+    source = open_source(problem(), tmp_path)
+    assert len(source.training) + len(source.test) == 30
+    assert source.remarks == (
+        f"left out: 1 files beside the class folders, the first: {tmp_path}/test/stray.png",
+        f"left out: 4 files that are not named as images, the first: {tmp_path}/train/dog/00.png~",
+        f"left out: 30 hidden files or folders, the first: {tmp_path}/test/cat/._00.png",
+    )
+    for recipe in (problem(), problem(resized_crop=True)):
+        assert said(recipe, tmp_path).splitlines()[-3:] == list(source.remarks)
+
+
+@pytest.mark.parametrize("before", ["flat", "one class", "empty"])
+def test_the_test_set_is_the_first_with_the_training_classes(tmp_path: Path, before: str):
+    make_folder(tmp_path, name="val")
+    (tmp_path / "test").mkdir()
+    if before == "flat":
+        shutil.copy(tmp_path / "train" / "cat" / "00.png", tmp_path / "test" / "challenge_00000001.png")
+    elif before == "one class":
+        shutil.copytree(tmp_path / "val" / "cat", tmp_path / "test" / "cat")
+    source = open_source(problem(), tmp_path)
+    assert np.array_equal(source.test.images[5], np.array(Image.open(tmp_path / "val" / "owl" / "01.png")))
+    assert source.remarks[0].startswith("the test images are those of val/: class folder '")
+    shutil.rmtree(tmp_path / "val" / "owl")
+    line = refusal(lambda: open_source(problem(), tmp_path))
+    assert "no test images in test/, val/, validation/: class folder '" in line
+    assert line.endswith("in only one of train/ and test/; class folder 'owl' is in only one of train/ and val/")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """Tiny ImageNet as its archive unpacks."""
+    top, names = tmp_path / "tiny-imagenet-200", [f"n{i:08}" for i in range(3)]
+    for k, name in enumerate(names):
+        for i in range(6):
+            save(top / "train" / name / "images" / f"{name}_{i}.JPEG", np.full((64, 64, 3), 40 * k + i, np.uint8))
+        (top / "train" / name / f"{name}_boxes.txt").write_text("0\n")
+    for split in ("val", "test"):
+        for i in range(3):
+            save(top / split / "images" / f"{split}_{i}.JPEG", np.full((64, 64, 3), 50 * i, np.uint8))
+    lines = [f"val_{i}.JPEG\t{names[2 - i]}\t0\t0\t62\t62\n" for i in range(3)]
+    (top / "val" / "val_annotations.txt").write_text("".join(lines))
+    return top
+
+
+def test_tiny_imagenet_is_taken_with_its_unlabelled_test_folder(tiny: Path):
+    recipe = problem(dataset="tinyimagenet", image_size=64)
+    source = open_source(recipe, tiny.parent)
+    assert source.test.labels.tolist() == [2, 1, 0]
+    assert source.test.images[:, 32, 32, 0].tolist() == [0, 50, 100]
+    assert source.remarks[0].startswith("left out: 3 files that are not named as images, the first: ")
+    save(tiny / "val" / "images" / "more.JPEG", np.zeros((64, 64, 3), np.uint8))
+    assert "left out: 1 images that no annotation names, " in open_source(recipe, tiny.parent).remarks[1]
+    (tiny / "val" / "images" / "val_1.JPEG").unlink()
+    line = refusal(lambda: open_source(recipe, tiny.parent))
+    assert "1 of 3 images cannot be read, the first: " in line
+    assert "val/images/val_1.JPEG (No such file or directory)" in line
+    source = open_source(recipe.model_copy(update={"unreadable_images": "skip"}), tiny.parent)
+    assert source.test.labels.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"val_0.JPEG\tn00000000\n", "line 4: 'val_0.JPEG' is there a second time"),
+        (b"x.JPEG\tn00000009\n", "line 4: 'n00000009' is not a class folder of train/"),
+        (b"caf\xe9.JPEG\tn00000000\n", r"images/caf\xe9.JPEG (No such file"),
+        (b"a\0b.JPEG\tn00000000\n", r"images/a\x00b.JPEG (embedded null byte)"),
+    ],
+)
+def test_annotations_that_do_not_fit_are_refused(tiny: Path, line: bytes, words: str):
+    with open(tiny / "val" / "val_annotations.txt", "ab") as file:
+        file.write(line)
+    assert words in refusal(lambda: open_source(problem(dataset="tinyimagenet", image_size=64), tiny.parent))
+
+
+def test_annotations_that_were_sorted_into_class_folders_are_not_looked_at(tiny: Path):
+    """As many scripts do it, which leave the file where it was."""
+    for i in range(3):
+        (tiny / "val" / f"n{2 - i:08}").mkdir()
+        (tiny / "val" / "images" / f"val_{i}.JPEG").rename(tiny / "val" / f"n{2 - i:08}" / f"val_{i}.JPEG")
+    (tiny / "val" / "images").rmdir()
+    recipe = problem(dataset="tinyimagenet", image_size=64)
+    assert open_source(recipe, tiny.parent).test.labels.tolist() == [0, 1, 2]
+
+
+# What was data stays what it was
+
+
+def test_plain_folders_keep_their_fingerprints(tmp_path: Path):
+    stream = np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 2)):
+        for label in CLASSES:
+            for number in range(count):
+                save(tmp_path / split / label / f"{number}.BMP", stream.integers(256, size=(9, 12, 3), dtype=np.uint8))
+    assert open_source(problem(), tmp_path).fingerprint == "folder-d7210cfab2687548"
+    assert streamed(problem(), tmp_path).fingerprint == "files-b3205aa6ef610096"
+
+
+@pytest.mark.parametrize("where", ["train/dog", "train/owl", "test"])
+def test_a_class_and_a_test_set_of_which_nothing_can_be_read_are_refused(tmp_path: Path, where: str):
+    for path in (make_folder(tmp_path) / where).rglob("*.png"):
+        path.write_bytes(b"")
+    skip = problem(unreadable_images="skip")
+    for read in (lambda: open_source(skip, tmp_path), lambda: everything(streamed(skip, tmp_path))):
+        line = refusal(read)
+        kind = "test images" if where == "test" else f"training images of class {where[-3:]!r}"
+        assert f"none of the {kind} can be read" in line
+        assert f"{tmp_path}/{where}" in line
+
+
+def test_streamed_images_of_which_none_can_be_measured_or_validated_are_refused(tmp_path: Path):
+    for path in (make_folder(tmp_path) / "train").rglob("*.png"):
+        path.write_bytes(b"")
+    skip = problem(unreadable_images="skip", resized_crop=True)
+    assert "can be read" in refusal(lambda: StreamedData(skip, CPU, tmp_path))
+    data = streamed(skip, make_folder(tmp_path / "other"))
+    for index in data._evaluation["validation"].tolist():
+        Path(data._images.path(index)).write_bytes(b"")
+    assert "none of the validation images can be read" in refusal(lambda: everything(data))
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """With rights that files and folders can refuse, also where the tests are run by root."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize("where", ["train", "train/dog", "train/dog/more", "test", "test/dog/00.png"])
+def test_what_may_not_be_read_is_named(where: str, monkeypatch: pytest.MonkeyPatch):
+    with TemporaryDirectory() as folder:
+        root = make_folder(Path(folder) / "images")
+        save(root / "train" / "dog" / "more" / "x.png", RGB)
+        (Path(folder) / "cache").mkdir()
+        monkeypatch.setenv("PRUNING_BENCHMARK_CACHE", str(Path(folder) / "cache"))
+        for path in (Path(folder), *Path(folder).rglob("*")):
+            path.chmod(0o777)
+        (root / where).chmod(0)
+        with as_nobody():
+            line = refusal(lambda: open_source(problem(), root))
+        (root / where).chmod(0o777)
+        assert str(root / where) in line
+        assert "Permission denied" in line
+
+
+# Any of it together
+
+NAMES = (b"00", b"a b", b"-x", b"[red]", b"%s", b"a\nb", b"\x1b[31m", b"caf\xe9", "\N{OWL}".encode(), b"x.png", b"UP")
+NO_DATA = (".x.png", "._00.png", "Thumbs.db", "desktop.ini", "x.txt", "png", ".checkpoints/x.png", "@eaDir/x.png")
+KINDS = {
+    "image": tuple(IMAGES),
+    "deeper": tuple(IMAGES),
+    "link": tuple(IMAGES),
+    "no data": NO_DATA,
+    "unreadable": tuple(reason for reason in UNREADABLE if "too many" not in reason),  # that depends on the size
+}
+Item = tuple[str, str, bytes]
+"""Its kind, which of that kind, and a name."""
+
+
+def items(kind: str) -> st.SearchStrategy[Item]:
+    return st.tuples(st.just(kind), st.sampled_from(KINDS[kind]), st.sampled_from(NAMES))
+
+
+FOLDERS = st.lists(
+    st.one_of(items("image"), items("image"), items("deeper"), items("link"), items("no data")), max_size=3
+)
+DAMAGED = st.lists(st.tuples(st.integers(0, 3), items("unreadable")), max_size=2)
+
+
+def place(item: Item, folder: Path) -> tuple[str, np.ndarray | None] | None:
+    """Lay it into a class folder. Returns its path and RGB pixels, or None for them, if it is named as an image."""
+    kind, which, name = item
+    if kind == "no data":
+        (folder / which).parent.mkdir(exist_ok=True)
+        Image.fromarray(RGB).save(folder / which, format="png")
+        return None
+    path = folder / os.fsdecode(name + os.path.splitext(which)[1].encode())
+    if kind == "deeper":
+        path = folder / "deeper.png" / path.name
+        path.parent.mkdir(exist_ok=True)
+    elif kind == "unreadable":
+        path = path.with_name(path.name + "-.png")
+    if os.path.lexists(path):
+        return None
+    if kind == "unreadable":
+        UNREADABLE[which](path)
+        return str(path), None
+    image, pixels = IMAGES[which]
+    if kind == "link":
+        (folder.parents[1] / "elsewhere").mkdir(exist_ok=True)
+        image.save(folder.parents[1] / "elsewhere" / which)
+        path.symlink_to(folder.parents[1] / "elsewhere" / which)
+    else:
+        image.save(path)
+    return str(path), pixels if pixels.ndim == 3 else np.dstack([pixels] * 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.tuples(*[FOLDERS] * 4), DAMAGED, st.sampled_from(["stop", "skip"]))
+def test_a_folder_is_its_images_or_refused_in_one_line(folders: tuple[list[Item], ...], damaged, unreadable: str):
+    recipe = problem(classes=2, image_size=8, unreadable_images=unreadable)
+    with TemporaryDirectory() as tree, pytest.MonkeyPatch.context() as patch:
+        root = Path(tree) / "images"
+        patch.setenv("PRUNING_BENCHMARK_CACHE", f"{tree}/cache")
+        (root / "test").mkdir(parents=True)
+        found: list[dict[str, np.ndarray | None]] = []
+        for number, contents in enumerate(folders):
+            folder = root / ("train", "val")[number // 2] / "ab"[number % 2]
+            folder.mkdir(parents=True)
+            there = [place(item, folder) for item in contents + [one for where, one in damaged if where == number]]
+            for k in range(6):
+                save(folder / f"base{k}.png", RGB)
+                there.append((str(folder / f"base{k}.png"), RGB))
+            found.append(dict(filter(None, there)))
+        expected = [found[k][path] for k in range(4) for path in sorted(found[k])]
+        labels = [k % 2 for k in range(4) for path in found[k] if found[k][path] is not None]
+        good = [pixels for pixels in expected if pixels is not None]
+        if unreadable == "stop" and len(good) < len(expected):
+            refusal(lambda: open_source(recipe, root))
+            refusal(lambda: everything(streamed(recipe, root)))
+            return
+        source, data = open_source(recipe, root), streamed(recipe, root)
+        assert np.array_equal(np.concatenate([source.training.images, source.test.images]), good)
+        assert [*source.training.labels, *source.test.labels] == labels
+        shown = [pixels.permute(0, 2, 3, 1).round() for pixels, _ in data.evaluation_batches("test")]
+        assert np.array_equal(torch.cat(shown), good[len(source.training) :])
+        assert sorted(everything(data)) == sorted(labels)
+        for remarks in (source.remarks, data.remarks):
+            assert any("skipped" in line for line in remarks) == (len(good) < len(expected))
+            assert any("left out" in line for line in remarks) == any(
+                item[0] == "no data" for f in folders for item in f
+            )

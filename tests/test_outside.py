@@ -1,0 +1,103 @@
+"""Code from outside the suite is known by its source: an edit is said, and what it left behind is not gone on with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark.cells import Budget, Cell
+from benchmark.planning.grid import load_problem
+from benchmark.planning.plan import edited
+from benchmark.results import outside
+from benchmark.results.store import Store
+from benchmark.training.options import RunOptions
+from benchmark.training.session import Interrupted
+from benchmark.worker import Worker
+
+torch.set_num_threads(1)
+PROBLEM, _ = load_problem("digits", {"epochs": 2, "milestones": [1], "warmup_epochs": 0, "width": 4})
+MINE = """
+import numpy as np
+from shape import power
+
+def root(retraining):
+    n = retraining.iterations
+    return retraining.eta_max * (1 - np.arange(n) / n) ** power
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "shape.py").write_text("power = 0.5\n")
+    (tmp_path / "stranger.py").write_text("raise SystemExit('nobody imports this')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    outside.source_hash.cache_clear()
+    for name in ("mine", "shape"):
+        sys.modules.pop(name, None)
+
+
+def cell(schedule: str = "mine:root") -> Cell:
+    return Cell(PROBLEM, "IMP", 0, schedule, 0.8, Budget.parse("1ep"))
+
+
+def edit(path: Path, text: str) -> None:
+    path.write_text(text)
+    outside.source_hash.cache_clear()  # as a new command begins
+
+
+def train(store: Store, of: Cell) -> None:
+    worker = Worker(store, RunOptions("cpu", 1))
+    worker.run(Cell.dense(PROBLEM, 0))
+    assert worker.run(of) == "done"
+
+
+def test_an_edit_is_said_by_the_plan_also_of_what_the_module_imports_beside_it(folder: Path):
+    store = Store(folder / "runs")
+    train(store, cell())
+    assert edited([cell()], store) == []
+    edit(folder / "stranger.py", "x = 1\n")
+    assert edited([cell()], store) == []
+    edit(folder / "shape.py", "power = 2\n")
+    (line,) = edited([cell(), cell("LLR")], store)
+    assert line.startswith("mine.py changed since 1 of these cells were trained")
+    edit(folder / "shape.py", "power = 0.5\n")
+    assert edited([cell()], store) == []
+
+
+def test_a_record_names_its_code_from_outside_and_others_do_not(folder: Path):
+    store = Store(folder / "runs")
+    train(store, cell())
+    train(store, cell("LLR"))
+    own = store.read(cell().id)["provenance"]
+    assert list(own["outside"]) == ["mine"]
+    assert "outside" not in store.read(cell("LLR").id)["provenance"]
+
+
+def test_a_checkpoint_is_not_gone_on_with_after_an_edit(folder: Path):
+    store, asked = Store(folder / "runs"), iter(range(10**6))
+    worker = Worker(store, RunOptions("cpu", 1))
+    worker.run(Cell.dense(PROBLEM, 0))
+    with pytest.raises(Interrupted):
+        worker.run(cell(), should_stop=lambda: next(asked) == 9)
+    edit(folder / "shape.py", "power = 2\n")
+    worker.run(cell())
+    (refused,) = store.read(cell().id)["provenance"]["refused_checkpoints"]
+    assert "other code" in refused
+
+
+@pytest.mark.parametrize("name", ["nowhere:function", "FT", "a word: of text", "json:dumps", "benchmark.cells:Cell"])
+def test_what_is_no_file_of_somebody_else_s_has_no_hash_or_one_that_stays(name: str):
+    first = outside.sources(cell(name))
+    outside.source_hash.cache_clear()
+    assert outside.sources(cell(name)) == first
+    assert not first or name == "json:dumps"
+
+
+def test_a_module_that_cannot_be_parsed_or_imports_itself_has_a_hash(folder: Path):
+    (folder / "mine.py").write_text("import mine\nthis is no Python\n")
+    assert outside.source_hash("mine")

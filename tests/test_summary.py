@@ -1,0 +1,86 @@
+"""What a reader sees of the committed runs first, and the figures that are drawn of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from analysis.claims import Comparison, Finding
+from analysis.report import summary
+from analysis.statistics import Difference
+from tests.conftest import ROOT
+from tests.test_report import Outline, make_report
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> Path:
+    """Of the committed runs of Figure 1, some of which collapsed, and of Table 2, one of which did."""
+    folder = tmp_path_factory.mktemp("reference")
+    for name in ("figure1-digits.jsonl", "table2-digits.jsonl"):
+        (folder / name).symlink_to(ROOT / "results" / "reference" / name)
+    assert make_report(folder, folder / "report.html") == 0
+    return folder / "report.html"
+
+
+def test_the_summary_says_who_is_first_and_what_is_missing(reference):
+    words = Outline(reference.read_text()).words
+    assert "2 more seeds: tested from 5 up" in words["claims"]
+    assert "target 80 %GSM 98.33 ± 0.64" in words["best"]
+    assert "figure1, digits: 90 % sparsity: the baseline of 990 epochs (98.02%) is not met" in words["best"]
+    assert "figure1, digits: 3 seeds at most, 2 too few for a test; 11 runs collapsed." in words["missing"]
+    assert "1 run collapsed; 32 runs missed the target sparsity" in words["missing"]
+
+
+def finding(verdict: str, *comparisons: tuple[float, int, float]) -> Finding:
+    """`comparisons`: mean, n and p of each."""
+    made = [Comparison("", Difference(n, mean, p=p), p, float("nan")) for mean, n, p in comparisons]
+    return Finding("key", "A claim", verdict, "", "", tuple(made))
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("given", "effect", "lacking"),
+    [
+        (finding("held", (1.0, 5, 0.01), (2.5, 6, 0.02)), "+1.00 to +2.50, 5 to 6 seeds", ""),
+        (finding("not held", (-1.0, 5, 0.01)), "-1.00, 5 seeds", ""),
+        (finding("undecided", (1.0, 5, 0.2), (2.0, 5, 0.01)), "+1.00 to +2.00, 5 seeds", "1 of 2 comparisons are left"),
+        (finding("undecided", (1.0, 4, NAN), (2.0, 3, NAN)), "+1.00 to +2.00, 3 to 4 seeds", "1 more seed: tested"),
+        (finding("undecided", (1.0, 5, 0.01), (NAN, 0, NAN)), "+1.00, 5 seeds", "1 of 2 comparisons have fewer than 5"),
+        (finding("undecided", (1.0, 5, 0.01), (-1.0, 5, 0.01)), "-1.00 to +1.00, 5 seeds", "its comparisons disagree"),
+        (finding("undecided", (NAN, 0, NAN)), "–", "5 more seeds"),
+    ],
+)
+def test_a_claim_in_short(given, effect, lacking):
+    assert summary.effect(given) == effect
+    assert summary.lacking(given).startswith(lacking)
+    assert bool(summary.lacking(given)) == bool(lacking)
+
+
+def test_a_figure_is_drawn_only_of_sweeps_that_it_is_about(reference):
+    """Cycles are no criteria: of Figure 1's records a dozen panels would say nothing."""
+    outline = Outline(reference.read_text())
+    drawn = [str(a["id"]).removeprefix("figure-").partition("-")[0] for a in outline.of("figure")]
+    assert drawn == ["figure1", "methods", "speedup", "distance", "layers", "curves"]
+
+
+def test_a_collapsed_run_stretches_no_axis(reference):
+    text = reference.read_text()
+    plots = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text)[1])["plots"]
+    assert max(x for trace in plots["speedup-digits"]["data"] for x in trace["x"]) < 6.5
+    assert plots["methods-digits"]["layout"]["yaxis"]["range"][0] > 70
+    bars = [
+        (trace["name"], bar)
+        for name in ("speedup-digits", "methods-digits")
+        for trace in plots[name]["data"]
+        for bar in trace["error_y"]["arrayminus"]
+        if bar and bar > 20
+    ]
+    assert not bars
+    words = Outline(text).words
+    assert "Left out, since runs collapsed there: DNW at 90 % (1 of 3)." in words["figure-speedup-digits"]
+    assert "Below the axis: DNW at 90 %" in words["figure-methods-digits"]
