@@ -24,7 +24,7 @@ from benchmark import cli, environment, export, publish, status, sweep
 from benchmark.cells import Problem
 from benchmark.environment import cache_folder
 from benchmark.errors import UserError
-from benchmark.launch import machine
+from benchmark.launch import machine, ranks
 from benchmark.launch.slurm import jobs as slurm
 from benchmark.launch.slurm import task
 from benchmark.launch.slurm.profile import Profile
@@ -294,6 +294,13 @@ def test_every_command_and_every_job_starts_by_that():
 def test_gpus_that_no_gpu_can_be_called_are_none(monkeypatch, visible: str, found: tuple[str, ...]):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert machine.gpus() == found
+
+
+def test_a_rank_that_nobody_told_where_to_meet_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    for name in ("MASTER_ADDR", "SLURM_STEP_NODELIST"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match="MASTER_ADDR is not"):
+        ranks._meet_elsewhere()
 
 
 def test_a_machine_without_gpus_has_a_worker_a_core_whatever_gpus_are_named(monkeypatch, capsys, tmp_path: Path):

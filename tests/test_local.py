@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -17,6 +19,7 @@ from benchmark.planning.grid import load_sweep
 from benchmark.planning.plan import make_plan
 from benchmark.results.store import Store
 from benchmark.training.options import RunOptions
+from tests.conftest import ROOT
 
 SWEEP = load_sweep("table1")
 
@@ -133,3 +136,19 @@ def test_a_fork_server_that_never_comes_stops_the_sweep_with_one_message(tmp_pat
     monkeypatch.setattr("benchmark.launch.pool.SERVER_SECONDS", 0.5)
     with pytest.raises(UserError, match="workers cannot start"):
         LocalPool(Store(tmp_path), PoolOptions(1, RunOptions(threads=1)))._start(0)
+
+
+def test_what_ends_the_fork_server_is_one_line_and_its_trace_in_a_log(tmp_path):
+    """As with a PYTORCH_CUDA_ALLOC_CONF that torch does not understand."""
+    (tmp_path / "torch.py").write_text("import os\nos.write(2, b'Traceback: of torch')\nos.abort()\n")
+    code = "import sys; from benchmark import cli, sweep; from benchmark.launch import local\n"
+    code += "local.SERVER_SECONDS = 0\n"
+    code += "sys.exit(cli.main(sweep.app, ['table1', '--seeds', '1', '--tracking', 'off', '--results', 'runs']))"
+    variables = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=variables, capture_output=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.decode().splitlines()
+    (log,) = (tmp_path / "runs" / "logs").iterdir()
+    assert line.startswith("error: workers cannot start")
+    assert line.endswith(f"see runs/logs/{log.name}")
+    assert "Traceback: of torch" in log.read_text()

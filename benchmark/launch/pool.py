@@ -122,6 +122,7 @@ class LocalPool:
         for slot in self._slots:
             slot.end(max(0.0, deadline - time.monotonic()))
             self._drop_empty(self._log(slot.number))
+        self._drop_empty(self._log("server"))
         self._slots.clear()
 
     def _start(self, number: int) -> _Slot:
@@ -132,11 +133,13 @@ class LocalPool:
         while True:
             process = self._context.Process(target=serve, args=(worker_end, settings), name=f"worker {number}")
             try:
-                process.start()
+                with _stderr_to(self._log("server")):
+                    process.start()
             except (EOFError, OSError) as error:
                 # A killed fork server refuses until the system has cleared it away; after that a start makes another.
                 if time.monotonic() > deadline:
-                    raise UserError(f"workers cannot start ({type(error).__name__}: {error})") from None
+                    where = f"; see {self._log('server')}" if _size(self._log("server")) else ""
+                    raise UserError(f"workers cannot start ({type(error).__name__}: {error}){where}") from None
                 time.sleep(SERVER_PAUSE)
                 continue
             worker_end.close()
@@ -147,7 +150,7 @@ class LocalPool:
         cards, ranks = self.options.gpus, self.options.ranks
         return ",".join(cards[(number * ranks + k) % len(cards)] for k in range(ranks)) if cards else None
 
-    def _log(self, number: int) -> Path:
+    def _log(self, number: int | str) -> Path:
         return self.store.path / "logs" / f"worker-{socket.gethostname()}-{os.getpid()}-{number}.log"
 
     def _drop_empty(self, log: Path) -> None:
@@ -265,6 +268,21 @@ class LocalPool:
         log = _tail(self._log(slot.number), slot.log_start)
         self.store.add_failure(cell.id, cause, message, trace, log)
         return Failed(cell, cause, redact(message))
+
+
+@contextlib.contextmanager
+def _stderr_to(log: Path) -> Iterator[None]:
+    """Where a process that is started meanwhile writes what it dies of, if it is the server: traces are for a log."""
+    terminal = os.dup(2)
+    try:
+        with contextlib.suppress(OSError):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with open(log, "ab") as file:
+                os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
 
 
 def _send(connection: Connection, message: object) -> None:

@@ -79,9 +79,12 @@ def follow(results: Path, options: RunOptions, place: tuple[int, int, int], meet
 def _meet_elsewhere() -> str:
     """torchrun says where to meet; under srun it is the first host of the job, at a port made of the job's number."""
     if "MASTER_ADDR" not in os.environ:
-        hosts = ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]]
-        listing = subprocess.run(hosts, capture_output=True, text=True, check=True, timeout=60).stdout  # noqa: S603
-        job, step = int(os.environ["SLURM_JOB_ID"]), int(os.environ["SLURM_STEP_ID"])
-        os.environ["MASTER_ADDR"] = listing.split()[0]
+        try:
+            hosts = ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]]
+            listing = subprocess.run(hosts, capture_output=True, text=True, check=True, timeout=60).stdout  # noqa: S603
+            job, step = int(os.environ["SLURM_JOB_ID"]), int(os.environ["SLURM_STEP_ID"])
+            os.environ["MASTER_ADDR"] = listing.split()[0]
+        except (LookupError, ValueError, OSError, subprocess.SubprocessError):
+            raise UserError("RANK is set and MASTER_ADDR is not: start the processes with torchrun or srun") from None
         os.environ["MASTER_PORT"] = str(FIRST_PORT + (31 * job + step) % PORTS)
     return "env://"
