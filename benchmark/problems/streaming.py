@@ -117,9 +117,6 @@ class StreamedData(Batches):
     def training_images(self) -> int:
         return len(self._index)
 
-    def evaluation_sizes(self) -> dict[str, int]:
-        return {name: len(index) for name, index in self._evaluation.items()}
-
     def training_batches(self, seed: int, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         stream = generator(seed, self.problem.dataset, "epoch", epoch)
         order = torch.randperm(self.training_images, generator=stream)
