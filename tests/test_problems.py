@@ -433,6 +433,18 @@ def test_streamed_batches_do_not_depend_on_the_number_of_loaders_nor_on_where_an
     assert not torch.equal(next(alone.training_batches(0, 2))[0], whole[0][0])
 
 
+def test_an_epoch_goes_on_after_an_evaluation_in_its_middle(large: Path):
+    """As a method asks for that measures while it trains."""
+    data = streamed(large)
+    whole = [images for images, _ in data.training_batches(0, 1)]
+    batches = data.training_batches(0, 1)
+    interrupted = [next(batches)[0]]
+    assert list(data.evaluation_batches("test"))
+    interrupted += [images for images, _ in batches]
+    assert len(interrupted) == len(whole)
+    assert all(torch.equal(*pair) for pair in zip(interrupted, whole, strict=True))
+
+
 def test_streamed_evaluation_resizes_and_crops_the_centre(large: Path):
     data = streamed(large)
     pixels = torch.cat([batch for batch, _ in data.evaluation_batches("test")])[3]
