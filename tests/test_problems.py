@@ -433,9 +433,10 @@ def test_streamed_batches_do_not_depend_on_the_number_of_loaders_nor_on_where_an
     assert not torch.equal(next(alone.training_batches(0, 2))[0], whole[0][0])
 
 
-def test_an_epoch_goes_on_after_an_evaluation_in_its_middle(large: Path):
+@pytest.mark.parametrize("loaders", [0, 1])
+def test_an_epoch_goes_on_after_an_evaluation_in_its_middle(large: Path, loaders: int):
     """As a method asks for that measures while it trains."""
-    data = streamed(large)
+    data = streamed(large, loaders)
     whole = [images for images, _ in data.training_batches(0, 1)]
     batches = data.training_batches(0, 1)
     interrupted = [next(batches)[0]]

@@ -93,7 +93,8 @@ class StreamedData(Batches):
         self._readable = self._part[torch.cat([self._index, *self._evaluation.values()])].bincount()
         if loaders is None:
             loaders = 0 if device.type == "cpu" else max(1, torch.get_num_threads())
-        self._requests = _Requests()
+        self._requests: list[list[Request]] = []  # refilled for every pass, so that loader processes live on
+        self._loading = False
         self._images = _Images(problem, (*listing.training, *listing.test), decoder)
         self._loader = DataLoader(
             self._images,
@@ -142,11 +143,17 @@ class StreamedData(Batches):
             yield laid_out(self._normalise(pixels), self.problem), labels.to(self.device, non_blocking=True)
 
     def _raw(self, requests: list[list[Request]]) -> Iterator[Batch]:
-        self._requests.batches = requests
-        for images, labels, unreadable in self._loader:
-            for index, reason in unreadable:
-                self._skip(index, reason)
-            yield images, labels
+        nested = self._loading  # such as an evaluation in the middle of an epoch, whose loader must not start over
+        if not nested:
+            self._requests[:] = requests
+        self._loading = True
+        try:
+            for images, labels, unreadable in map(self._images.__getitems__, requests) if nested else self._loader:
+                for index, reason in unreadable:
+                    self._skip(index, reason)
+                yield images, labels
+        finally:
+            self._loading = nested
 
     def _skip(self, index: int, reason: str) -> None:
         """Note an unreadable image. UserError if the recipe skips none, or no image of its split or class is left."""
@@ -171,22 +178,6 @@ class StreamedData(Batches):
         if not len(images):
             raise UserError(f"none of {len(index)} training images looked at can be read: {self.remarks[-1]}")
         return moments(images, torch.arange(len(images)))
-
-
-class _Requests:
-    """The batches that the loader reads next. Replaced between passes, so that its processes need not start again.
-
-    A pass that was begun keeps its own list: a method may evaluate in the middle of an epoch.
-    """
-
-    def __init__(self) -> None:
-        self.batches: list[list[Request]] = []
-
-    def __iter__(self) -> Iterator[list[Request]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
 
 
 class _Images(Dataset[Any]):
