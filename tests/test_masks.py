@@ -98,9 +98,10 @@ def test_each_cycle_prunes_exactly_its_fraction_of_the_alive_and_none_returns(
             for weight, mask in zip(masks.weights, masks.tensors, strict=True):
                 weight.copy_(torch.randn(weight.shape, generator=generator).mul(2).round() * mask)
         values = flat(masks.weights)
-        masks.prune(fraction, SCORES[score](masks.weights, generator))
+        left = alive - round(fraction * alive)
+        masks.prune_to(1 - left / WEIGHTS, SCORES[score](masks.weights, generator))
         now = flat(masks.tensors)
-        assert masks.alive == int(now.sum()) == alive - round(fraction * alive)
+        assert masks.alive == int(now.sum()) == left
         assert not (now > earlier).any()
         gone = (earlier == 1) & (now == 0)
         if score == "magnitude" and gone.any() and now.any():
@@ -185,7 +186,7 @@ def test_what_was_taken_away_is_returned() -> None:
 @pytest.mark.parametrize("fraction", [1, 1.5, -0.1, math.nan])
 def test_pruning_everything_or_nonsense_is_refused(fraction: float) -> None:
     masks = Masks(prunable(network()))
-    for act in (masks.prune, masks.prune_to, masks.select):
+    for act in (masks.prune_to, masks.select):
         with pytest.raises(UserError, match="sparsity"):
             act(fraction)
     assert masks.alive == WEIGHTS
@@ -194,7 +195,7 @@ def test_pruning_everything_or_nonsense_is_refused(fraction: float) -> None:
 def test_scores_of_another_shape_are_refused() -> None:
     masks = Masks(prunable(network()))
     with pytest.raises(ValueError, match="shape"):
-        masks.prune(0.5, [score.flatten() for score in masks.tensors])
+        masks.prune_to(0.5, [score.flatten() for score in masks.tensors])
 
 
 def test_selecting_anew_lets_weights_return_and_leaves_them_alone() -> None:

@@ -90,6 +90,11 @@ def test_digits_are_scikit_learns_whether_or_not_its_file_is_where_it_was(file: 
     assert np.array_equal(np.concatenate([source.training.labels, source.test.labels]), raw.target[order])
 
 
+def evaluation_sizes(data: Data) -> dict[str, int]:
+    names = ("validation", "test")
+    return {name: sum(len(labels) for _, labels in data.evaluation_batches(name)) for name in names}
+
+
 def _last_of_its_class(labels: np.ndarray) -> np.ndarray:
     """Whether an image is among the last 30 % of its class."""
     found = np.zeros(len(labels), dtype=bool)
@@ -334,7 +339,7 @@ def test_batches_lie_channels_last_where_the_network_does(images: Path):
 
 def test_training_validation_and_test_images_are_apart_and_complete(images: Path):
     data = Data(problem(), CPU, images)
-    assert data.evaluation_sizes() == {"validation": 6, "test": 6}
+    assert evaluation_sizes(data) == {"validation": 6, "test": 6}
     held_out = data._evaluation["validation"][1]
     assert sorted([*data._index.tolist(), *held_out.tolist()]) == list(range(24))
     assert torch.bincount(data._evaluation["validation"][2]).tolist() == [2, 2, 2]
@@ -344,7 +349,7 @@ def test_a_share_of_the_training_images_is_taken_class_by_class(images: Path):
     half, whole = Data(problem(training_share=0.5), CPU, images), Data(problem(), CPU, images)
     assert torch.bincount(half.labels).tolist() == [3, 3, 3]
     assert set(half._index.tolist()) < set(whole._index.tolist())
-    assert half.evaluation_sizes() == whole.evaluation_sizes()
+    assert evaluation_sizes(half) == evaluation_sizes(whole)
 
 
 def test_pixels_are_normalised_over_the_training_images_or_as_declared(images: Path):
@@ -426,6 +431,19 @@ def test_streamed_batches_do_not_depend_on_the_number_of_loaders_nor_on_where_an
     left_in_the_middle.close()
     assert torch.equal(next(two.training_batches(0, 1))[0], whole[0][0])
     assert not torch.equal(next(alone.training_batches(0, 2))[0], whole[0][0])
+
+
+@pytest.mark.parametrize("loaders", [0, 1])
+def test_an_epoch_goes_on_after_an_evaluation_in_its_middle(large: Path, loaders: int):
+    """As a method asks for that measures while it trains."""
+    data = streamed(large, loaders)
+    whole = [images for images, _ in data.training_batches(0, 1)]
+    batches = data.training_batches(0, 1)
+    interrupted = [next(batches)[0]]
+    assert list(data.evaluation_batches("test"))
+    interrupted += [images for images, _ in batches]
+    assert len(interrupted) == len(whole)
+    assert all(torch.equal(*pair) for pair in zip(interrupted, whole, strict=True))
 
 
 def test_streamed_evaluation_resizes_and_crops_the_centre(large: Path):

@@ -54,9 +54,6 @@ class Batches(ABC):
     def training_images(self) -> int: ...
 
     @abstractmethod
-    def evaluation_sizes(self) -> dict[str, int]: ...
-
-    @abstractmethod
     def training_batches(self, seed: int, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """Batches start .. stop-1 of an epoch, augmented. stop: None for the end of the epoch."""
 

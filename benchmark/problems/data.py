@@ -100,9 +100,6 @@ class Data(Batches):
     def training_images(self) -> int:
         return len(self.labels)
 
-    def evaluation_sizes(self) -> dict[str, int]:
-        return {name: len(labels) for name, (_, _, labels) in self._evaluation.items()}
-
     def training_batches(self, seed: int, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         problem, stop = self.problem, self.iterations_per_epoch if stop is None else stop
         draws = self._draw(seed, epoch)

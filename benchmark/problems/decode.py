@@ -47,8 +47,11 @@ def decode(path: str, size: int, channels: int) -> Images:
     """uint8 (size, size, channels): shorter side resized to `size`, then the centre cropped. Raises Unreadable."""
     with reading(path):
         image = open_image(path, channels)
-        if image.size != (size, size):
-            image = centre(image, size, size)
+        if image.size != (size, size):  # as torchvision's Resize and CenterCrop
+            height, width = resized_shape(image.height, image.width, size)
+            top, left = centre_corner(height, width, size)
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
+            image = image.crop((left, top, left + size, top + size))
         return np.asarray(image).reshape(size, size, channels)
 
 
@@ -72,14 +75,6 @@ def _eight_bits(file: Image.Image) -> Image.Image:
     if not (low >= 0 and high <= 255) or (file.mode == "F" and 0 < high <= 1):
         raise ValueError(f"its values, {low:g} to {high:g}, are no grey levels from 0 to 255")
     return Image.fromarray(values.astype(np.uint8))
-
-
-def centre(image: Image.Image, shorter: int, size: int) -> Image.Image:
-    """Resize the shorter side to `shorter` and crop the middle `size` x `size` pixels, as torchvision does."""
-    height, width = resized_shape(image.height, image.width, shorter)
-    image = image.resize((width, height), Image.Resampling.BILINEAR)
-    top, left = centre_corner(height, width, size)
-    return image.crop((left, top, left + size, top + size))
 
 
 def resized_shape(height: int, width: int, shorter: int) -> tuple[int, int]:

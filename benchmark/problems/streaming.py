@@ -93,7 +93,8 @@ class StreamedData(Batches):
         self._readable = self._part[torch.cat([self._index, *self._evaluation.values()])].bincount()
         if loaders is None:
             loaders = 0 if device.type == "cpu" else max(1, torch.get_num_threads())
-        self._requests: list[list[Request]] = []  # what the loader reads next: its processes live on between epochs
+        self._requests: list[list[Request]] = []  # refilled for every pass, so that loader processes live on
+        self._loading = False
         self._images = _Images(problem, (*listing.training, *listing.test), decoder)
         self._loader = DataLoader(
             self._images,
@@ -116,9 +117,6 @@ class StreamedData(Batches):
     @property
     def training_images(self) -> int:
         return len(self._index)
-
-    def evaluation_sizes(self) -> dict[str, int]:
-        return {name: len(index) for name, index in self._evaluation.items()}
 
     def training_batches(self, seed: int, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         stream = generator(seed, self.problem.dataset, "epoch", epoch)
@@ -145,11 +143,17 @@ class StreamedData(Batches):
             yield laid_out(self._normalise(pixels), self.problem), labels.to(self.device, non_blocking=True)
 
     def _raw(self, requests: list[list[Request]]) -> Iterator[Batch]:
-        self._requests[:] = requests
-        for images, labels, unreadable in self._loader:
-            for index, reason in unreadable:
-                self._skip(index, reason)
-            yield images, labels
+        nested = self._loading  # such as an evaluation in the middle of an epoch, whose loader must not start over
+        if not nested:
+            self._requests[:] = requests
+        self._loading = True
+        try:
+            for images, labels, unreadable in map(self._images.__getitems__, requests) if nested else self._loader:
+                for index, reason in unreadable:
+                    self._skip(index, reason)
+                yield images, labels
+        finally:
+            self._loading = nested
 
     def _skip(self, index: int, reason: str) -> None:
         """Note an unreadable image. UserError if the recipe skips none, or no image of its split or class is left."""

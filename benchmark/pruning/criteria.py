@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,31 +14,35 @@ Difference = tuple[list[Tensor], list[Tensor]]
 """theta - theta_p, what pruning took away: (prunable weight tensors, biases and batch norms that lost channels)."""
 
 
-class Criterion(Protocol):
-    """Chooses weights and prunes them. `state_dict` is what a checkpoint needs beside the masks of the weights."""
+class Criterion(ABC):
+    """Chooses weights and prunes them."""
+
+    @abstractmethod
+    def prune_to(self, sparsity: float, generator: torch.Generator) -> Difference:
+        """Prune until `sparsity` of the dense network is gone. generator: on the CPU."""
+
+    @abstractmethod
+    def apply_(self) -> None:
+        """Set what was pruned to zero again; called after every step of the optimizer."""
 
     @property
     def target(self) -> float | None:
         """The sparsity of the weights that it leads to; None if that is the one asked for."""
-
-    def prune_to(self, sparsity: float, generator: torch.Generator) -> Difference:
-        """Prune until `sparsity` of the dense network is gone. generator: on the CPU."""
-
-    def apply_(self) -> None:
-        """Set what was pruned to zero again; called after every step of the optimizer."""
+        return None
 
     def smaller(self) -> nn.Module | None:
         """The network without its removed filters, None if single weights were pruned."""
+        return None
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs beside the masks of the prunable weights."""
+        return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...  # noqa: B027
 
 
-class Unstructured:
+class Unstructured(Criterion):
     """Prunes the single weights with the smallest scores in the whole network. score: a name in masks.SCORES."""
-
-    target = None
 
     def __init__(self, masks: Masks, score: str = "magnitude"):
         self.masks = masks
@@ -50,11 +55,3 @@ class Unstructured:
 
     def apply_(self) -> None:
         self.masks.apply_()
-
-    def smaller(self) -> nn.Module | None:
-        return None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...

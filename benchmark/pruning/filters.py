@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.errors import UserError
-from benchmark.pruning.criteria import Difference
+from benchmark.pruning.criteria import Criterion, Difference
 from benchmark.pruning.masks import Masks
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -197,7 +197,7 @@ def shares(stages: str, groups: Sequence[FilterGroup]) -> dict[str, float]:
     return {group.name: ratios[widths.index(group.channels)] / max(ratios) for group in groups}
 
 
-class Filters:
+class Filters(Criterion):
     """The criteria "filters" (smallest L1 norm; Li et al. 2017) and "random_filters" (Le & Hua 2021).
 
     The sparsity asked for is the fraction of filters removed in every group: round(sparsity * channels), but never all.

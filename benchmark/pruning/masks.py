@@ -60,24 +60,18 @@ class Masks:
         """Fraction pruned of all prunable weights."""
         return 1 - self.alive / self.total if self.total else 0.0
 
-    def prune(self, fraction: float, scores: Sequence[Tensor] | None = None) -> list[Tensor]:
-        """Prune round(fraction * alive) of the weights that are alive, those of the smallest scores (None: |w|).
-
-        Returns theta - theta_p by weight tensor: the pruned weights, and 0 elsewhere.
-        """
-        _check_fraction(fraction)
-        return self._prune(round(fraction * self.alive), scores)
-
-    def prune_to(self, sparsity: float, scores: Sequence[Tensor] | None = None) -> list[Tensor]:
-        """As `prune`, until round(sparsity * total) weights are pruned in all; nothing if as many already are."""
-        _check_fraction(sparsity)
-        return self._prune(max(self.alive - (self.total - round(sparsity * self.total)), 0), scores)
-
     @torch.no_grad()
-    def _prune(self, count: int, scores: Sequence[Tensor] | None) -> list[Tensor]:
-        """Prune `count` more weights. Only those alive are candidates: others are 0 and would be chosen again."""
+    def prune_to(self, sparsity: float, scores: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """Prune the weights alive with the smallest scores (None: |w|) until round(sparsity * total) are pruned.
+
+        Nothing is pruned if as many already are. Returns theta - theta_p by weight tensor: the weights that were pruned
+        now, and 0 elsewhere.
+        """
+        _check_fraction(sparsity)
+        count = max(self.alive - (self.total - round(sparsity * self.total)), 0)
         before = [weight.detach().clone() for weight in self.weights]
         candidates = self._candidates(scores)
+        # Pruned weights are no candidates: they are 0 and would be chosen again.
         living = None if self.alive == self.total else [mask != 0 for mask in self.tensors]
         if living is not None:
             candidates = [score[alive] for score, alive in zip(candidates, living, strict=True)]
@@ -95,7 +89,7 @@ class Masks:
 
     @torch.no_grad()
     def remove(self, gone: Sequence[Tensor]) -> list[Tensor]:
-        """Prune the weights where `gone` is true (bool, of the weights' shapes); returns what `prune` returns."""
+        """Prune the weights where `gone` is true (bool, of the weights' shapes); returns what `prune_to` returns."""
         before = [weight.detach().clone() for weight in self.weights]
         for mask, where in zip(self.tensors, gone, strict=True):
             mask.masked_fill_(where, 0)

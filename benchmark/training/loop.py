@@ -104,7 +104,7 @@ class Run:
         """Begin a phase, unless the run was resumed within it; returns its learning rates."""
         if self.rates is None:
             if self.progress.phase and not self.method.keeps_optimizer:
-                self._start_optimizer()
+                self.step.use(make_optimizer(self.method, self.cell.problem))
             self.rates = self.method.begin(self.progress.phase)
             self.progress.rates.append(self.rates.tolist())
         self.network.train()
@@ -152,9 +152,6 @@ class Run:
             progress.history[name].append(values.get(name, math.nan))
         self.step.reset()
         self.session.report(progress.position, values)
-
-    def _start_optimizer(self) -> None:
-        self.step.use(make_optimizer(self.method, self.cell.problem))
 
     # What a method may call (training.method.Context)
 
@@ -213,7 +210,7 @@ class Run:
         """Continue from a state that `state` gave."""
         self.network.load_state_dict(state["network"])
         self.method.load_state_dict(state["method"])
-        self._start_optimizer()
+        self.step.use(make_optimizer(self.method, self.cell.problem))
         self.step.optimizer.load_state_dict(state["optimizer"])
         if self.step.scale is not None:
             self.step.scale.load_state_dict(state["scale"])
