@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from analysis import captions, comparisons, smaller
@@ -20,6 +20,8 @@ class Layout(ABC):
 
     pairing = "one seed, one dense network"
     """What runs of one seed share."""
+    claims: tuple[Callable[[Evidence], Finding], ...] = ()
+    """In the order of their source."""
 
     @abstractmethod
     def fits(self, axes: Axes) -> bool:
@@ -45,8 +47,8 @@ class Layout(ABC):
         return False
 
     def check(self, evidence: Evidence) -> tuple[Finding, ...]:
-        """Every claim with its verdict, in the order of its source."""
-        return ()
+        """Every claim with its verdict."""
+        return tuple(claim(evidence) for claim in self.claims)
 
 
 def layout_of(axes: Axes, layouts: Sequence[Layout]) -> Layout | None:

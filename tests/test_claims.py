@@ -12,7 +12,8 @@ import pytest
 from analysis import claims
 from analysis.claims import Evidence, Finding
 from analysis.paper import table1
-from analysis.paper.claims_table1 import CLAIMS, check
+from analysis.paper.claims_table1 import CLAIMS
+from analysis.paper.table1 import Table1
 
 BUDGETS = ("2.22%", "5.55%", "11.11%")
 SPARSITIES = (0.7, 0.8, 0.9)
@@ -32,7 +33,7 @@ def evidence(seeds=(0, 1, 2, 3, 4), noise=0.002, drop=(), learning_rates=None, *
 
 
 def finding(key: str, given: Evidence) -> Finding:
-    return next(finding for finding in check(given) if finding.key == key)
+    return next(finding for finding in Table1().check(given) if finding.key == key)
 
 
 KEYS = [claim(evidence()).key for claim in CLAIMS]
@@ -114,7 +115,7 @@ def test_differences_are_paired_within_a_seed():
     """A seed whose dense network is better by 20 points in every run changes no difference."""
     accuracy = {key: values + 20.0 * (values.index == 1) for key, values in evidence().accuracy.items()}
     shifted = Evidence(accuracy, SCHEDULES, SPARSITIES, BUDGETS, PUBLISHED)
-    assert [found.verdict for found in check(shifted)] == ["held"] * len(CLAIMS)
+    assert [found.verdict for found in Table1().check(shifted)] == ["held"] * len(CLAIMS)
 
 
 def test_seeds_are_matched_by_their_number_not_their_place():
@@ -122,7 +123,7 @@ def test_seeds_are_matched_by_their_number_not_their_place():
         key: values[::-1] if key[0] == "FT" else values for key, values in evidence(noise=5.0).accuracy.items()
     }
     given = Evidence(reversed_ft, SCHEDULES, SPARSITIES, BUDGETS, PUBLISHED)
-    for before, after in zip(check(evidence(noise=5.0)), check(given), strict=True):
+    for before, after in zip(Table1().check(evidence(noise=5.0)), Table1().check(given), strict=True):
         assert [c.difference.mean for c in before.comparisons] == pytest.approx(
             [c.difference.mean for c in after.comparisons]
         )
@@ -171,7 +172,7 @@ def test_lrw_equals_ft_by_identity_where_rates_and_accuracies_are_the_same():
 
 
 def test_every_published_difference_points_the_way_that_the_claim_says():
-    for found in check(evidence()):
+    for found in Table1().check(evidence()):
         if found.key not in ("lrw-equals-ft", "linear-on-top"):
             assert min(comparison.published for comparison in found.comparisons) > 0, found.key
     assert all(abs(c.published) <= 0.0101 for c in finding("lrw-equals-ft", evidence()).comparisons)

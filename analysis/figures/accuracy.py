@@ -9,21 +9,8 @@ import pandas as pd
 
 from analysis.choice import chosen
 from analysis.claims import per_cent
-from analysis.figures.drawing import (
-    COLOURS,
-    Drawing,
-    Places,
-    Selection,
-    draw_line,
-    errors,
-    legend_below,
-    line_style,
-    over_seeds,
-    panels,
-    point_outside,
-    scaled,
-    seeds_sentence,
-)
+from analysis.figures import drawing
+from analysis.figures.drawing import Drawing, Places, Selection
 from analysis.labels import row_labels
 from benchmark.errors import UserError
 
@@ -36,13 +23,15 @@ def budget(selection: Selection) -> Drawing:
     cells = cells.assign(row=row_names(selection, cells))
     rows = rows_of(selection, cells, "budget")
     sparsities = sorted(cells["sparsity"].unique())
-    figure, grid = panels(len(sparsities), share_y=False)
+    figure, grid = drawing.panels(len(sparsities), share_y=False)
     outside, counts = [], []
     for panel, sparsity in zip(grid, sparsities, strict=True):
-        table, limits = scaled(over_seeds(cells[cells["sparsity"] == sparsity], ["row", "epochs"], "final_test"))
+        table, limits = drawing.scaled(
+            drawing.over_seeds(cells[cells["sparsity"] == sparsity], ["row", "epochs"], "final_test")
+        )
         for row, position in rows.items():
-            draw_line(panel, table[table["row"] == row], "epochs", position, row)
-        outside += point_outside(panel, table, limits, "epochs", rows)
+            drawing.draw_line(panel, table[table["row"] == row], "epochs", position, row)
+        outside += drawing.point_outside(panel, table, limits, "epochs", rows)
         counts += table["count"].tolist()
         panel.set_title(f"{per_cent(sparsity)} sparsity")
         panel.set_xlabel("retraining epochs")
@@ -50,9 +39,9 @@ def budget(selection: Selection) -> Drawing:
         if len(ticks) <= 6:
             panel.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
     grid[0].set_ylabel("test accuracy in per cent")
-    legend_below(figure, grid[0], most=_abreast(rows))
+    drawing.legend_below(figure, grid[0], most=_abreast(rows))
     sentence = "Final test accuracy against the retraining budget, a panel a sparsity; the panels' scales differ."
-    return Drawing("budget", figure, (sentence, seeds_sentence(counts), *_outside(outside)))
+    return Drawing("budget", figure, (sentence, drawing.seeds_sentence(counts), *_outside(outside)))
 
 
 def methods(selection: Selection) -> Drawing:
@@ -61,48 +50,52 @@ def methods(selection: Selection) -> Drawing:
     rows = rows_of(selection, cells, "methods")
     x, title = sparsity_axis(cells)
     target = not removes_filters(cells)
-    figure, (panel,) = panels(1, height=3.2, wide=True)
-    table, limits = scaled(over_seeds(cells, ["row", "sparsity"], "final_test"))
+    figure, (panel,) = drawing.panels(1, height=3.2, wide=True)
+    table, limits = drawing.scaled(drawing.over_seeds(cells, ["row", "sparsity"], "final_test"))
     table["x"] = cells.assign(x=x).groupby(["row", "sparsity"], sort=False)["x"].first().to_numpy()
     steps = np.diff(np.unique(table["x"]))
     apart = 0.28 * float(steps.min()) / len(rows) if target and len(steps) else 0.0
     for place, (row, position) in enumerate(rows.items()):
         line = table[table["row"] == row].sort_values("x")
         beside = line["x"] + apart * (place - (len(rows) - 1) / 2)
-        panel.errorbar(beside, line["mean"], yerr=errors(line), label=row, elinewidth=0.8, **line_style(position))
-    outside = point_outside(panel, table, limits, "x", rows)
+        panel.errorbar(
+            beside, line["mean"], yerr=drawing.errors(line), label=row, elinewidth=0.8, **drawing.line_style(position)
+        )
+    outside = drawing.point_outside(panel, table, limits, "x", rows)
     panel.set_xlabel(title)
     panel.set_ylabel("test accuracy in per cent")
     if target:
         panel.set_xticks(sorted(table["x"].unique()))
         panel.xaxis.grid(False)
-    legend_below(figure, panel, most=_abreast(rows))
+    drawing.legend_below(figure, panel, most=_abreast(rows))
     aside = " Lines are moved aside so that bars do not cover each other." if apart else ""
     sentence = f"Final test accuracy against sparsity{_shown_words(selection)}.{aside}"
-    return Drawing("methods", figure, (sentence, seeds_sentence(table["count"], "bar"), *_outside(outside, " %")))
+    return Drawing(
+        "methods", figure, (sentence, drawing.seeds_sentence(table["count"], "bar"), *_outside(outside, " %"))
+    )
 
 
 def speedup(selection: Selection) -> Drawing:
     """One panel; a line a method through its sparsities, since methods reach different speedups at one sparsity."""
     cells, left_out = with_speedup(selection)
     rows = rows_of(selection, cells, "speedup")
-    figure, (panel,) = panels(1, height=3.2, wide=True)
-    table = over_seeds(cells, ["row", "sparsity", "hyperparameters"], "final_test")
+    figure, (panel,) = drawing.panels(1, height=3.2, wide=True)
+    table = drawing.over_seeds(cells, ["row", "sparsity", "hyperparameters"], "final_test")
     speeds = cells.groupby(["row", "sparsity", "hyperparameters"], sort=False)["speedup"]
     table["x"], table["x_std"] = speeds.mean().to_numpy(), speeds.std().fillna(0.0).to_numpy()
     for row, position in rows.items():
         line = table[table["row"] == row].sort_values("x")
-        look = {"label": row, "elinewidth": 0.7, **line_style(position)}
-        panel.errorbar(line["x"], line["mean"], xerr=line["x_std"], yerr=errors(line), **look)
+        look = {"label": row, "elinewidth": 0.7, **drawing.line_style(position)}
+        panel.errorbar(line["x"], line["mean"], xerr=line["x_std"], yerr=drawing.errors(line), **look)
     note = "".join(f"\n{textwrap.fill(text, 100)}" for text in left_out)
     panel.set_xlabel(f"theoretical speedup (dense MACs / remaining MACs){note}")
     panel.set_ylabel("test accuracy in per cent")
-    legend_below(figure, panel, most=_abreast(rows))
+    drawing.legend_below(figure, panel, most=_abreast(rows))
     sentence = (
         f"Final test accuracy against theoretical speedup{_shown_words(selection)}, a point a sparsity: "
         f"{', '.join(per_cent(value) for value in sorted(cells['sparsity'].unique()))}."
     )
-    return Drawing("speedup", figure, (sentence, seeds_sentence(table["count"], "bar"), *left_out))
+    return Drawing("speedup", figure, (sentence, drawing.seeds_sentence(table["count"], "bar"), *left_out))
 
 
 def with_speedup(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
@@ -175,7 +168,7 @@ def rows_of(selection: Selection, cells: pd.DataFrame, figure: str) -> dict[str,
     labels = list(row_labels(axes).values()) if axes.retrains else []
     place = {name: n for n, label in reversed([*enumerate(labels)]) for name in (label, label.rpartition(", ")[0])}
     rows = selection.positions(sorted(cells["row"].unique(), key=lambda name: (place.get(name, -1), name)))
-    if len(rows) > len(COLOURS):
+    if len(rows) > len(drawing.COLOURS):
         raise UserError(f"figure {figure}: {len(rows)} lines are too many for one figure; choose some with --only")
     return rows
 

@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from analysis.claims import (
-    At,
-    Contrast,
-    Evidence,
-    Finding,
-    Verdict,
-    column_words,
-    compared,
-    directional,
-    figures_of,
-    improvement,
-    is_above,
-    is_below,
-    per_cent,
-    refuted,
-    signs,
-    verdict_of,
-    versus,
-    versus_on_average,
-)
+from analysis import claims
+from analysis.claims import At, Contrast, Evidence, Finding, column_words, per_cent, refuted
 from analysis.statistics import ALPHA, TESTED_SEEDS, beyond_p, equivalence_p
 
 SCHEDULES = ("FT", "LRW", "SLR", "CLR", "LLR", "ALLR")
@@ -41,19 +23,14 @@ GAP = f"; the gap is the mean of {', '.join(LARGE)} minus FT, within a seed"
 OTHER_SPARSITIES = "; at 70 and 80 % the gaps of the paper's own means do not all shrink with budget"
 
 
-def check(evidence: Evidence) -> tuple[Finding, ...]:
-    """Every claim of CLAIMS, in the paper's order."""
-    return tuple(claim(evidence) for claim in CLAIMS)
-
-
 def lrw_equals_ft(evidence: Evidence) -> Finding:
     """Both retrain at the last dense learning rate as long as the budget fits into the dense run's last plateau.
 
     Where they did in every seed and ended alike, they are the same runs by construction: equal, and nothing to test.
     """
-    contrasts = [versus("LRW", "FT", sparsity, budget) for sparsity, budget in evidence.columns]
+    contrasts = [claims.versus("LRW", "FT", sparsity, budget) for sparsity, budget in evidence.columns]
     same = [_same_runs(evidence, *column) for column in evidence.columns]
-    comparisons = compared(contrasts, evidence, lambda values: equivalence_p(values, EQUIVALENCE_MARGIN), same)
+    comparisons = claims.compared(contrasts, evidence, lambda values: equivalence_p(values, EQUIVALENCE_MARGIN), same)
     equal = [is_same or comparison.p < ALPHA for is_same, comparison in zip(same, comparisons, strict=True)]
     counts = f"{sum(equal)} of {len(equal)} within ±{EQUIVALENCE_MARGIN} points"
     if any(same):
@@ -61,8 +38,8 @@ def lrw_equals_ft(evidence: Evidence) -> Finding:
     return Finding(
         "lrw-equals-ft",
         "LRW equals FT at these budgets",
-        verdict_of(refuted(contrasts, evidence, lambda values: beyond_p(values, EQUIVALENCE_MARGIN)), equal),
-        "; ".join(figures_of(comparisons, counts) + _same_rates(evidence)),
+        claims.verdict_of(refuted(contrasts, evidence, lambda values: beyond_p(values, EQUIVALENCE_MARGIN)), equal),
+        "; ".join(claims.figures_of(comparisons, counts) + _same_rates(evidence)),
         f"two one-sided paired t-tests per column, equivalence within ±{EQUIVALENCE_MARGIN} points, Holm-corrected; "
         "none where both used the same learning rates and reached the same accuracy in every seed",
         comparisons,
@@ -71,29 +48,25 @@ def lrw_equals_ft(evidence: Evidence) -> Finding:
 
 def large_rates_beat_ft(evidence: Evidence) -> Finding:
     sparsity = max(evidence.sparsities)
-    contrasts = [versus(name, "FT", sparsity, budget) for name in LARGE for budget in evidence.budgets]
+    contrasts = [claims.versus(name, "FT", sparsity, budget) for name in LARGE for budget in evidence.budgets]
     statement = f"At {per_cent(sparsity)} sparsity every large-learning-rate schedule ({', '.join(LARGE)}) beats FT"
-    return directional("large-rates-beat-ft", statement, contrasts, evidence)
+    return claims.directional("large-rates-beat-ft", statement, contrasts, evidence)
 
 
 def linear_on_top(evidence: Evidence) -> Finding:
     """Averaged over the columns: one by one they are decided by fractions of a point, in as many tests as entries."""
     linear = ("ALLR", "LLR")
     others = [name for name in SCHEDULES if name not in linear]
-    contrasts = [versus_on_average(name, other, evidence.columns) for name in linear for other in others]
-    comparisons = compared(contrasts, evidence)
+    contrasts = [claims.versus_on_average(name, other, evidence.columns) for name in linear for other in others]
+    comparisons = claims.compared(contrasts, evidence)
     rows = [comparisons[: len(others)], comparisons[len(others) :]]
-    verdict: Verdict = "undecided"
-    if any(all(is_below(comparison) for comparison in rivals) for rivals in zip(*rows, strict=True)):
-        verdict = "not held"
-    elif others and any(all(is_above(comparison) for comparison in row) for row in rows):
-        verdict = "held"
-    figures = figures_of(comparisons, signs(comparisons))
-    figures += [_top_columns(evidence, linear), improvement(evidence, linear, others)]
+    beaten = [all(map(claims.is_below, rivals)) for rivals in zip(*rows, strict=True)]
+    figures = claims.figures_of(comparisons, claims.signs(comparisons))
+    figures += [_top_columns(evidence, linear), claims.improvement(evidence, linear, others)]
     return Finding(
         "linear-on-top",
         "ALLR or LLR is on top (averaged over the columns)",
-        verdict,
+        claims.verdict_of(beaten, [any(all(map(claims.is_above, row)) for row in rows)]),
         "; ".join(figures),
         "paired t-tests of ALLR and of LLR against every other schedule, accuracies averaged over the columns within a "
         "seed, Holm-corrected; held if one of the two beats all others, not held if another schedule beats both",
@@ -111,7 +84,7 @@ def gap_shrinks_with_budget(evidence: Evidence) -> Finding:
     statement = (
         f"At {per_cent(sparsity)} sparsity the gap of the large-learning-rate schedules to FT shrinks with budget"
     )
-    return directional("gap-shrinks-with-budget", statement, contrasts, evidence, GAP + OTHER_SPARSITIES)
+    return claims.directional("gap-shrinks-with-budget", statement, contrasts, evidence, GAP + OTHER_SPARSITIES)
 
 
 def gap_grows_with_sparsity(evidence: Evidence) -> Finding:
@@ -121,10 +94,10 @@ def gap_grows_with_sparsity(evidence: Evidence) -> Finding:
         for low, high in zip(evidence.sparsities, evidence.sparsities[1:], strict=False)
     ]
     statement = "The gap of the large-learning-rate schedules to FT grows with sparsity"
-    return directional("gap-grows-with-sparsity", statement, contrasts, evidence, GAP)
+    return claims.directional("gap-grows-with-sparsity", statement, contrasts, evidence, GAP)
 
 
-CLAIMS: tuple[Callable[[Evidence], Finding], ...] = (
+CLAIMS = (
     lrw_equals_ft,
     large_rates_beat_ft,
     linear_on_top,
@@ -138,7 +111,8 @@ def _gap_change(larger: tuple[float, str], smaller: tuple[float, str]) -> Contra
         return sum(at(name, *column) for name in LARGE) / len(LARGE) - at("FT", *column)
 
     return Contrast(
-        f"gap, {column_words(*larger)} minus {column_words(*smaller)}", lambda at: gap(at, larger) - gap(at, smaller)
+        f"gap, {column_words(*larger)} minus {column_words(*smaller)}",
+        lambda at: gap(at, larger) - gap(at, smaller),
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from analysis.claims import Evidence, Finding, compared, directional, figures_of, per_cent, refuted, verdict_of, versus
 from analysis.statistics import ALPHA, above_p, below_p, beyond_p, equivalence_p
 
@@ -15,11 +13,6 @@ BEHIND = 0.7
 """Sparsity up to which they are not: there the published three are within 0.03 points."""
 MARGIN = 1.0
 """Accuracy points that BIMP may be behind the best method; the published ones at 90 % sparsity are 0.76."""
-
-
-def check(evidence: Evidence) -> tuple[Finding, ...]:
-    """Every claim of CLAIMS."""
-    return tuple(claim(evidence) for claim in CLAIMS)
 
 
 def within_a_point(evidence: Evidence) -> Finding:
@@ -73,7 +66,7 @@ def level_at_low_sparsity(evidence: Evidence) -> Finding:
     )
 
 
-CLAIMS: tuple[Callable[[Evidence], Finding], ...] = (
+CLAIMS = (
     within_a_point,
     beats_most,
     beaten_at_high_sparsity,

@@ -23,6 +23,8 @@ from benchmark.training.schedules import (
     relative_distance,
 )
 
+DISTANCES = (("d1", "$d_1$", 4, "-", "s"), ("d2", "$d_2$", 1, "-", "^"), ("d", "$d$", 0, (0, (1, 1.5)), ""))
+"""Of a cycle: name, label, place in the style, dash and marker."""
 FINE = 100
 """Iterations of an epoch where no record says it: enough for smooth curves."""
 
@@ -81,11 +83,10 @@ def distance(selection: Selection) -> Drawing:
             detail = f"\n{', '.join(filter(None, words))}"
         table = _cycle_rows(runs, selection, iterative)
         counts += table.groupby("x")["seed"].nunique().tolist()
-        for position, (name, symbol) in enumerate((("d1", "$d_1$"), ("d2", "$d_2$"), ("d", "$d$"))):
+        for name, label, position, dash, marker in DISTANCES:
             means = table.groupby("x")[name].mean()
-            look = line_style((4, 1, 0)[position])
-            look["linestyle"] = ("-", "-", (0, (1, 1.5)))[position]
-            panel.plot(means.index, means, label=symbol, **{**look, "marker": ("s", "^", "")[position]})
+            look = {**line_style(position), "linestyle": dash, "marker": marker}
+            panel.plot(means.index, means, label=label, **look)
         panel.set_title(f"{per_cent(sparsity)} sparsity{detail}")
         panel.set_xlabel("cycle" if iterative else "retraining epochs")
         panel.set_ylim(0, 1.05)

@@ -31,12 +31,29 @@ Place = tuple[float, str]
 ByCell = dict[tuple[Kind, Place], pd.DataFrame]
 
 
+def random_beats_fine_tuning(evidence: Evidence) -> Finding:
+    """Le and Hua's claim, with filters removed evenly; rows are found by their labels."""
+    even = {label.replace(", stages even", ""): label for label in evidence.rows}
+    contrasts = [
+        versus(f"criterion random, {schedule}", even.get(f"criterion {criterion}, FT", ""), *column)
+        for column in evidence.columns
+        for schedule in LARGE
+        for criterion in BEATEN
+    ]
+    statement = (
+        f"Random pruning retrained with {' or '.join(LARGE)} beats {' and '.join(BEATEN)} pruning followed by FT"
+    )
+    return directional("random-beats-fine-tuning", statement, contrasts, evidence, "; Le and Hua, ICLR 2021")
+
+
 class Variants(Layout):
     """Final test accuracy in per cent; what the sweep does not ask for is empty and not counted as missing.
 
     Rows that ended at another sparsity than a column's have no rank there. None have in a column of a budget for each
     cycle in which they come to different totals.
     """
+
+    claims = (random_beats_fine_tuning,)
 
     def fits(self, axes: Axes) -> bool:
         return axes.retrains
@@ -81,21 +98,6 @@ class Variants(Layout):
         """Whether the sweep prunes at random and fine-tunes, as Le and Hua's study does."""
         criteria = {settings.values_of(text).get("criterion", "magnitude") for text in axes.hyperparameters}
         return {"random", *BEATEN} <= criteria and {"FT", *LARGE} <= set(axes.schedules)
-
-    def check(self, evidence: Evidence) -> tuple[Finding, ...]:
-        """Le and Hua's claim, with filters removed evenly; rows are found by their labels."""
-        even = {label.replace(", stages even", ""): label for label in evidence.rows}
-        contrasts = [
-            versus(f"criterion random, {schedule}", even.get(f"criterion {criterion}, FT", ""), *column)
-            for column in evidence.columns
-            for schedule in LARGE
-            for criterion in BEATEN
-        ]
-        statement = (
-            f"Random pruning retrained with {' or '.join(LARGE)} beats {' and '.join(BEATEN)} pruning followed by FT"
-        )
-        remark = "; Le and Hua, ICLR 2021"
-        return (directional("random-beats-fine-tuning", statement, contrasts, evidence, remark),)
 
 
 def _entry(group: Group, by_cell: ByCell, kind: Kind, column: Place) -> Entry:

@@ -6,20 +6,9 @@ import pandas as pd
 from matplotlib.axes import Axes as Panel
 
 from analysis.claims import budget_words, per_cent
+from analysis.figures import drawing
 from analysis.figures.accuracy import removes_filters, row_names, rows_of
-from analysis.figures.drawing import (
-    COLOURS,
-    Drawing,
-    Places,
-    Selection,
-    errors,
-    first_of_rows,
-    legend_below,
-    line_style,
-    over_seeds,
-    panels,
-    seeds_sentence,
-)
+from analysis.figures.drawing import Drawing, Places, Selection
 from benchmark.errors import UserError
 
 
@@ -33,20 +22,22 @@ def draw(selection: Selection) -> Drawing:
     rows = rows_of(selection, cells, "variants")
     places = {name: place for place, name in enumerate(axes.schedules)}
     columns = sorted(dict.fromkeys(zip(cells["sparsity"], cells["epochs"].round(2), cells["budget"], strict=True)))
-    figure, grid = panels(len(columns), height=2.5, share_y=False, wide=True)
+    figure, grid = drawing.panels(len(columns), height=2.5, share_y=False, wide=True)
     counts = []
     for panel, (sparsity, _, text) in zip(grid, columns, strict=True):
         column = cells[(cells["sparsity"] == sparsity) & (cells["budget"] == text)]
-        table = over_seeds(column, ["row", "schedule"], "final_test")  # all of it: that some collapse is the message
+        table = drawing.over_seeds(
+            column, ["row", "schedule"], "final_test"
+        )  # all of it: that some collapse is the message
         table["x"] = table["schedule"].map(places)
         counts += table["count"].tolist()
         _draw_settings(panel, table, rows)
         panel.set_title(f"{per_cent(sparsity)} pruned, budget {budget_words(text)}")
         panel.set_xticks(list(places.values()), list(places))
         panel.xaxis.grid(False)
-    for panel in first_of_rows(grid):
+    for panel in drawing.first_of_rows(grid):
         panel.set_ylabel("test accuracy in per cent")
-    legend_below(figure, grid[0], most=3)
+    drawing.legend_below(figure, grid[0], most=3)
     sentence = "Final test accuracy, what was pruned against how it was retrained; the panels' scales differ."
     filters = (
         "Per cent pruned: of the weights, or of every layer's filters (with stages: of the first stage's, the others "
@@ -54,7 +45,7 @@ def draw(selection: Selection) -> Drawing:
     )
     dotted = "Dotted: magnitude pruning followed by FT."
     more = (*([filters] if removes_filters(cells) else []), dotted)
-    return Drawing("variants", figure, (sentence, *more, seeds_sentence(counts, "bar")))
+    return Drawing("variants", figure, (sentence, *more, drawing.seeds_sentence(counts, "bar")))
 
 
 def _draw_settings(panel: Panel, table: pd.DataFrame, rows: Places) -> None:
@@ -63,8 +54,8 @@ def _draw_settings(panel: Panel, table: pd.DataFrame, rows: Places) -> None:
         if line.empty:
             continue
         x = line["x"] + 0.8 * ((place + 0.5) / len(rows) - 0.5)
-        look = {**line_style(position), "linestyle": ""}
-        panel.errorbar(x, line["mean"], yerr=errors(line), label=row, elinewidth=0.8, **look)
+        look = {**drawing.line_style(position), "linestyle": ""}
+        panel.errorbar(x, line["mean"], yerr=drawing.errors(line), label=row, elinewidth=0.8, **look)
     base = table[(table["schedule"] == "FT") & table["row"].str.startswith("criterion magnitude")]
     for level in base["mean"]:
-        panel.axhline(level, color=COLOURS[0], linewidth=0.8, linestyle=(0, (1, 2)))
+        panel.axhline(level, color=drawing.COLOURS[0], linewidth=0.8, linestyle=(0, (1, 2)))

@@ -148,10 +148,7 @@ def _finding(finding: Finding) -> str:
 
 def _folded(summary: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     heads = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
-    body = "".join(
-        f'<tr><th scope="row">{escape(label)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>\n'
-        for label, *cells in rows
-    )
+    body = "".join(_words_row(label, cells) for label, *cells in rows)
     return (
         f'<details><summary>{escape(summary)}</summary><div class="wide"><table>\n'
         f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}</tbody></table></div></details>\n"

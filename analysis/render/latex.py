@@ -143,11 +143,8 @@ def _claims(sheet: Sheet) -> str:
 
 def _pairs(sheet: Sheet) -> str:
     """The sentence alone: in a paper a list of all pairs helps nobody."""
-    return (
-        f"\\section*{{{escape(words.PAIRS_TITLE)}}}\n{escape(words.pairs_caption(sheet.pairs))}\n"
-        if sheet.pairs
-        else ""
-    )
+    caption = words.pairs_caption(sheet.pairs)
+    return f"\\section*{{{escape(words.PAIRS_TITLE)}}}\n{escape(caption)}\n" if sheet.pairs else ""
 
 
 def _finding(finding: Finding) -> str:

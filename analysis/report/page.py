@@ -36,11 +36,7 @@ PLACE = ("problem", "device", "host", "commit", "code", "versions")
 
 
 def write(report: Report) -> str:
-    plots = {
-        picture.drawing.name: picture.figure.plot(picture.selection)
-        for picture in report.pictures
-        if picture.figure.plot
-    }
+    plots = {item.drawing.name: item.figure.plot(item.selection) for item in report.pictures if item.figure.plot}
     library, script = get_plotlyjs(), _asset("report.js")
     parts = [
         ("summary", "Summary", summary.write(report)),
