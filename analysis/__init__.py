@@ -1,1 +1,1 @@
-"""Tables, and what else is read out of records. Imports benchmark's cells, errors, grid and store, and never torch."""
+"""Tables, figures and the report, read out of records. Imports no torch."""

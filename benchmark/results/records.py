@@ -5,7 +5,7 @@
     }
 
 The file is plain JSON. The checksum is over bytes, so that checking it needs no parsing. A compact file holds one
-sealed record a line (`encode_line`). docs/record.md describes the fields of a record; `worker.py` makes them.
+sealed record a line (`encode_line`). docs/record.md describes the fields of a record; `recording.py` makes them.
 """
 
 from __future__ import annotations
