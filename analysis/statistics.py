@@ -39,10 +39,6 @@ class Difference:
     def has_interval(self) -> bool:
         return not math.isnan(self.low)
 
-    @property
-    def tested(self) -> bool:
-        return not math.isnan(self.p)
-
 
 def _finite(differences: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(differences, dtype=float)

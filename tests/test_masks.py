@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from benchmark.errors import UserError
-from benchmark.pruning.masks import SCORES, Masks, norm, norm_of_difference, prunable
+from benchmark.pruning.masks import Masks, Score, norm, norm_of_difference, prunable, random_scores
 from benchmark.pruning.selection import Bracket
 
 
@@ -46,6 +46,11 @@ def network(channels_last: bool = False) -> Shortcut:
 
 def flat(tensors: list[Tensor]) -> Tensor:
     return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+
+
+def by_magnitude(weights: list[Tensor], generator: torch.Generator) -> list[Tensor]:
+    """The scores that pruning without any goes by."""
+    return [weight.detach().abs() for weight in weights]
 
 
 def train(model: nn.Module, steps: int, after_step: Any = lambda: None, fused: bool = True) -> None:
@@ -84,10 +89,12 @@ def test_pruning_takes_the_smallest_magnitudes_of_the_whole_network(channels_las
         assert torch.equal(mask, (weight != 0).to(mask.dtype))
 
 
-@given(st.lists(st.floats(0, 0.6), min_size=1, max_size=5), st.booleans(), st.sampled_from(["magnitude", "random"]))
+@given(
+    st.lists(st.floats(0, 0.6), min_size=1, max_size=5), st.booleans(), st.sampled_from([by_magnitude, random_scores])
+)
 @settings(deadline=None, max_examples=50)
 def test_each_cycle_prunes_exactly_its_fraction_of_the_alive_and_none_returns(
-    fractions: list[float], channels_last: bool, score: str
+    fractions: list[float], channels_last: bool, score: Score
 ) -> None:
     """Also where the alive weights include exact zeros, which must not be mistaken for pruned ones."""
     model, generator = network(channels_last), torch.Generator().manual_seed(3)
@@ -99,12 +106,12 @@ def test_each_cycle_prunes_exactly_its_fraction_of_the_alive_and_none_returns(
                 weight.copy_(torch.randn(weight.shape, generator=generator).mul(2).round() * mask)
         values = flat(masks.weights)
         left = alive - round(fraction * alive)
-        masks.prune_to(1 - left / WEIGHTS, SCORES[score](masks.weights, generator))
+        masks.prune_to(1 - left / WEIGHTS, score(masks.weights, generator))
         now = flat(masks.tensors)
         assert masks.alive == int(now.sum()) == left
         assert not (now > earlier).any()
         gone = (earlier == 1) & (now == 0)
-        if score == "magnitude" and gone.any() and now.any():
+        if score is by_magnitude and gone.any() and now.any():
             assert values[gone].abs().max() <= values[now == 1].abs().min()
 
 
@@ -122,18 +129,18 @@ def test_pruning_without_scores_is_by_magnitude() -> None:
     plain, scored = Masks(prunable(network())), Masks(prunable(network()))
     for target in (0.3, 0.8):
         plain.prune_to(target)
-        scored.prune_to(target, SCORES["magnitude"](scored.weights, torch.Generator()))
+        scored.prune_to(target, by_magnitude(scored.weights, torch.Generator()))
         assert torch.equal(flat(plain.tensors), flat(scored.tensors))
 
 
 def test_random_scores_are_the_seeds_and_do_not_look_at_the_weights() -> None:
     model = network()
     weights = list(prunable(model).values())
-    draw = lambda seed: flat(SCORES["random"](weights, torch.Generator().manual_seed(seed)))  # noqa: E731
+    draw = lambda seed: flat(random_scores(weights, torch.Generator().manual_seed(seed)))  # noqa: E731
     assert torch.equal(draw(5), draw(5))
     assert not torch.equal(draw(5), draw(6))
     masks = Masks(prunable(model))
-    masks.prune_to(0.5, SCORES["random"](weights, torch.Generator().manual_seed(5)))
+    masks.prune_to(0.5, random_scores(weights, torch.Generator().manual_seed(5)))
     shares = [float(mask.mean()) for mask in masks.tensors if mask.numel() > 30]
     assert shares == pytest.approx([0.5, 0.5], abs=0.2)
 

@@ -39,17 +39,17 @@ def test_a_paired_difference_is_the_paired_t_test():
 def test_fewer_than_five_seeds_have_an_interval_and_no_test(n):
     values = [3.0, 3.1, 3.2, 3.3][:n]
     found = paired_difference(values)
-    assert (found.n, found.mean, found.tested) == (n, pytest.approx(sum(values) / n), False)
+    assert (found.n, found.mean, math.isnan(found.p)) == (n, pytest.approx(sum(values) / n), True)
     expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx(tuple(expected))
     for p in (equivalence_p([0.0] * n, 0.05), beyond_p([9.0] * n, 0.05), above_p([9.0] * n, 0.0)):
         assert math.isnan(p)
-    assert not paired_difference([3.0] * n).tested
+    assert math.isnan(paired_difference([3.0] * n).p)
 
 
 def test_one_seed_has_a_difference_and_nothing_else():
     found = paired_difference([3.0])
-    assert (found.n, found.mean, found.has_interval, found.tested) == (1, 3.0, False, False)
+    assert (found.n, found.mean, found.has_interval, math.isnan(found.p)) == (1, 3.0, False, True)
 
 
 def test_seeds_without_a_number_are_left_out():

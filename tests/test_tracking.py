@@ -19,7 +19,7 @@ from benchmark.results.records import Record
 from benchmark.results.store import Store
 from benchmark.tracking.markers import read_marker, unpublished, write_marker
 from benchmark.tracking.publisher import Publisher, Summary
-from benchmark.tracking.reader import LoggedRun, read_runs, run_files
+from benchmark.tracking.reader import LoggedRun, read_run, run_files
 from benchmark.tracking.runs import Published, Settings, _wait_until_written, job_type, tags
 from tests.conftest import PATIENCE, ROOT, below, wait_for
 from tests.wandb_server import BAD_ADDRESSES, KEY, Server, forget_account, hanging
@@ -55,8 +55,14 @@ def publish(records: list[Record], store: Store, how: Settings) -> Summary:
     return publisher.close(PATIENCE)
 
 
-def runs_on_disk(store: Store) -> list[LoggedRun]:
-    return read_runs(store.path)[0]
+def runs_on_disk(folder: Path) -> list[LoggedRun]:
+    """The complete ones, the latest of each id."""
+    runs: dict[str, LoggedRun] = {}
+    for run in map(read_run, run_files(folder)):
+        if run.complete:
+            runs.pop(run.id, None)
+            runs[run.id] = run
+    return list(runs.values())
 
 
 def assert_holds(run: Any, record: Record) -> None:
@@ -147,7 +153,7 @@ def test_wandbs_own_files_say_what_the_records_say(
     }
     records = [record for record, _ in expected.values()]
     assert publish(records, store, settings(store, "offline", project="p", entity="e")).offline == 3
-    runs = {run.job_type: run for run in read_runs(elsewhere)[0]}
+    runs = {run.job_type: run for run in runs_on_disk(elsewhere)}
     assert set(runs) == set(expected)
     assert run_files(store.path) == []
     for kind, (record, labels) in expected.items():
@@ -303,7 +309,7 @@ def test_a_bad_server_costs_nothing_and_loses_nothing(
     assert (summary.published, summary.offline, summary.left) == (0, 1, 0)
     assert "1 run kept offline" in summary.message
     assert f"python -m benchmark.publish --results {store.path}" in summary.message
-    names = {run.name: run for run in runs_on_disk(store)}
+    names = {run.name: run for run in runs_on_disk(store.path)}
     for record in records:
         assert_holds(names[record["id"]], record)
     assert unpublished(store, "online") == [records[0]["id"]]

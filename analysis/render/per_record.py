@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 
 from analysis.render.sheet import Sheet
-from benchmark.errors import UserError
 
 
 def write_csv(sheet: Sheet) -> str:
@@ -13,10 +12,6 @@ def write_csv(sheet: Sheet) -> str:
 
 
 def write_parquet(sheet: Sheet) -> bytes:
-    """Raises UserError where pyarrow, which is no dependency of ours, is not installed."""
     stream = io.BytesIO()
-    try:
-        sheet.records.to_parquet(stream, engine="pyarrow", index=False)
-    except ImportError:
-        raise UserError("--format parquet needs pyarrow: `pip install pyarrow`, or take --format records") from None
+    sheet.records.to_parquet(stream, engine="pyarrow", index=False)
     return stream.getvalue()

@@ -16,7 +16,7 @@ from benchmark.methods.limits import WHOLE_FILTERS, leaves_a_weight_or_filters
 from benchmark.problems.seeds import generator
 from benchmark.pruning.criteria import Criterion, Unstructured
 from benchmark.pruning.filters import Filters
-from benchmark.pruning.masks import norm, norm_of_difference
+from benchmark.pruning.masks import norm, norm_of_difference, random_scores
 from benchmark.training.method import Context, Method
 from benchmark.training.schedules import (
     LearningRates,
@@ -97,7 +97,7 @@ def prune(method: Method, cycle: Cycle, criterion: Criterion) -> LearningRates:
 
 CRITERIA: dict[str, Callable[[Method], Criterion]] = {
     "magnitude": lambda method: Unstructured(method.masks),
-    "random": lambda method: Unstructured(method.masks, "random"),
+    "random": lambda method: Unstructured(method.masks, random_scores),
     "filters": lambda method: _filters(method, random=False),
     "random_filters": lambda method: _filters(method, random=True),
 }

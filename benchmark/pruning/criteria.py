@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.pruning.masks import SCORES, Masks
+from benchmark.pruning.masks import Masks, Score
 
 Difference = tuple[list[Tensor], list[Tensor]]
 """theta - theta_p, what pruning took away: (prunable weight tensors, biases and batch norms that lost channels)."""
@@ -42,12 +42,13 @@ class Criterion(ABC):
 
 
 class Unstructured(Criterion):
-    """Prunes the single weights with the smallest scores in the whole network. score: a name in masks.SCORES."""
+    """Prunes the single weights with the smallest scores in the whole network.
 
-    def __init__(self, masks: Masks, score: str = "magnitude"):
-        self.masks = masks
-        self.score = None if score == "magnitude" else SCORES[score]
-        """None for magnitude, which the masks read off the weights without a copy."""
+    score: None for magnitude, which the masks read off the weights without a copy.
+    """
+
+    def __init__(self, masks: Masks, score: Score | None = None):
+        self.masks, self.score = masks, score
 
     def prune_to(self, sparsity: float, generator: torch.Generator) -> Difference:
         scores = None if self.score is None else self.score(self.masks.weights, generator)

@@ -24,17 +24,9 @@ Score = Callable[[Sequence[Tensor], torch.Generator], list[Tensor]]
 """Gives scores for weights, tensors of the same shapes; the smallest scores are pruned first."""
 
 
-def magnitude(weights: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
-    """|w| (Han et al. 2015)."""
-    return [weight.detach().abs() for weight in weights]
-
-
-def random(weights: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
+def random_scores(weights: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
     """Uniform scores (Le & Hua 2021). The generator is on the CPU, so that a seed gives the same on every device."""
     return [torch.rand(weight.shape, dtype=weight.dtype, generator=generator).to(weight.device) for weight in weights]
-
-
-SCORES: dict[str, Score] = {"magnitude": magnitude, "random": random}
 
 
 class Masks:

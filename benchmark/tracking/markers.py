@@ -51,6 +51,4 @@ def unpublished(store: Store, mode: str) -> list[str]:
     """Ids of the records that need publishing in `mode`, sorted; "again" is all. Reads markers, no records."""
     if mode == "again":
         return sorted(store.ids())
-    folder = store.path / "published"
-    marked = {path.stem for path in folder.glob("*/*.json")}
-    return sorted(name for name in store.ids() if name not in marked or not is_published(store, name, mode))
+    return sorted(name for name in store.ids() if not is_published(store, name, mode))

@@ -1,7 +1,7 @@
 """Read what W&B wrote on disk: the `run-ID.wandb` files of offline runs (online runs keep one, too).
 
-    runs, problems = read_runs(Path("results/runs/wandb"))
-    for run in runs:
+    for path in run_files(Path("results/runs/wandb")):
+        run = read_run(path)
         run.name, run.config["method"], run.summary["accuracy/final/test"], run.history[-1]["train_loss"]
 
 The format: a header of 7 bytes (":W&B", the number 0xBEE1 and a version), then a LevelDB log
@@ -81,24 +81,6 @@ class LoggedRun:
 def run_files(folder: Path) -> list[Path]:
     """The run files anywhere under `folder`, in the order in which the runs started."""
     return sorted(folder.rglob("run-*.wandb"), key=lambda path: (path.parent.name, path.name))
-
-
-def read_runs(folder: Path) -> tuple[list[LoggedRun], list[str]]:
-    """The complete runs under `folder`, the latest of each id, and a line for every file that holds none."""
-    runs: dict[str, LoggedRun] = {}
-    problems = []
-    for path in run_files(folder):
-        try:
-            run = read_run(path)
-        except (BadRunFile, OSError) as error:
-            problems.append(f"{path} {error}")
-            continue
-        if run.complete:
-            runs.pop(run.id, None)
-            runs[run.id] = run
-        else:
-            problems.append(f"{path} {run.problem or 'holds a run that did not finish'}")
-    return list(runs.values()), problems
 
 
 def read_run(path: Path) -> LoggedRun:

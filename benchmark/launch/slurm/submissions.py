@@ -164,13 +164,12 @@ def write_intent(
     return submission
 
 
-def submissions(store: Store, sweep: str | None = None) -> list[Submission]:
-    """Those of a results folder, oldest first, of one sweep or all."""
+def submissions(store: Store) -> list[Submission]:
+    """Those of a results folder, oldest first."""
     folder = store.path / "submissions"
     if not folder.is_dir():
         return []
-    everything = [Submission(path) for path in sorted(folder.iterdir()) if (path / "submission.json").exists()]
-    return [submission for submission in everything if sweep is None or submission.about["sweep"] == sweep]
+    return [Submission(path) for path in sorted(folder.iterdir()) if (path / "submission.json").exists()]
 
 
 def _chunk_json(chunk: Chunk, problem: dict[str, Any], costs: Costs) -> str:
