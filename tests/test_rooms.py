@@ -34,6 +34,8 @@ OUTSIDE = {
     "throughput": "measure",
 }
 """The room of each file of benchmark/ that lies in no folder."""
+COMMANDS = {"analysis.make_tables", "analysis.make_figures", "analysis.make_report"}
+"""Within analysis: what is generic, then analysis.paper, then these, which wire both."""
 
 
 def room(module: str) -> str:
@@ -48,20 +50,30 @@ def imports(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
+            assert not node.level, f"{path}: a relative import"
             package = node.module in ("benchmark", "analysis")
             yield from (f"{node.module}.{alias.name}" for alias in node.names) if package else [node.module]
+
+
+IMPORTS = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): list(imports(path))
+    for folder in ("benchmark", "analysis")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+}
 
 
 def edges() -> dict[tuple[str, str], list[str]]:
     """(room, room that it imports) -> the files that do."""
     found: dict[tuple[str, str], list[str]] = {}
-    for folder in ("benchmark", "analysis"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-            for name in imports(path):
-                if name.partition(".")[0] in ("benchmark", "analysis") and room(name) and room(name) != room(module):
-                    found.setdefault((room(module), room(name)), []).append(f"{module} -> {name}")
+    for module, names in IMPORTS.items():
+        for name in names:
+            if name.partition(".")[0] in ("benchmark", "analysis") and room(name) and room(name) != room(module):
+                found.setdefault((room(module), room(name)), []).append(f"{module} -> {name}")
     return found
+
+
+def of_paper(module: str) -> bool:
+    return f"{module}.".startswith("analysis.paper.")
 
 
 def test_every_room_stands_on_rooms_below_it_alone():
@@ -91,3 +103,14 @@ def test_the_readme_shows_the_list():
     (shown,) = re.findall(r"<!-- rooms -->\n\n(.*?)\n\n<!-- end of rooms -->", (ROOT / "README.md").read_text(), re.S)
     lines = [line.split() for line in shown.splitlines()]
     assert {line[0]: line[1:] for line in lines} == {name: uses.split() for name, uses in ROOMS.items()}
+
+
+def test_in_analysis_nothing_generic_knows_the_paper_and_the_commands_wire_it():
+    knowing = {module for module, names in IMPORTS.items() if room(module) == "analysis" and any(map(of_paper, names))}
+    assert {module for module in knowing if not of_paper(module)} == COMMANDS
+
+
+def test_no_file_of_analysis_needs_a_command():
+    assert not [
+        module for module, names in IMPORTS.items() if room(module) == "analysis" and not COMMANDS.isdisjoint(names)
+    ]
