@@ -18,7 +18,7 @@ class CannotGoOn(UserError):
     """What would stop every further cell as well: a results folder that refuses, data that are gone or not the same."""
 
 
-def shown(path: str | Path) -> str:
+def escaped(path: str | Path) -> str:
     """A path as messages and records have it: one line of UTF-8, whatever bytes the file system gave."""
     text = os.fsencode(path).decode(errors="backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

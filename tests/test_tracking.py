@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from benchmark.results.records import Record
 from benchmark.results.store import Store
 from benchmark.tracking.markers import read_marker, unpublished, write_marker
 from benchmark.tracking.publisher import Publisher, Summary
-from benchmark.tracking.reader import LoggedRun, read_run, run_files
+from benchmark.tracking.reader import BadRunFile, LoggedRun, read_run, run_files
 from benchmark.tracking.runs import Published, Settings, _wait_until_written, job_type, tags
 from tests.conftest import PATIENCE, ROOT, below, wait_for
 from tests.wandb_server import BAD_ADDRESSES, KEY, Server, forget_account, hanging
@@ -58,10 +59,11 @@ def publish(records: list[Record], store: Store, how: Settings) -> Summary:
 def runs_on_disk(folder: Path) -> list[LoggedRun]:
     """The complete ones, the latest of each id."""
     runs: dict[str, LoggedRun] = {}
-    for run in map(read_run, run_files(folder)):
-        if run.complete:
-            runs.pop(run.id, None)
-            runs[run.id] = run
+    for path in run_files(folder):
+        with contextlib.suppress(BadRunFile):
+            if (run := read_run(path)).complete:
+                runs.pop(run.id, None)
+                runs[run.id] = run
     return list(runs.values())
 
 

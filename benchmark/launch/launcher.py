@@ -192,10 +192,10 @@ def locked(store: Store) -> frozenset[str]:
     """Ids of the cells that somebody trains now, by their locks."""
     now = time.time()
     names = set()
-    for claim in (store.path / "claims").glob("*/*.*"):
+    for lock in (store.path / "claims").glob("*/*.*"):
         try:
-            if now - claim.stat().st_mtime < FRESH_SECONDS:
-                names.add(claim.name.rpartition(".")[0])
+            if now - lock.stat().st_mtime < FRESH_SECONDS:
+                names.add(lock.name.rpartition(".")[0])
         except OSError:
             continue  # released this moment
     return frozenset(names)

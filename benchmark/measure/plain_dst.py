@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from benchmark.cells import Problem
 from benchmark.methods.dst import LEAST_DENSITY
-from benchmark.training.evaluation import autocast
+from benchmark.training.precision import autocast
 
 
 class BinaryStep(torch.autograd.Function):

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from benchmark.cells import Problem
-from benchmark.errors import UserError, shown
+from benchmark.errors import UserError, escaped
 from benchmark.problems.cache import Images, Labels, Progress
 
 BATCH = 512
@@ -40,7 +40,7 @@ def reading(path: str) -> Iterator[None]:
         yield
     except Exception as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-        raise Unreadable(shown(" ".join(reason.split()))) from None
+        raise Unreadable(escaped(" ".join(reason.split()))) from None
 
 
 def decode(path: str, size: int, channels: int) -> Images:
@@ -108,7 +108,7 @@ def decoded(
         try:
             return decode(item[0], problem.image_size, problem.channels)
         except Unreadable as error:
-            bad.append(f"{shown(item[0])} ({error})")
+            bad.append(f"{escaped(item[0])} ({error})")
             return None
 
     with ThreadPoolExecutor(THREADS) as pool:

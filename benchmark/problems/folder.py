@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.cells import Problem
-from benchmark.errors import UserError, shown
+from benchmark.errors import UserError, escaped
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"))
 TEST_NAMES = ("test", "val", "validation")
@@ -77,7 +77,7 @@ def find(problem: Problem, folder: Path) -> Location:
             return Location("folder", root)
     missing = f"neither {ARCHIVES[name]}/ nor" if name in ARCHIVES else "no"
     raise UserError(
-        f"--data {shown(folder)}: {name} is not there ({missing} train/ with test/ or val/); {HOW_TO_GET[name]}; "
+        f"--data {escaped(folder)}: {name} is not there ({missing} train/ with test/ or val/); {HOW_TO_GET[name]}; "
         "--problem digits needs no data"
     )
 
@@ -94,25 +94,27 @@ def list_images(root: Path) -> Listing:
     left: LeftOut = defaultdict(list)
     classes = _class_names(root / "train")
     if len(classes) < 2:
-        raise UserError(f"{shown(root)}/train: {len(classes)} class folders; a problem has 2 or more")
+        raise UserError(f"{escaped(root)}/train: {len(classes)} class folders; a problem has 2 or more")
     test_root, rejected = _test_folder(root, classes)
     list_test = _images if _class_names(test_root) == classes else _annotated
     training, test = tuple(_images(root / "train", classes, left)), tuple(list_test(test_root, classes, left))
     empty = [root / "train" / name for name in _without(training, classes)] + ([] if test else [test_root])
     if empty:
-        raise UserError(f"{shown(empty[0])}: no images ({', '.join(sorted(SUFFIXES))})")
-    remarks = [f"left out: {len(paths)} {what}, the first: {shown(min(paths))}" for what, paths in sorted(left.items())]
+        raise UserError(f"{escaped(empty[0])}: no images ({', '.join(sorted(SUFFIXES))})")
+    remarks = [
+        f"left out: {len(paths)} {what}, the first: {escaped(min(paths))}" for what, paths in sorted(left.items())
+    ]
     if rejected:
         remarks.append(f"the test images are those of {test_root.name}/: {'; '.join(rejected)}")
     if untested := _without(test, classes):
-        remarks.append(f"{len(untested)} classes have no test images, the first: {shown(untested[0])}")
+        remarks.append(f"{len(untested)} classes have no test images, the first: {escaped(untested[0])}")
     return Listing(classes, training, test, tuple(remarks))
 
 
 def check_classes(problem: Problem, classes: int, where: Path) -> None:
     if classes != problem.classes:
         raise UserError(
-            f"{shown(where)}: {classes} classes, but problem {problem.name} has {problem.classes}; "
+            f"{escaped(where)}: {classes} classes, but problem {problem.name} has {problem.classes}; "
             f"--set classes={classes}"
         )
 
@@ -134,7 +136,7 @@ def describe(root: Path) -> dict[str, Any]:
         except Unreadable:
             continue  # decoding reports it
     if not sides:
-        raise UserError(f"{shown(root)}/train: none of {len(listing.training[::step])} images looked at can be read")
+        raise UserError(f"{escaped(root)}/train: none of {len(listing.training[::step])} images looked at can be read")
     fields: dict[str, Any] = {"classes": len(listing.classes), "channels": 3 if colours else 1}
     side = round(statistics.median(sides))
     if side <= LARGE:
@@ -162,7 +164,7 @@ def _test_folder(root: Path, classes: tuple[str, ...]) -> tuple[Path, list[str]]
         if not odd or os.path.isfile(folder / ANNOTATIONS):
             return folder, rejected
         rejected.append(f"class folder {odd[0]!r} is in only one of train/ and {folder.name}/")
-    raise UserError(f"{shown(root)}: no test images in {'/, '.join(TEST_NAMES)}/: {'; '.join(rejected)}")
+    raise UserError(f"{escaped(root)}: no test images in {'/, '.join(TEST_NAMES)}/: {'; '.join(rejected)}")
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
@@ -190,7 +192,7 @@ def _files(folder: str, left: LeftOut) -> Iterator[str]:
     while folders:
         folder = folders.pop()
         if os.path.islink(folder) and _lies_in(folder, os.path.realpath(folder)):
-            raise UserError(f"{shown(folder)}: a link to a folder that it lies in; remove it")
+            raise UserError(f"{escaped(folder)}: a link to a folder that it lies in; remove it")
         for entry in _visible(folder, left):
             if _is_folder(entry):
                 folders.append(entry.path)
@@ -212,7 +214,7 @@ def _visible(folder: str, left: LeftOut) -> Iterator[os.DirEntry[str]]:
         with os.scandir(folder) as scan:
             entries = list(scan)
     except OSError as error:
-        raise UserError(f"{shown(folder)}: {error.strerror}") from None
+        raise UserError(f"{escaped(folder)}: {error.strerror}") from None
     for entry in entries:
         if entry.name[0] == "." or entry.name in SYSTEM_FOLDERS:
             left["hidden files or folders"].append(entry.path)
@@ -234,15 +236,15 @@ def _annotated(folder: Path, classes: tuple[str, ...], left: LeftOut) -> Iterato
     try:
         lines = annotations.read_bytes().splitlines()
     except OSError as error:
-        raise UserError(f"{shown(annotations)}: {error.strerror}") from None
+        raise UserError(f"{escaped(annotations)}: {error.strerror}") from None
     annotated: dict[str, int] = {}
     for number, line in enumerate(map(os.fsdecode, lines), 1):
         name, _, rest = line.partition("\t")
         path, label = os.path.join(images, name), rest.partition("\t")[0]
         if label not in labels:
-            raise UserError(f"{shown(annotations)} line {number}: {label!r} is not a class folder of train/")
+            raise UserError(f"{escaped(annotations)} line {number}: {label!r} is not a class folder of train/")
         if path in annotated:
-            raise UserError(f"{shown(annotations)} line {number}: {name!r} is there a second time")
+            raise UserError(f"{escaped(annotations)} line {number}: {name!r} is there a second time")
         annotated[path] = labels[label]
     for path in set(_files(str(folder), left)) - set(annotated):
         left["images that no annotation names"].append(path)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.cells import Problem
-from benchmark.errors import UserError, shown
+from benchmark.errors import UserError, escaped
 from benchmark.problems.cache import Images, Labels, Progress, Raw, Source, Split, cached, key_of, lock
 from benchmark.problems.decode import decoded
 from benchmark.problems.fits import check_digits
@@ -49,7 +49,7 @@ def _folder(problem: Problem, root: Path, progress: Progress) -> Source:
     empty = [name for k, name in enumerate(listing.classes) if not (source.training.labels == k).any()]
     if empty or not len(source.test):
         what = f"training images of class {empty[0]!r}" if empty else "test images"
-        raise UserError(f"{shown(root)}: none of the {what} can be read; {source.remarks[0]}")
+        raise UserError(f"{escaped(root)}: none of the {what} can be read; {source.remarks[0]}")
     return replace(source, remarks=(*listing.remarks, *source.remarks))
 
 
@@ -73,7 +73,7 @@ def _archive(problem: Problem, root: Path, progress: Progress) -> Source:
     try:
         files = sorted(str(path) for path in folder.iterdir() if path.is_file())
     except OSError as error:
-        raise UserError(f"{shown(folder)}: {error.strerror}") from None
+        raise UserError(f"{escaped(folder)}: {error.strerror}") from None
     key = key_of(problem, "archive", files, root)
     return cached(problem, key, "archive", lambda: raw(True), lambda: raw(False), [])
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmark.cells import Problem
-from benchmark.errors import UserError, shown
+from benchmark.errors import UserError, escaped
 from benchmark.problems.augment import Normalisation, laid_out, moments
 from benchmark.problems.batches import Batch, Batches, held_out
 from benchmark.problems.cache import stat_or_none
@@ -157,7 +157,7 @@ class StreamedData(Batches):
 
     def _skip(self, index: int, reason: str) -> None:
         """Note an unreadable image. UserError if the recipe skips none, or no image of its split or class is left."""
-        path = shown(self._images.path(index))
+        path = escaped(self._images.path(index))
         if self.problem.unreadable_images == "stop":
             raise UserError(
                 f"{path} cannot be read ({reason}); mend or remove it, or leave such images out with "
