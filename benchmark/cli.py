@@ -35,7 +35,7 @@ def _run(app: typer.Typer, arguments: list[str]) -> int:
     except UserError as error:
         return _refuse(str(error))
     except OutputLost:
-        return 0  # which settle() makes the code that tells of it
+        return 0  # Output.settle turns it into the code for that
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except OSError as error:  # what the machine refuses: a full disk, one more file or process, a folder that is gone

@@ -14,11 +14,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from analysis import frames
 from analysis.figures import Selection, accuracy, encode, runs, style
-from analysis.figures.drawing import COLOURS, DASHES, MARKERS, positions
+from analysis.figures.drawing import COLOURS, DASHES, MARKERS
 from analysis.groups import groups
 from analysis.make_figures import app
 from analysis.paper import figure1, rates, variants_figure
-from analysis.paper.figures import FIGURES, ORDER
+from analysis.paper.figures import FIGURES
 from analysis.report import plots
 from benchmark.cells import Budget, Cell
 from benchmark.cli import main
@@ -241,10 +241,10 @@ def test_layers_are_drawn_in_the_network_s_order(table1):
     assert names[:2] == ["stage0.conv", "stage1.conv"]
 
 
-def test_a_schedule_looks_alike_in_every_figure_and_no_two_look_alike():
-    assert positions(["ALLR", "FT"], ORDER) == {"FT": 0, "ALLR": 5}
-    assert positions(["mine", "ALLR"], ORDER)["ALLR"] == 5
-    assert len(set(positions([*"abcdefghi"], ORDER).values())) == 9
+def test_a_schedule_looks_alike_in_every_figure_and_no_two_look_alike(table1):
+    assert table1.positions(["ALLR", "FT"]) == {"FT": 0, "ALLR": 5}
+    assert table1.positions(["mine", "ALLR"])["ALLR"] == 5
+    assert len(set(table1.positions([*"abcdefghi"]).values())) == 9
     assert len(set(zip(COLOURS, MARKERS, strict=True))) == len(DASHES) == 9
 
 

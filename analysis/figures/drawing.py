@@ -54,8 +54,12 @@ class Selection:
         return self.group.cells
 
     def positions(self, names: Iterable[str]) -> dict[str, int]:
-        """As the function `positions`."""
-        return positions(names, self.order)
+        """Names in their order, with the place of each in the style: a name of `order` looks alike in every figure."""
+        names = list(names)
+        places = {name: known.index(name) for known in self.order for name in names if name in known}
+        free = (place for place in itertools.count() if place not in places.values())
+        ordered = sorted(places, key=lambda name: places[name]) + [name for name in names if name not in places]
+        return {name: places[name] if name in places else next(free) for name in ordered}
 
     def iterations_per_epoch(self) -> int | None:
         for record in self.whole.values():
@@ -98,15 +102,6 @@ def line_style(position: int) -> dict[str, Any]:
         "marker": MARKERS[position % len(MARKERS)],
         "linestyle": DASHES[position % len(DASHES)],
     }
-
-
-def positions(names: Iterable[str], order: Sequence[Sequence[str]]) -> dict[str, int]:
-    """Names in their order, with the place of each in the style: a name of `order` looks alike in every figure."""
-    names = list(names)
-    places = {name: known.index(name) for known in order for name in names if name in known}
-    free = (place for place in itertools.count() if place not in places.values())
-    ordered = sorted(places, key=lambda name: places[name]) + [name for name in names if name not in places]
-    return {name: places[name] if name in places else next(free) for name in ordered}
 
 
 def panels(count: int, height: float = 2.3, share_y: bool = True, wide: bool = False) -> tuple[Figure, list[Panel]]:

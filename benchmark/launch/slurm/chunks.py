@@ -17,6 +17,8 @@ SAMPLED_RECORDS = 20
 """Records of each method that a cost estimate is made of."""
 MOST_GROUPS = 32
 """Arrays that wait for different dense runs; with more dense runs, several share an array."""
+UNKNOWN_SECONDS = 1800.0
+"""What a cell of unknown cost counts as."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def _pack(tasks: Sequence[Task], costs: Costs, capacity: float, room: int) -> li
 
 
 def _fill(tasks: Sequence[Task], costs: Costs, capacity: float) -> list[Chunk]:
-    """Tasks in their order, each chunk filled up to `capacity`. A cell of unknown cost counts as half an hour."""
+    """Tasks in their order, each chunk filled up to `capacity`."""
     chunks: list[Chunk] = []
     current: list[Task] = []
     filled, known = 0.0, True
@@ -167,9 +169,6 @@ def _families(tasks: Sequence[Task]) -> Iterable[list[Task]]:
             first = behind[first]
         families.setdefault(first, []).append(task)
     return families.values()
-
-
-UNKNOWN_SECONDS = 1800.0
 
 
 def _split(numbers: range, size: int) -> list[tuple[int, ...]]:
