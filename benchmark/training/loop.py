@@ -215,6 +215,6 @@ class Run:
         if self.step.scale is not None:
             self.step.scale.load_state_dict(state["scale"])
         self.progress = Progress(**state["progress"])
-        self.rates = None if state["rates"] is None else np.asarray(state["rates"].numpy())
+        self.rates = None if state["rates"] is None else np.asarray(state["rates"].cpu().numpy())
         self.step.adopt(state["epoch so far"])
         generators.restore(state["generators"])
