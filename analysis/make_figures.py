@@ -17,13 +17,13 @@ from analysis.paper.figures import FIGURES, ORDER
 from analysis.sources import Source
 from analysis.wandb_runs import open_source
 from benchmark.cells import UNSAFE
-from benchmark.cli import main
+from benchmark.cli import main, make_app
 from benchmark.errors import UserError
 from benchmark.planning.grid import SWEEPS
 
 NAMES = tuple(figure.name for figure in FIGURES)
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = make_app()
 
 
 @app.command()

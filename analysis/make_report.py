@@ -17,10 +17,10 @@ from analysis.report import page
 from analysis.report.gather import Report, gather
 from analysis.sources import Source
 from analysis.wandb_runs import open_source
-from benchmark.cli import main
+from benchmark.cli import main, make_app
 from benchmark.errors import UserError
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = make_app()
 
 
 @app.command()

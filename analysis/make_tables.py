@@ -20,14 +20,14 @@ from analysis.paper.layouts import LAYOUTS
 from analysis.render import BINARY_WRITERS, SUFFIXES, WRITERS, Sheet, terminal
 from analysis.sources import Results, Source
 from analysis.wandb_runs import open_source
-from benchmark.cli import main
+from benchmark.cli import main, make_app
 from benchmark.errors import UserError
 from benchmark.planning.grid import SWEEPS
 
 ONE_HEADER = ("csv", "records")
 """Formats of which several sheets make one file with the header of the first."""
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = make_app()
 
 
 @app.command()

@@ -21,7 +21,6 @@ import typer
 
 from benchmark import cli
 from benchmark.cells import Budget, Cell, Problem, Scalar
-from benchmark.cli import parse_settings
 from benchmark.errors import UserError
 from benchmark.methods import check_hyperparameters, declaration, load
 from benchmark.planning.grid import load_problem
@@ -35,7 +34,7 @@ from benchmark.training.checkpoint import Checkpoints
 from benchmark.training.loop import Run
 from benchmark.training.session import Interrupted, Session
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = cli.make_app()
 
 TINY: dict[str, Any] = {"epochs": 4, "milestones": [2, 3], "warmup_epochs": 1}
 RETRAINING = ("ALLR", Budget(50, "%"))
@@ -255,7 +254,7 @@ def main(
     """Check a method on a small network, in a few seconds."""
     torch.set_num_threads(1)
     problem, _ = load_problem("digits", TINY)
-    cell = make_cell(method, problem, sparsity, parse_settings(set_ or []))
+    cell = make_cell(method, problem, sparsity, cli.parse_settings(set_ or []))
     broken = 0
     for finding in check(cell):
         mark = "    " if finding.promise == "cost" else "ok  " if finding.kept else "FAIL"

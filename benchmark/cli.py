@@ -18,6 +18,11 @@ USAGE_ERROR = 2
 INTERRUPTED = 130
 
 
+def make_app(**options: Any) -> typer.Typer:
+    """An empty command line. Errors and help are plain text: `main` makes one line of a mistake. options: typer's."""
+    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **options)
+
+
 def main(app: typer.Typer, arguments: Sequence[str] | None = None, prints_only: bool = False) -> int:
     """Run `app` and return its exit code; a UserError or a wrong option becomes one line on stderr and code 2.
 

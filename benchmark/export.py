@@ -18,7 +18,7 @@ from benchmark.results.atomic import CannotWrite
 from benchmark.results.records import Record
 from benchmark.results.store import Store, read_compact, write_compact
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = cli.make_app()
 
 
 @app.command()

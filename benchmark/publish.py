@@ -30,7 +30,7 @@ from benchmark.tracking.markers import read_marker, unpublished
 from benchmark.tracking.publisher import Publisher, Summary
 from benchmark.tracking.runs import Settings, check_mode, check_project, resolve_mode
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = cli.make_app()
 console = make_console()
 RESULTS = Path("results/runs")
 EPOCHS = 30

@@ -21,7 +21,7 @@ from benchmark.launch.slurm.profile import split_settings
 from benchmark.planning.grid import SWEEPS
 from benchmark.streams import make_console
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = cli.make_app()
 console = make_console()
 
 RESULTS = Path("results/runs")

@@ -26,7 +26,7 @@ from benchmark.results.store import Store
 from benchmark.streams import make_console
 from benchmark.tracking.runs import check_mode
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = cli.make_app()
 console = make_console()
 
 RESULTS = Path("results/runs")

@@ -15,7 +15,7 @@ import typer
 from benchmark import cli
 from benchmark.measure.common import Device, Folder, Iterations, Name, Repeats, Set, Threads
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = cli.make_app()
 NOISE = {
     "dataset": "noise", "image_size": 32, "channels": 3, "crop_padding": 4, "flip": True, "width": 0, "batch_size": 128
 }  # fmt: skip

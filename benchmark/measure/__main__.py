@@ -12,13 +12,12 @@ from typing import Annotated
 import typer
 
 from benchmark import cli
-from benchmark.cli import parse_settings
 from benchmark.errors import UserError
 from benchmark.launch.machine import cores
 from benchmark.measure.common import MOST_PROCESSES, Device, Folder, Iterations, Name, Repeats, Set, Threads
 from benchmark.measure.timing import rates, spread
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
+app = cli.make_app(help=__doc__)
 
 Records = Annotated[int, typer.Option(min=1, help="How many synthetic records")]
 Temporary = Annotated[
@@ -44,7 +43,7 @@ def option(
     from benchmark.measure.options import accuracy, gain, with_and_without
 
     without, with_it = with_and_without(
-        problem, parse_settings(set_ or []), parse_settings([setting], "SETTING"), device, data, threads
+        problem, cli.parse_settings(set_ or []), cli.parse_settings([setting], "SETTING"), device, data, threads
     )
     ratios, first = gain(without, with_it, iterations, repeats)
     recipe = without.problem
@@ -74,7 +73,7 @@ def cells(
     """Milliseconds of a cell in training, in evaluation and in all the rest, after the worker's first."""
     from benchmark.measure.cells import per_cell
 
-    seconds = per_cell(name, problem, parse_settings(set_ or []), data, device, count)
+    seconds = per_cell(name, problem, cli.parse_settings(set_ or []), data, device, count)
     total, training, evaluation = zip(*seconds, strict=True)
     rest = [whole - trained - evaluated for whole, trained, evaluated in seconds]
     parts = {"whole cell": total, "training": training, "evaluation": evaluation, "the rest": rest}
@@ -96,7 +95,7 @@ def packed(
     """Images/s of processes with cores / processes threads, over as many with torch's default, by turns. On noise."""
     from benchmark.measure.packing import MANAGED, compare
 
-    settings = {"model": "resnet20", "precision": "bf16", **parse_settings(set_ or [])}
+    settings = {"model": "resnet20", "precision": "bf16", **cli.parse_settings(set_ or [])}
     recipe, turns = compare(problem, settings, count, iterations, repeats, device)
     managed, unmanaged = spread(rates(turns.others[MANAGED]), 0), spread(rates(turns.baseline), 0)
     print(

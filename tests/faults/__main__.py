@@ -26,7 +26,7 @@ from tests.faults.soak import soak
 from tests.faults.table import Table
 from tests.wandb_server import BAD_ADDRESSES
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = cli.make_app()
 SHARES = {"worker": 0.5, "sweep": 0.2, "server": 0.1, "everything": 0.2}
 """What is killed: a worker, the sweep, the server that workers are forked from, or all processes at once."""
 
