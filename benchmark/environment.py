@@ -41,7 +41,7 @@ def settle() -> None:
         del os.environ[name]
     if any(action == "error" for action, *_ in warnings.filters):
         warnings.simplefilter("ignore")
-        sys.warnoptions.clear()  # which child processes are given
+        sys.warnoptions[:] = [option for option in sys.warnoptions if not option.startswith("error")]  # for children
     try:
         Path.home()
     except RuntimeError:
@@ -50,6 +50,8 @@ def settle() -> None:
         getpass.getuser()
     except (KeyError, OSError):
         os.environ["LOGNAME"] = f"uid{os.getuid()}"
+    if not os.environ.get("SOURCE_DATE_EPOCH", "0").isdecimal():  # matplotlib would stumble over it
+        del os.environ["SOURCE_DATE_EPOCH"]
     temporary = os.environ.get("TMPDIR")
     if temporary is not None and (len(os.fsencode(temporary)) > SOCKET_ROOM or not os.path.isdir(temporary)):
         del os.environ["TMPDIR"]

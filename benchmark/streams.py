@@ -133,5 +133,8 @@ def _open_as(descriptor: int) -> None:
 
 
 def make_console() -> Console:
-    """For stdout. Whatever FORCE_COLOR and TTY_INTERACTIVE say of colours, only on a terminal does anything move."""
+    """For stdout. Whatever FORCE_COLOR and TTY_INTERACTIVE say of colours, only on a terminal does anything move; and
+    no COLUMNS of 0 leaves a text without room."""
+    if os.environ.get("COLUMNS", "").strip().lstrip("0") == "":
+        os.environ.pop("COLUMNS", None)
     return Console(force_interactive=None if sys.stdout is not None and sys.stdout.isatty() else False)

@@ -126,7 +126,10 @@ def sweep(
     work = Work(name, chosen, store, console, data, download, mode, repair)
     if cancel:
         return launcher.cancel(work)
-    return launcher.describe(work, cells) if dry_run else launcher.submit(work)
+    code = launcher.describe(work, cells) if dry_run else launcher.submit(work)
+    if not isinstance(code, int):
+        raise UserError(f"--executor {executor}: its submit and describe return an exit code, not {code!r}")
+    return code
 
 
 if __name__ == "__main__":

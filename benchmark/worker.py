@@ -150,10 +150,11 @@ class Worker:
     ) -> bool:
         """True if the cell now has this run's record, False if another was first. aside: its damaged record."""
         started, start_time = time.perf_counter(), datetime.now(UTC)
+        sources = outside.sources(cell)  # before that code is imported
         data = self.data(cell.problem)
         network = synchronise_batch_norm(models.build(cell.problem, cell.seed).to(self.device), self.group)
         parent = self._load_parent(cell, network) if declaration(cell.method).from_dense else None
-        maker = made_by(cell.problem.loader, outside.sources(cell))
+        maker = made_by(cell.problem.loader, sources)
         checkpoints = checkpoint.Checkpoints(self.store.file("checkpoints", cell.id), cell.id, maker)
         session = Session(
             checkpoints=checkpoints,

@@ -20,7 +20,7 @@ import pytest
 
 from analysis import make_figures, make_report, make_tables
 from analysis.figures import style
-from benchmark import cli, environment, export, publish, status, sweep
+from benchmark import cli, environment, export, publish, status, streams, sweep
 from benchmark.cells import Problem
 from benchmark.environment import cache_folder
 from benchmark.errors import UserError
@@ -398,3 +398,25 @@ def test_sbatch_is_told_what_the_profile_says_whatever_variables_say(partition: 
     with slurm.as_the_profile_says(Profile(partition=partition)):
         assert {name for name in os.environ if name.startswith(("SBATCH_", "SLURM_", "SRUN_"))} == {*left, "SLURM_CONF"}
     assert dict(os.environ) == before
+
+
+def test_no_columns_leave_a_text_its_room(monkeypatch: pytest.MonkeyPatch):
+    for columns in ("0", "", "00"):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert streams.make_console().width > 1
+
+
+@pytest.mark.parametrize("value", ["", "x", "-1"])
+def test_a_date_that_is_no_number_is_dropped(monkeypatch: pytest.MonkeyPatch, value: str):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", value)
+    environment.settle()
+    assert "SOURCE_DATE_EPOCH" not in os.environ
+
+
+def test_warnings_as_errors_go_and_other_options_of_python_stay(monkeypatch: pytest.MonkeyPatch):
+    """In PYTHONDEVMODE, subprocess expects "default" among them."""
+    monkeypatch.setattr(sys, "warnoptions", ["default", "error::DeprecationWarning"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)
+        environment.settle()
+    assert sys.warnoptions == ["default"]

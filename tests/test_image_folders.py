@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from benchmark import cli
-from benchmark.problems.folder import describe
+from benchmark.planning.grid import load_sweep
+from benchmark.problems.folder import complete, describe
 from benchmark.problems.sources import open_source
 from benchmark.problems.streaming import StreamedData
 from benchmark.sweep import app
@@ -331,3 +333,34 @@ def test_a_folder_is_its_images_or_refused_in_one_line(folders: tuple[list[Item]
             assert any("left out" in line for line in remarks) == any(
                 item[0] == "no data" for f in folders for item in f
             )
+
+
+def test_links_that_cross_are_read_once_however_many_ways_lead_there(tmp_path: Path):
+    """24 folders, each with two links to the next: 16 million ways to the last."""
+    cat = make_folder(tmp_path) / "train" / "cat"
+    chain = [tmp_path / "chain" / str(number) for number in range(25)]
+    for folder in chain:
+        folder.mkdir(parents=True)
+    for here, there in pairwise(chain):
+        for name in "ab":
+            (here / name).symlink_to(there)
+    shutil.copy(next(cat.glob("*.png")), chain[-1] / "one.png")
+    (cat / "chain").symlink_to(chain[0])
+    assert len(open_source(problem(), tmp_path).training) == 25
+    assert "24 links to folders that are read already" in said(problem(), tmp_path)
+
+
+def test_a_test_folder_that_is_the_training_folder_is_refused(tmp_path: Path):
+    shutil.rmtree(make_folder(tmp_path) / "test")
+    (tmp_path / "test").symlink_to("train")
+    assert "test/ is train/ itself" in refusal(lambda: open_source(problem(), tmp_path))
+
+
+def test_another_size_of_large_images_is_cropped_from_as_much_of_them(tmp_path: Path):
+    for split in ("train", "test"):
+        for label in ("cat", "dog"):
+            save(tmp_path / split / label / "0.png", np.zeros((120, 120, 3), np.uint8))
+    assert describe(tmp_path)["evaluation_size"] == 256
+    for size, evaluated in ((64, 73), (300, 343)):
+        recipe = load_sweep("table1", "imagefolder", settings={"image_size": size}, complete=complete(tmp_path)).problem
+        assert (recipe.image_size, recipe.evaluation_size, recipe.resized_crop) == (size, evaluated, True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmark import cli, sweep
 from benchmark.cells import Budget, Cell
 from benchmark.planning.grid import load_problem
 from benchmark.planning.plan import edited
@@ -16,6 +19,7 @@ from benchmark.results.store import Store
 from benchmark.training.options import RunOptions
 from benchmark.training.session import Interrupted
 from benchmark.worker import Worker
+from tests.commands import ROOT
 
 torch.set_num_threads(1)
 PROBLEM, _ = load_problem("digits", {"epochs": 2, "milestones": [1], "warmup_epochs": 0, "width": 4})
@@ -101,3 +105,43 @@ def test_what_is_no_file_of_somebody_else_s_has_no_hash_or_one_that_stays(name: 
 def test_a_module_that_cannot_be_parsed_or_imports_itself_has_a_hash(folder: Path):
     (folder / "mine.py").write_text("import mine\nthis is no Python\n")
     assert outside.source_hash("mine")
+
+
+def test_an_edit_of_the_same_size_and_time_is_trained_and_not_the_bytecode_of_what_was_there(folder: Path):
+    """As after cp -p, tar, or two edits within a second."""
+    program = "import sys; sys.path.insert(0, sys.argv[1]); from benchmark.results import outside; "
+    program += "outside.source_hash('mine'); import shape; print(shape.power)"
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    printed = []
+    for power in ("0.5", "2.5"):
+        (folder / "shape.py").write_text(f"power = {power}\n")
+        os.utime(folder / "shape.py", (1e9, 1e9))
+        command = [sys.executable, "-c", program, str(folder)]
+        done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=True)
+        printed.append(done.stdout.strip())
+    assert printed == ["0.5", "2.5"]
+
+
+def test_what_importing_a_package_runs_is_part_of_the_source(folder: Path):
+    (folder / "helpers").mkdir()
+    (folder / "helpers" / "rates.py").write_text("x = 1\n")
+    (folder / "helpers" / "__init__.py").write_text("V = 1.0\n")
+    (folder / "mine.py").write_text("import helpers.rates\n")
+    before = [outside.source_hash(name) for name in ("mine", "helpers.rates")]
+    edit(folder / "helpers" / "__init__.py", "V = 0.1\n")
+    after = [outside.source_hash(name) for name in ("mine", "helpers.rates")]
+    assert all(one != other for one, other in zip(before, after, strict=True))
+
+
+def test_a_module_that_ends_the_process_ends_in_one_line(folder: Path, capsys):
+    (folder / "mine.py").write_text("import sys\nsys.exit(0)\n")
+    (folder / "s.yaml").write_text((ROOT / "sweeps" / "table1.yaml").read_text().replace("FT, LRW", "'mine:f', LRW"))
+    for arguments in ([str(folder / "s.yaml")], ["table1", "--executor", "mine:A"]):
+        assert cli.main(sweep.app, [*arguments, "--dry-run", "--results", str(folder / "r")]) == 2
+        assert "cannot import 'mine'" in capsys.readouterr().err
+
+
+def test_a_launcher_that_lacks_a_method_is_refused_in_one_line(tmp_path: Path, capsys):
+    executor = ["--executor", "benchmark.launch.launcher:Launcher"]
+    assert cli.main(sweep.app, ["table1", *executor, "--dry-run", "--results", str(tmp_path)]) == 2
+    assert "class 'Launcher' lacks cancel, submit" in capsys.readouterr().err

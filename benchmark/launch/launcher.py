@@ -181,10 +181,12 @@ def build(executor: str, options: Options) -> Launcher:
         raise UserError(f"--executor {executor}: one of {', '.join(LAUNCHERS)}, or 'module:Class' for one of your own")
     try:
         launcher = getattr(importlib.import_module(module), name, None)
-    except Exception as error:  # whatever somebody else's module does while it is imported
+    except (Exception, SystemExit) as error:  # whatever somebody else's module does while it is imported
         raise UserError(f"--executor {executor}: cannot import {module!r} ({error})") from error
     if not (isinstance(launcher, type) and issubclass(launcher, Launcher)):
         raise UserError(f"--executor {executor}: {module!r} has no class {name!r} that is a Launcher")
+    if missing := sorted(launcher.__abstractmethods__):
+        raise UserError(f"--executor {executor}: class {name!r} lacks {', '.join(missing)}")
     return launcher(options)
 
 

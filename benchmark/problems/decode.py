@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -43,6 +44,13 @@ def reading(path: str) -> Iterator[None]:
         raise Unreadable(escaped(" ".join(reason.split()))) from None
 
 
+@cache
+def formats() -> tuple[str, ...]:
+    """What Pillow reads by itself: for EPS, under whatever name, it would start Ghostscript."""
+    Image.init()
+    return tuple(name for name in Image.ID if name != "EPS")
+
+
 def decode(path: str, size: int, channels: int) -> Images:
     """uint8 (size, size, channels): shorter side resized to `size`, then the centre cropped. Raises Unreadable."""
     with reading(path):
@@ -57,7 +65,7 @@ def decode(path: str, size: int, channels: int) -> Images:
 
 def open_image(path: str, channels: int) -> Image.Image:
     """Grey or RGB, without transparency. Camera orientation is ignored, except in a TIFF, where Pillow applies it."""
-    with Image.open(path) as file:
+    with Image.open(path, formats=formats()) as file:
         deep = file.mode == "F" or file.mode.startswith("I")
         return (_eight_bits(file) if deep else file).convert("RGB" if channels == 3 else "L")
 

@@ -123,14 +123,14 @@ def describe(root: Path) -> dict[str, Any]:
     """Recipe fields from the images: classes, channels, image size, and how large images are cropped."""
     from PIL import Image
 
-    from benchmark.problems.decode import Unreadable, reading
+    from benchmark.problems.decode import Unreadable, formats, reading
 
     listing = list_images(root)
     step = max(1, len(listing.training) // SAMPLED)
     sides, colours = [], False
     for path, _ in listing.training[::step]:
         try:
-            with reading(path), Image.open(path) as image:
+            with reading(path), Image.open(path, formats=formats()) as image:
                 sides.append(min(image.size))
                 colours |= image.mode not in ("1", "L", "F") and image.mode[0] != "I"
         except Unreadable:
@@ -151,6 +151,8 @@ def complete(folder: Path | None) -> Callable[[Problem], dict[str, Any]]:
         if problem.dataset != "imagefolder" or {"classes", "channels", "image_size"} <= problem.model_fields_set:
             return {}
         fields = describe(find(problem, folder or DEFAULT_FOLDER).root)
+        if fields.get("resized_crop") and "image_size" in problem.model_fields_set:
+            fields["evaluation_size"] = round(problem.image_size * fields["evaluation_size"] / fields["image_size"])
         return {key: value for key, value in fields.items() if key not in problem.model_fields_set}
 
     return fields_of
@@ -161,6 +163,9 @@ def _test_folder(root: Path, classes: tuple[str, ...]) -> tuple[Path, list[str]]
     rejected: list[str] = []
     for folder in (root / name for name in TEST_NAMES if os.path.isdir(root / name)):
         odd = sorted(set(classes) ^ set(_class_names(folder)))
+        if os.path.samefile(folder, root / "train"):
+            rejected.append(f"{folder.name}/ is train/ itself")
+            continue
         if not odd or os.path.isfile(folder / ANNOTATIONS):
             return folder, rejected
         rejected.append(f"class folder {odd[0]!r} is in only one of train/ and {folder.name}/")
@@ -187,10 +192,16 @@ def _images(folder: Path, classes: tuple[str, ...], left: LeftOut) -> Iterator[L
 
 
 def _files(folder: str, left: LeftOut) -> Iterator[str]:
-    """Files with the suffix of an image in `folder` and below; as strings, since there may be a million."""
-    folders = [folder]
+    """Files with the suffix of an image in `folder` and below; as strings, since there may be a million. A folder that
+    several links lead to is read once."""
+    folders, read = [folder], set[str]()
     while folders:
         folder = folders.pop()
+        place = os.path.realpath(folder)
+        if place in read:
+            left["links to folders that are read already"].append(folder)
+            continue
+        read.add(place)
         if os.path.islink(folder) and _lies_in(folder, os.path.realpath(folder)):
             raise UserError(f"{escaped(folder)}: a link to a folder that it lies in; remove it")
         for entry in _visible(folder, left):

@@ -26,7 +26,7 @@ from benchmark.errors import UserError, escaped
 from benchmark.problems.augment import Normalisation, laid_out, moments
 from benchmark.problems.batches import Batch, Batches, held_out
 from benchmark.problems.cache import stat_or_none
-from benchmark.problems.decode import Unreadable, open_image, reading, resized_shape
+from benchmark.problems.decode import Unreadable, formats, open_image, reading, resized_shape
 from benchmark.problems.folder import DEFAULT_FOLDER, Labelled, check_classes, find, list_images
 from benchmark.problems.seeds import generator
 
@@ -264,7 +264,7 @@ def pick_decoder(name: str | None = None) -> Decoder:
         mode, name = ("RGB", "RGB") if channels == 3 else ("L", "GRAY")
         with suppress(Exception):  # Pillow may still read the file, or say what is wrong with it
             # Other formats and modes would give other pixels; TorchCodec, unlike Pillow, rotates by orientation.
-            with Image.open(path) as file:
+            with Image.open(path, formats=formats()) as file:
                 orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
                 same = (file.format, file.mode, orientation) == ("JPEG", mode, 1)
             if same:

@@ -6,6 +6,7 @@ Imports no torch and does not run the code.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import importlib.util
 import re
@@ -49,6 +50,7 @@ def source_hash(module: str) -> str | None:
     root = origin.parents[module.count(".") + is_package]
     content = hashlib.sha256()
     for path in sorted(_closure(origin, root, module.partition(".")[0])):
+        _drop_bytecode(path)
         content.update(str(path.relative_to(root)).encode(errors="surrogateescape"))
         content.update(path.read_bytes())
     return content.hexdigest()[:16]
@@ -57,7 +59,7 @@ def source_hash(module: str) -> str | None:
 def _closure(origin: Path, root: Path, top: str) -> set[Path]:
     """`origin` and all files below `root` that it imports; of an installed package (`top`) only its own files."""
     installed = root.name in ("site-packages", "dist-packages")
-    files, waiting = set[Path](), [origin]
+    files, waiting = set[Path](), [origin, *_run_by(".".join(origin.relative_to(root).parent.parts), root)]
     while waiting:
         path = waiting.pop()
         if path in files:
@@ -67,9 +69,21 @@ def _closure(origin: Path, root: Path, top: str) -> set[Path]:
             first = name.partition(".")[0]
             if first in SUITE or (installed and first != top):
                 continue
-            base = root.joinpath(*name.split("."))
-            waiting += [file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()]
+            waiting += _run_by(name, root)
     return files
+
+
+def _run_by(name: str, root: Path) -> list[Path]:
+    """The files below `root` that importing a module runs: its own, and those of the packages that it lies in."""
+    base = root.joinpath(*name.split("."))
+    packages = [folder for folder in (base, *base.parents) if folder.is_relative_to(root) and folder != root]
+    return [file for file in (base.with_suffix(".py"), *(p / "__init__.py" for p in packages)) if file.is_file()]
+
+
+def _drop_bytecode(path: Path) -> None:
+    """Have Python compile the source anew: it would take compiled code of another source of this size and time."""
+    with contextlib.suppress(OSError, NotImplementedError):  # there is none, or it may not be removed
+        Path(importlib.util.cache_from_source(path)).unlink()
 
 
 def _imports(path: Path, root: Path) -> Iterator[str]:

@@ -227,7 +227,7 @@ def resolve(name: str) -> Schedule:
         raise UserError(f"unknown schedule {name!r}: {accepted}")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever somebody else's module does while it is imported
+    except (Exception, SystemExit) as error:  # whatever somebody else's module does while it is imported
         raise UserError(f"schedule {name!r}: cannot import {module_name!r} ({error}): {accepted}") from error
     schedule = getattr(module, function_name, None)
     if not callable(schedule):
