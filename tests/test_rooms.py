@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,7 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names) if package else [node.module]
 
 
+@functools.cache
 def edges() -> dict[tuple[str, str], list[str]]:
     """(room, room that it imports) -> the files that do."""
     found: dict[tuple[str, str], list[str]] = {}
