@@ -4,13 +4,10 @@ nowhere."""
 from __future__ import annotations
 
 import multiprocessing
-import os
 import re
 import subprocess
 import sys
-import time
-from multiprocessing.connection import Connection, wait
-from typing import Any
+from multiprocessing.connection import wait
 
 import pytest
 import torch
@@ -23,6 +20,7 @@ from benchmark.measure.memory import of_workers
 from benchmark.measure.timing import Seconds, quartiles, spread, take_turns
 from benchmark.problems.fits import has_dali
 from benchmark.problems.streaming import decode_with_pillow, pick_decoder
+from tests import crews
 from tests.conftest import PATIENCE, ROOT
 
 NUMBER = r"\d+(\.\d+)? \(\d+(\.\d+)? to \d+(\.\d+)?\)"
@@ -90,20 +88,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line(capfd, monkeypatch, argu
     assert words in error
 
 
-def _dies(connection: Connection, number: Any) -> None:
-    """The second that comes here; the first is at work for long."""
-    with number.get_lock():
-        first, number.value = number.value, 0
-    if first:
-        time.sleep(600)
-    os._exit(3)
-
-
-def _fails(connection: Connection, number: Any) -> None:
-    raise ValueError("of no use")
-
-
-@pytest.mark.parametrize(("work", "words"), [(_dies, "exit code 3"), (_fails, "ValueError: of no use")])
+@pytest.mark.parametrize(("work", "words"), [(crews.dies, "exit code 3"), (crews.fails, "ValueError: of no use")])
 def test_a_measured_process_that_dies_or_fails_ends_the_measurement_and_the_others(work, words: str, capfd):
     context = multiprocessing.get_context("spawn")
     first = context.Value("i", 1)  # kept here: it goes with its last name in the process that made it

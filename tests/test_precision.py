@@ -168,6 +168,7 @@ def test_compiled_training_is_eager_training_to_tolerance_and_resumes_exactly(tm
     assert resumed.step.forward is not resumed.network, "eager training would pass as compiled"
 
 
+@pytest.mark.long
 def test_without_a_compiler_the_sweep_stops_in_one_line(tmp_path: Path, monkeypatch):
     from torch._inductor import config
 
