@@ -297,7 +297,7 @@ TOGETHER = (
     Fault("kill -9 of the task", kill_task, "lost"),
     Fault("kill -9 of a worker", kill_worker, "again"),
     Fault("STOP file", stop_file, "stopped"),
-    Fault("--cancel", cancel_sweep, "terminated", slow=0.25),
+    Fault("--cancel", cancel_sweep, "terminated", slow=0.5),
     Fault("two ranks: scontrol requeue", requeue, "terminated", TWO_RANKS, 0.15, ranks=2),
     Fault("two ranks: kill -9 of the task", kill_task, "second", TWO_RANKS, 0.15, ranks=2),
     Fault("two ranks: kill -9 of the other", kill_second_rank, "second", TWO_RANKS, 0.15, ranks=2),

@@ -252,8 +252,8 @@ def test_a_rank_that_is_killed_costs_no_cell_and_changes_no_bit(command, sweep, 
     alone, disturbed = tmp_path / "alone", tmp_path / "disturbed"
     two = [*sweep[:3], "--tracking", "off", "--gpus-per-cell", "2", "--workers", "1", "--set", "epochs=9"]
     two += ["--checkpoint-seconds", "0.1"]
-    command("benchmark.sweep", *two, "--results", alone)
-    running = subprocess.Popen([sys.executable, "-m", "benchmark.sweep", *two, "--results", disturbed], cwd=ROOT)
+    assert command("benchmark.sweep", *two, "--results", str(alone)).returncode == 0
+    running = subprocess.Popen([sys.executable, "-m", "benchmark.sweep", *two, "--results", str(disturbed)], cwd=ROOT)
     ranks = lambda: [pid for pid, command in below(running.pid) if "spawn_main" in command]  # noqa: E731
     wait_for(lambda: ranks() and list(disturbed.glob("checkpoints/*/*/*.pt")), 200)
     os.kill(ranks()[0], signal.SIGKILL)
