@@ -38,7 +38,10 @@ def folder(tmp_path: Path, monkeypatch):
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "shape.py").write_text("power = 0.5\n")
     (tmp_path / "stranger.py").write_text("raise SystemExit('nobody imports this')\n")
+    for name in ("mine", "shape"):  # of another test
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(tmp_path)
+    outside.source_hash.cache_clear()
     yield tmp_path
     outside.source_hash.cache_clear()
     for name in ("mine", "shape"):
