@@ -198,12 +198,12 @@ def _files(folder: str, left: LeftOut) -> Iterator[str]:
     while folders:
         folder = folders.pop()
         place = os.path.realpath(folder)
+        if os.path.islink(folder) and _lies_in(folder, place):
+            raise UserError(f"{escaped(folder)}: a link to a folder that it lies in; remove it")
         if place in read:
             left["links to folders that are read already"].append(folder)
             continue
         read.add(place)
-        if os.path.islink(folder) and _lies_in(folder, os.path.realpath(folder)):
-            raise UserError(f"{escaped(folder)}: a link to a folder that it lies in; remove it")
         for entry in _visible(folder, left):
             if _is_folder(entry):
                 folders.append(entry.path)
