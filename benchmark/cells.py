@@ -21,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 HASH_LENGTH = 12
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """Names that end up in file names: no separator, no leading dot, so that none can leave the results folder."""
+FUNCTION = re.compile(r"([A-Za-z_][\w.]*):[A-Za-z_]\w*")
+"""Names of code from outside, as "module:function"; the group is the module."""
 
 MOST_EPOCHS = 100_000
 LEAST_STD = 1e-6
@@ -60,16 +62,22 @@ class Problem(BaseModel):
     """What a sweep trains on: a data set, a model and the recipe of its dense run.
 
     Defaults are the ones that the CIFAR and ImageNet recipes of the paper (Appendix B) have in common; a problem's
-    YAML file says what differs. Learning rates are per iteration of SGD on the mean cross-entropy of a batch.
+    YAML file says what differs. Learning rates are per iteration of SGD on the mean loss of a batch.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
     name: str
+    task: str = Field(default="classification", description="what is learned: its loss and its metric")
     dataset: str
     model: str
     width: int = Field(default=0, ge=0, le=100_000, description="channels of the first stage; 0 is the model's own")
-    classes: int = Field(default=10, ge=2, le=1_000_000)
+    depth: int = Field(default=0, ge=0, le=10_000, description="layers of a transformer; 0 is the model's own")
+    dense_layers: Literal["none", "first", "last", "first_and_last"] = Field(
+        default="none", description="prunable layers that are never pruned"
+    )
+    classes: int = Field(default=10, ge=2, le=1_000_000, description="of images or pixels; symbols of a vocabulary")
+    sequence_length: int = Field(default=0, ge=0, le=1_000_000, description="symbols of a text; 0 is the data's own")
     image_size: int = Field(default=32, ge=1, le=10_000, description="pixels a side")
     channels: int = Field(default=3, ge=1, le=1000)
     epochs: int = Field(gt=0, le=MOST_EPOCHS, description="epochs of the dense run, T in the paper")
@@ -79,9 +87,16 @@ class Problem(BaseModel):
     milestones: tuple[float, ...] = Field(default=(), description="epochs at which the step decay multiplies by gamma")
     gamma: float = Field(default=0.1, gt=0, le=1)
     warmup_epochs: float = Field(default=0, ge=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    nesterov: bool = True
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD; beta 1 of Adam and AdamW")
+    beta2: float = Field(default=0.999, ge=0, lt=1, description="of Adam and AdamW")
+    nesterov: bool = Field(default=True, description="of SGD")
     weight_decay: float = Field(default=1e-4, ge=0, le=LARGEST_RATE)
+    decay_all: bool = Field(default=True, description="weight decay of norms and biases too")
+    gradient_norm: float = Field(
+        default=0, ge=0, le=LARGEST_RATE, description="largest 2-norm of a gradient, which is clipped; 0 is no limit"
+    )
+    label_smoothing: float = Field(default=0, ge=0, lt=1)
     crop_padding: int = Field(default=0, ge=0, le=10_000, description="random crops after padding by so many pixels")
     flip: bool = False
     rotation: float = Field(default=0, ge=0, le=180, description="random rotations by up to so many degrees")
@@ -110,11 +125,18 @@ class Problem(BaseModel):
         default=100, ge=0, le=10_000_000, description="batches of the batch-norm pass after pruning; 0 turns it off"
     )
 
-    @field_validator("name", "dataset", "model")
+    @field_validator("name")
     @classmethod
     def _plain_name(cls, value: str) -> str:
         if not SLUG.fullmatch(value):
             raise ValueError("letters, digits, '_', '.' and '-' only")
+        return value
+
+    @field_validator("task", "dataset", "model")
+    @classmethod
+    def _plain_name_or_function(cls, value: str) -> str:
+        if not SLUG.fullmatch(value) and not FUNCTION.fullmatch(value):
+            raise ValueError("letters, digits, '_', '.' and '-' only, or your own as 'module:function'")
         return value
 
     @model_validator(mode="after")

@@ -9,21 +9,21 @@ import ast
 import contextlib
 import hashlib
 import importlib.util
-import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from benchmark.cells import Cell
+from benchmark.cells import FUNCTION, Cell
 
 SUITE = ("analysis", "benchmark")
-NAME = re.compile(r"([A-Za-z_][\w.]*):[A-Za-z_]\w*")
 
 
 def modules(cell: Cell) -> list[str]:
-    """Modules from outside that the cell names as method, schedule or value of a hyperparameter."""
-    values = (cell.method, cell.schedule, *(value for _, value in cell.hyperparameters))
-    named = {match[1] for value in values if isinstance(value, str) and (match := NAME.fullmatch(value))}
+    """Modules from outside that the cell names as task, data set, model, method, schedule or hyperparameter."""
+    problem = cell.problem
+    settings = (value for _, value in cell.hyperparameters)
+    values = (problem.task, problem.dataset, problem.model, cell.method, cell.schedule, *settings)
+    named = {match[1] for value in values if isinstance(value, str) and (match := FUNCTION.fullmatch(value))}
     return sorted(name for name in named if name.partition(".")[0] not in SUITE)
 
 
