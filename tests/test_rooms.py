@@ -16,7 +16,8 @@ ROOMS = {
     "results": "vocabulary",
     "problems": "vocabulary",
     "pruning": "vocabulary",
-    "training": "vocabulary results problems pruning",
+    "tasks": "vocabulary",
+    "training": "vocabulary results problems pruning tasks",
     "methods": "vocabulary problems pruning training",
     "planning": "vocabulary results training methods",
     "tracking": "vocabulary results",
@@ -24,7 +25,7 @@ ROOMS = {
     "launch": "vocabulary results problems training methods planning tracking worker",
     "commands": "vocabulary results problems training methods planning tracking worker launch",
     "analysis": "vocabulary results training methods planning tracking",
-    "measure": "vocabulary results problems pruning training methods planning worker launch analysis",
+    "measure": "vocabulary results problems pruning tasks training methods planning worker launch analysis",
 }
 """Every room with those that its files may import; each stands below it."""
 OUTSIDE = {
