@@ -18,6 +18,7 @@ from benchmark.cells import Problem
 from benchmark.problems.augment import Normalisation, Windows, laid_out, moments, rotate
 from benchmark.problems.batches import Batches, ImageBatch, held_out
 from benchmark.problems.cache import Source, Split
+from benchmark.problems.examples import has_examples
 from benchmark.problems.seeds import generator
 from benchmark.problems.sources import open_source
 
@@ -33,6 +34,10 @@ def open_data(
     problem: Problem, device: torch.device, folder: Path | None = None, shard: tuple[int, int] = (0, 1)
 ) -> Batches:
     """The problem's data: in memory, or streamed from disk where the recipe crops large images. Raises UserError."""
+    if has_examples(problem):
+        from benchmark.problems.arrays import ArrayData
+
+        return ArrayData(problem, device, folder, shard)
     if problem.loader == "dali":
         from benchmark.problems.dali import DaliData
 

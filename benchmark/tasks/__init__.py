@@ -5,11 +5,11 @@ A task of your own needs no line here: name it "module:Class" in a recipe. Impor
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
 from benchmark.cells import FUNCTION, Problem
 from benchmark.errors import UserError
+from benchmark.imports import load
 
 if TYPE_CHECKING:
     from benchmark.tasks.task import Task
@@ -37,12 +37,12 @@ def make_task(problem: Problem) -> Task:
     from benchmark.tasks.task import Task
 
     check_task(problem)
-    module, _, name = TASKS.get(problem.task, problem.task).partition(":")
+    kind = load(TASKS.get(problem.task, problem.task), f"problem {problem.name}: task {problem.task!r}")
     try:
-        made = getattr(importlib.import_module(module), name)(problem)
+        made = kind(problem)
     except UserError:
         raise
-    except (Exception, SystemExit) as error:  # whatever somebody else's module does while it is imported
+    except Exception as error:  # whatever somebody else's task does
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(f"problem {problem.name}: task {problem.task!r} cannot be made ({reason})") from error
     if not isinstance(made, Task):

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmark.metric import BLEU
+from benchmark.tasks.symbols import PADDING, START, STOP
 from benchmark.tasks.task import Inputs, Sums, Targets, Task, floating
 
-PADDING, START, STOP, FIRST = 0, 1, 2, 3
-"""Symbols that are no words; FIRST is the first word."""
 ORDERS = 4
 """n-grams of up to so many words (Papineni et al. 2002)."""
 CHANCE = 1.0
