@@ -19,6 +19,7 @@ from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.data import Data
 from benchmark.recording import make_record
+from benchmark.tasks import make_task
 from benchmark.training.checkpoint import BadCheckpoint, Checkpoints, Trunks
 from benchmark.training.checkpoint import load as load_checkpoint
 from benchmark.training.evaluation import evaluate, recalibrate
@@ -29,6 +30,7 @@ from benchmark.training.session import Interrupted, Session
 torch.set_num_threads(1)
 PROBLEM, _ = load_problem("digits", {"epochs": 6, "milestones": [2, 4, 5], "warmup_epochs": 1})
 DATA = Data(PROBLEM, torch.device("cpu"))
+TASK = make_task(PROBLEM)
 
 
 def make_run(cell: Cell, **options) -> Run:
@@ -163,7 +165,7 @@ def test_a_network_that_comes_again_is_measured_once_and_gets_the_same_numbers()
         seen: list[int] = []
         network.conv1.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
         recalibrate(network, data, 0)
-        results = evaluate(network, data, "test")
+        results = evaluate(network, TASK, data, "test")
         return network.state_dict(), results, sum(seen)
 
     data = Data(PROBLEM, torch.device("cpu"))
@@ -177,10 +179,10 @@ def test_a_network_that_comes_again_is_measured_once_and_gets_the_same_numbers()
 def test_a_changed_network_is_measured_anew_also_where_the_change_is_not_in_its_state():
     data = Data(PROBLEM, torch.device("cpu"))
     network = models.build(PROBLEM, 0)
-    before = evaluate(network, data, "test")
+    before = evaluate(network, TASK, data, "test")
     network.fc.register_forward_hook(lambda module, inputs, output: output * 0.5)
-    assert evaluate(network, data, "test") != before
-    assert evaluate(network, data, "validation") != evaluate(network, data, "test")
+    assert evaluate(network, TASK, data, "test") != before
+    assert evaluate(network, TASK, data, "validation") != evaluate(network, TASK, data, "test")
 
 
 CELLS = [imp("ALLR", 0.9, "1.5ep"), imp("LLR", 0.8, "2ep", cycles=2), imp("CLR", 0.8, "2ep", cycles=2, momentum="kept")]

@@ -8,6 +8,7 @@ from benchmark.methods.declarations import COUNT, DECAY, Declaration
 from benchmark.methods.limits import check_interval, leaves_two_intervals
 from benchmark.methods.scratch import Transformed
 from benchmark.training.method import Context
+from benchmark.training.optimizer import clear
 
 
 def pruning_steps(method: str, context: Context) -> dict[int, float]:
@@ -53,9 +54,7 @@ class GMP(Transformed):
         else:
             self.masks.prune_to(self.steps[k])
         for weight, mask in zip(self.weights.values(), self.masks.tensors, strict=True):
-            momentum = self.optimizer.state[weight].get("momentum_buffer")
-            if momentum is not None:
-                momentum.mul_(mask)
+            clear(self.optimizer, weight, mask)
 
     def enter_forward(self) -> None:
         if self.returning:

@@ -57,7 +57,7 @@ def split(total: int, cycles: int) -> list[int]:
 
 
 def prune(method: Method, cycle: Cycle, criterion: Criterion) -> LearningRates:
-    """Prune to the cycle's sparsity, measure the accuracy "pruned", add a line to the record's cycles.
+    """Prune to the cycle's sparsity, measure the metric "pruned", add a line to the record's cycles.
 
     Returns the learning rates of the cycle's retraining. The schedule gets ALLR's d1, the relative distance by which
     this pruning moved the weights, and d2 = iterations / span (Zimmer et al. 2023).
@@ -70,7 +70,7 @@ def prune(method: Method, cycle: Cycle, criterion: Criterion) -> LearningRates:
     weights, vectors = criterion.prune_to(cycle.sparsity, stream)
     moved = norm_of_difference(weights + vectors if everything else weights)
     context.recalibrate()
-    accuracy = context.measure("pruned")
+    pruned = context.measure("pruned")
     retraining = Retraining(
         dense=cycle.dense,
         dense_warmup=cycle.dense_warmup,
@@ -88,8 +88,8 @@ def prune(method: Method, cycle: Cycle, criterion: Criterion) -> LearningRates:
             "d2": retraining.budget_share,
             "d": peak_fraction(retraining),
             "peak": float(rates.max(initial=0.0)),
-            "pruned_validation_accuracy": accuracy["validation"],
-            "pruned_test_accuracy": accuracy["test"],
+            f"pruned_validation_{context.metric.name}": pruned["validation"],
+            f"pruned_test_{context.metric.name}": pruned["test"],
         }
     )
     return rates

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from benchmark.cells import Problem
 from benchmark.problems.augment import Normalisation, Windows, laid_out, moments, rotate
-from benchmark.problems.batches import Batch, Batches, held_out
+from benchmark.problems.batches import Batches, ImageBatch, held_out
 from benchmark.problems.cache import Source, Split
+from benchmark.problems.examples import has_examples
 from benchmark.problems.seeds import generator
 from benchmark.problems.sources import open_source
 
@@ -33,6 +34,10 @@ def open_data(
     problem: Problem, device: torch.device, folder: Path | None = None, shard: tuple[int, int] = (0, 1)
 ) -> Batches:
     """The problem's data: in memory, or streamed from disk where the recipe crops large images. Raises UserError."""
+    if has_examples(problem):
+        from benchmark.problems.arrays import ArrayData
+
+        return ArrayData(problem, device, folder, shard)
     if problem.loader == "dali":
         from benchmark.problems.dali import DaliData
 
@@ -100,7 +105,7 @@ class Data(Batches):
     def training_images(self) -> int:
         return len(self.labels)
 
-    def training_batches(self, seed: int, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+    def training_batches(self, seed: int, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[ImageBatch]:
         problem, stop = self.problem, self.iterations_per_epoch if stop is None else stop
         draws = self._draw(seed, epoch)
         batch_bytes = problem.batch_size * problem.channels * problem.image_size**2 * 4
@@ -110,7 +115,7 @@ class Data(Batches):
             images, labels = self._augmented(draws, where)
             yield from zip(images.split(sizes), labels.split(sizes), strict=True)
 
-    def _augmented(self, draws: Draws, where: slice | Tensor) -> Batch:
+    def _augmented(self, draws: Draws, where: slice | Tensor) -> ImageBatch:
         """Images and labels at positions `where` of the epoch."""
         order = draws.order[where]
         flips = draws.flips[where] if self.problem.flip else None
@@ -119,7 +124,7 @@ class Data(Batches):
             pixels = rotate(pixels, draws.angles[where])
         return laid_out(self._normalise(pixels), self.problem), self.labels[order]
 
-    def evaluation_batches(self, name: str) -> Iterator[Batch]:
+    def evaluation_batches(self, name: str) -> Iterator[ImageBatch]:
         images, index, labels = self._evaluation[name]
         rank, ranks = self.shard
         size = self.evaluation_batch

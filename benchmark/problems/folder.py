@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.cells import Problem
+from benchmark.cells import FUNCTION, Problem
 from benchmark.errors import UserError, escaped
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"))
@@ -27,7 +27,7 @@ LARGE = 96
 DEFAULT_FOLDER = Path("data")
 INSTALLED = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}
 """Where a package of the system puts a data set (Debian's dataset-fashion-mnist); the second place without --data."""
-EMBEDDED = ("digits", "noise")
+EMBEDDED = ("digits", "noise", "python_docs", "numbers")
 """Data sets that need no folder."""
 
 HOW_TO_GET = {
@@ -38,6 +38,8 @@ HOW_TO_GET = {
     "Debian has it as the package dataset-fashion-mnist",
     "imagenet": "it needs an account at https://image-net.org; torchvision.datasets.ImageNet unpacks its archives "
     "into the folders that are looked for",
+    "text": "a text of your own: --data FILE, or DIR with train.txt and test.txt",
+    "pairs": "parallel text of your own: DIR with train.source, train.target, test.source and test.target",
     "imagefolder": "one folder of images for each class, in DIR/train and in DIR/test or DIR/val",
 }
 ARCHIVES = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
@@ -123,10 +125,13 @@ def _lacking(folder: Path) -> list[str]:
 
 
 def check_dataset(problem: Problem) -> None:
-    """Raises UserError unless the data set is one of those in folders."""
-    if problem.dataset not in HOW_TO_GET:
+    """Raises UserError unless the data set is one of those in folders, or from outside."""
+    if problem.dataset not in HOW_TO_GET and not FUNCTION.fullmatch(problem.dataset):
         known = ", ".join((*EMBEDDED, *HOW_TO_GET))
-        raise UserError(f"problem {problem.name}: dataset {problem.dataset!r} is unknown: one of {known}")
+        raise UserError(
+            f"problem {problem.name}: dataset {problem.dataset!r} is unknown: one of {known}, or your own as "
+            "'module:function'"
+        )
 
 
 def list_images(root: Path) -> Listing:
