@@ -25,12 +25,12 @@ def make_record(cell: Cell, run: Run, parent: Record | None, smaller: nn.Module 
     parent: the record of the dense run that it started from. smaller: as `Method.smaller` gives it.
     """
     progress, method, scale = run.progress, run.method, run.step.scale
-    image = (cell.problem.channels, cell.problem.image_size, cell.problem.image_size)
+    inputs = run.data.example(1)
     # Counted once for every architecture: counting takes longer than all else after training.
-    build = f"macs of {image} in {type(run.network)} {run.network}"
+    build = f"macs of {[value.shape for value in inputs]} in {type(run.network)} {run.network}"
     if build not in run.data.remembered:
-        run.data.remembered[build] = metrics.macs(run.network, image)
-    measured = metrics.measure(run.network, image, run.data.remembered[build])
+        run.data.remembered[build] = metrics.macs(run.network, inputs)
+    measured = metrics.measure(run.network, inputs, run.data.remembered[build])
     if parent is not None:
         for kind, values in progress.measures.items():
             values["dense"] = parent[kind]["final"]
@@ -47,7 +47,7 @@ def make_record(cell: Cell, run: Run, parent: Record | None, smaller: nn.Module 
         **_finite(progress.measures),
         "sparsity": {"target": cell.sparsity, "learned": method.learned_sparsity, **measured["sparsity"]},
         "macs": measured["macs"],
-        **({} if smaller is None else {"smaller": metrics.describe_smaller(run.network, smaller, image)}),
+        **({} if smaller is None else {"smaller": metrics.describe_smaller(run.network, smaller, inputs)}),
         "learning_rate": _learning_rates(progress),
         "cycles": progress.cycles,
         "history": _finite(progress.history),

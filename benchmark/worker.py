@@ -191,7 +191,7 @@ class Worker:
                 raise ArithmeticError(f"the dense run collapsed ({'; '.join(record['remarks'])})")
             content, record["weights_sha256"] = checkpoint.encode(cell.id, network.state_dict())
             atomic.replace_file(self.store.weights_path(cell.id, record["weights_sha256"]), content)
-        compared = None if smaller is None else latency.compare(network, smaller, cell.problem, self.device)
+        compared = None if smaller is None else latency.compare(network, smaller, data)
         record["seconds"] = {**run.session.seconds(run), **({} if compared is None else {"latency": compared})}
         record["images_per_second"] = progress.images / max(progress.seconds["training"], 1e-9)
         record["provenance"] = {
