@@ -38,8 +38,10 @@ def cell(sparsity: float, method: str = "IMP", problem: Problem = DIGITS, **hype
 def test_weights_are_counted_as_the_network_has_them(model: str, width: int):
     problem = network(model, width=width, classes=7)
     with torch.device("meta"):
-        weights = prunable(MODELS[model](problem))
-    assert prunable_weights(problem) == sum(weight.numel() for weight in weights.values())
+        weights = [weight.numel() for weight in prunable(MODELS[model](problem)).values()]
+    assert prunable_weights(problem) == sum(weights)
+    for ends, left in (("first", weights[1:]), ("last", weights[:-1]), ("first_and_last", weights[1:-1])):
+        assert prunable_weights(problem.model_copy(update={"dense_layers": ends})) == sum(left)
 
 
 @pytest.mark.parametrize("sparsity", [0.9999999, 1 - 1e-16, 0.99996])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.cells import Problem
 from benchmark.errors import UserError
+from benchmark.problems.sizes import dense_ends
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +85,10 @@ def check_model(problem: Problem) -> None:
 
 
 def build(problem: Problem, seed: int) -> nn.Module:
-    """The problem's network with the initial weights of `seed`, which depend on nothing else. Raises UserError."""
+    """The problem's network with the initial weights of `seed`, which depend on nothing else. Raises UserError.
+
+    Its attribute `not_prunable` has the parameters that are never pruned although they are weights (see `prunable`).
+    """
     import torch
 
     from benchmark.problems.seeds import generator
@@ -93,7 +97,23 @@ def build(problem: Problem, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator(seed, problem.dataset, problem.model, "initial weights").get_state())
         network = MODELS[problem.model](problem)
+    _keep_dense(network, problem)
     return network.to(memory_format=memory_format(problem))  # type: ignore[call-overload]
+
+
+def _keep_dense(network: nn.Module, problem: Problem) -> None:
+    """Set `not_prunable`, to which a network itself may have named some. UserError where nothing is left to prune."""
+    from benchmark.pruning.masks import prunable
+
+    where = f"problem {problem.name}: model {problem.model}"
+    named = frozenset(getattr(network, "not_prunable", ()))
+    if unknown := sorted(named - {name for name, _ in network.named_parameters(remove_duplicate=False)}):
+        raise UserError(f"{where}: its not_prunable names {unknown[0]!r}, which is no parameter of it")
+    candidates = list(prunable(network))
+    network.not_prunable = named | (set(candidates) - set(candidates[dense_ends(problem)]))  # type: ignore[assignment]
+    if not prunable(network):
+        but = "" if problem.dense_layers == "none" else f" beside those that dense_layers {problem.dense_layers} keeps"
+        raise UserError(f"{where}: it has no weight of a convolution or linear layer to prune{but}")
 
 
 def memory_format(problem: Problem) -> torch.memory_format:

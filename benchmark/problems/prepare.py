@@ -13,7 +13,7 @@ from benchmark.cells import Problem
 from benchmark.problems.cache import Labels
 from benchmark.problems.examples import has_examples, open_examples
 from benchmark.problems.fits import check_split
-from benchmark.problems.folder import DEFAULT_FOLDER, EMBEDDED, check_classes, find, list_images
+from benchmark.problems.folder import EMBEDDED, check_classes, find, list_images
 from benchmark.problems.sources import download, open_source
 
 
@@ -30,7 +30,6 @@ def prepare(problem: Problem, folder: Path | None, fetch: bool, console: Console
     if problem.dataset in EMBEDDED:
         _check_split(problem, open_source(problem).training.labels)
         return
-    folder = folder or DEFAULT_FOLDER
     if fetch:
         download(problem, folder)
     root = find(problem, folder).root

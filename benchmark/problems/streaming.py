@@ -27,7 +27,7 @@ from benchmark.problems.augment import Normalisation, laid_out, moments
 from benchmark.problems.batches import Batches, ImageBatch, held_out
 from benchmark.problems.cache import stat_or_none
 from benchmark.problems.decode import Unreadable, formats, open_image, reading, resized_shape
-from benchmark.problems.folder import DEFAULT_FOLDER, Labelled, check_classes, find, list_images
+from benchmark.problems.folder import Labelled, check_classes, find, list_images
 from benchmark.problems.seeds import generator
 
 AREA = (0.08, 1.0)
@@ -73,7 +73,7 @@ class StreamedData(Batches):
         decoder: str | None = None,
     ):
         super().__init__(problem, device, shard)
-        root = find(problem, folder or DEFAULT_FOLDER).root
+        root = find(problem, folder).root
         listing = list_images(root)
         check_classes(problem, len(listing.classes), root)
         self.fingerprint = _fingerprint(root, (*listing.training, *listing.test))

@@ -26,7 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.errors import UserError
 from benchmark.pruning.criteria import Criterion, Difference
-from benchmark.pruning.masks import Masks
+from benchmark.pruning.masks import Masks, prunable
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LAYERS = (*CONVOLUTIONS, nn.Linear)
@@ -70,7 +70,13 @@ def find_groups(network: nn.Module, image: Sequence[int]) -> list[FilterGroup]:
     copied = copy.deepcopy(network).cpu().double().eval()
     names = {module: name for name, module in copied.named_modules()}
     candidates = _graph(copied, image).get_all_groups(root_module_types=list(CONVOLUTIONS))
-    groups = [group for candidate in candidates if (group := _removable(candidate, names)) is not None]
+    may_lose = prunable(copied)
+    groups = [
+        group
+        for candidate in candidates
+        if (group := _removable(candidate, names)) is not None
+        and all(f"{layer}.weight" in may_lose for layer in group.layers)
+    ]
     if not groups:
         raise UserError("criterion filters: this network has no layer of which whole filters can be removed")
     _check(copied, image, groups)
