@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from itertools import pairwise
 
@@ -24,7 +23,6 @@ from benchmark.training.checkpoint import BadCheckpoint, Checkpoints, Trunks
 from benchmark.training.checkpoint import load as load_checkpoint
 from benchmark.training.evaluation import evaluate, recalibrate
 from benchmark.training.loop import Run
-from benchmark.training.optimizer import SGD
 from benchmark.training.session import Interrupted, Session
 
 torch.set_num_threads(1)
@@ -46,32 +44,6 @@ def imp(schedule: str = "ALLR", sparsity: float = 0.9, budget: str = "1.5ep", se
 def outcome(run: Run) -> dict:
     run.execute()
     return make_record(run.cell, run, None)
-
-
-def test_the_optimizer_steps_and_is_saved_as_torchs_own():
-    def make(kind: type[torch.optim.SGD]) -> tuple[list[torch.Tensor], torch.optim.SGD]:
-        stream = torch.Generator().manual_seed(0)
-        weights = [torch.randn(shape, generator=stream).requires_grad_() for shape in ((7, 3), (5,))]
-        groups = [{"params": weights[:1]}, {"params": weights[1:], "weight_decay": 0.0}]
-        return weights, kind(groups, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-2, fused=True)
-
-    def train(weights: list[torch.Tensor], optimizer: torch.optim.SGD) -> None:
-        for rate in (0.1, 0.3, 0.01):
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.zero_grad()
-            sum((weight**3).sum() for weight in weights).backward()
-            optimizer.step()
-
-    (ours, optimizer), (theirs, expected) = make(SGD), make(torch.optim.SGD)
-    train(ours, optimizer)
-    train(theirs, expected)
-    optimizer.load_state_dict(copy.deepcopy(expected.state_dict()))
-    expected.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    train(ours, optimizer)
-    train(theirs, expected)
-    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
-    assert ours[0].requires_grad
 
 
 def test_pruned_weights_are_exactly_as_many_as_asked_and_zero_at_the_end():
