@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -196,3 +197,13 @@ sys.exit(str(new - {"benchmark"}) if new - {"benchmark"} else 0)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_loop_of_the_docs_prunes_and_retrains(capsys: pytest.CaptureFixture[str]):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(), re.S)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["sparse"].done == 200
+    zeros = sum(int((weight == 0).sum()) for weight in names["sparse"].masks.weights)
+    assert zeros == round(0.9 * (64 * 128 + 128 * 10))
+    assert names["optimizer"].param_groups[0]["lr"] < 0.01
