@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain, repeat
 
 from benchmark.cells import Problem
 
 BLOCKS = {"resnet8": 1, "resnet20": 3, "resnet56": 9}
 """Of each stage."""
+OWN_DEPTH = {"vit": 6, "transformer_lm": 4, "transformer": 2}
+"""Blocks of a transformer where the recipe says nothing; of "transformer", blocks of the encoder and of the decoder."""
 
 
 def prunable_weights(problem: Problem) -> int | None:
@@ -37,6 +40,16 @@ def _layers(problem: Problem) -> Iterator[int] | None:
         return _vgg16(problem.width or 64, images, classes)
     if model == "resnet50":
         return _resnet50(problem.width or 64, images, classes)
+    if model == "vit":
+        width = problem.width or 64
+        return chain([16 * images * width], _blocks(width, problem), [width * classes])
+    if model == "unet":
+        return _unet(problem.width or 16, images, classes)
+    if model == "transformer_lm":
+        return _blocks(problem.width or 128, problem)
+    if model == "transformer":
+        width = problem.width or 128
+        return chain(_blocks(width, problem), _blocks(width, problem, across=True))
     return None
 
 
@@ -81,3 +94,24 @@ def _resnet50(width: int, images: int, classes: int) -> Iterator[int]:
             yield inputs * inner + 9 * inner * inner + inner * outputs
             inputs = outputs
     yield inputs * classes
+
+
+def _blocks(width: int, problem: Problem, across: bool = False) -> Iterator[int]:
+    """Transformer blocks: four projections of attention, four more of that to another sequence, two linear layers."""
+    projections = [width**2] * (8 if across else 4)
+    return chain.from_iterable(
+        repeat([*projections, 4 * width**2, 4 * width**2], problem.depth or OWN_DEPTH[problem.model])
+    )
+
+
+def _unet(width: int, inputs: int, classes: int) -> Iterator[int]:
+    widths = [width << level for level in range(4)]
+    for outputs in widths:
+        yield 9 * inputs * outputs
+        yield 9 * outputs**2
+        inputs = outputs
+    for outputs in reversed(widths[:-1]):
+        yield 4 * 2 * outputs**2
+        yield 9 * 2 * outputs**2
+        yield 9 * outputs**2
+    yield width * classes
