@@ -20,13 +20,23 @@ MARKED_RANKS = 3
 
 @dataclass(frozen=True)
 class Column:
-    """One column. Columns of equal `group` stand side by side under that heading; an empty group has none."""
+    """One column.
+
+    Args:
+        group: columns of one group stand side by side under that heading; an empty group has none.
+        label: its own heading.
+        decimals: of its means and deviations.
+        ranked: whether its best entries are marked.
+        is_score: whether its entries are values of the metric.
+        higher_is_better: which entries are the best.
+    """
 
     group: str
     label: str
     decimals: int = 2
     ranked: bool = True
-    """Whether its best entries, the highest, are marked."""
+    is_score: bool = True
+    higher_is_better: bool = True
 
 
 @dataclass(frozen=True)
@@ -150,8 +160,9 @@ def ranked(table: Table) -> Table:
     columns = []
     for index, column in enumerate(table.columns):
         entries = table.entries_of(index)
-        means = [entry.mean if column.ranked and entry.competes else None for entry in entries]
-        places = ranks(means, column.decimals)
+        sign = 1 if column.higher_is_better else -1
+        competing = [entry.mean if column.ranked and entry.competes else None for entry in entries]
+        places = ranks([None if mean is None else sign * mean for mean in competing], column.decimals)
         columns.append([replace(entry, rank=place) for entry, place in zip(entries, places, strict=True)])
     rows = tuple(
         replace(row, entries=tuple(column[number] for column in columns)) for number, row in enumerate(table.rows)
@@ -189,10 +200,9 @@ def elsewhere(table: Table, others: int) -> Table:
     )
 
 
-def accuracies(table: Table) -> list[int]:
-    """Places of the columns that are accuracies: those that are called so, or all."""
-    every = range(len(table.columns))
-    return [place for place in every if table.columns[place].label == "accuracy"] or list(every)
+def score_columns(table: Table) -> list[int]:
+    """Places of the columns that are values of the metric."""
+    return [place for place, column in enumerate(table.columns) if column.is_score]
 
 
 def winners(table: Table, index: int) -> tuple[str, ...]:
