@@ -122,7 +122,7 @@ def wrong_width(problem: Problem) -> nn.Module:
         ({"task": "Raises"}, "sums add up", "KeyError: 'degrees', at test_own_task.py line"),
         ({"model": "fixed_network"}, "initial weights repeat", "two seeds give the same initial weights"),
         ({"model": "wild_network"}, "initial weights repeat", "other initial weights at the second time"),
-        ({"model": "wrong_width"}, "network takes the data", "RuntimeError: mat1 and mat2"),
+        ({"model": "wrong_width"}, "network takes the data", "mat1 and mat2 shapes cannot be multiplied"),
     ],
 )
 def test_a_broken_promise_is_found_and_named(change: dict[str, str], promise: str, words: str):
