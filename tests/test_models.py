@@ -9,6 +9,7 @@ from benchmark.cells import Problem
 from benchmark.errors import UserError
 from benchmark.problems import models
 from benchmark.problems.fits import refuse_unfit
+from benchmark.pruning.masks import prunable
 
 PUBLISHED = {
     # (model, classes, image size): trainable parameters
@@ -93,3 +94,55 @@ def test_a_new_network_is_a_function_and_a_line(monkeypatch):
     refuse_unfit(recipe)
     first, second = (models.build(recipe, 0).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+IMAGE_CLASSIFIERS = ("resnet8", "resnet20", "resnet56", "resnet18", "vgg16", "wideresnet28-10", "resnet50")
+
+
+@pytest.mark.parametrize("name", IMAGE_CLASSIFIERS)
+def test_all_weights_of_rank_2_of_the_convolutional_networks_are_prunable(name: str):
+    """As they were when rank alone decided: committed records depend on it."""
+    network = models.build(problem(name, width=2 if name != "resnet50" else 0), 0)
+    assert list(prunable(network)) == [key for key, weight in network.named_parameters() if weight.dim() >= 2]
+
+
+@pytest.mark.parametrize(
+    ("dense_layers", "kept"), [("first", ["conv1"]), ("last", ["fc"]), ("first_and_last", ["conv1", "fc"])]
+)
+def test_first_and_last_layers_stay_dense_where_the_recipe_says_so(dense_layers: str, kept: list[str]):
+    everything, left = (
+        list(prunable(models.build(problem("resnet8", width=2, dense_layers=layers), 0)))
+        for layers in ("none", dense_layers)
+    )
+    assert set(everything) - set(left) == {f"{layer}.weight" for layer in kept}
+    assert left == [name for name in everything if name in left]
+
+
+def test_what_a_network_keeps_dense_is_kept_with_what_the_recipe_adds(monkeypatch):
+    def own(recipe: Problem) -> torch.nn.Module:
+        network = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(4)))
+        network.not_prunable = {"0.weight"}
+        return network
+
+    monkeypatch.setitem(models.MODELS, "own", own)
+    assert list(prunable(models.build(problem("own"), 0))) == ["1.weight", "2.weight", "3.weight"]
+    assert list(prunable(models.build(problem("own", dense_layers="first"), 0))) == ["2.weight", "3.weight"]
+
+
+def test_a_network_without_anything_to_prune_is_refused_in_one_line(monkeypatch):
+    def own(recipe: Problem) -> torch.nn.Module:
+        network = torch.nn.Sequential(torch.nn.Embedding(5, 5), torch.nn.Linear(5, 5))
+        network.not_prunable = {"1.weights"} if recipe.width else frozenset()
+        return network
+
+    monkeypatch.setitem(models.MODELS, "own", own)
+    assert list(prunable(models.build(problem("own"), 0))) == ["1.weight"]
+    with pytest.raises(
+        UserError, match=r"model own: .*no weight .* to prune beside those that dense_layers last keeps"
+    ):
+        models.build(problem("own", dense_layers="last"), 0)
+    with pytest.raises(UserError, match=r"model own: its not_prunable names '1\.weights', which is no parameter of it"):
+        models.build(problem("own", width=1), 0)
+    monkeypatch.setitem(models.MODELS, "own", lambda recipe: torch.nn.BatchNorm2d(3))
+    with pytest.raises(UserError, match=r"model own: it has no weight of a convolution or linear layer to prune$"):
+        models.build(problem("own"), 0)
