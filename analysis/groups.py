@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -98,7 +98,8 @@ def score_entry(group: Group, runs: pd.DataFrame | None, asked: bool = True) -> 
     unusable = len(runs) - len(scores)
     if unusable:
         flags += (f"{unusable} of {len(runs)} runs recorded no test {group.metric.label}",)
-    return entry(list(scores), group.expected, flags, tuple(runs.sort_values("seed")["id"]))
+    found = entry(list(scores), group.expected, flags, tuple(runs.sort_values("seed")["id"]))
+    return replace(found, competes=not unusable)  # the mean of the runs that did not diverge would flatter it
 
 
 def remarks(runs: pd.DataFrame) -> tuple[str, ...]:

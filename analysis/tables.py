@@ -50,7 +50,8 @@ class Entry:
         rank: 1 for the best of its column.
         flags: what a reader must know about the runs behind it, such as "1 of 3 runs collapsed".
         runs: ids of the records behind it.
-        competes: whether it can have a rank; not what is of another kind than the rest of its column.
+        competes: whether it can have a rank; not what is of another kind than the rest of its column,
+            and no mean that misses a run without a value.
     """
 
     mean: float | None

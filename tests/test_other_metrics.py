@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from dataclasses import replace
 from functools import cache
@@ -112,13 +113,16 @@ def test_the_best_of_a_printed_column_is_the_lowest_perplexity():
     assert re.fullmatch(r"20\.\d\d ± 0\.\d\d", rows["FT"])
 
 
-def test_a_run_without_a_finite_value_is_flagged_and_takes_no_part():
+@pytest.mark.parametrize("value", [None, math.inf])
+def test_a_run_without_a_finite_value_is_flagged_and_takes_no_part(value):
     records = all_mirrored(table1_records(by_rank), "perplexity")
-    (record,) = [r for r in records if r["id"] == table1_cells(seeds=[0])[0].id]
-    record["perplexity"]["final"] = {"test": None, "validation": None}
-    entry = sheet_of(records).tables[0].rows[0].entries[0]
+    best = next(cell for cell in table1_cells(seeds=[0]) if cell.schedule == "ALLR")
+    (record,) = [r for r in records if r["id"] == best.id]
+    record["perplexity"]["final"] = {"test": value, "validation": value}
+    entry = sheet_of(records).tables[0].rows[-1].entries[0]
     assert (entry.n, entry.expected) == (2, 3)
     assert entry.flags == ("1 of 3 runs recorded no test perplexity",)
+    assert entry.rank is None
 
 
 def test_recipes_with_different_metrics_have_a_table_each():

@@ -80,6 +80,15 @@ def test_bands_end_at_the_bounds_of_the_metric(table1):
         assert low == pytest.approx(min(ends)) or high == pytest.approx(max(ends)), "a band is cut"
 
 
+def test_the_band_of_a_large_perplexity_is_whole(table1):
+    other = mirrored_selection(table1, "table1", "perplexity")
+    for record in other.whole.values():
+        record["perplexity"]["final"]["test"] *= 10
+    bands = [band for panel in drawn(scores.budget, selection_again(other)).figure.axes for band in panel.collections]
+    ends = [y for band in bands for _, y in band.get_paths()[0].vertices]
+    assert (min(ends), max(ends)) == pytest.approx((156, 210))
+
+
 def test_what_collapsed_lies_above_the_axis_of_a_perplexity(table1):
     other = mirrored_selection(collapse(table1, "CLR"), "table1", "perplexity")
     for draw in (scores.budget, scores.methods):
