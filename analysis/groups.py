@@ -50,8 +50,14 @@ class Group:
 
     def scores(self, runs: pd.DataFrame) -> pd.Series:
         """Final test values of the metric over seeds, as tables show them; none of a run that has none."""
-        usable = runs.dropna(subset="final_test").set_index("seed")
-        return self.metric.shown(usable["final_test"])
+        return self._of_seeds(runs, "final_test")
+
+    def validation(self, runs: pd.DataFrame) -> pd.Series:
+        """The same of the validation images."""
+        return self._of_seeds(runs, "final_validation")
+
+    def _of_seeds(self, runs: pd.DataFrame, column: str) -> pd.Series:
+        return self.metric.shown(runs.dropna(subset=column).set_index("seed")[column])
 
 
 def groups(records: Records, axes: Axes, problem: str | None = None) -> list[Group]:
@@ -83,6 +89,12 @@ def differ(epochs: Iterable[float]) -> bool:
     """Whether there are several numbers of epochs; what is not known (NaN) counts as any, 0.01 is rounding."""
     known = [number for number in epochs if not math.isnan(number)]
     return bool(known) and max(known) - min(known) > 0.01
+
+
+def reached(runs: pd.DataFrame) -> float:
+    """The sparsity that runs ended at, as a fraction: their median, without those that collapsed to any; else NaN."""
+    alive = runs[runs["status"] != "collapsed"]
+    return float(alive["sparsity_reached"].median())
 
 
 def score_entry(group: Group, runs: pd.DataFrame | None, asked: bool = True) -> Entry:
