@@ -41,8 +41,14 @@ class Group:
     @property
     def expected(self) -> int:
         """Seeds of a complete entry: those of the sweep's file, or as many as were run."""
-        run = self.cells["seed"].nunique() if self.axes.other_seeds else 0
+        run = self.tested["seed"].nunique() if self.axes.other_seeds else 0
         return max(len(self.axes.seeds), run)
+
+    @property
+    def tested(self) -> pd.DataFrame:
+        """The cells without those of seeds that settings were chosen by and that the sweep does not ask for."""
+        for_choice = set(self.axes.tuning_seeds).difference(self.axes.seeds)
+        return self.cells[~self.cells["seed"].isin(for_choice)]
 
     @property
     def every(self) -> pd.DataFrame:

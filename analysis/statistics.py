@@ -44,6 +44,11 @@ class Difference:
     high: float = math.nan
 
     @property
+    def error(self) -> float:
+        """Standard error of the mean, from the interval; NaN where there is none."""
+        return (self.high - self.mean) / _t_quantile(self.n) if self.has_interval else math.nan
+
+    @property
     def has_interval(self) -> bool:
         return not math.isnan(self.low)
 
@@ -62,8 +67,13 @@ def paired_difference(differences: ArrayLike) -> Difference:
     mean = float(values.mean())
     if n < 2:
         return Difference(n, mean)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
+    half = _t_quantile(n) * float(values.std(ddof=1)) / math.sqrt(n)
     return Difference(n, mean, mean - half, mean + half)
+
+
+def _t_quantile(n: int) -> float:
+    """Half the width of the interval of n values, in standard errors."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
 
 
 # Tests
@@ -127,8 +137,8 @@ def seeds_needed(differences: ArrayLike, alpha: float = ALPHA) -> float:
     """How many seeds would show a difference above 0 with the power POWER, at the effect that is seen.
 
     Noether (1987) for the signed-rank test: (z(1 - alpha) + z(POWER))^2 / (3 (share - 1/2)^2), where `share` is that of
-    the pairs of seeds whose two differences have a sum above 0. At least as many as can reach `alpha` at all. Infinite
-    where no effect in this direction is seen, NaN below three seeds.
+    the pairs of seeds whose two differences have a sum above 0. Of large effects that is a few seeds too many. At least
+    as many as can reach `alpha` at all. Infinite where no effect in this direction is seen, NaN below three seeds.
     """
     values = np.round(_finite(differences), DIGITS)
     if len(values) < 3:
@@ -147,7 +157,7 @@ def mean_of_others(mean: float, std: float, n: int, others: int) -> tuple[float,
     Of normal values: mean ± t std sqrt(1/n + 1/others), t of n - 1 degrees of freedom. Another kind of processor gives
     other dense networks, as other seeds do: its mean is one of other runs.
     """
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * std * math.sqrt(1 / n + 1 / others)
+    half = _t_quantile(n) * std * math.sqrt(1 / n + 1 / others)
     return mean - half, mean + half
 
 

@@ -107,7 +107,7 @@ def with_run(given: Evidence, row: str, seed: int, score: float) -> Evidence:
 
 
 def test_a_run_that_collapses_counts_as_a_loss_and_turns_no_verdict():
-    """To a t-test one run at 10 % is a deviation of thirty points, which leaves a claim undecided that it speaks for."""
+    """To a t-test a run at 10 % is a deviation of thirty points, which leaves undecided what it speaks for."""
     ten = evidence(range(10), noise=0.5)
     assert finding("large-rates-beat-ft", with_run(ten, "FT", 3, 10.0)).verdict == "held"
     assert finding("large-rates-beat-ft", with_run(ten, "SLR", 3, 10.0)).verdict == "held"
