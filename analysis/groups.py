@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import pandas as pd
+from scipy import stats
 
 from analysis.axes import Axes, of_seeds, of_sweep
 from analysis.frames import Records
@@ -14,6 +15,8 @@ from analysis.tables import NOT_ASKED, Entry, entry
 from benchmark.cells import Problem
 from benchmark.metric import Metric
 
+FAR = 10.0
+"""Points below the median of an entry, and as many deviations, from which on a run has in part collapsed."""
 REMARKS = {"collapsed": "collapsed", "missed_target": "missed the target sparsity"}
 """Statuses of a record, other than "ok", in words."""
 
@@ -112,12 +115,23 @@ def score_entry(group: Group, runs: pd.DataFrame | None, asked: bool = True) -> 
         return NOT_ASKED
     if runs is None:
         return entry([], group.expected)
-    flags, scores = remarks(runs), group.scores(runs)
+    scores = group.scores(runs)
+    flags = (*remarks(runs), *_partial_collapses(group, runs))
     unusable = len(runs) - len(scores)
     if unusable:
         flags += (f"{unusable} of {len(runs)} runs recorded no test {group.metric.label}",)
     found = entry(list(scores), group.expected, flags, tuple(runs.sort_values("seed")["id"]))
     return replace(found, competes=not unusable)  # the mean of the runs that did not diverge would flatter it
+
+
+def _partial_collapses(group: Group, runs: pd.DataFrame) -> tuple[str, ...]:
+    """How many runs that are no collapse by chance level are far below the others; a few of three seeds or more."""
+    alive = group.scores(runs[runs["status"] != "collapsed"])
+    if len(alive) < 3 or not group.metric.has_points:
+        return ()
+    below = group.metric.oriented(alive.median() - alive)
+    far = int((below > FAR * max(1.0, float(stats.median_abs_deviation(alive, scale="normal")))).sum())
+    return (f"{far} of {len(runs)} runs far below the others",) if far else ()
 
 
 def remarks(runs: pd.DataFrame) -> tuple[str, ...]:

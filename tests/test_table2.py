@@ -219,6 +219,15 @@ def test_runs_that_collapsed_or_missed_are_flagged_and_explained(sweep):
     assert at(table_of(sweep, given), "LC", "80", "accuracy").flags == ()
 
 
+def test_a_run_that_collapsed_in_part_is_flagged_though_it_is_above_chance(sweep):
+    def accuracy(cell: Cell) -> float:
+        return 0.249 if (cell.method, cell.sparsity, cell.seed) == ("LC", 0.9, 1) else 0.95 + 0.01 * cell.seed
+
+    table = table_of(sweep, made_up(sweep, accuracy=accuracy))
+    assert at(table, "LC", "90", "accuracy").flags == ("1 of 3 runs far below the others",)
+    assert at(table, "LC", "80", "accuracy").flags == ()
+
+
 def test_a_collapsed_run_is_flagged_in_every_column_and_left_out_of_the_speedup(sweep):
     given = made_up(sweep, keep=lambda cell: (cell.method, cell.seed) != ("GSM", 2))
     for made in given:
