@@ -25,6 +25,7 @@ from benchmark.cells import Budget, Cell, Problem, Scalar
 from benchmark.check_problem import check_problem
 from benchmark.errors import UserError
 from benchmark.methods import check_hyperparameters, declaration, load
+from benchmark.metric import metric_of
 from benchmark.planning.grid import load_problem
 from benchmark.planning.plan import refuse_unfit
 from benchmark.problems import fits, models
@@ -170,11 +171,10 @@ def _promises(trial: Trial, interruptions: Sequence[int] | None) -> Iterator[Fin
     plain = trial.run()
     plain.execute()
     record = trial.record(plain)
-    accuracy = record["accuracy"]["final"]["validation"]
+    metric = metric_of(record)
+    value = metric.text(record[metric.name]["final"]["validation"])
     remarks = "".join(f"; {remark}" for remark in record["remarks"])
-    yield Finding(
-        "trains", record["status"] != "collapsed", f"{100 * accuracy:.1f} % right on validation images{remarks}"
-    )
+    yield Finding("trains", record["status"] != "collapsed", f"validation {metric.label} {value}{remarks}")
     length = record["iterations"]["total"]
     yield Finding(
         "keeps to its length", length == trial.iterations, f"{length} iterations of {trial.iterations} that it has"

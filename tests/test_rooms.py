@@ -21,9 +21,10 @@ ROOMS = {
     "methods": "vocabulary problems pruning training",
     "planning": "vocabulary results training methods",
     "tracking": "vocabulary results",
+    "api": "vocabulary pruning training",
     "worker": "vocabulary results problems pruning training methods",
     "launch": "vocabulary results problems training methods planning tracking worker",
-    "commands": "vocabulary results problems training methods planning tracking worker launch",
+    "commands": "vocabulary results tasks problems pruning training methods planning tracking worker launch",
     "analysis": "vocabulary results training methods planning tracking",
     "measure": "vocabulary results tasks problems pruning training methods planning worker launch analysis",
 }
@@ -34,6 +35,7 @@ OUTSIDE = {
     **dict.fromkeys(("worker", "recording"), "worker"),
     **dict.fromkeys(("sweep", "status", "publish", "export", "check", "check_problem"), "commands"),
     "throughput": "measure",
+    "api": "api",
 }
 """The room of each file of benchmark/ that lies in no folder."""
 COMMANDS = {"analysis.make_tables", "analysis.make_figures", "analysis.make_report"}

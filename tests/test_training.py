@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from benchmark.cells import Budget, Cell
 from benchmark.methods import declaration, load
-from benchmark.methods.ladders import ladder
 from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.data import Data
+from benchmark.pruning.gradual import ladder
 from benchmark.recording import make_record
 from benchmark.tasks import make_task
 from benchmark.training.checkpoint import BadCheckpoint, Checkpoints, Trunks

@@ -10,7 +10,7 @@ from benchmark.problems import models
 from benchmark.problems.batches import Batches
 from benchmark.tasks.task import predict
 from benchmark.training.loop import Run
-from benchmark.training.optimizer import make_optimizer
+from benchmark.training.optimizer import clip, make_optimizer
 from benchmark.training.precision import autocast, prepare_device
 
 
@@ -50,6 +50,8 @@ def bare_loop(run: Run, iterations: int) -> Callable[[], None]:
                 loss = run.task.loss(predict(run.network, inputs), targets)
             optimizer.zero_grad()
             loss.backward()
+            if problem.gradient_norm:
+                clip(run.network, problem.gradient_norm)
             optimizer.step()
 
     return loop

@@ -83,6 +83,7 @@ class Data(Batches):
         self._normalise = Normalisation(problem, device, lambda: moments(inner, index))
         self._windows = Windows(training.images, size, device)
         self._index, self.labels = index.to(device), labels[index].to(device)
+        self._copies: dict[str, Tensor] = {}
         self._evaluation = {
             "validation": (inner, validation, labels[validation].to(device)),
             "test": (
@@ -128,10 +129,19 @@ class Data(Batches):
         images, index, labels = self._evaluation[name]
         rank, ranks = self.shard
         size = self.evaluation_batch
+        whole = None if self.device.type == "cpu" else self._on_device(name)
         for first in range(rank * size, len(index), ranks * size):
-            pixels = torch.from_numpy(images[index[first : first + size].numpy()]).to(self.device)
+            part = slice(first, first + size)
+            pixels = torch.from_numpy(images[index[part].numpy()]) if whole is None else whole[part]
             normal = self._normalise(pixels.to(torch.float32))
             yield laid_out(normal, self.problem), labels[first : first + size]
+
+    def _on_device(self, name: str) -> Tensor:
+        """All images of an evaluation split, uint8 channels last, copied to an accelerator once."""
+        if name not in self._copies:
+            images, index, _ = self._evaluation[name]
+            self._copies[name] = torch.from_numpy(images[index.numpy()]).to(self.device)
+        return self._copies[name]
 
     def _draw(self, seed: int, epoch: int) -> Draws:
         """From a generator on the CPU, so that every device trains on the same images."""

@@ -145,6 +145,14 @@ class Masks:
         if self.weights:
             torch._foreach_mul_(self.weights, self.tensors)
 
+    @torch.no_grad()
+    def clear(self, optimizer: torch.optim.Optimizer) -> None:
+        """Set the optimizer's memory of pruned weights to zero: momentum, and the second moments of Adam."""
+        for weight, mask in zip(self.weights, self.tensors, strict=True):
+            for memory in optimizer.state[weight].values():
+                if isinstance(memory, Tensor) and memory.shape == weight.shape:
+                    memory.mul_(mask)
+
     def state_dict(self) -> dict[str, Tensor]:
         """Masks by name, as bool: a quarter of the size of float32."""
         return {name: mask != 0 for name, mask in zip(self.names, self.tensors, strict=True)}

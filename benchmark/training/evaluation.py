@@ -21,9 +21,11 @@ RECALIBRATION_EPOCH = -1
 
 
 def _digest(*tensors: Tensor) -> str:
+    """Hash of their bytes. From an accelerator they are copied at once: every copy would wait for it."""
     content = hashlib.blake2b()
-    for tensor in tensors:
-        content.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    parts = [tensor.detach().reshape(-1).view(torch.uint8) for tensor in tensors]
+    for part in parts if parts[0].device.type == "cpu" else [torch.cat(parts).cpu()]:
+        content.update(part.numpy().data)
     return content.hexdigest()
 
 
@@ -67,14 +69,17 @@ def recalibrate(network: nn.Module, data: Batches, seed: int) -> None:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # None makes torch take a cumulative average
     network.train()
     alone = data.shard[1] == 1
+    done = 0
     state, key = _digest(*network.state_dict().values()) if alone else "", ""
     with autocast(data.problem.precision, data.device):
         for inputs, targets in data.training_batches(seed, RECALIBRATION_EPOCH, 0, batches):
             if alone and not len(targets):
                 continue  # not one image of the batch could be read
+            done += 1
+            for norm in norms:  # a cumulative average; None for `momentum` would read a counter from the device
+                norm.momentum = 1 / done
             outputs = predict(network, inputs)
             if not key and alone:
                 key = f"recalibration {seed} {state} {_digest(outputs.float())}"

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from benchmark.cells import Problem
 from benchmark.training.method import Method
@@ -49,16 +49,6 @@ def _by_decay(group: dict[str, Any]) -> Iterable[dict[str, Any]]:
     others = [parameter for parameter in group["params"] if parameter.dim() <= 1]
     parts = ({**group, "params": weights}, {"weight_decay": 0.0, **group, "params": others})
     return [part for part in parts if part["params"]]
-
-
-def clear(optimizer: torch.optim.Optimizer, weight: nn.Parameter, mask: Tensor) -> None:
-    """Set the optimizer's memory of pruned weights to zero: momentum, and the second moments of Adam.
-
-    mask: 0 for pruned weights, of the weight's shape.
-    """
-    for memory in optimizer.state[weight].values():
-        if isinstance(memory, Tensor) and memory.shape == weight.shape:
-            memory.mul_(mask)
 
 
 _gradient_norm = inspect.unwrap(nn.utils.clip_grad_norm_)
