@@ -21,7 +21,10 @@ DIGITS = {"image_size": 8, "channels": 1}
 DIGITS_CLASSES = 10
 MOST_WEIGHTS = 2_000_000_000
 """Of a network: with gradients, momentum and masks they take 32 GB."""
-REDUCED = {"resnet18": 8, "resnet50": 32, "unet": 8, **dict.fromkeys(("vit", "transformer_lm", "transformer"), 0)}
+REDUCED = {
+    **{"resnet10": 8, "resnet18": 8, "resnet50": 32, "unet": 8},
+    **dict.fromkeys(("vit", "transformer_lm", "transformer"), 0),
+}
 """How many pixels a side become one before the last batch norm; 4 in most networks (vgg16 takes none as small), and 0
 without batch norm."""
 

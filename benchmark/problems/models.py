@@ -34,11 +34,15 @@ def _small_resnet(blocks: int) -> Callable[[Problem], nn.Module]:
     return build_resnet
 
 
-def _resnet18(problem: Problem) -> nn.Module:
-    """Four stages of two blocks (He et al. 2016, table 1), with a stem for small images."""
-    from benchmark.problems.networks.convolutional import ProjectionBlock, SmallImageResNet
+def _resnet(blocks: int) -> Callable[[Problem], nn.Module]:
+    """Four stages of so many blocks, 8 * blocks + 2 layers (He et al. 2016, table 1), with a stem for small images."""
 
-    return SmallImageResNet(ProjectionBlock, 4, 2, problem.width or 64, problem.channels, problem.classes)
+    def build_resnet(problem: Problem) -> nn.Module:
+        from benchmark.problems.networks.convolutional import ProjectionBlock, SmallImageResNet
+
+        return SmallImageResNet(ProjectionBlock, 4, blocks, problem.width or 64, problem.channels, problem.classes)
+
+    return build_resnet
 
 
 def _vgg16(problem: Problem) -> nn.Module:
@@ -91,7 +95,8 @@ MODELS: dict[str, Callable[[Problem], nn.Module]] = {
     "resnet8": _small_resnet(1),
     "resnet20": _small_resnet(3),
     "resnet56": _small_resnet(9),
-    "resnet18": _resnet18,
+    "resnet10": _resnet(1),
+    "resnet18": _resnet(2),
     "vgg16": _vgg16,
     "wideresnet28-10": _wideresnet28_10,
     "resnet50": _resnet50,

@@ -7,7 +7,7 @@ from itertools import chain, repeat
 
 from benchmark.cells import Problem
 
-BLOCKS = {"resnet8": 1, "resnet20": 3, "resnet56": 9}
+BLOCKS = {"resnet8": 1, "resnet20": 3, "resnet56": 9, "resnet10": 1, "resnet18": 2}
 """Of each stage."""
 OWN_DEPTH = {"vit": 6, "transformer_lm": 4, "transformer": 2}
 """Blocks of a transformer where the recipe says nothing; of "transformer", blocks of the encoder and of the decoder."""
@@ -27,12 +27,12 @@ def dense_ends(problem: Problem) -> slice:
 def _layers(problem: Problem) -> Iterator[int] | None:
     """Weights of each layer that can be pruned; the first and the last layer are where the network has them."""
     model, images, classes = problem.model, problem.channels, problem.classes
+    if model in ("resnet10", "resnet18"):
+        width = problem.width or 64
+        return _resnet(images, width, [width << stage for stage in range(4)], BLOCKS[model], classes, projected=True)
     if model in BLOCKS:
         width = problem.width or 16
         return _resnet(images, width, [width << stage for stage in range(3)], BLOCKS[model], classes, projected=False)
-    if model == "resnet18":
-        width = problem.width or 64
-        return _resnet(images, width, [width << stage for stage in range(4)], 2, classes, projected=True)
     if model == "wideresnet28-10":
         width = problem.width or 16
         return _resnet(images, width, [10 * (width << stage) for stage in range(3)], 4, classes, projected=True)
