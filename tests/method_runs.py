@@ -19,7 +19,8 @@ from benchmark.training.loop import Run
 from benchmark.training.session import Session
 
 torch.set_num_threads(1)
-PROBLEM, _ = load_problem("digits", {"epochs": 6, "milestones": [3, 5], "warmup_epochs": 1})
+RECIPE = {"epochs": 6, "milestones": [3, 5], "warmup_epochs": 1, "training_share": 0.5}
+PROBLEM, _ = load_problem("digits", RECIPE)
 DATA = open_data(PROBLEM, torch.device("cpu"))
 PER_EPOCH = DATA.iterations_per_epoch
 SCRATCH = [name for name, declared in METHODS.items() if not declared.from_dense and name != "dense"]

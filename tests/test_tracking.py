@@ -361,9 +361,10 @@ def test_a_publishing_process_that_stops_answering_is_replaced(store: Store) -> 
     wait_for(lambda: publisher.pending == 0)
     (child,) = children()
     os.kill(child, signal.SIGSTOP)
-    publisher.settings = replace(publisher.settings, answer_timeout=5.0)
-    for seed in (1, 2):
+    for seed, patience in ((1, 0.0), (2, PATIENCE)):
+        publisher.settings = replace(publisher.settings, answer_timeout=patience)
         publisher.add(store.commit(made_up_record(seed))["id"], GROUP)
+        wait_for(lambda: publisher.pending == 0)
     summary = publisher.close(PATIENCE)
     assert (summary.offline, summary.left) == (2, 1)
     assert "did not answer" in summary.message
