@@ -17,6 +17,7 @@ from torch import distributed as dist
 from torch import multiprocessing, nn
 
 from benchmark.cells import Budget, Cell, Problem
+from benchmark.launch.pool import PRELOADED
 from benchmark.results.records import result
 from benchmark.results.store import Store
 from benchmark.training.group import Group, join, synchronise_batch_norm
@@ -47,7 +48,7 @@ CELLS = (DENSE, *PRUNED, *HALF)
 
 def in_ranks(function, ranks: int, folder: Path, *arguments) -> list:
     """What function(group, *arguments) returns on each rank. The ranks are forked from a server that has torch."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["benchmark.launch.preload"])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(list(PRELOADED))
     multiprocessing.start_processes(_rank, (ranks, folder, function, arguments), ranks, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(ranks)]
 
