@@ -11,6 +11,7 @@ from analysis.claims import per_cent
 from analysis.tables import Entry
 from benchmark.cells import Problem
 from benchmark.errors import UserError
+from benchmark.metric import Metric
 from benchmark.planning.grid import load_problem
 
 
@@ -19,8 +20,8 @@ def printable(text: object) -> str:
     return "".join(character if character.isprintable() else "?" for character in str(text))
 
 
-def statistic(seeds: Iterable[int], expected: int, entries: Sequence[Entry]) -> str:
-    """What an entry is, n, and how complete the table is; entries: those of accuracies."""
+def statistic(seeds: Iterable[int], expected: int, entries: Sequence[Entry], metric: Metric) -> str:
+    """What an entry is, n, and how complete the table is; entries: those of the metric."""
     entries = [entry for entry in entries if entry.n is not None]
     missing = sum(entry.n == 0 for entry in entries)
     partial = sum(entry.is_partial for entry in entries) - missing
@@ -28,8 +29,8 @@ def statistic(seeds: Iterable[int], expected: int, entries: Sequence[Entry]) -> 
     n = f"n = {expected} seeds" if expected > 1 else "n = 1 seed"
     so_far = "so far seed " if len(run) < expected else ""
     sentence = (
-        "Test accuracy of the final epoch in per cent: mean ± sample standard deviation (ddof = 1) over "
-        f"{n} ({so_far}{_list(run)})."
+        f"Test {metric.label} of the final epoch{metric.in_unit}{metric.direction}: "
+        f"mean ± sample standard deviation (ddof = 1) over {n} ({so_far}{_list(run)})."
     )
     if missing:
         sentence += f" {missing} of {len(entries)} entries have no record (–)."
@@ -52,9 +53,10 @@ def problem(recipe: Problem) -> str:
 
 def _images(recipe: Problem) -> str:
     """How many of the training images it trained on; records have their share and not their number."""
+    what = "images" if recipe.task == "classification" else "data"
     trained = recipe.training_share * (1 - recipe.validation_fraction)
     held_out = f"{per_cent(recipe.validation_fraction)} held out for validation"
-    return f"trained on {per_cent(round(trained, 4))} of the training images, {held_out}"
+    return f"trained on {per_cent(round(trained, 4))} of the training {what}, {held_out}"
 
 
 def recipe_name(recipe: Problem) -> str:
@@ -80,14 +82,14 @@ def _changes(recipe: Problem) -> str:
     return f"; not the recipe of sweeps/problems/{recipe.name}.yaml: {', '.join(changed)}" if changed else ""
 
 
-def dense(frame: pd.DataFrame) -> str:
-    """Accuracy of the networks that were pruned, one a seed, out of the dense runs or the records of their pruning."""
-    accuracies = frame["dense_test"].where(frame["method"] != "dense", frame["final_test"]) * 100
-    values = accuracies.groupby(frame["seed"]).mean().dropna()
+def dense(frame: pd.DataFrame, metric: Metric) -> str:
+    """How good the networks are that were pruned, one a seed, out of the dense runs or the records of their pruning."""
+    scores = metric.shown(frame["dense_test"].where(frame["method"] != "dense", frame["final_test"]))
+    values = scores.groupby(frame["seed"]).mean().dropna()
     if values.empty:
-        return "Dense accuracy: not recorded."
+        return f"Dense {metric.label}: not recorded."
     spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
-    sentence = f"Dense accuracy {values.mean():.2f}{spread} (n = {len(values)})."
+    sentence = f"Dense {metric.label} {values.mean():.2f}{spread} (n = {len(values)})."
     parents = frame[frame["dense_weights"] != ""].groupby("seed")["dense_weights"].nunique()
     mixed = list(parents[parents > 1].index)
     if mixed:

@@ -1,7 +1,8 @@
-"""Where a method has a grid of settings: per method and sparsity the one with the best validation accuracy."""
+"""Where a method has a grid of settings: per method and sparsity the one that is best in validation."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ Chosen = Mapping[Contest, pd.DataFrame]
 
 
 def chosen(group: Group) -> Chosen:
-    """The records of the settings that `planning.tuning` chooses by validation accuracy."""
+    """The records of the settings that `planning.tuning` chooses."""
     best = {contest: settings.text_of(dict(setting)) for contest, setting in choose(_contestants(group)).items()}
     runs = group.cells
     if not group.axes.other_seeds:
@@ -35,15 +36,17 @@ def chosen(group: Group) -> Chosen:
 
 def _contestants(group: Group) -> Iterator[dict[str, Any]]:
     """What `choose` reads of the records that compete, in the sweep's order: with the tuning seeds, if it has any."""
-    rows = group.cells.dropna(subset="final_validation")
+    rows, metric = group.cells, group.metric
     if group.axes.tuning_seeds:
         rows = rows[rows["seed"].isin(group.axes.tuning_seeds)]
     places = {text: place for place, text in enumerate(group.axes.hyperparameters)}
     rows = rows.sort_values("hyperparameters", key=lambda column: column.map(places), kind="stable")
     for row in rows[["method", "sparsity", "hyperparameters", "seed", "final_validation"]].to_dict("records"):
+        value = row["final_validation"]
         yield {
             "cell": {**row, "hyperparameters": settings.values_of(str(row["hyperparameters"]))},
-            "accuracy": {"final": {"validation": row["final_validation"]}},
+            "metric": metric.to_json(),
+            metric.name: {"final": {"validation": None if math.isnan(value) else value}},
         }
 
 
@@ -78,6 +81,6 @@ def sentences(group: Group, winners: Chosen, methods: Sequence[str]) -> list[str
     if choices:
         seeds = _compared_seeds(group)
         over = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-        rule = "Settings: per method and sparsity the one with the best mean validation accuracy"
+        rule = f"Settings: per method and sparsity the one with the best mean validation {group.metric.label}"
         choices.insert(0, f"{rule} over {over}, never test.")
     return choices

@@ -1,6 +1,7 @@
 """What a published claim is, and how evidence decides it.
 
-A claim is a set of paired comparisons, one difference in accuracy points a seed. It is held only if every comparison
+A claim is a set of paired comparisons, one difference a seed in the unit of the metric, positive where the first is
+better. It is held only if every comparison
 supports it and none is left to chance, not held if any contradicts it, and undecided otherwise: always with fewer
 than five seeds. p values are Holm-corrected over the comparisons of the claim.
 """
@@ -19,30 +20,32 @@ import pandas as pd
 from analysis import statistics
 from analysis.statistics import ALPHA, TESTED_SEEDS, Difference
 from benchmark.cells import plain
+from benchmark.metric import ACCURACY, Metric
 
 Verdict = Literal["held", "not held", "undecided"]
 At = Callable[[str, float, str], Any]
-"""(row, sparsity, budget) -> accuracy in per cent: a Series over seeds, or a number for the published table."""
+"""(row, sparsity, budget) -> scores of which higher ones are better: a Series over seeds, or a published number."""
 Key = tuple[str, float, str]
 """Row of the table (a schedule or a method), sparsity, budget ("" where there is none)."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the claims are judged by. Accuracies in per cent.
+    """What the claims are judged by.
 
     Args:
-        accuracy: per key a Series over seeds; what is missing has no value.
+        scores: values of the metric as tables show them, per key a Series over seeds; what is missing has no value.
         rows, sparsities, budgets: of the table, in its order.
-        published: per key a mean.
-        learning_rates: fingerprints of the learning rates used, in the same form as `accuracy`.
+        published: per key a mean accuracy in per cent.
+        learning_rates: fingerprints of the learning rates used, in the same form as `scores`.
         factors: what a row is made of, where it is of several things; only rows that differ in one are compared. ""
             where a row has no such thing, as a method has not all hyperparameters: that alone is no difference.
         reached: sparsities that a column's rows ended at, where these differ; rows are compared where they are alike.
         epochs: in all, where a budget is that of each cycle; rows are compared where they have as many.
+        metric: what the scores are values of.
     """
 
-    accuracy: Mapping[Key, pd.Series]
+    scores: Mapping[Key, pd.Series]
     rows: tuple[str, ...]
     sparsities: tuple[float, ...]
     budgets: tuple[str, ...]
@@ -51,12 +54,15 @@ class Evidence:
     factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reached: Mapping[Key, float] = field(default_factory=dict)
     epochs: Mapping[Key, float] = field(default_factory=dict)
+    metric: Metric = ACCURACY
 
     def measured_at(self, row: str, sparsity: float, budget: str) -> pd.Series:
-        return self.accuracy.get((row, sparsity, budget), pd.Series(dtype=float))
+        """Oriented, so that a positive difference is an improvement whatever the metric."""
+        return self.metric.oriented(self.scores.get((row, sparsity, budget), pd.Series(dtype=float)))
 
     def published_at(self, row: str, sparsity: float, budget: str) -> float:
-        return self.published.get((row, sparsity, budget), math.nan)
+        """NaN where the scores are no accuracies, which a published number says nothing about."""
+        return self.published.get((row, sparsity, budget), math.nan) if self.metric == ACCURACY else math.nan
 
     @property
     def columns(self) -> list[tuple[float, str]]:
@@ -65,7 +71,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A difference that a claim is about; `of` takes measured accuracies and published ones alike."""
+    """A difference that a claim is about; `of` takes measured scores and published ones alike."""
 
     label: str
     of: Callable[[At], Any]
@@ -140,7 +146,7 @@ def directional(
     """Held if every contrast is above 0, not held if any is below, by paired t-tests."""
     comparisons = compared(contrasts, evidence)
     verdict = verdict_of([*map(is_below, comparisons)], [*map(is_above, comparisons)])
-    figures = "; ".join(figures_of(comparisons, signs(comparisons)))
+    figures = "; ".join(figures_of(evidence, comparisons, signs(comparisons)))
     return Finding(key, statement, verdict, figures, f"paired t-tests, Holm-corrected{remark}", comparisons)
 
 
@@ -195,13 +201,13 @@ def improvement(evidence: Evidence, names: Sequence[str], others: Sequence[str])
     return f"probability of improvement over the others: {', '.join(shares)}"
 
 
-def figures_of(comparisons: Sequence[Comparison], counts: str) -> list[str]:
+def figures_of(evidence: Evidence, comparisons: Sequence[Comparison], counts: str) -> list[str]:
     """The range of the differences, measured and published, with n and the largest p value of those tested."""
     seeds = [comparison.difference.n for comparison in comparisons]
     means = [comparison.difference.mean for comparison in comparisons if comparison.difference.n]
     if not means:
         return ["No records to compare"]
-    parts = [f"Differences {_range(means)} points"]
+    parts = [f"Differences {_range(means)} {evidence.metric.behind_differences}"]
     published = [comparison.published for comparison in comparisons if not math.isnan(comparison.published)]
     if published:
         parts[0] += f" (published {_range(published)})"

@@ -22,7 +22,8 @@ class Pair:
 
     Args:
         first, second: their labels.
-        difference: the first minus the second, in accuracy points averaged over the columns within a seed.
+        difference: the first minus the second, in the unit of the metric, averaged over the columns within a seed;
+            positive where the first is better.
         p: Holm-corrected over all pairs, NaN below TESTED_SEEDS.
         improvement: probability that a run of the first beats one of the second in the same column (ties one half),
             averaged over the columns; not paired.

@@ -1,7 +1,7 @@
 """Records as a pandas DataFrame: one row per record, columns as in COLUMNS.
 
-Accuracies are fractions, NaN where a record has none. What could not be used is named in `problems`, a line each, and
-never left out silently.
+Values of the metric are as in the record (an accuracy is a fraction), NaN where it has none. What could not be used is
+named in `problems`, a line each, and never left out silently.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from pydantic import ValidationError
 from analysis import settings
 from benchmark.cells import Budget, Problem
 from benchmark.errors import UserError
+from benchmark.metric import Metric, metric_of
 
 CELL = ("method", "schedule", "sparsity", "budget", "hyperparameters")
 """Columns that say which cell of a sweep a record is, seed and problem aside; "" or NaN where it has none."""
 
-ACCURACIES = ("dense", "pruned", "final")
-RESULTS = tuple(f"{stage}_{split}" for stage in ACCURACIES for split in ("test", "validation"))
+STAGES = tuple((stage, split) for stage in ("dense", "pruned", "final") for split in ("test", "validation"))
+RESULTS = tuple(f"{stage}_{split}" for stage, split in STAGES)
 COLUMNS = (
     *("id", "problem", "identity", *CELL, "seed", "status", *RESULTS, "epochs", "cycles"),
     *("learning_rates", "dense_weights", "speedup", "sparsity_reached", "smaller_parameters", "smaller_macs"),
@@ -39,6 +40,7 @@ class Records:
     Args:
         frame: a row per record, columns as in COLUMNS.
         recipes: by Problem.identity.
+        metrics: of the recipes, also by Problem.identity.
         problems: what could not be used, a line each.
         source: where they are from, as a caption says it.
         whole: the records themselves by id, with histories, cycles and layers; empty unless asked for.
@@ -47,6 +49,7 @@ class Records:
 
     frame: pd.DataFrame
     recipes: dict[str, Problem]
+    metrics: dict[str, Metric]
     problems: tuple[str, ...]
     source: str
     whole: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -64,7 +67,7 @@ def collect(places: Mapping[str, Iterable[dict[str, Any]]], problems: list[str],
     """The records of several places as one.
 
     Of two records of one cell the first counts. Sweeps share cells, so that several files may hold one: that is a
-    problem only where their accuracies differ.
+    problem only where their results differ.
 
     Args:
         places: records by what a caption calls the place.
@@ -90,7 +93,8 @@ def collect(places: Mapping[str, Iterable[dict[str, Any]]], problems: list[str],
     repeated = frame.duplicated(key)
     differing = frame["id"][repeated & ~frame.duplicated([*key, *RESULTS])]
     problems += [f"{source}: cell {cell} has records that differ; the first one counts" for cell in differing]
-    return Records(frame[~repeated].reset_index(drop=True), reader.recipes, tuple(problems), source, kept)
+    frame = frame[~repeated].reset_index(drop=True)
+    return Records(frame, reader.recipes, reader.metrics, tuple(problems), source, kept)
 
 
 def _reason(error: Exception) -> str:
@@ -103,17 +107,22 @@ def _reason(error: Exception) -> str:
 
 
 class _Reader:
-    """Flattens records; a recipe that many of them share is validated once."""
+    """Flattens records; a recipe that many of them share is validated once, and has one metric."""
 
     def __init__(self) -> None:
         self.recipes: dict[str, Problem] = {}
+        self.metrics: dict[str, Metric] = {}
         self._known: dict[str, Problem] = {}
 
     def row(self, record: dict[str, Any]) -> tuple[Any, ...]:
         """COLUMNS but for the last. Raises KeyError, TypeError, ValueError or AttributeError where it is no record."""
         cell, provenance = record["cell"], record.get("provenance", {})
-        recipe = self._recipe(cell["problem"])
-        accuracies = record["accuracy"]
+        recipe, metric = self._recipe(cell["problem"]), metric_of(record)
+        values = record[metric.name]
+        scores = [_within(values.get(stage, {}).get(split), metric) for stage, split in STAGES]
+        known = self.metrics.setdefault(recipe.identity, metric)
+        if known != metric:
+            raise ValueError(f"it has {metric}, and other records of its recipe {known}")
         budget = cell["budget"]
         return (
             str(record["id"]),
@@ -126,11 +135,7 @@ class _Reader:
             settings.text_of(cell["hyperparameters"]),
             int(cell["seed"]),
             record.get("status", "ok"),
-            *(
-                _fraction(accuracies.get(stage, {}).get(split))
-                for stage in ACCURACIES
-                for split in ("test", "validation")
-            ),
+            *scores,
             _epochs(record, budget, recipe),
             _cycles(record),
             (record.get("learning_rate") or {}).get("sha256", ""),
@@ -188,8 +193,8 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def _fraction(value: Any) -> float:
-    number = _number(value)
-    if number < 0 or number > 1:
-        raise ValueError(f"accuracy {value!r} is not a fraction")
-    return number
+def _within(value: Any, metric: Metric) -> float:
+    number, (low, high) = _number(value), metric.limits
+    if number < low or number > high:
+        raise ValueError(f"{metric.label} {value!r} is not between {low:g} and {high:g}")
+    return number if math.isfinite(number) else math.nan

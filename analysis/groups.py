@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -12,6 +12,7 @@ from analysis.axes import Axes, of_seeds, of_sweep
 from analysis.frames import Records
 from analysis.tables import NOT_ASKED, Entry, entry
 from benchmark.cells import Problem
+from benchmark.metric import Metric
 
 REMARKS = {"collapsed": "collapsed", "missed_target": "missed the target sparsity"}
 """Statuses of a record, other than "ok", in words."""
@@ -23,6 +24,7 @@ class Group:
 
     Args:
         recipe: the problem as it was trained on.
+        metric: what its networks are measured by.
         axes: what the sweep varies.
         cells: the records of the sweep's cells, columns as in analysis.frames.
         dense: those of the dense networks.
@@ -30,6 +32,7 @@ class Group:
     """
 
     recipe: Problem
+    metric: Metric
     axes: Axes
     cells: pd.DataFrame
     dense: pd.DataFrame
@@ -45,6 +48,11 @@ class Group:
     def every(self) -> pd.DataFrame:
         return pd.concat([self.dense, self.cells])
 
+    def scores(self, runs: pd.DataFrame) -> pd.Series:
+        """Final test values of the metric over seeds, as tables show them; none of a run that has none."""
+        usable = runs.dropna(subset="final_test").set_index("seed")
+        return self.metric.shown(usable["final_test"])
+
 
 def groups(records: Records, axes: Axes, problem: str | None = None) -> list[Group]:
     """One group a recipe, those of the sweep's own problem first, then in the order of their names."""
@@ -54,7 +62,14 @@ def groups(records: Records, axes: Axes, problem: str | None = None) -> list[Gro
         (records.recipes[str(identity)], of_recipe) for identity, of_recipe in cells.groupby("identity", sort=False)
     ]
     return [
-        Group(recipe, axes, of_recipe, dense[dense["identity"] == recipe.identity], len(records.problems))
+        Group(
+            recipe,
+            records.metrics[recipe.identity],
+            axes,
+            of_recipe,
+            dense[dense["identity"] == recipe.identity],
+            len(records.problems),
+        )
         for recipe, of_recipe in sorted(recipes, key=lambda pair: _recipe_order(pair[0], axes))
         if problem in (None, recipe.name)
     ]
@@ -70,20 +85,21 @@ def differ(epochs: Iterable[float]) -> bool:
     return bool(known) and max(known) - min(known) > 0.01
 
 
-def accuracy_entry(runs: pd.DataFrame | None, expected: int, asked: bool = True) -> Entry:
-    """Final test accuracy in per cent over the runs of one cell, with what must be said of them.
+def score_entry(group: Group, runs: pd.DataFrame | None, asked: bool = True) -> Entry:
+    """Final test value of the metric over the runs of one cell, with what must be said of them.
 
     `asked`: whether the sweep has the cell at all.
     """
     if not asked:
         return NOT_ASKED
     if runs is None:
-        return entry([], expected)
-    flags = remarks(runs)
-    unusable = int(runs["final_test"].isna().sum())
+        return entry([], group.expected)
+    flags, scores = remarks(runs), group.scores(runs)
+    unusable = len(runs) - len(scores)
     if unusable:
-        flags += (f"{unusable} of {len(runs)} runs recorded no test accuracy",)
-    return entry(list(runs["final_test"].dropna() * 100), expected, flags, tuple(runs.sort_values("seed")["id"]))
+        flags += (f"{unusable} of {len(runs)} runs recorded no test {group.metric.label}",)
+    found = entry(list(scores), group.expected, flags, tuple(runs.sort_values("seed")["id"]))
+    return replace(found, competes=not unusable)  # the mean of the runs that did not diverge would flatter it
 
 
 def remarks(runs: pd.DataFrame) -> tuple[str, ...]:

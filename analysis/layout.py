@@ -12,7 +12,8 @@ from analysis.claims import Evidence, Finding
 from analysis.frames import Records
 from analysis.groups import Group, groups
 from analysis.render.sheet import Sheet
-from analysis.tables import Column, Row, Table, accuracies, agreement, ranked
+from analysis.tables import Column, Row, Table, agreement, ranked, score_columns
+from benchmark.metric import ACCURACY
 
 
 class Layout(ABC):
@@ -22,6 +23,8 @@ class Layout(ABC):
     """What runs of one seed share."""
     claims: tuple[Callable[[Evidence], Finding], ...] = ()
     """In the order of their source."""
+    margins: tuple[Callable[[Evidence], Finding], ...] = ()
+    """The claims of which a margin in points is a part: they are about metrics that have points."""
 
     @abstractmethod
     def fits(self, axes: Axes) -> bool:
@@ -48,7 +51,8 @@ class Layout(ABC):
 
     def check(self, evidence: Evidence) -> tuple[Finding, ...]:
         """Every claim with its verdict."""
-        return tuple(claim(evidence) for claim in self.claims)
+        has_points = evidence.metric.has_points
+        return tuple(claim(evidence) for claim in self.claims if has_points or claim not in self.margins)
 
 
 def layout_of(axes: Axes, layouts: Sequence[Layout]) -> Layout | None:
@@ -65,7 +69,8 @@ def sheets_of(layouts: Sequence[Layout], records: Records, axes: Axes, problem: 
 def _sheet(layout: Layout, group: Group) -> Sheet:
     axes, recipe = group.axes, group.recipe
     measured, evidence = layout.measured(group), layout.evidence(group)
-    published = [layout.published(measured, axes)] if layout.has_published(axes) else []
+    beside = group.metric == ACCURACY and layout.has_published(axes)  # every published number is an accuracy
+    published = [layout.published(measured, axes)] if beside else []
     return Sheet(
         f"{axes.name}-{captions.recipe_name(recipe)}",
         axes.name,
@@ -76,6 +81,7 @@ def _sheet(layout: Layout, group: Group) -> Sheet:
         comparisons.pairs(evidence),
         layout.pairing,
         group.every,
+        group.metric,
     )
 
 
@@ -91,13 +97,15 @@ def measured_table(
     seeds: Iterable[int] | None = None,
 ) -> Table:
     """The ranked table of what was measured; `seeds`: of the runs behind it, where these are not all of the group."""
+    higher = group.metric.higher_is_better
+    columns = [replace(column, higher_is_better=higher) if column.is_score else column for column in columns]
     table = Table("measured", f"{group.axes.title}, {group.recipe.name}", stub, tuple(columns), tuple(rows))
-    entries = [row.entries[place] for row in rows for place in accuracies(table)]
+    entries = [row.entries[place] for row in rows for place in score_columns(table)]
     caption = (
-        captions.statistic(group.cells["seed"] if seeds is None else seeds, group.expected, entries),
+        captions.statistic(group.cells["seed"] if seeds is None else seeds, group.expected, entries, group.metric),
         *sentences,
         captions.problem(group.recipe),
-        captions.dense(group.every),
+        captions.dense(group.every, group.metric),
         captions.provenance(group.every, group.problems),
     )
     return ranked(replace(table, caption=caption))

@@ -25,7 +25,7 @@ from benchmark.errors import UserError
 from benchmark.planning.grid import SWEEPS
 
 ONE_HEADER = ("csv", "records")
-"""Formats of which several sheets make one file with the header of the first."""
+"""Formats of which several sheets make one file: a header is not said again before columns have changed."""
 
 app = make_app()
 
@@ -114,14 +114,17 @@ def _parse_formats(text: str | None, default: list[str], to_files: bool) -> list
 def print_sheets(sheets: list[Sheet], formats: list[str], details: bool = False) -> None:
     """To stdout. In a pipe there are no colours and nothing limits the width."""
     for name in formats:
-        for number, sheet in enumerate(sheets):
+        before = ""
+        for sheet in sheets:
             if name == "terminal" and sys.stdout.isatty():
                 terminal.show(sheet, Console(highlight=False), details)
             elif name == "terminal":
                 sys.stdout.write(terminal.plain(sheet, details))
             else:
                 text = WRITERS[name](sheet)
-                sys.stdout.write(text if number == 0 or name not in ONE_HEADER else text.partition("\n")[2])
+                header, _, rows = text.partition("\n")
+                sys.stdout.write(rows if name in ONE_HEADER and header == before else text)
+                before = header
 
 
 def write_files(sheets: list[Sheet], formats: list[str], folder: Path) -> None:

@@ -20,13 +20,23 @@ MARKED_RANKS = 3
 
 @dataclass(frozen=True)
 class Column:
-    """One column. Columns of equal `group` stand side by side under that heading; an empty group has none."""
+    """One column.
+
+    Args:
+        group: columns of one group stand side by side under that heading; an empty group has none.
+        label: its own heading.
+        decimals: of its means and deviations.
+        ranked: whether its best entries are marked.
+        is_score: whether its entries are values of the metric.
+        higher_is_better: which entries are the best.
+    """
 
     group: str
     label: str
     decimals: int = 2
     ranked: bool = True
-    """Whether its best entries, the highest, are marked."""
+    is_score: bool = True
+    higher_is_better: bool = True
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,8 @@ class Entry:
         rank: 1 for the best of its column.
         flags: what a reader must know about the runs behind it, such as "1 of 3 runs collapsed".
         runs: ids of the records behind it.
-        competes: whether it can have a rank; not what is of another kind than the rest of its column.
+        competes: whether it can have a rank; not what is of another kind than the rest of its column,
+            and no mean that misses a run without a value.
     """
 
     mean: float | None
@@ -150,8 +161,9 @@ def ranked(table: Table) -> Table:
     columns = []
     for index, column in enumerate(table.columns):
         entries = table.entries_of(index)
-        means = [entry.mean if column.ranked and entry.competes else None for entry in entries]
-        places = ranks(means, column.decimals)
+        sign = 1 if column.higher_is_better else -1
+        competing = [entry.mean if column.ranked and entry.competes else None for entry in entries]
+        places = ranks([None if mean is None else sign * mean for mean in competing], column.decimals)
         columns.append([replace(entry, rank=place) for entry, place in zip(entries, places, strict=True)])
     rows = tuple(
         replace(row, entries=tuple(column[number] for column in columns)) for number, row in enumerate(table.rows)
@@ -189,10 +201,9 @@ def elsewhere(table: Table, others: int) -> Table:
     )
 
 
-def accuracies(table: Table) -> list[int]:
-    """Places of the columns that are accuracies: those that are called so, or all."""
-    every = range(len(table.columns))
-    return [place for place in every if table.columns[place].label == "accuracy"] or list(every)
+def score_columns(table: Table) -> list[int]:
+    """Places of the columns that are values of the metric."""
+    return [place for place, column in enumerate(table.columns) if column.is_score]
 
 
 def winners(table: Table, index: int) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from analysis.axes import Axes, with_dense
 from analysis.frames import Records, read
 from analysis.sources import Results, Source
 from benchmark.errors import UserError
+from benchmark.metric import ACCURACY
 from benchmark.tracking.reader import BadRunFile, read_run, run_files
 
 PROJECT = re.compile(r"[\w.-]+/[\w.-]+")
@@ -121,13 +122,15 @@ class WandbResults:
         return read(records, self.label, self._whole, problems)
 
 
-NUMBERS = ("accuracy", "loss", "sparsity", "macs", "smaller", "learning_rate", "seconds")
-"""Parts of a record that W&B's summary has, one key a number."""
+NUMBERS = ("loss", "sparsity", "macs", "smaller", "learning_rate", "seconds")
+"""Parts of a record beside its metric that W&B's summary has, one key a number."""
 
 
 def record_of(run: Run, whole: bool = False) -> dict[str, Any]:
     """The record that the run was made from, as far as W&B has it; with its history if `whole`."""
     config = dict(run.config)
+    metric = config.get("metric")
+    name = str(metric.get("name")) if isinstance(metric, dict) else ACCURACY.name
     numbers = _nested(run.summary)
     cell = {key: config.get(key) for key in ("method", "seed", "schedule", "sparsity", "budget")}
     record = {
@@ -142,7 +145,8 @@ def record_of(run: Run, whole: bool = False) -> dict[str, Any]:
         "provenance": config.get("provenance") or {},
         "status": numbers.get("status", "ok"),
         "remarks": [remark for remark in str(numbers.get("remarks") or "").split("; ") if remark],
-        **{key: numbers.get(key) or {} for key in NUMBERS},
+        **({} if metric is None else {"metric": metric}),
+        **{key: numbers.get(key) or {} for key in (name, *NUMBERS)},
         "iterations": numbers.get("iterations") or {},
         "images_per_second": numbers.get("images_per_second"),
         "cycles": [dict(cycle) for cycle in numbers.get("per_cycle") or []] or numbers.get("cycles", 0),

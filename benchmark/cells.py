@@ -87,6 +87,9 @@ class Problem(BaseModel):
     milestones: tuple[float, ...] = Field(default=(), description="epochs at which the step decay multiplies by gamma")
     gamma: float = Field(default=0.1, gt=0, le=1)
     warmup_epochs: float = Field(default=0, ge=0)
+    weights: str = Field(
+        default="", pattern="^[0-9a-f]*$", description="hash of a file that stands for the dense run; --weights sets it"
+    )
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD; beta 1 of Adam and AdamW")
     beta2: float = Field(default=0.999, ge=0, lt=1, description="of Adam and AdamW")

@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from benchmark.cells import Cell, digest
+from benchmark.metric import ACCURACY
 from benchmark.pruning import metrics
 from benchmark.results.records import TARGET_MARGIN, Record
 from benchmark.training.loop import Run
@@ -16,9 +17,6 @@ from benchmark.training.progress import Progress
 
 SAMPLES = 100
 """Points of the learning-rate curve that a record keeps; its hash covers all of them."""
-CHANCE_MARGIN = 0.5
-CHANCE_MOST = 0.05
-"""A final accuracy counts as chance up to min(CHANCE_MARGIN * chance, CHANCE_MOST) above it."""
 
 
 def make_record(cell: Cell, run: Run, parent: Record | None, smaller: nn.Module | None = None) -> Record:
@@ -27,16 +25,17 @@ def make_record(cell: Cell, run: Run, parent: Record | None, smaller: nn.Module 
     parent: the record of the dense run that it started from. smaller: as `Method.smaller` gives it.
     """
     progress, method, scale = run.progress, run.method, run.step.scale
-    image = (cell.problem.channels, cell.problem.image_size, cell.problem.image_size)
+    inputs = run.data.example(1)
     # Counted once for every architecture: counting takes longer than all else after training.
-    build = f"macs of {image} in {type(run.network)} {run.network}"
+    build = f"macs of {[value.shape for value in inputs]} in {type(run.network)} {run.network}"
     if build not in run.data.remembered:
-        run.data.remembered[build] = metrics.macs(run.network, image)
-    measured = metrics.measure(run.network, image, run.data.remembered[build])
+        run.data.remembered[build] = metrics.macs(run.network, inputs)
+    measured = metrics.measure(run.network, inputs, run.data.remembered[build])
     if parent is not None:
         for kind, values in progress.measures.items():
             values["dense"] = parent[kind]["final"]
-    status, remarks = judge(cell, progress, measured["sparsity"], method.target_sparsity)
+    status, remarks = judge(run, measured["sparsity"])
+    metric = run.task.metric
     return {
         "schema": 1,
         "id": cell.id,
@@ -44,10 +43,11 @@ def make_record(cell: Cell, run: Run, parent: Record | None, smaller: nn.Module 
         "parent": None if parent is None else {"id": parent["id"], "weights_sha256": parent["weights_sha256"]},
         "status": status,
         "remarks": remarks,
+        **({} if metric == ACCURACY else {"metric": metric.to_json()}),
         **_finite(progress.measures),
         "sparsity": {"target": cell.sparsity, "learned": method.learned_sparsity, **measured["sparsity"]},
         "macs": measured["macs"],
-        **({} if smaller is None else {"smaller": metrics.describe_smaller(run.network, smaller, image)}),
+        **({} if smaller is None else {"smaller": metrics.describe_smaller(run.network, smaller, inputs)}),
         "learning_rate": _learning_rates(progress),
         "cycles": progress.cycles,
         "history": _finite(progress.history),
@@ -60,11 +60,12 @@ def make_record(cell: Cell, run: Run, parent: Record | None, smaller: nn.Module 
     }
 
 
-def judge(cell: Cell, progress: Progress, sparsity: dict[str, Any], target: float | None) -> tuple[str, list[str]]:
+def judge(run: Run, sparsity: dict[str, Any]) -> tuple[str, list[str]]:
     """(status, reasons): "ok", "collapsed" or "missed_target"; a collapsed run is a result, too, and says so.
 
-    sparsity: as `metrics.measure` gives it. target: the sparsity of the prunable weights that it should have reached.
+    sparsity: as `metrics.measure` gives it.
     """
+    progress, task, target = run.progress, run.task, run.method.target_sparsity
     reasons, layers = [], sparsity["layers"]
     if progress.cut_short:
         reasons.append(
@@ -73,10 +74,9 @@ def judge(cell: Cell, progress: Progress, sparsity: dict[str, Any], target: floa
     empty = [name for name, layer in layers.items() if layer["zeros"] == layer["weights"]]
     if empty:
         reasons.append(f"all weights of {', '.join(empty)} are zero")
-    accuracy = progress.measures["accuracy"]["final"]["validation"]
-    chance = 1 / cell.problem.classes
-    if accuracy <= chance + min(CHANCE_MARGIN * chance, CHANCE_MOST):
-        reasons.append(f"a final validation accuracy of {100 * accuracy:.1f} % is about chance")
+    value = progress.measures[task.metric.name]["final"]["validation"]
+    if math.isnan(value) or task.is_chance(value, run.data):
+        reasons.append(f"a final validation {task.metric.label} of {task.metric.text(value)} is about chance")
     if reasons:
         return "collapsed", reasons
     reached = sparsity["prunable"]

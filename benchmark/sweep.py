@@ -8,11 +8,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from benchmark import cli
+from benchmark.cells import Problem
 from benchmark.errors import UserError
 from benchmark.launch.launcher import Options, Work, build
 from benchmark.launch.machine import check_device_name
@@ -68,6 +69,9 @@ def sweep(
         Path | None,
         typer.Option(parser=_folder("--data"), metavar="PATH", help="The folder of the images; default data/"),
     ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Your dense network instead of training one: a .pt or .safetensors file")
+    ] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the images if they are not there")] = False,
     results: Annotated[
         Path, typer.Option(parser=_folder("--results"), metavar="PATH", help="The results folder")
@@ -104,10 +108,13 @@ def sweep(
     check_device_name(device)
     mode = check_mode(tracking)
     recipe, settings = split_settings(cli.parse_settings(set_ or []))
+    dense = None if weights is None else _read_weights(weights, recipe)
     chosen = load_sweep(name, problem, seeds, only or (), recipe, order, complete=complete(data))
     fits.refuse_unfit(chosen.problem)
     refuse_unfit(chosen.cells)
     store = Store(results)
+    if dense is not None:
+        _take_weights(*dense, chosen.problem, None if dry_run else store)
     if tuned:
         chosen = tuned_only(chosen, store)
     options = Options(
@@ -130,6 +137,24 @@ def sweep(
     if not isinstance(code, int):
         raise UserError(f"--executor {executor}: its submit and describe return an exit code, not {code!r}")
     return code
+
+
+def _read_weights(text: str, recipe: dict[str, Any]) -> tuple[bytes, Path]:
+    """(bytes, path) of the file of --weights, whose hash goes into the recipe. Raises UserError."""
+    from benchmark.training import given  # imports torch, which planning does not
+
+    path = given.find(text)
+    raw, recipe["weights"] = given.content(path)
+    return raw, path
+
+
+def _take_weights(raw: bytes, path: Path, problem: Problem, store: Store | None) -> None:
+    """Check that weights fit the problem's network, and copy them into the store. Raises UserError."""
+    from benchmark.training import given
+
+    given.check(raw, path, problem)
+    if store is not None:
+        given.keep(raw, path, problem, store.given)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from benchmark.results.locks import Locks
 from benchmark.results.provenance import made_by, provenance
 from benchmark.results.records import Record
 from benchmark.results.store import Store
-from benchmark.training import checkpoint, latency
+from benchmark.training import checkpoint, given, latency
 from benchmark.training.compiled import check_compile
 from benchmark.training.group import ALONE, Group, synchronise_batch_norm
 from benchmark.training.loop import Run
@@ -175,10 +175,19 @@ class Worker:
             group=self.group,
             start_position=cell.problem.epochs * data.iterations_per_epoch if parent else 0,
         )
+        if cell.is_dense and cell.problem.weights:  # nothing to train, but to measure
+            self._load_given(cell.problem, network)
+            run.method.phases = 0
         run.execute()
         if not self.group.leads:
             return False
         return self._commit(run, parent, start_time, aside)
+
+    def _load_given(self, problem: Problem, network: nn.Module) -> None:
+        try:
+            given.load(network, problem, self.store.given)
+        except UserError as error:
+            raise CannotGoOn(str(error)) from None
 
     def _commit(self, run: Run, parent: Record | None, start_time: datetime, aside: Path | None) -> bool:
         """Write the record of a finished run. True if it is the cell's first."""
@@ -191,7 +200,7 @@ class Worker:
                 raise ArithmeticError(f"the dense run collapsed ({'; '.join(record['remarks'])})")
             content, record["weights_sha256"] = checkpoint.encode(cell.id, network.state_dict())
             atomic.replace_file(self.store.weights_path(cell.id, record["weights_sha256"]), content)
-        compared = None if smaller is None else latency.compare(network, smaller, cell.problem, self.device)
+        compared = None if smaller is None else latency.compare(network, smaller, data)
         record["seconds"] = {**run.session.seconds(run), **({} if compared is None else {"latency": compared})}
         record["images_per_second"] = progress.images / max(progress.seconds["training"], 1e-9)
         record["provenance"] = {

@@ -86,16 +86,14 @@ def test_figures_count_the_comparisons_either_way():
 
 
 def test_a_claim_about_gaps_is_not_held_when_they_go_the_other_way():
-    mirrored = {**evidence().accuracy}
+    mirrored = {**evidence().scores}
     for schedule, sparsity, budget in PUBLISHED:
         if schedule == "FT":
             other = (schedule, sparsity, BUDGETS[2 - BUDGETS.index(budget)])
-            mirrored[(schedule, sparsity, budget)] = evidence().accuracy[other]
+            mirrored[(schedule, sparsity, budget)] = evidence().scores[other]
     given = Evidence(mirrored, SCHEDULES, SPARSITIES, BUDGETS, PUBLISHED)
     assert finding("gap-shrinks-with-budget", given).verdict == "not held"
-    swapped = {
-        key: evidence().accuracy[(key[0], SPARSITIES[2 - SPARSITIES.index(key[1])], key[2])] for key in PUBLISHED
-    }
+    swapped = {key: evidence().scores[(key[0], SPARSITIES[2 - SPARSITIES.index(key[1])], key[2])] for key in PUBLISHED}
     given = Evidence(swapped, SCHEDULES, SPARSITIES, BUDGETS, PUBLISHED)
     assert finding("gap-grows-with-sparsity", given).verdict == "not held"
 
@@ -113,14 +111,14 @@ def test_linear_on_top_holds_if_either_of_the_two_beats_all_others():
 
 def test_differences_are_paired_within_a_seed():
     """A seed whose dense network is better by 20 points in every run changes no difference."""
-    accuracy = {key: values + 20.0 * (values.index == 1) for key, values in evidence().accuracy.items()}
+    accuracy = {key: values + 20.0 * (values.index == 1) for key, values in evidence().scores.items()}
     shifted = Evidence(accuracy, SCHEDULES, SPARSITIES, BUDGETS, PUBLISHED)
     assert [found.verdict for found in Table1().check(shifted)] == ["held"] * len(CLAIMS)
 
 
 def test_seeds_are_matched_by_their_number_not_their_place():
     reversed_ft = {
-        key: values[::-1] if key[0] == "FT" else values for key, values in evidence(noise=5.0).accuracy.items()
+        key: values[::-1] if key[0] == "FT" else values for key, values in evidence(noise=5.0).scores.items()
     }
     given = Evidence(reversed_ft, SCHEDULES, SPARSITIES, BUDGETS, PUBLISHED)
     for before, after in zip(Table1().check(evidence(noise=5.0)), Table1().check(given), strict=True):
@@ -160,7 +158,7 @@ def test_lrw_equals_ft_by_identity_where_rates_and_accuracies_are_the_same():
     same = {key: pd.Series(["same"] * 5) for key in PUBLISHED}
     given = evidence(noise=0.0, learning_rates=same)
     accuracy = {
-        key: given.accuracy[("FT", *key[1:])] if key[0] == "LRW" else value for key, value in given.accuracy.items()
+        key: given.scores[("FT", *key[1:])] if key[0] == "LRW" else value for key, value in given.scores.items()
     }
     equal = Evidence(accuracy, SCHEDULES, SPARSITIES, BUDGETS, PUBLISHED, same)
     found = finding("lrw-equals-ft", equal)

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from analysis import frames
-from analysis.figures import Selection, accuracy, encode, runs, style
+from analysis.figures import Selection, encode, runs, scores, style
 from analysis.figures.drawing import COLOURS, DASHES, MARKERS
 from analysis.groups import groups
 from analysis.make_figures import app
@@ -57,7 +57,7 @@ def variants() -> Selection:
 
 
 def test_a_line_a_schedule_and_a_panel_a_sparsity(table1):
-    figure = drawn(accuracy.budget, table1).figure
+    figure = drawn(scores.budget, table1).figure
     assert [panel.get_title() for panel in figure.axes] == ["70 % sparsity", "80 % sparsity", "90 % sparsity"]
     lines = {line.get_label(): line for line in figure.axes[2].lines}
     assert list(lines) == ["FT", "LRW", "SLR", "CLR", "LLR", "ALLR"]
@@ -68,16 +68,16 @@ def test_a_line_a_schedule_and_a_panel_a_sparsity(table1):
 def test_bands_and_bars_stay_between_none_and_all_images_right(table1):
     for record in table1.whole.values():
         record["accuracy"]["final"]["test"] = 1.0 if record["cell"]["seed"] else 0.7
-    figure = drawn(accuracy.budget, selection_again(table1)).figure
+    figure = drawn(scores.budget, selection_again(table1)).figure
     heights = [
         vertex[1] for band in figure.axes[0].collections for path in band.get_paths() for vertex in path.vertices
     ]
     assert max(heights) == 100
-    bars = drawn(accuracy.methods, selection_again(table1)).figure.axes[0].collections
+    bars = drawn(scores.methods, selection_again(table1)).figure.axes[0].collections
     assert max(point[1] for bar in bars for segment in bar.get_segments() for point in segment) == 100
 
 
-@pytest.mark.parametrize(("draw", "what"), [(accuracy.budget, "band"), (accuracy.methods, "bar")])
+@pytest.mark.parametrize(("draw", "what"), [(scores.budget, "band"), (scores.methods, "bar")])
 def test_one_seed_has_no_deviation_and_n_is_said_as_a_range(table1, draw, what):
     words = f"Mean and {what} of one sample standard deviation over"
     assert f"{words} 3 seeds, cut" in drawn(draw, table1).sentences[1]
@@ -124,7 +124,7 @@ def test_filters_are_placed_at_the_sparsity_that_they_reach(variants):
     found = frames.read(chosen, "tests", whole=True)
     (group,) = groups(found, variants.group.axes)
     chosen_ones = Selection(group, found.whole, narrowed=True)
-    panel = drawn(accuracy.methods, chosen_ones).figure.axes[0]
+    panel = drawn(scores.methods, chosen_ones).figure.axes[0]
     handles, labels = panel.get_legend_handles_labels()
     x = {label: list(handle[0].get_xdata()) for handle, label in zip(handles, labels, strict=True)}
     assert x["criterion filters, stages even, SLR"] == pytest.approx([50, 80])
@@ -137,7 +137,7 @@ def test_filters_are_placed_at_the_sparsity_that_they_reach(variants):
 
 def test_more_lines_than_can_be_told_apart_are_refused_with_a_hint(variants):
     with pytest.raises(UserError, match="lines are too many for one figure; choose some with --only"):
-        drawn(accuracy.budget, variants)
+        drawn(scores.budget, variants)
 
 
 def test_schedules_are_drawn_as_the_suite_computes_them(table1):
@@ -300,8 +300,8 @@ def assert_tidy(figure, renderer) -> None:
 def test_the_same_records_give_the_same_bytes(table1, suffix):
     shuffled = table1_records(by_rank)
     random.Random(0).shuffle(shuffled)
-    first = encode(drawn(accuracy.speedup, table1), suffix)
-    assert encode(drawn(accuracy.speedup, selection("table1", shuffled)), suffix) == first
+    first = encode(drawn(scores.speedup, table1), suffix)
+    assert encode(drawn(scores.speedup, selection("table1", shuffled)), suffix) == first
 
 
 # The command

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from analysis.axes import sweep_axes
-from analysis.figures import Selection, accuracy, runs
+from analysis.figures import Selection, runs, scores
 from analysis.paper import figure1
 from analysis.paper.figures import FIGURES
 from analysis.report import plots
@@ -65,7 +65,7 @@ def test_it_goes_by_what_a_sweep_varies_and_not_by_its_name(cycles):
 # What collapsed
 
 
-@pytest.mark.parametrize("draw", [accuracy.budget, accuracy.methods])
+@pytest.mark.parametrize("draw", [scores.budget, scores.methods])
 def test_a_collapsed_run_does_not_squeeze_the_others_and_is_named(table1, draw):
     drawing = drawn(draw, collapse(table1, "CLR"))
     panel = drawing.figure.axes[-1]
@@ -77,13 +77,13 @@ def test_a_collapsed_run_does_not_squeeze_the_others_and_is_named(table1, draw):
 
 def test_points_of_collapsed_runs_are_left_out_of_the_speedups_and_named(table1):
     """What is mostly zero by accident is fast: its speedup would be the largest by far."""
-    limits = drawn(accuracy.speedup, table1).figure.axes[0].axis()
+    limits = drawn(scores.speedup, table1).figure.axes[0].axis()
     given = collapse(table1, "CLR")
     for record in given.whole.values():
         if record["status"] == "collapsed":
             record["macs"]["speedup"] = 500.0
     given = selection_again(given)
-    drawing = drawn(accuracy.speedup, given)
+    drawing = drawn(scores.speedup, given)
     panel = drawing.figure.axes[0]
     assert panel.axis() == pytest.approx(limits)
     words = "Left out, since runs collapsed there: CLR at 90 % (1 of 3)."
@@ -102,10 +102,10 @@ def test_where_every_run_collapsed_there_is_no_figure_of_speedups(table1):
     for record in table1.whole.values():
         record["status"] = "collapsed"
     with pytest.raises(UserError, match="collapsed at every point"):
-        drawn(accuracy.speedup, selection_again(table1))
+        drawn(scores.speedup, selection_again(table1))
 
 
-@pytest.mark.parametrize("draw", [accuracy.methods, accuracy.speedup, runs.layers, runs.curves])
+@pytest.mark.parametrize("draw", [scores.methods, scores.speedup, runs.layers, runs.curves])
 def test_where_no_setting_of_a_method_is_chosen_yet_there_is_no_figure(draw):
     """The settings of Table 2 compete with seed 0, which need not be the first that has records."""
     own = [record_of(cell.with_seed(2), 0.9) for cell in made_up("table2", only=["method=GMP"])]
@@ -144,6 +144,6 @@ def test_a_collapsed_run_is_no_point_of_figure_1(cycles):
 
 
 def test_a_collapsed_run_of_one_seed_has_no_deviation(table1):
-    drawing = drawn(accuracy.methods, fewer(collapse(table1, "CLR"), "CLR"))
+    drawing = drawn(scores.methods, fewer(collapse(table1, "CLR"), "CLR"))
     assert drawing.figure.axes[0].texts[0].get_text() == "CLR 10.0"
     assert "CLR at 90 % (10.00, 1 of 1 runs collapsed)" in drawing.sentences[-1]

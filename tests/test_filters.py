@@ -162,7 +162,7 @@ def test_the_pruned_network_computes_what_the_smaller_one_does_after_training(cr
     with torch.no_grad():
         assert torch.allclose(smaller(images), run.network(images), rtol=1e-4, atol=1e-5)
     assert record["smaller"]["parameters"] == sum(p.numel() for p in smaller.parameters())
-    assert record["smaller"]["macs"] == sum(metrics.macs(smaller, (1, 8, 8)).values())
+    assert record["smaller"]["macs"] == metrics.macs(smaller, DATA.example(1)).total
     assert record["smaller"]["macs"] == pytest.approx(record["macs"]["sparse"]), "zeros and filters count the same"
 
 
@@ -373,3 +373,15 @@ def test_an_unknown_criterion_is_refused_with_those_there_are():
 def test_the_default_criterion_leaves_identities_as_they_were():
     assert check_hyperparameters("IMP", {"criterion": "magnitude"}) == ()
     assert cell("magnitude").id == Cell(PROBLEM, "IMP", 0, "LLR", 0.5, Budget.parse("1.5ep")).id
+
+
+def test_a_layer_that_stays_dense_loses_no_filter_and_what_it_is_tied_to_none_either():
+    everything, _ = network_of("resnet18", width=8)
+    network, image = network_of("resnet18", width=8, dense_layers="first")
+    stage = {"conv1", "blocks.0.conv2", "blocks.1.conv2"}  # added up by shortcuts
+    kept = {group.layers for group in find_groups(everything, image)} - {g.layers for g in find_groups(network, image)}
+    assert [set(layers) for layers in kept] == [stage]
+    criterion = Filters(network, image, Masks(prunable(network)), random=False)
+    criterion.prune_to(0.5, torch.Generator())
+    assert network.conv1.weight.count_nonzero() == network.conv1.weight.numel()
+    assert network.blocks[0].conv1.weight.flatten(1).eq(0).all(1).sum() == 4

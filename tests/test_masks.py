@@ -65,8 +65,46 @@ def train(model: nn.Module, steps: int, after_step: Any = lambda: None, fused: b
         after_step()
 
 
-def test_every_weight_of_rank_2_and_more_is_prunable_and_nothing_else() -> None:
+def test_every_weight_of_a_convolution_or_linear_layer_is_prunable_and_nothing_else() -> None:
     assert list(prunable(network())) == ["first.weight", "second.weight", "shortcut.weight", "classifier.weight"]
+
+
+class OfSymbols(nn.Module):
+    """Everything of rank 2 that is no weight to prune, beside what is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.symbols = nn.Embedding(11, 6)
+        self.bag = nn.EmbeddingBag(5, 6)
+        self.positions = nn.Parameter(torch.zeros(9, 6))
+        self.class_token = nn.Parameter(torch.zeros(1, 1, 6))
+        self.attention = nn.MultiheadAttention(6, 2)
+        self.across = nn.MultiheadAttention(6, 2, kdim=4, vdim=5, add_bias_kv=True)
+        self.norm = nn.LayerNorm((9, 6))
+        self.rms = nn.RMSNorm((9, 6))
+        self.recurrent = nn.LSTM(6, 3, proj_size=2)
+        self.up = nn.ConvTranspose1d(6, 2, 2)
+        self.out = nn.Linear(6, 11, bias=False)
+        self.out.weight = self.symbols.weight
+
+
+def test_attention_and_recurrent_layers_are_prunable_and_embeddings_positions_and_norms_are_not() -> None:
+    model = OfSymbols()
+    attention = ["attention.in_proj_weight", "attention.out_proj.weight"]
+    across = [f"across.{name}_proj_weight" for name in "qkv"] + ["across.out_proj.weight"]
+    recurrent = [f"recurrent.weight_{name}_l0" for name in ("ih", "hh", "hr")]
+    assert list(prunable(model)) == [*attention, *across, *recurrent, "up.weight"]
+    model.out.weight = nn.Parameter(torch.zeros(11, 6))  # not tied any more
+    assert list(prunable(model))[-1] == "out.weight"
+
+
+def test_a_network_may_name_what_is_never_pruned_by_any_name_that_it_has() -> None:
+    model = network()
+    model.not_prunable = {"first.weight", "again.weight"}  # type: ignore[assignment]
+    model.again = model.shortcut
+    assert list(prunable(model)) == ["second.weight", "classifier.weight"]
+    assert list(prunable(copy.deepcopy(model))) == ["second.weight", "classifier.weight"]
+    assert Masks(prunable(model)).total == 216 + 18
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

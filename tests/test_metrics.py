@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from benchmark.cells import Problem
 from benchmark.problems import models
 from benchmark.pruning.masks import Masks, prunable
 from benchmark.pruning.metrics import macs, measure
+from tests.conftest import ROOT
 
 
 class Small(nn.Module):
@@ -35,7 +38,7 @@ class Small(nn.Module):
         return self.twice(self.twice(x.mean((2, 3))))
 
 
-IMAGE = (3, 9, 7)
+IMAGE = (torch.zeros(1, 3, 9, 7),)
 BY_HAND = {
     "first.weight": 5 * 4 * 8 * 3 * 9,
     "block.0.weight": 5 * 4 * 12 * (8 // 4) * 9,
@@ -46,47 +49,55 @@ BY_HAND = {
 
 
 def test_macs_equal_counting_by_hand() -> None:
-    assert macs(Small(), IMAGE) == BY_HAND
-    assert macs(Small().to(memory_format=torch.channels_last), IMAGE) == BY_HAND  # type: ignore[call-overload]
+    assert macs(Small(), IMAGE) == (BY_HAND, 0)
+    assert macs(Small().to(memory_format=torch.channels_last), IMAGE) == (BY_HAND, 0)  # type: ignore[call-overload]
+    assert macs(Small(), IMAGE).total == sum(BY_HAND.values())
 
 
 def test_a_network_that_is_one_layer() -> None:
-    assert macs(nn.Linear(5, 4), (5,)) == {"weight": 20}
+    assert macs(nn.Linear(5, 4), (torch.zeros(1, 5),)) == ({"weight": 20}, 0)
 
 
 def test_batch_norm_over_a_single_value_per_channel_can_be_counted() -> None:
-    assert macs(nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4)), (5,)) == {"0.weight": 20}
+    assert macs(nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4)), (torch.zeros(1, 5),)) == ({"0.weight": 20}, 0)
 
 
 @pytest.mark.parametrize(
     "layer", [nn.ConvTranspose2d(3, 6, 3, stride=2, groups=3), nn.Conv1d(3, 5, 2), nn.Linear(7, 5)]
 )
 def test_macs_are_half_of_what_torchs_own_counter_counts(layer: nn.Module) -> None:
-    image = (3, 9) if isinstance(layer, nn.Conv1d) else (3, 9, 7)
+    example = torch.zeros(1, 3, 9) if isinstance(layer, nn.Conv1d) else torch.zeros(1, 3, 9, 7)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        layer(torch.zeros(1, *image))
-    assert macs(layer, image) == {"weight": counter.get_total_flops() // 2}
+        layer(example)
+    assert macs(layer, (example,)) == ({"weight": counter.get_total_flops() // 2}, 0)
 
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_macs_of_every_model_are_half_of_what_torchs_own_counter_counts(name: str) -> None:
-    digits = name == "resnet8"
+    task = models.TASK_OF.get(name, "classification")
+    channels, size = (1, 8) if name == "resnet8" else (3, 32)
     recipe = Problem(
-        name="any", dataset="any", model=name, epochs=1, channels=1 if digits else 3, image_size=8 if digits else 32
+        name="any", task=task, dataset="any", model=name, epochs=1, channels=channels, image_size=size, classes=20
     )
     network = models.build(recipe, 0).eval()
-    image = (recipe.channels, recipe.image_size, recipe.image_size)
+    inputs = {
+        "transformer_lm": (torch.ones(1, 9, dtype=torch.int64),),
+        "transformer": (torch.ones(1, 9, dtype=torch.int64), torch.ones(1, 5, dtype=torch.int64)),
+    }.get(name, (torch.zeros(1, channels, size, size),))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(1, *image))
-    assert sum(macs(network, image).values()) == counter.get_total_flops() // 2
+        network(*inputs)
+    counted = macs(network, inputs)
+    assert counted.total == counter.get_total_flops() // 2
+    assert all(counted.layers.values())
+    assert (counted.others > 0) == (name in ("vit", "transformer_lm", "transformer"))
 
 
 def test_resnet50_has_the_published_number_of_macs() -> None:
     with torch.device("meta"):
         resnet50 = torchvision.models.resnet50()
-    counted = macs(resnet50, (3, 224, 224))
-    assert len(counted) == 54
-    assert sum(counted.values()) == pytest.approx(4.09e9, abs=0.05e9)
+    counted = macs(resnet50, (torch.zeros(1, 3, 224, 224),))
+    assert len(counted.layers) == 54
+    assert counted.total == pytest.approx(4.09e9, abs=0.05e9)
 
 
 def test_sparsity_macs_and_speedup_of_a_pruned_network_by_hand() -> None:
@@ -142,3 +153,144 @@ def test_measuring_leaves_the_network_as_it_was() -> None:
     assert not model.bn.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.device.type == "cpu" for parameter in model.parameters())
+
+
+# Networks of symbols, and products without a layer
+
+
+def symbols(length: int) -> tuple[Tensor, ...]:
+    return (torch.zeros(1, length, dtype=torch.int64),)
+
+
+class Attending(nn.Module):
+    """Torch's own attention, to itself and to something else, and an output layer tied to the embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.symbols = nn.Embedding(11, 8)
+        self.itself = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.other = nn.MultiheadAttention(8, 2, kdim=6, vdim=6, batch_first=True)
+        self.reduce = nn.Linear(8, 6)
+        self.queries = nn.Parameter(torch.randn(1, 3, 8))
+        self.out = nn.Linear(8, 11, bias=False)
+        self.out.weight = self.symbols.weight
+
+    def forward(self, x: Tensor, weights: bool = False) -> Tensor:
+        x = self.symbols(x)
+        x, _ = self.itself(x, x, x, need_weights=weights)
+        x = self.reduce(x)
+        x, _ = self.other(self.queries, x, x, need_weights=weights)
+        return self.out(x)
+
+
+ATTENTION = 2 * 5 * 5 * 8 + 2 * 3 * 5 * 8
+"""Scores and sums of 5 positions with 5, and of 3 with 5."""
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_macs_of_attention_by_hand(need_weights: bool) -> None:
+    model = Attending()
+    counted = macs(model, (*symbols(5), torch.tensor(need_weights)))  # one of them by other functions
+    assert counted.layers == {
+        "itself.in_proj_weight": 5 * 8 * 24,
+        "itself.out_proj.weight": 5 * 8 * 8,
+        "other.q_proj_weight": 3 * 8 * 8,
+        "other.k_proj_weight": 5 * 6 * 8,
+        "other.v_proj_weight": 5 * 6 * 8,
+        "other.out_proj.weight": 3 * 8 * 8,
+        "reduce.weight": 5 * 8 * 6,
+    }
+    assert counted.others == ATTENTION + 3 * 8 * 11  # and the layer that is tied to the embedding
+
+
+def test_the_speedup_counts_what_cannot_be_pruned() -> None:
+    model = Attending()
+    with torch.no_grad():
+        for weight in prunable(model).values():
+            weight.zero_()
+    measured = measure(model, symbols(5))["macs"]
+    assert measured["sparse"] == ATTENTION + 3 * 8 * 11
+    assert measured["speedup"] == measured["dense"] / measured["sparse"]
+
+
+def test_macs_of_torchs_transformer_layer_are_those_of_its_parts() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()  # which has a fused path for evaluation
+    counted = macs(layer, (torch.zeros(1, 5, 8),))
+    assert counted.layers == {
+        "self_attn.in_proj_weight": 5 * 8 * 24,
+        "self_attn.out_proj.weight": 5 * 8 * 8,
+        "linear1.weight": 5 * 8 * 16,
+        "linear2.weight": 5 * 16 * 8,
+    }
+    assert counted.others == 2 * 5 * 5 * 8
+
+
+class Products(nn.Module):
+    """Weights that no layer multiplies, and products of activations."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.weight = nn.Parameter(torch.randn(4, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (1, 5, 3)."""
+        weight = self.weight
+        return {
+            "linear by keyword": lambda: nn.functional.linear(input=x, weight=weight),
+            "matmul": lambda: x @ weight.T,
+            "transposed first": lambda: weight @ x.transpose(1, 2),
+            "einsum": lambda: torch.einsum("bti,oi->bto", x, weight),
+            "einsum without a result": lambda: torch.einsum("...ti,oi", x, weight),
+            "addmm": lambda: torch.addmm(torch.zeros(4), x[0], weight.t()),
+            "mv": lambda: torch.stack([torch.mv(weight, row) for row in x[0]]),
+            "products": lambda: torch.bmm(x, x.mT) @ torch.baddbmm(torch.zeros(1), x, weight[:3].expand(1, 3, 3)),
+        }[self.kind]()
+
+
+@pytest.mark.parametrize(
+    "kind", ["linear by keyword", "matmul", "transposed first", "einsum", "einsum without a result", "addmm", "mv"]
+)
+def test_a_weight_is_known_however_it_is_multiplied(kind: str) -> None:
+    assert macs(Products(kind), (torch.zeros(1, 5, 3),)) == ({"weight": 5 * 4 * 3}, 0)
+
+
+def test_products_of_activations_belong_to_no_weight() -> None:
+    assert macs(Products("products"), (torch.zeros(1, 5, 3),)) == ({"weight": 5 * 3 * 3}, 5 * 5 * 3 + 5 * 5 * 3)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_macs_of_recurrent_layers_by_hand(kind: type[nn.RNNBase]) -> None:
+    gates = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1}[kind]
+    layer = kind(3, 5, num_layers=2, bidirectional=True, batch_first=True)
+    ends = [f"{layer}{direction}" for layer in ("l0", "l1") for direction in ("", "_reverse")]
+    inputs = {f"weight_ih_{end}": 7 * gates * 5 * (3 if "l0" in end else 10) for end in ends}
+    hidden = {f"weight_hh_{end}": 7 * gates * 5 * 5 for end in ends}
+    assert macs(layer, (torch.zeros(1, 7, 3),)) == ({**inputs, **hidden}, 0)
+    layer.not_prunable = set(hidden)  # type: ignore[assignment]
+    assert macs(layer, (torch.zeros(1, 7, 3),)) == (inputs, sum(hidden.values()))
+
+
+def test_layers_that_stay_dense_count_as_they_are() -> None:
+    model = Small()
+    model.not_prunable = {"first.weight"}  # type: ignore[assignment]
+    rest = {name: count for name, count in BY_HAND.items() if name != "first.weight"}
+    assert macs(model, IMAGE) == (rest, BY_HAND["first.weight"])
+    with torch.no_grad():
+        model.first.weight.zero_()
+    assert measure(model, IMAGE)["macs"]["speedup"] == 1
+
+
+def test_counting_loads_no_compiler() -> None:
+    code = """
+import sys
+import torch
+from torch import nn
+from benchmark.pruning.metrics import macs
+x = torch.zeros(1, 5, 8)
+for network in (nn.TransformerEncoderLayer(8, 2), nn.LSTM(8, 5), nn.Sequential(nn.Conv1d(5, 3, 3), nn.BatchNorm1d(3))):
+    assert macs(network, (x,)).total
+assert "torch._dynamo" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

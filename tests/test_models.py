@@ -9,12 +9,14 @@ from benchmark.cells import Problem
 from benchmark.errors import UserError
 from benchmark.problems import models
 from benchmark.problems.fits import refuse_unfit
+from benchmark.pruning.masks import prunable
 
 PUBLISHED = {
     # (model, classes, image size): trainable parameters
     ("resnet20", 10, 32): 269_722,  # He et al. 2016, table 6: 0.27 M
     ("resnet56", 10, 32): 853_018,  # 0.85 M
     ("resnet18", 10, 32): 11_173_962,  # 11.17 M with the 3x3 stem
+    ("resnet10", 10, 32): 4_903_242,  # 4.9 M, as implementations of this depth report
     ("vgg16", 10, 32): 14_728_266,  # 14.7 M with batch norm and one linear layer
     ("wideresnet28-10", 10, 32): 36_479_194,  # Zagoruyko and Komodakis 2016, table 4: 36.5 M
     ("wideresnet28-10", 100, 32): 36_536_884,
@@ -51,7 +53,14 @@ def test_resnets_halve_the_image_twice_and_wide_ones_too():
 
 def test_layers_as_the_name_says():
     """Convolutions on the main path plus the classifier; shortcuts (1x1) do not count."""
-    for name, layers in (("resnet20", 20), ("resnet56", 56), ("resnet18", 18), ("vgg16", 14), ("wideresnet28-10", 26)):
+    for name, layers in (
+        ("resnet20", 20),
+        ("resnet56", 56),
+        ("resnet10", 10),
+        ("resnet18", 18),
+        ("vgg16", 14),
+        ("wideresnet28-10", 26),
+    ):
         network = models.build(problem(name, width=4), 0)
         threes = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)]
         # The original VGG-16 has two linear layers more; a wide ResNet's name counts its two changing shortcuts.
@@ -93,3 +102,55 @@ def test_a_new_network_is_a_function_and_a_line(monkeypatch):
     refuse_unfit(recipe)
     first, second = (models.build(recipe, 0).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+IMAGE_CLASSIFIERS = ("resnet8", "resnet20", "resnet56", "resnet10", "resnet18", "vgg16", "wideresnet28-10", "resnet50")
+
+
+@pytest.mark.parametrize("name", IMAGE_CLASSIFIERS)
+def test_all_weights_of_rank_2_of_the_convolutional_networks_are_prunable(name: str):
+    """As they were when rank alone decided: committed records depend on it."""
+    network = models.build(problem(name, width=2 if name != "resnet50" else 0), 0)
+    assert list(prunable(network)) == [key for key, weight in network.named_parameters() if weight.dim() >= 2]
+
+
+@pytest.mark.parametrize(
+    ("dense_layers", "kept"), [("first", ["conv1"]), ("last", ["fc"]), ("first_and_last", ["conv1", "fc"])]
+)
+def test_first_and_last_layers_stay_dense_where_the_recipe_says_so(dense_layers: str, kept: list[str]):
+    everything, left = (
+        list(prunable(models.build(problem("resnet8", width=2, dense_layers=layers), 0)))
+        for layers in ("none", dense_layers)
+    )
+    assert set(everything) - set(left) == {f"{layer}.weight" for layer in kept}
+    assert left == [name for name in everything if name in left]
+
+
+def test_what_a_network_keeps_dense_is_kept_with_what_the_recipe_adds(monkeypatch):
+    def own(recipe: Problem) -> torch.nn.Module:
+        network = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(4)))
+        network.not_prunable = {"0.weight"}
+        return network
+
+    monkeypatch.setitem(models.MODELS, "own", own)
+    assert list(prunable(models.build(problem("own"), 0))) == ["1.weight", "2.weight", "3.weight"]
+    assert list(prunable(models.build(problem("own", dense_layers="first"), 0))) == ["2.weight", "3.weight"]
+
+
+def test_a_network_without_anything_to_prune_is_refused_in_one_line(monkeypatch):
+    def own(recipe: Problem) -> torch.nn.Module:
+        network = torch.nn.Sequential(torch.nn.Embedding(5, 5), torch.nn.Linear(5, 5))
+        network.not_prunable = {"1.weights"} if recipe.width else frozenset()
+        return network
+
+    monkeypatch.setitem(models.MODELS, "own", own)
+    assert list(prunable(models.build(problem("own"), 0))) == ["1.weight"]
+    with pytest.raises(
+        UserError, match=r"model own: .*no weight .* to prune beside those that dense_layers last keeps"
+    ):
+        models.build(problem("own", dense_layers="last"), 0)
+    with pytest.raises(UserError, match=r"model own: its not_prunable names '1\.weights', which is no parameter of it"):
+        models.build(problem("own", width=1), 0)
+    monkeypatch.setitem(models.MODELS, "own", lambda recipe: torch.nn.BatchNorm2d(3))
+    with pytest.raises(UserError, match=r"model own: it has no weight of a convolution or linear layer to prune$"):
+        models.build(problem("own"), 0)

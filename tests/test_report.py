@@ -17,6 +17,7 @@ from analysis.make_report import app
 from analysis.report.data import _shown
 from benchmark.cli import main
 from benchmark.measure.synthetic import synthetic_cells, synthetic_record
+from benchmark.metric import ACCURACY
 from benchmark.results.store import Store
 from tests.conftest import ROOT
 
@@ -340,9 +341,9 @@ def test_a_curve_is_drawn_through_the_epochs_that_have_a_validation():
     """Thinned first, few of them would be left of a long run."""
     epochs = list(range(1, 201))
     accuracies = [epoch / 200 if epoch % 5 == 0 else None for epoch in epochs]
-    shown = _shown({"epoch": epochs, "train_loss": [1.0] * 200, "validation_accuracy": accuracies})
+    shown = _shown({"epoch": epochs, "train_loss": [1.0] * 200, "validation_accuracy": accuracies}, ACCURACY)
     assert shown["epoch"] == epochs[4::5]
-    assert shown["validation_accuracy"] == [epoch / 200 for epoch in epochs[4::5]]
-    assert _shown({"epoch": [1, 2], "train_loss": [1.0, 2.0]}) == {"epoch": [1, 2], "train_loss": [1.0, 2.0]}
+    assert shown["validation"] == [100 * (epoch / 200) for epoch in epochs[4::5]]
+    assert _shown({"epoch": [1, 2], "train_loss": [1.0, 2.0]}, ACCURACY) == {"epoch": [1, 2], "train_loss": [1.0, 2.0]}
     nothing = {"epoch": [1, 2], "validation_accuracy": [None, None]}
-    assert _shown(nothing) == nothing
+    assert _shown(nothing, ACCURACY) == {"epoch": [1, 2], "validation": [None, None]}

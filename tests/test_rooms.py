@@ -14,25 +14,28 @@ from tests.conftest import ROOT
 ROOMS = {
     "vocabulary": "",
     "results": "vocabulary",
-    "problems": "vocabulary",
+    "tasks": "vocabulary",
     "pruning": "vocabulary",
-    "training": "vocabulary results problems pruning",
+    "problems": "vocabulary tasks pruning",
+    "training": "vocabulary results tasks problems pruning",
     "methods": "vocabulary problems pruning training",
     "planning": "vocabulary results training methods",
     "tracking": "vocabulary results",
+    "api": "vocabulary pruning training",
     "worker": "vocabulary results problems pruning training methods",
     "launch": "vocabulary results problems training methods planning tracking worker",
-    "commands": "vocabulary results problems training methods planning tracking worker launch",
+    "commands": "vocabulary results tasks problems pruning training methods planning tracking worker launch",
     "analysis": "vocabulary results training methods planning tracking",
-    "measure": "vocabulary results problems pruning training methods planning worker launch analysis",
+    "measure": "vocabulary results tasks problems pruning training methods planning worker launch analysis",
 }
 """Every room with those that its files may import; each stands below it."""
 OUTSIDE = {
-    **dict.fromkeys(("cells", "metric", "errors", "cli", "environment", "streams"), "vocabulary"),
+    **dict.fromkeys(("cells", "metric", "errors", "imports", "cli", "environment", "streams"), "vocabulary"),
     **dict.fromkeys(("yaml_files", "yaml_loader"), "vocabulary"),
     **dict.fromkeys(("worker", "recording"), "worker"),
-    **dict.fromkeys(("sweep", "status", "publish", "export", "check"), "commands"),
+    **dict.fromkeys(("sweep", "status", "publish", "export", "check", "check_problem"), "commands"),
     "throughput": "measure",
+    "api": "api",
 }
 """The room of each file of benchmark/ that lies in no folder."""
 COMMANDS = {"analysis.make_tables", "analysis.make_figures", "analysis.make_report"}

@@ -11,6 +11,7 @@ import pytest
 from analysis.claims import Comparison, Finding
 from analysis.report import summary
 from analysis.statistics import Difference
+from benchmark.metric import ACCURACY
 from tests.conftest import ROOT
 from tests.test_report import Outline, make_report
 
@@ -46,17 +47,33 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     ("given", "effect", "lacking"),
     [
-        (finding("held", (1.0, 5, 0.01), (2.5, 6, 0.02)), "+1.00 to +2.50, 5 to 6 seeds", ""),
-        (finding("not held", (-1.0, 5, 0.01)), "-1.00, 5 seeds", ""),
-        (finding("undecided", (1.0, 5, 0.2), (2.0, 5, 0.01)), "+1.00 to +2.00, 5 seeds", "1 of 2 comparisons are left"),
-        (finding("undecided", (1.0, 4, NAN), (2.0, 3, NAN)), "+1.00 to +2.00, 3 to 4 seeds", "1 more seed: tested"),
-        (finding("undecided", (1.0, 5, 0.01), (NAN, 0, NAN)), "+1.00, 5 seeds", "1 of 2 comparisons have fewer than 5"),
-        (finding("undecided", (1.0, 5, 0.01), (-1.0, 5, 0.01)), "-1.00 to +1.00, 5 seeds", "its comparisons disagree"),
+        (finding("held", (1.0, 5, 0.01), (2.5, 6, 0.02)), "+1.00 to +2.50 points, 5 to 6 seeds", ""),
+        (finding("not held", (-1.0, 5, 0.01)), "-1.00 points, 5 seeds", ""),
+        (
+            finding("undecided", (1.0, 5, 0.2), (2.0, 5, 0.01)),
+            "+1.00 to +2.00 points, 5 seeds",
+            "1 of 2 comparisons are left",
+        ),
+        (
+            finding("undecided", (1.0, 4, NAN), (2.0, 3, NAN)),
+            "+1.00 to +2.00 points, 3 to 4 seeds",
+            "1 more seed: tested",
+        ),
+        (
+            finding("undecided", (1.0, 5, 0.01), (NAN, 0, NAN)),
+            "+1.00 points, 5 seeds",
+            "1 of 2 comparisons have fewer than 5",
+        ),
+        (
+            finding("undecided", (1.0, 5, 0.01), (-1.0, 5, 0.01)),
+            "-1.00 to +1.00 points, 5 seeds",
+            "its comparisons disagree",
+        ),
         (finding("undecided", (NAN, 0, NAN)), "–", "5 more seeds"),
     ],
 )
 def test_a_claim_in_short(given, effect, lacking):
-    assert summary.effect(given) == effect
+    assert summary.effect(given, ACCURACY) == effect
     assert summary.lacking(given).startswith(lacking)
     assert bool(summary.lacking(given)) == bool(lacking)
 

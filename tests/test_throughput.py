@@ -65,7 +65,7 @@ def test_steps_of_a_method_are_those_of_its_last_epoch():
 def test_it_measures_large_images_without_a_data_set(capsys):
     arguments = ["--synthetic", "--model", "resnet8", "--set", "image_size=64", "--set", "batch_size=2"]
     heading, *_ = printed(capsys, *arguments, "--methods", "GMP", "--repeats", "1", "--iterations", "1")
-    assert heading.startswith("resnet8 on noise, 64 px, batch 2")
+    assert heading.startswith("resnet8 on noise, 3x64x64, batch 2")
 
 
 def test_it_prints_what_a_step_of_dst_takes_beside_a_plain_one(capsys):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from itertools import pairwise
 
@@ -14,21 +13,22 @@ from hypothesis import strategies as st
 
 from benchmark.cells import Budget, Cell
 from benchmark.methods import declaration, load
-from benchmark.methods.ladders import ladder
 from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.data import Data
+from benchmark.pruning.gradual import ladder
 from benchmark.recording import make_record
+from benchmark.tasks import make_task
 from benchmark.training.checkpoint import BadCheckpoint, Checkpoints, Trunks
 from benchmark.training.checkpoint import load as load_checkpoint
 from benchmark.training.evaluation import evaluate, recalibrate
 from benchmark.training.loop import Run
-from benchmark.training.optimizer import SGD
 from benchmark.training.session import Interrupted, Session
 
 torch.set_num_threads(1)
 PROBLEM, _ = load_problem("digits", {"epochs": 6, "milestones": [2, 4, 5], "warmup_epochs": 1})
 DATA = Data(PROBLEM, torch.device("cpu"))
+TASK = make_task(PROBLEM)
 
 
 def make_run(cell: Cell, **options) -> Run:
@@ -44,32 +44,6 @@ def imp(schedule: str = "ALLR", sparsity: float = 0.9, budget: str = "1.5ep", se
 def outcome(run: Run) -> dict:
     run.execute()
     return make_record(run.cell, run, None)
-
-
-def test_the_optimizer_steps_and_is_saved_as_torchs_own():
-    def make(kind: type[torch.optim.SGD]) -> tuple[list[torch.Tensor], torch.optim.SGD]:
-        stream = torch.Generator().manual_seed(0)
-        weights = [torch.randn(shape, generator=stream).requires_grad_() for shape in ((7, 3), (5,))]
-        groups = [{"params": weights[:1]}, {"params": weights[1:], "weight_decay": 0.0}]
-        return weights, kind(groups, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-2, fused=True)
-
-    def train(weights: list[torch.Tensor], optimizer: torch.optim.SGD) -> None:
-        for rate in (0.1, 0.3, 0.01):
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.zero_grad()
-            sum((weight**3).sum() for weight in weights).backward()
-            optimizer.step()
-
-    (ours, optimizer), (theirs, expected) = make(SGD), make(torch.optim.SGD)
-    train(ours, optimizer)
-    train(theirs, expected)
-    optimizer.load_state_dict(copy.deepcopy(expected.state_dict()))
-    expected.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    train(ours, optimizer)
-    train(theirs, expected)
-    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
-    assert ours[0].requires_grad
 
 
 def test_pruned_weights_are_exactly_as_many_as_asked_and_zero_at_the_end():
@@ -163,7 +137,7 @@ def test_a_network_that_comes_again_is_measured_once_and_gets_the_same_numbers()
         seen: list[int] = []
         network.conv1.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
         recalibrate(network, data, 0)
-        results = evaluate(network, data, "test")
+        results = evaluate(network, TASK, data, "test")
         return network.state_dict(), results, sum(seen)
 
     data = Data(PROBLEM, torch.device("cpu"))
@@ -177,10 +151,10 @@ def test_a_network_that_comes_again_is_measured_once_and_gets_the_same_numbers()
 def test_a_changed_network_is_measured_anew_also_where_the_change_is_not_in_its_state():
     data = Data(PROBLEM, torch.device("cpu"))
     network = models.build(PROBLEM, 0)
-    before = evaluate(network, data, "test")
+    before = evaluate(network, TASK, data, "test")
     network.fc.register_forward_hook(lambda module, inputs, output: output * 0.5)
-    assert evaluate(network, data, "test") != before
-    assert evaluate(network, data, "validation") != evaluate(network, data, "test")
+    assert evaluate(network, TASK, data, "test") != before
+    assert evaluate(network, TASK, data, "validation") != evaluate(network, TASK, data, "test")
 
 
 CELLS = [imp("ALLR", 0.9, "1.5ep"), imp("LLR", 0.8, "2ep", cycles=2), imp("CLR", 0.8, "2ep", cycles=2, momentum="kept")]

@@ -11,12 +11,12 @@ import torch
 
 from benchmark.cells import Budget, Cell
 from benchmark.planning.grid import load_problem
-from benchmark.recording import judge
+from benchmark.problems.data import Data
 from benchmark.results.records import result
 from benchmark.results.store import Store
+from benchmark.tasks import make_task
 from benchmark.training import checkpoint
 from benchmark.training.options import RunOptions
-from benchmark.training.progress import Progress
 from benchmark.training.session import Interrupted
 from benchmark.worker import ParentMissing, Worker
 from tests.conftest import ROOT
@@ -126,6 +126,6 @@ def test_a_checkpoint_of_another_dense_network_is_refused_and_the_cell_starts_ag
     ],
 )
 def test_a_run_is_taken_for_collapsed_near_chance_whatever_the_number_of_classes(classes, accuracy, status):
-    cell = Cell.dense(PROBLEM.model_copy(update={"classes": classes}), 0)
-    progress = Progress(position=0, measures={"accuracy": {"final": {"validation": accuracy}}})
-    assert judge(cell, progress, {"layers": {}, "prunable": 0.0}, None)[0] == status
+    data = Data(PROBLEM, torch.device("cpu"))
+    task = make_task(PROBLEM.model_copy(update={"classes": classes}))
+    assert task.is_chance(accuracy, data) == (status == "collapsed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from analysis.claims import seeds_words
 from analysis.groups import Group
+from benchmark.metric import Metric
 
 FORMATS = ("pdf", "svg", "png")
 WIDTH = 6.8
@@ -52,6 +54,10 @@ class Selection:
     @property
     def cells(self) -> pd.DataFrame:
         return self.group.cells
+
+    @property
+    def metric(self) -> Metric:
+        return self.group.metric
 
     def positions(self, names: Iterable[str]) -> dict[str, int]:
         """Names in their order, with the place of each in the style: a name of `order` looks alike in every figure."""
@@ -133,18 +139,24 @@ def legend_below(figure: Figure, panel: Panel, most: int = 6) -> None:
         figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=min(most, len(unique)))
 
 
-def over_seeds(frame: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
-    """Mean, sample deviation (NaN of one) and n of `value` in per cent, one row per combination of `by`.
+def axis_title(metric: Metric) -> str:
+    """Of an axis of final test values."""
+    return f"test {metric.label}{metric.in_unit}{metric.direction}"
 
-    low and high: one deviation around the mean, within 0 and 100; of one run the mean.
+
+def over_seeds(frame: pd.DataFrame, by: Sequence[str], metric: Metric) -> pd.DataFrame:
+    """Mean, sample deviation (NaN of one) and n of the final test values, one row per combination of `by`.
+
+    low and high: one deviation around the mean, within the metric's bounds; of one run the mean.
     collapsed: how many of the runs did.
     """
-    frame = frame.assign(value=frame[value] * 100, fell=frame["status"] == "collapsed")
+    frame = frame.assign(value=metric.shown(frame["final_test"]), fell=frame["status"] == "collapsed")
     points = frame.groupby(list(by), sort=False)
     table = points["value"].agg(["mean", "std", "count"])
     table["collapsed"] = points["fell"].sum()
-    table["low"] = (table["mean"] - table["std"].fillna(0.0)).clip(lower=0.0)
-    table["high"] = (table["mean"] + table["std"].fillna(0.0)).clip(upper=100.0)
+    low, high = map(metric.shown, metric.limits)
+    table["low"] = (table["mean"] - table["std"].fillna(0.0)).clip(lower=low)
+    table["high"] = (table["mean"] + table["std"].fillna(0.0)).clip(upper=high)
     return table.reset_index()
 
 
@@ -155,32 +167,34 @@ def errors(table: pd.DataFrame) -> NDArray[np.float64]:
     return np.where(hidden, np.nan, bars)
 
 
-def scaled(table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[float, float] | None]:
+def scaled(table: pd.DataFrame, metric: Metric) -> tuple[pd.DataFrame, tuple[float, float] | None]:
     """The table of `over_seeds` with "outside", and limits of an axis for the entries without collapsed runs.
 
-    What collapsed would squeeze all others: it is outside where its mean lies below them. None if nothing is.
+    What collapsed would squeeze all others: it is outside where its mean is worse than all of them. None if nothing is.
     """
     kept = table[table["collapsed"] == 0]
     bottom, top = float(kept["low"].min()), float(kept["high"].max())
-    room = 0.06 * max(top - bottom, 1.0)
-    table = table.assign(outside=table["mean"] < bottom - room)  # of no entries without collapsed runs: nothing
+    room = 0.06 * max(top - bottom, 0.01 * metric.scale)
+    worst = metric.oriented(bottom - room if metric.higher_is_better else top + room)
+    table = table.assign(outside=metric.oriented(table["mean"]) < worst)  # nothing if every entry has collapsed runs
     return table, (bottom - room, top + room) if table["outside"].any() else None
 
 
 def point_outside(
-    panel: Panel, table: pd.DataFrame, limits: tuple[float, float] | None, x: str, rows: Places
+    panel: Panel, table: pd.DataFrame, limits: tuple[float, float] | None, x: str, rows: Places, metric: Metric
 ) -> list[str]:
-    """Set the limits of the y axis; an arrow at its lower edge for each entry outside, and a line that says which."""
+    """Set the limits of the y axis; an arrow at its worse edge for each entry outside, and a line that says which."""
     if limits is None:
         return []
     panel.set_ylim(*limits)
+    edge, up = (limits[0], 1) if metric.higher_is_better else (limits[1], -1)
     names = []
     for entry in table[table["outside"]].to_dict("records"):
         colour = line_style(rows[entry["row"]])["color"]
         panel.annotate(
             f"{entry['row']} {_level(entry, 1)}",
-            xy=(entry[x], limits[0]),
-            xytext=(-4, 14),
+            xy=(entry[x], edge),
+            xytext=(-4, 14 * up),
             textcoords="offset points",
             color=colour,
             fontsize=6.5,
@@ -209,10 +223,21 @@ def draw_line(panel: Panel, table: pd.DataFrame, x: str, position: int, label: s
     )
 
 
-def seeds_sentence(counts: Iterable[int], what: str = "band") -> str:
+def beyond(metric: Metric) -> str:
+    """Where an axis ends beyond which the worst values lie."""
+    return "below" if metric.higher_is_better else "above"
+
+
+def cut(metric: Metric) -> str:
+    """Where bands and bars end, after a comma; nothing where nothing ends them."""
+    ends = [f"{end:g}" for end in map(metric.shown, metric.limits) if math.isfinite(end)]
+    return f", cut at {' and '.join(ends)} {metric.unit}".rstrip() if ends else ""
+
+
+def seeds_sentence(counts: Iterable[int], metric: Metric, what: str = "band") -> str:
     """`counts`: the number of seeds of every point; `what` shows the deviation: "band" or "bar"."""
-    drawn = [int(count) for count in counts if count > 0]  # a point without an accuracy is not drawn
+    drawn = [int(count) for count in counts if count > 0]  # a point without a value is not drawn
     if max(drawn, default=1) < 2:
         return "One seed."
     none = f" (no {what} for 1 seed)" if min(drawn) < 2 else ""
-    return f"Mean and {what} of one sample standard deviation over {seeds_words(drawn)}{none}, cut at 0 and 100 %."
+    return f"Mean and {what} of one sample standard deviation over {seeds_words(drawn)}{none}{cut(metric)}."

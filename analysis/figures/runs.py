@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.claims import budget_words, per_cent, seeds_words
-from analysis.figures.accuracy import shown
 from analysis.figures.drawing import WIDTH, Drawing, Selection, legend_below, line_style, panels
+from analysis.figures.scores import shown
 from analysis.frames import CELL
 from benchmark.errors import UserError
 
@@ -57,27 +57,28 @@ def layers(selection: Selection) -> Drawing:
 
 
 def curves(selection: Selection) -> Drawing:
-    """Learning rate, training loss and validation accuracy of every epoch; a line a cell, mean over its seeds."""
+    """Learning rate, training loss and validation of every epoch; a line a cell, mean over its seeds."""
     cells = _few(selection)
     cells = cells[[bool(_history(selection, name)) for name in cells["id"]]]
     if cells.empty:
         raise UserError("figure curves: these records have no history")
     figure = Figure(figsize=(WIDTH, 2.7))
     grid = list(figure.subplots(1, 3))
+    metric = selection.metric
     parts = (
-        ("learning_rate", "learning rate"),
-        ("train_loss", "training loss"),
-        ("validation_accuracy", "val. accuracy, %"),
+        ("learning_rate", "learning rate", 1.0),
+        ("train_loss", "training loss", 1.0),
+        (f"validation_{metric.name}", f"val. {metric.label_and_unit}", metric.scale),
     )
     labels = _labels(cells)
     counts = [curve["seed"].nunique() for _, curve in cells.groupby(labels)]
     for label, position in selection.positions(labels.unique()).items():
         names = list(cells["id"][labels == label])
-        for panel, (key, _) in zip(grid, parts, strict=True):
-            values = _mean_history(selection, names, key) * (100 if key == "validation_accuracy" else 1)
+        for panel, (key, _, scale) in zip(grid, parts, strict=True):
+            values = _mean_history(selection, names, key) * scale
             look = {**line_style(position), "markersize": 2.5 if len(values) <= 30 else 0}
             panel.plot(values.index, values, label=label, **look)
-    for panel, (_, title) in zip(grid, parts, strict=True):
+    for panel, (_, title, _) in zip(grid, parts, strict=True):
         panel.set_xlabel("epoch")
         panel.set_title(title)
     if all(value > 0 for line in grid[1].lines for value in line.get_ydata()):

@@ -11,13 +11,14 @@ import pandas as pd
 from analysis import claims
 from analysis.claims import At, Contrast, Evidence, Finding, column_words, per_cent, refuted
 from analysis.statistics import ALPHA, TESTED_SEEDS, beyond_p, equivalence_p
+from benchmark.metric import ACCURACY
 
 SCHEDULES = ("FT", "LRW", "SLR", "CLR", "LLR", "ALLR")
 """Rows of the published table, which the claims are about."""
 LARGE = ("SLR", "CLR", "LLR", "ALLR")
 """Schedules that start retraining at a large learning rate."""
 EQUIVALENCE_MARGIN = 0.05
-"""Accuracy points within which LRW and FT count as equal; the published rows agree to 0.01."""
+"""Points within which LRW and FT count as equal; the published rows agree to 0.01."""
 
 GAP = f"; the gap is the mean of {', '.join(LARGE)} minus FT, within a seed"
 OTHER_SPARSITIES = "; at 70 and 80 % the gaps of the paper's own means do not all shrink with budget"
@@ -39,9 +40,10 @@ def lrw_equals_ft(evidence: Evidence) -> Finding:
         "lrw-equals-ft",
         "LRW equals FT at these budgets",
         claims.verdict_of(refuted(contrasts, evidence, lambda values: beyond_p(values, EQUIVALENCE_MARGIN)), equal),
-        "; ".join(claims.figures_of(comparisons, counts) + _same_rates(evidence)),
+        "; ".join(claims.figures_of(evidence, comparisons, counts) + _same_rates(evidence)),
         f"two one-sided paired t-tests per column, equivalence within ±{EQUIVALENCE_MARGIN} points, Holm-corrected; "
-        "none where both used the same learning rates and reached the same accuracy in every seed",
+        "none where both used the same learning rates and reached the same "
+        f"{evidence.metric.label} in every seed",
         comparisons,
     )
 
@@ -61,15 +63,16 @@ def linear_on_top(evidence: Evidence) -> Finding:
     comparisons = claims.compared(contrasts, evidence)
     rows = [comparisons[: len(others)], comparisons[len(others) :]]
     beaten = [all(map(claims.is_below, rivals)) for rivals in zip(*rows, strict=True)]
-    figures = claims.figures_of(comparisons, claims.signs(comparisons))
+    figures = claims.figures_of(evidence, comparisons, claims.signs(comparisons))
     figures += [_top_columns(evidence, linear), claims.improvement(evidence, linear, others)]
     return Finding(
         "linear-on-top",
         "ALLR or LLR is on top (averaged over the columns)",
         claims.verdict_of(beaten, [any(all(map(claims.is_above, row)) for row in rows)]),
         "; ".join(figures),
-        "paired t-tests of ALLR and of LLR against every other schedule, accuracies averaged over the columns within a "
-        "seed, Holm-corrected; held if one of the two beats all others, not held if another schedule beats both",
+        f"paired t-tests of ALLR and of LLR against every other schedule, {_values(evidence)} averaged over the "
+        "columns within a seed, Holm-corrected; held if one of the two beats all others, not held if another schedule "
+        "beats both",
         comparisons,
     )
 
@@ -104,6 +107,8 @@ CLAIMS = (
     gap_shrinks_with_budget,
     gap_grows_with_sparsity,
 )
+MARGINS = (lrw_equals_ft,)
+"""The claims that have a margin in points."""
 
 
 def _gap_change(larger: tuple[float, str], smaller: tuple[float, str]) -> Contrast:
@@ -117,7 +122,7 @@ def _gap_change(larger: tuple[float, str], smaller: tuple[float, str]) -> Contra
 
 
 def _same_runs(evidence: Evidence, sparsity: float, budget: str) -> bool:
-    """Whether LRW and FT had the same learning rates and accuracy in every seed, TESTED_SEEDS of them or more."""
+    """Whether LRW and FT had the same learning rates and scores in every seed, TESTED_SEEDS of them or more."""
     differences = evidence.measured_at("LRW", sparsity, budget) - evidence.measured_at("FT", sparsity, budget)
     seeds = differences.dropna().index
     rates = _rates_agree(evidence, sparsity, budget).reindex(seeds)  # NaN where a record does not say its rates
@@ -140,8 +145,12 @@ def _same_rates(evidence: Evidence) -> list[str]:
     return [f"same learning rates in {same} of {pairs} pairs of runs"] if pairs else []
 
 
+def _values(evidence: Evidence) -> str:
+    return "accuracies" if evidence.metric == ACCURACY else f"{evidence.metric.label} values"
+
+
 def _top_columns(evidence: Evidence, names: Sequence[str]) -> str:
-    """In how many columns the highest mean, as printed, is one of `names`."""
+    """In how many columns the best mean, as printed, is one of `names`."""
     top = filled = 0
     for sparsity, budget in evidence.columns:
         means = {name: evidence.measured_at(name, sparsity, budget).mean() for name in SCHEDULES}
@@ -149,4 +158,4 @@ def _top_columns(evidence: Evidence, names: Sequence[str]) -> str:
         if means:
             filled += 1
             top += any(means.get(name) == max(means.values()) for name in names)
-    return f"highest mean in {top} of {filled} columns"
+    return f"{'highest' if evidence.metric.higher_is_better else 'lowest'} mean in {top} of {filled} columns"

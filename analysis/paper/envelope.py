@@ -1,8 +1,9 @@
 """The envelope of Figure 1: the best that is reached with at most x retraining epochs. Pure functions of runs.
 
-Settings (cycles, epochs per cycle) are selected on validation accuracy: going up in epochs, a setting is selected if
-its mean validation accuracy beats that of all shorter ones. What is reported is the selected settings' mean test
-accuracy, and a later one takes over where it is higher, so the envelope never falls and never exceeds the best run.
+Settings (cycles, epochs per cycle) are selected in validation: going up in epochs, a setting is selected if its mean
+validation score beats that of all shorter ones. What is reported is the selected settings' mean test score, and a later
+one takes over where it is higher, so the envelope never falls and never exceeds the best run. Scores are values of a
+metric, oriented so that higher ones are better.
 Means are over the same seeds for all, so that none wins by an easier seed: settings that miss one take no part.
 """
 
@@ -23,7 +24,7 @@ class Run:
         setting: cycles and epochs per cycle, in words.
         epochs: of retraining, in total.
         seed: of the run.
-        validation, test: accuracies as fractions, NaN where there is none.
+        validation, test: scores, NaN where there is none.
         id: of the record.
     """
 
@@ -42,9 +43,9 @@ class Step:
     Args:
         epochs: of retraining, in total.
         setting: cycles and epochs per cycle, in words.
-        mean, std: of n test accuracies; the sample deviation, 0 of one run.
+        mean, std: of n test scores; the sample deviation, 0 of one run.
         n: number of runs.
-        validation: their mean validation accuracy.
+        validation: their mean validation score.
     """
 
     epochs: float
@@ -58,7 +59,7 @@ class Step:
 def envelope(runs: Iterable[Run]) -> tuple[Step, ...]:
     """The steps of the envelope, in rising epochs and rising means. Independent of the order of `runs`.
 
-    Runs without either accuracy are left out, and settings without all of the `common_seeds`. Of equally good settings
+    Runs without either score are left out, and settings without all of the `common_seeds`. Of equally good settings
     the shorter one counts, then the first by name.
     """
     runs = list(runs)
@@ -83,7 +84,7 @@ def common_seeds(runs: Iterable[Run]) -> frozenset[int]:
 def settings(runs: Iterable[Run], seeds: Set[int]) -> list[Step]:
     """Every setting that has all of `seeds`, with its means over these; none if there are no seeds.
 
-    The shortest first, then the better validation accuracy, then by name.
+    The shortest first, then the better validation, then by name.
     """
     steps = []
     for (epochs, setting), of_setting in _by_setting(runs).items():
@@ -108,7 +109,7 @@ def met_after(steps: Sequence[Step], level: float) -> float | None:
 
 
 def _by_setting(runs: Iterable[Run]) -> dict[tuple[float, str], list[Run]]:
-    """The runs that have both accuracies, by (epochs, setting)."""
+    """The runs that have both scores, by (epochs, setting)."""
     by_setting: dict[tuple[float, str], list[Run]] = defaultdict(list)
     for run in runs:
         if math.isfinite(run.validation) and math.isfinite(run.test):

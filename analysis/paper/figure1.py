@@ -12,12 +12,13 @@ from matplotlib.axes import Axes as Panel
 from matplotlib.ticker import NullLocator
 
 from analysis.claims import per_cent, seeds_words
-from analysis.figures.drawing import COLOURS, Drawing, Selection, legend_below, panels
+from analysis.figures.drawing import COLOURS, Drawing, Selection, axis_title, cut, legend_below, panels
 from analysis.paper.envelope import Run, Step, common_seeds, envelope, incomplete, met_after, settings
 from analysis.report import plots
 from analysis.settings import values_of
 from benchmark.errors import UserError
 from benchmark.methods.ladders import ladder
+from benchmark.metric import Metric
 
 BASELINE = "LRW"
 """Schedule of Renda et al.'s iterative baseline; all other schedules make the envelope."""
@@ -26,25 +27,31 @@ ENVELOPE, BASELINE_COLOUR = COLOURS[4], COLOURS[5]
 TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 RENDA_WORDS = ", 20 % of the weights each"
 """What the words for a setting end with that prunes by Renda et al.'s ladder."""
-EXPLAINED = (
-    "Line: the best so far with at most so many retraining epochs in total, over all numbers of cycles and epochs per "
-    "cycle. Settings (cycles, epochs per cycle) are selected on validation accuracy, and the test accuracy of the "
-    "selected is reported: mean and band of one sample standard deviation over the n seeds that the title says, the "
-    "same for all settings and the baseline, cut at 0 and 100 %. Faint points: every run, also of settings that miss "
-    f"one of these seeds and take no other part. Dashed: the mean of the iterative baseline ({BASELINE}), at the "
-    "epochs that the title says; a ring where the line first meets it. The panels' scales differ."
-)
-CAVEAT = (
-    "A selected setting takes over only where its mean test accuracy is above that of the one before: this running "
-    "maximum makes the line monotone, and a little too high where settings differ by less than their deviation."
-)
+
+
+def explained(metric: Metric) -> tuple[str, str]:
+    """What the lines and points are, and what to make of them."""
+    above, maximum, high = ("above", "maximum", "high") if metric.higher_is_better else ("below", "minimum", "low")
+    return (
+        "Line: the best so far with at most so many retraining epochs in total, over all numbers of cycles and epochs "
+        f"per cycle. Settings (cycles, epochs per cycle) are selected on validation {metric.label}, and the test "
+        f"{metric.label} of the selected is reported: mean and band of one sample standard deviation over the n seeds "
+        f"that the title says, the same for all settings and the baseline{cut(metric)}. Faint points: every run, also "
+        "of settings that miss one of these seeds and take no other part. Dashed: the mean of the iterative baseline "
+        f"({BASELINE}), at the epochs that the title says; a ring where the line first meets it. The panels' scales "
+        "differ.",
+        f"A selected setting takes over only where its mean test {metric.label} is {above} that of the one before: "
+        f"this running {maximum} makes the line monotone, and a little too {high} where settings differ by less than "
+        "their deviation.",
+    )
 
 
 @dataclass(frozen=True)
 class Part:
-    """One sparsity, all of it over the same seeds.
+    """One sparsity, all of it over the same seeds. Scores of runs and steps are oriented: higher ones are better.
 
     Args:
+        metric: what the scores are oriented values of.
         sparsity: as a fraction.
         runs: all but the baseline's.
         seeds: those that all of the most complete settings have.
@@ -54,6 +61,7 @@ class Part:
         fell: ids of the runs that collapsed.
     """
 
+    metric: Metric
     sparsity: float
     runs: tuple[Run, ...]
     seeds: frozenset[int]
@@ -66,6 +74,14 @@ class Part:
     def points(self) -> list[Run]:
         """The runs that are drawn one by one: not those that collapsed, which would stretch the axis."""
         return [run for run in self.runs if run.id not in self.fell]
+
+    def shown(self, score: float) -> float:
+        """As figures show it, for scores that are oriented."""
+        return float(self.metric.shown(self.metric.oriented(score)))
+
+    def level(self, step: Step) -> str:
+        """The mean of a step in words."""
+        return f"{self.shown(step.mean):.2f}{self.metric.unit}"
 
     def runs_of(self, step: Step) -> list[Run]:
         """The runs whose mean the step is."""
@@ -94,7 +110,7 @@ class Part:
             return f"{start}{'no seed that all settings have' if left_out else 'no runs yet'}."
         last = self.steps[-1]
         tried = max(step.epochs for step in settings(self.runs, self.seeds))
-        best = f"the envelope of settings of up to {tried:g} epochs ends at {last.mean:.2%}"
+        best = f"the envelope of settings of up to {tried:g} epochs ends at {self.level(last)}"
         best += f" after {last.epochs:g} epochs ({last.setting})"
         over = f"n = {seeds_words([len(self.seeds)])}"
         if left_out:
@@ -104,8 +120,8 @@ class Part:
         base = f"the baseline of {self.baseline.epochs:g} epochs"
         met = met_after(self.steps, self.baseline.mean)
         if met is None:
-            return f"{start}{base} ({self.baseline.mean:.2%}) is not met; {best}; {over}."
-        return f"{start}{base} ({self.baseline.mean:.2%}) is met after {met:g}; {over}."
+            return f"{start}{base} ({self.level(self.baseline)}) is not met; {best}; {over}."
+        return f"{start}{base} ({self.level(self.baseline)}) is met after {met:g}; {over}."
 
     @property
     def _no_baseline(self) -> str:
@@ -121,14 +137,23 @@ def parts(selection: Selection) -> list[Part]:
     for sparsity in sorted(cells["sparsity"].unique()):
         at = cells[cells["sparsity"] == sparsity]
         is_baseline = at["schedule"] == BASELINE
-        runs, base = _runs(at[~is_baseline]), _runs(at[is_baseline])
+        runs, base = (_runs(part, selection.metric) for part in (at[~is_baseline], at[is_baseline]))
         longest = [run for run in base if run.epochs == base[-1].epochs]  # never a shorter one in its place
         seeds = common_seeds(runs) or common_seeds(longest)
         level = settings(longest, seeds)
         fell = frozenset(at["id"][at["status"] == "collapsed"])
         missed = bool(base) and not level
         by_sparsity.append(
-            Part(float(sparsity), runs, seeds, envelope(runs), level[-1] if level else None, missed, fell)
+            Part(
+                selection.metric,
+                float(sparsity),
+                runs,
+                seeds,
+                envelope(runs),
+                level[-1] if level else None,
+                missed,
+                fell,
+            )
         )
     return by_sparsity
 
@@ -142,10 +167,10 @@ def draw(selection: Selection) -> Drawing:
         panel.set_title(f"{part.title}\n{part.heading}", fontsize=7)
         fell = len(part.runs) - len(part.points)
         panel.set_xlabel("retraining epochs in total" + f"\nnot drawn: {fell} collapsed runs" * bool(fell))
-    grid[0].set_ylabel("test accuracy in per cent")
+    grid[0].set_ylabel(axis_title(selection.metric))
     legend_below(figure, grid[0])
     said = [part.sentence for part in sparsities]
-    sentences = (*said, EXPLAINED, CAVEAT, *_collapsed(sparsities), *_ladder_sentence(sparsities))
+    sentences = (*said, *explained(selection.metric), *_collapsed(sparsities), *_ladder_sentence(sparsities))
     return Drawing("figure1", figure, sentences)
 
 
@@ -169,7 +194,7 @@ def _ladder_sentence(sparsities: Sequence[Part]) -> list[str]:
 
 
 def _draw_part(panel: Panel, part: Part) -> None:
-    x, y = [run.epochs for run in part.points], [100 * run.test for run in part.points]
+    x, y = [run.epochs for run in part.points], [part.shown(run.test) for run in part.points]
     look: dict[str, Any] = {"linestyle": "", "marker": "o", "color": ENVELOPE}
     panel.plot(x, y, alpha=0.25, markersize=3, markeredgewidth=0, label="every run", **look)
     panel.set_xscale("log")
@@ -177,15 +202,15 @@ def _draw_part(panel: Panel, part: Part) -> None:
     if part.steps:
         x = [step.epochs for step in part.steps]
         held = (*part.steps, part.steps[-1])
-        mean = np.array([100 * step.mean for step in held])
-        std = np.array([100 * step.std for step in held])
-        panel.step([*x, last], mean, where="post", color=ENVELOPE, label="best so far, selected on validation accuracy")
+        mean = np.array([part.shown(step.mean) for step in held])
+        std = np.array([part.metric.shown(step.std) for step in held])
+        panel.step([*x, last], mean, where="post", color=ENVELOPE, label=_best_words(part.metric))
         if len(part.seeds) > 1:
-            low, high = np.maximum(mean - std, 0.0), np.minimum(mean + std, 100.0)
+            low, high = np.clip((mean - std, mean + std), *map(part.metric.shown, part.metric.limits))
             panel.fill_between([*x, last], low, high, step="post", color=ENVELOPE, alpha=0.15, linewidth=0)
         panel.plot(x, mean[:-1], **look)
     if part.baseline is not None:
-        level = 100 * part.baseline.mean
+        level = part.shown(part.baseline.mean)
         dashed = (0, (5, 3))
         panel.axhline(level, color=BASELINE_COLOUR, linestyle=dashed, label=f"iterative baseline ({BASELINE})")
         met = met_after(part.steps, part.baseline.mean)
@@ -198,13 +223,18 @@ def _draw_part(panel: Panel, part: Part) -> None:
     panel.xaxis.set_minor_locator(NullLocator())
 
 
-def _runs(cells: pd.DataFrame) -> tuple[Run, ...]:
+def _best_words(metric: Metric) -> str:
+    return f"best so far, selected on validation {metric.label}"
+
+
+def _runs(cells: pd.DataFrame, metric: Metric) -> tuple[Run, ...]:
     columns = ("id", "schedule", "hyperparameters", "epochs", "cycles", "seed", "final_validation", "final_test")
     runs = []
     for values in cells[list(columns)].itertuples(index=False, name=None):
         name, schedule, chosen, epochs, cycles, seed, validation, test = values
         setting = _setting(schedule, chosen, epochs, int(cycles))
-        runs.append(Run(setting, round(epochs, 2), seed, validation, test, name))
+        scores = metric.oriented(validation), metric.oriented(test)
+        runs.append(Run(setting, round(epochs, 2), seed, *scores, name))
     return tuple(sorted(runs, key=lambda run: (run.epochs, run.setting, run.seed)))
 
 
@@ -236,7 +266,7 @@ def plot(selection: Selection) -> plots.Plot:
         text = f"retraining epochs, {part.title}<br>{part.heading}"
         x = {"title": {"text": text, "font": {"size": 11}}, "type": "log", **ticks}
         drawn.append(([_every_run(part), _best_so_far(part), *_baseline(part)], x, {}))
-    return plots.side_by_side(drawn)
+    return plots.side_by_side(drawn, selection.metric)
 
 
 def _every_run(part: Part) -> dict[str, Any]:
@@ -244,27 +274,27 @@ def _every_run(part: Part) -> dict[str, Any]:
         "markers",
         "every run",
         [run.epochs for run in part.points],
-        [round(100 * run.test, 3) for run in part.points],
+        [round(part.shown(run.test), 3) for run in part.points],
         text=[f"{run.setting}, seed {run.seed}" for run in part.points],
         customdata=[run.id for run in part.points],
         marker={"color": ENVELOPE, "opacity": 0.3, "size": 5},
-        hovertemplate="%{text}<br>%{x} epochs: %{y:.2f} %<extra></extra>",
+        hovertemplate=f"%{{text}}<br>%{{x}} epochs: %{{y:.2f}} {part.metric.unit}<extra></extra>",
     )
 
 
 def _best_so_far(part: Part) -> dict[str, Any]:
     """A step's customdata are the ids of its records."""
-    bars = [round(100 * step.std, 3) if step.n > 1 else None for step in part.steps]
+    bars = [round(part.metric.shown(step.std), 3) if step.n > 1 else None for step in part.steps]
     return plots.trace(
         "lines+markers",
-        "best so far, selected on validation accuracy",
+        _best_words(part.metric),
         [step.epochs for step in part.steps],
-        [round(100 * step.mean, 3) for step in part.steps],
+        [round(part.shown(step.mean), 3) for step in part.steps],
         error_y={"type": "data", "array": bars, "thickness": 1},
         text=[f"{step.setting}, n = {step.n}" for step in part.steps],
         customdata=[" ".join(run.id for run in part.runs_of(step)) for step in part.steps],
         line={"color": ENVELOPE, "shape": "hv"},
-        hovertemplate="%{text}<br>from %{x} epochs on: %{y:.2f} %<extra></extra>",
+        hovertemplate=f"%{{text}}<br>from %{{x}} epochs on: %{{y:.2f}} {part.metric.unit}<extra></extra>",
     )
 
 
@@ -272,6 +302,6 @@ def _baseline(part: Part) -> list[dict[str, Any]]:
     if part.baseline is None or not part.runs:
         return []
     x = [min(run.epochs for run in part.runs), max(run.epochs for run in part.runs)]
-    y = [round(100 * part.baseline.mean, 3)] * 2
+    y = [round(part.shown(part.baseline.mean), 3)] * 2
     look = {"line": {"color": BASELINE_COLOUR, "dash": "dash"}, "hoverinfo": "name+y"}
     return [plots.trace("lines", f"iterative baseline ({BASELINE})", x, y, **look)]

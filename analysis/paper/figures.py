@@ -6,7 +6,7 @@ import json
 
 from analysis import settings
 from analysis.axes import Axes
-from analysis.figures import Figure, accuracy, runs
+from analysis.figures import Figure, runs, scores
 from analysis.paper import figure1, rates, variants_figure
 from analysis.paper.claims_table1 import SCHEDULES
 from analysis.paper.table2 import METHODS
@@ -58,9 +58,9 @@ FIGURES = (
     Figure(
         "figure1", figure1.draw, has_cycles, "cycles of iterative pruning", ("figure1",), figure1.plot, figure1.best
     ),
-    Figure("budget", accuracy.budget, has_budgets, BUDGETS, ("table1",), plots.budget),
-    Figure("methods", accuracy.methods, has_rows, ROWS, BOTH, plots.methods),
-    Figure("speedup", accuracy.speedup, has_rows, ROWS, BOTH, plots.speedup),
+    Figure("budget", scores.budget, has_budgets, BUDGETS, ("table1",), plots.budget),
+    Figure("methods", scores.methods, has_rows, ROWS, BOTH, plots.methods),
+    Figure("speedup", scores.speedup, has_rows, ROWS, BOTH, plots.speedup),
     Figure(
         "variants",
         variants_figure.draw,

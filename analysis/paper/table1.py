@@ -13,16 +13,16 @@ import pandas as pd
 
 from analysis.axes import Axes
 from analysis.claims import Evidence, Key, budget_words, per_cent
-from analysis.groups import Group, accuracy_entry
+from analysis.groups import Group, score_entry
 from analysis.layout import Layout, measured_table, published_table
-from analysis.paper.claims_table1 import CLAIMS, SCHEDULES
+from analysis.paper.claims_table1 import CLAIMS, MARGINS, SCHEDULES
 from analysis.tables import Column, Entry, Row, Table
 
 
 class Table1(Layout):
-    """Schedules down, sparsity over budget across: final test accuracy in per cent."""
+    """Schedules down, sparsity over budget across: the metric on the test images at the end."""
 
-    claims = CLAIMS
+    claims, margins = CLAIMS, MARGINS
 
     def fits(self, axes: Axes) -> bool:
         """One method that retrains, with one setting."""
@@ -34,10 +34,7 @@ class Table1(Layout):
         keys = [(sparsity, budget) for sparsity in axes.sparsities for budget in axes.budgets]
         columns = [Column(f"sparsity {per_cent(s)}", f"budget {budget_words(b)}") for s, b in keys]
         rows = [
-            Row(
-                name,
-                tuple(accuracy_entry(by_cell.get((name, *key)), group.expected, (name, *key) in asked) for key in keys),
-            )
+            Row(name, tuple(score_entry(group, by_cell.get((name, *key)), (name, *key) in asked) for key in keys))
             for name in axes.schedules
         ]
         return measured_table(group, "schedule", columns, rows)
@@ -63,15 +60,16 @@ class Table1(Layout):
         )
 
     def evidence(self, group: Group) -> Evidence:
-        usable = group.cells.dropna(subset="final_test")
-        by_cell = {key: part.set_index("seed") for key, part in _by_cell(usable).items()}
+        by_cell = _by_cell(group.cells.dropna(subset="final_test"))
+        rates = {key: part.set_index("seed")["learning_rates"] for key, part in by_cell.items()}
         return Evidence(
-            {key: part["final_test"] * 100 for key, part in by_cell.items()},
+            {key: group.scores(part) for key, part in by_cell.items()},
             group.axes.schedules,
             group.axes.sparsities,
             group.axes.budgets,
             {key: mean for key, (mean, _) in published_numbers().items()},
-            {key: part["learning_rates"][part["learning_rates"] != ""] for key, part in by_cell.items()},
+            {key: of_cell[of_cell != ""] for key, of_cell in rates.items()},
+            metric=group.metric,
         )
 
     def has_claims(self, axes: Axes) -> bool:

@@ -1,6 +1,6 @@
 """Table 2 of the paper, BIMP against the methods that prune while they train, and how it compares with the published.
 
-Every method has a small grid of settings. Per method and sparsity the one with the best validation accuracy is shown.
+Every method has a small grid of settings. Per method and sparsity the one that is best in validation is shown.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from analysis import choice
 from analysis.axes import Axes
 from analysis.choice import Chosen, chosen
 from analysis.claims import Evidence, per_cent
-from analysis.groups import Group, accuracy_entry, remarks
+from analysis.groups import Group, remarks, score_entry
 from analysis.layout import Layout, measured_table, published_table
-from analysis.paper.claims_table2 import CLAIMS
+from analysis.paper.claims_table2 import CLAIMS, MARGINS
 from analysis.tables import NOT_ASKED, Column, Entry, Row, Table, entry
 
 METHODS = ("BIMP", "GMP", "GSM", "DPF", "DNW", "LC", "STR", "DST", "CS")
@@ -25,9 +25,9 @@ METHODS = ("BIMP", "GMP", "GSM", "DPF", "DNW", "LC", "STR", "DST", "CS")
 
 
 class Table2(Layout):
-    """Methods down; images/s, and per sparsity accuracy, speedup and sparsity reached."""
+    """Methods down; images/s, and per sparsity the metric, speedup and sparsity reached."""
 
-    claims = CLAIMS
+    claims, margins = CLAIMS, MARGINS
     pairing = "one seed, the same initial weights and data order"
 
     def fits(self, axes: Axes) -> bool:
@@ -45,7 +45,7 @@ class Table2(Layout):
                     *(
                         entry
                         for key in cells
-                        for entry in (_entries(runs.get(key), group.expected) if key in asked else [NOT_ASKED] * 3)
+                        for entry in (_entries(group, runs.get(key)) if key in asked else [NOT_ASKED] * 3)
                     ),
                 ),
             )
@@ -54,7 +54,7 @@ class Table2(Layout):
         return measured_table(
             group,
             "method",
-            _columns(axes),
+            _columns(group),
             rows,
             "Speedup: dense MACs over MACs of the non-zero weights, collapsed runs left out. Sparsity: per cent of "
             "the prunable weights that are zero in the end, learned or pruned by magnitude. Images/s: training of "
@@ -91,14 +91,12 @@ class Table2(Layout):
     def evidence(self, group: Group) -> Evidence:
         """Of the chosen settings alone."""
         return Evidence(
-            {
-                (method, sparsity, ""): runs.dropna(subset="final_test").set_index("seed")["final_test"] * 100
-                for (method, sparsity), runs in chosen(group).items()
-            },
+            {(method, sparsity, ""): group.scores(runs) for (method, sparsity), runs in chosen(group).items()},
             methods(group.axes),
             group.axes.sparsities,
             ("",),
             {(*key, ""): float(numbers["accuracy_mean"]) for key, numbers in published_numbers().items()},
+            metric=group.metric,
         )
 
     def has_claims(self, axes: Axes) -> bool:
@@ -118,26 +116,26 @@ def published_numbers() -> Mapping[tuple[str, float], Mapping[str, float]]:
     return dict(zip(keys, cast(list[Mapping[str, float]], frame.to_dict("records")), strict=True))
 
 
-def _columns(axes: Axes) -> list[Column]:
-    columns = [Column("", "images/s", 0, ranked=False)]
-    for sparsity in axes.sparsities:
+def _columns(group: Group) -> list[Column]:
+    columns = [Column("", "images/s", 0, ranked=False, is_score=False)]
+    for sparsity in group.axes.sparsities:
         target = f"target {per_cent(sparsity)}"
-        columns.append(Column(target, "accuracy"))
-        columns.append(Column(target, "speedup", 1, ranked=False))
-        columns.append(Column(target, "sparsity", ranked=False))
+        columns.append(Column(target, group.metric.label))
+        columns.append(Column(target, "speedup", 1, ranked=False, is_score=False))
+        columns.append(Column(target, "sparsity", ranked=False, is_score=False))
     return columns
 
 
-def _entries(runs: pd.DataFrame | None, expected: int) -> tuple[Entry, Entry, Entry]:
-    accuracy = accuracy_entry(runs, expected)
+def _entries(group: Group, runs: pd.DataFrame | None) -> tuple[Entry, Entry, Entry]:
+    score, expected = score_entry(group, runs), group.expected
     if runs is None:
-        return accuracy, entry([], expected), entry([], expected)
+        return score, entry([], expected), entry([], expected)
     flags = remarks(runs)
     alive = runs[runs["status"] != "collapsed"]  # a network that is mostly zero by accident is fast for nothing
     return (
-        accuracy,
-        entry(list(alive["speedup"].dropna()), expected, flags, accuracy.runs),
-        entry(list(runs["sparsity_reached"].dropna() * 100), expected, flags, accuracy.runs),
+        score,
+        entry(list(alive["speedup"].dropna()), expected, flags, score.runs),
+        entry(list(runs["sparsity_reached"].dropna() * 100), expected, flags, score.runs),
     )
 
 

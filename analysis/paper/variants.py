@@ -15,7 +15,7 @@ import pandas as pd
 from analysis import settings
 from analysis.axes import Axes
 from analysis.claims import Evidence, Finding, budget_words, directional, per_cent, versus
-from analysis.groups import Group, accuracy_entry, differ
+from analysis.groups import Group, differ, score_entry
 from analysis.labels import Kind, factors, row_labels
 from analysis.layout import Layout, measured_table
 from analysis.tables import Column, Entry, Row, Table
@@ -47,7 +47,7 @@ def random_beats_fine_tuning(evidence: Evidence) -> Finding:
 
 
 class Variants(Layout):
-    """Final test accuracy in per cent; what the sweep does not ask for is empty and not counted as missing.
+    """The metric on the test images at the end; what the sweep does not ask for is empty and not counted as missing.
 
     Rows that ended at another sparsity than a column's have no rank there. None have in a column of a budget for each
     cycle in which they come to different totals.
@@ -77,10 +77,7 @@ class Variants(Layout):
         labels = row_labels(group.axes)
         by_cell = _by_cell(group.cells)
         return Evidence(
-            {
-                (labels[kind], *column): runs.dropna(subset="final_test").set_index("seed")["final_test"] * 100
-                for (kind, column), runs in by_cell.items()
-            },
+            {(labels[kind], *column): group.scores(runs) for (kind, column), runs in by_cell.items()},
             tuple(labels.values()),
             group.axes.sparsities,
             group.axes.budgets,
@@ -92,6 +89,7 @@ class Variants(Layout):
                 for column, of_column in _totals(group.axes, by_cell).items()
                 for kind, epochs in of_column.items()
             },
+            metric=group.metric,
         )
 
     def has_claims(self, axes: Axes) -> bool:
@@ -102,7 +100,7 @@ class Variants(Layout):
 
 def _entry(group: Group, by_cell: ByCell, kind: Kind, column: Place) -> Entry:
     runs = by_cell.get((kind, column))
-    entry = accuracy_entry(runs, group.expected, (*kind[:2], *column, kind[2]) in group.axes.cells)
+    entry = score_entry(group, runs, (*kind[:2], *column, kind[2]) in group.axes.cells)
     return entry if runs is None or _is_at(runs, column[0]) else replace(entry, competes=False)
 
 

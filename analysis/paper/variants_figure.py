@@ -7,14 +7,14 @@ from matplotlib.axes import Axes as Panel
 
 from analysis.claims import budget_words, per_cent
 from analysis.figures import drawing
-from analysis.figures.accuracy import removes_filters, row_names, rows_of
 from analysis.figures.drawing import Drawing, Places, Selection
+from analysis.figures.scores import removes_filters, row_names, rows_of
 from benchmark.errors import UserError
 
 
 def draw(selection: Selection) -> Drawing:
     """A panel a sparsity and budget; the schedules across, a marker for what was pruned."""
-    axes, cells = selection.group.axes, selection.cells
+    axes, cells, metric = selection.group.axes, selection.cells, selection.metric
     if not axes.retrains or cells["hyperparameters"].nunique() < 2 or cells["schedule"].nunique() < 2:
         raise UserError("figure variants: these records are not of several settings retrained with several schedules")
     labels = row_names(selection, cells)
@@ -26,9 +26,7 @@ def draw(selection: Selection) -> Drawing:
     counts = []
     for panel, (sparsity, _, text) in zip(grid, columns, strict=True):
         column = cells[(cells["sparsity"] == sparsity) & (cells["budget"] == text)]
-        table = drawing.over_seeds(
-            column, ["row", "schedule"], "final_test"
-        )  # all of it: that some collapse is the message
+        table = drawing.over_seeds(column, ["row", "schedule"], metric)  # all of it: that some collapse is the message
         table["x"] = table["schedule"].map(places)
         counts += table["count"].tolist()
         _draw_settings(panel, table, rows)
@@ -36,16 +34,16 @@ def draw(selection: Selection) -> Drawing:
         panel.set_xticks(list(places.values()), list(places))
         panel.xaxis.grid(False)
     for panel in drawing.first_of_rows(grid):
-        panel.set_ylabel("test accuracy in per cent")
+        panel.set_ylabel(drawing.axis_title(metric))
     drawing.legend_below(figure, grid[0], most=3)
-    sentence = "Final test accuracy, what was pruned against how it was retrained; the panels' scales differ."
+    sentence = f"Final test {metric.label}, what was pruned against how it was retrained; the panels' scales differ."
     filters = (
         "Per cent pruned: of the weights, or of every layer's filters (with stages: of the first stage's, the others "
         "in proportion), so that the two kinds are not equally sparse."
     )
     dotted = "Dotted: magnitude pruning followed by FT."
     more = (*([filters] if removes_filters(cells) else []), dotted)
-    return Drawing("variants", figure, (sentence, *more, drawing.seeds_sentence(counts, "bar")))
+    return Drawing("variants", figure, (sentence, *more, drawing.seeds_sentence(counts, metric, "bar")))
 
 
 def _draw_settings(panel: Panel, table: pd.DataFrame, rows: Places) -> None:

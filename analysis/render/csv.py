@@ -1,8 +1,8 @@
 """One row per entry, row of words, comparison or sentence: for spreadsheets and scripts.
 
-Means and deviations are in the unit of their column, unrounded. In the table "claims" `mean` is a difference in
-accuracy points with its interval `low` to `high`, `p` is Holm-corrected and `text` the verdict of the claim;
-so it is in "pairs", where `text` is the row that is clearly ahead.
+Means and deviations are in the unit of their column, unrounded. In the table "claims" `mean` is a difference in the
+unit of the metric, positive where the first is better, with its interval `low` to `high`, `p` is Holm-corrected and
+`text` the verdict of the claim; so it is in "pairs", where `text` is the row that is clearly ahead.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def _pairs(sheet: Sheet, prefix: str) -> str:
     table = _folded(f"{len(sheet.pairs)} pairs", words.PAIR_HEADINGS, list(map(words.pair_cells, sheet.pairs)))
     return (
         f'<section id="{escape(prefix)}pairs" class="long">\n<h2>{escape(words.PAIRS_TITLE)}</h2>\n'
-        f"<p>{escape(words.pairs_caption(sheet.pairs))}</p>\n{table}</section>\n"
+        f"<p>{escape(words.pairs_caption(sheet))}</p>\n{table}</section>\n"
     )
 
 

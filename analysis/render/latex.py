@@ -143,7 +143,7 @@ def _claims(sheet: Sheet) -> str:
 
 def _pairs(sheet: Sheet) -> str:
     """The sentence alone: in a paper a list of all pairs helps nobody."""
-    caption = words.pairs_caption(sheet.pairs)
+    caption = words.pairs_caption(sheet)
     return f"\\section*{{{escape(words.PAIRS_TITLE)}}}\n{escape(caption)}\n" if sheet.pairs else ""
 
 

@@ -22,7 +22,7 @@ def write(sheet: Sheet) -> str:
     if sheet.pairs:
         rows = [[escape(cell) for cell in words.pair_cells(pair)] for pair in sheet.pairs]
         table = _folded(f"{len(rows)} pairs", words.PAIR_HEADINGS, rows)
-        parts.append(f"### {words.PAIRS_TITLE}\n\n{escape(words.pairs_caption(sheet.pairs))}\n\n{table}")
+        parts.append(f"### {words.PAIRS_TITLE}\n\n{escape(words.pairs_caption(sheet))}\n\n{table}")
     return "\n".join(parts)
 
 

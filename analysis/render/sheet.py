@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.claims import Finding
 from analysis.comparisons import Pair
 from analysis.tables import Table
+from benchmark.metric import ACCURACY, Metric
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Sheet:
         pairs: the rows of the first table compared.
         pairing: what runs of one seed share, which makes them pairs.
         records: what the sheet was made of, for exports: columns as in analysis.frames.
+        metric: what the networks of the recipe are measured by.
     """
 
     slug: str
@@ -34,3 +36,4 @@ class Sheet:
     pairs: tuple[Pair, ...] = ()
     pairing: str = "one seed, one dense network"
     records: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
+    metric: Metric = ACCURACY

@@ -38,7 +38,7 @@ def show(sheet: Sheet, console: Console, details: bool = False) -> None:
         console.print(Text(words.PAIRS_TITLE, style="bold"))
         if details:
             _show_grid(words.PAIR_HEADINGS, [words.pair_cells(pair) for pair in sheet.pairs], console, 0)
-        console.print(_sentence(words.pairs_caption(sheet.pairs), console, 0, "dim"))
+        console.print(_sentence(words.pairs_caption(sheet), console, 0, "dim"))
         console.print()
 
 

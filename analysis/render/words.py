@@ -11,6 +11,7 @@ from analysis.comparisons import Pair, summary
 from analysis.render.sheet import Sheet
 from analysis.statistics import ALPHA, CONFIDENCE, TESTED_SEEDS, Difference
 from analysis.tables import MARKED_RANKS, Column, Entry, Table
+from benchmark.metric import ACCURACY, Metric
 
 MISSING = "–"
 """No record of what was asked for; what nobody asked for is blank."""
@@ -75,10 +76,24 @@ CLAIMS_TITLE = "The paper's claims"
 
 def claims_caption(sheet: Sheet) -> str:
     return (
-        f"Differences are in accuracy points, paired over seeds ({sheet.pairing}). A claim is held or not held where "
-        f"tests at the {ALPHA:.0%} level say so, and undecided otherwise: always with fewer than {TESTED_SEEDS} seeds. "
-        f"Intervals are {CONFIDENCE:.0%}, each on its own, from two seeds up."
+        f"Differences are in {_differences(sheet.metric)}, paired over seeds ({sheet.pairing}). A claim is held or not "
+        f"held where tests at the {ALPHA:.0%} level say so, and undecided otherwise: always with fewer than "
+        f"{TESTED_SEEDS} seeds. Intervals are {CONFIDENCE:.0%}, each on its own, from two seeds up."
+        f"{_carried_over(sheet.metric)}"
     )
+
+
+def _differences(metric: Metric) -> str:
+    """The unit of differences, and their sign where it is not that of the values."""
+    return metric.of_differences + ("" if metric.higher_is_better else ", positive where the first is better")
+
+
+def _carried_over(metric: Metric) -> str:
+    """That claims about accuracy are judged by another metric, and which ones cannot be."""
+    if metric == ACCURACY:
+        return ""
+    margins = "" if metric.has_points else f" Those with a margin in points are left out: {metric.label} has no points."
+    return f" The claims were published for accuracy, and are judged here by {metric.label}.{margins}"
 
 
 COMPARISON_HEADINGS = ("comparison", "difference", f"{CONFIDENCE:.0%} interval", "p (Holm)", "n", "published")
@@ -100,12 +115,13 @@ PAIRS_TITLE = "Rows compared"
 PAIR_HEADINGS = ("rows", "difference", f"{CONFIDENCE:.0%} interval", "p (Holm)", "n", "P(improvement)", "clearly ahead")
 
 
-def pairs_caption(pairs: Sequence[Pair]) -> str:
+def pairs_caption(sheet: Sheet) -> str:
     return (
-        f"{summary(tuple(pairs))}. Differences are in accuracy points, averaged over the columns that both rows have "
-        f"and paired over seeds, with {CONFIDENCE:.0%} intervals of their own from two seeds up; from {TESTED_SEEDS} "
-        f"up a paired t-test at the {ALPHA:.0%} level, Holm-corrected over all pairs. P(improvement): probability that "
-        "a run of the first row beats one of the second, averaged over these columns (Mann-Whitney, as in rliable)."
+        f"{summary(sheet.pairs)}. Differences are in {_differences(sheet.metric)}, averaged over the columns that both "
+        f"rows have and paired over seeds, with {CONFIDENCE:.0%} intervals of their own from two seeds up; from "
+        f"{TESTED_SEEDS} up a paired t-test at the {ALPHA:.0%} level, Holm-corrected over all pairs. P(improvement): "
+        "probability that a run of the first row beats one of the second, averaged over these columns (Mann-Whitney, "
+        "as in rliable)."
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from analysis import settings
 from analysis.report.gather import Report
+from benchmark.metric import Metric, metric_of
 
 POINTS = 40
 """Points of a history at most."""
@@ -26,7 +27,8 @@ def page_data(report: Report, plots: Mapping[str, Any]) -> str:
 
 
 def _cell(record: Mapping[str, Any], curves: dict[str, Any]) -> dict[str, Any]:
-    cell, accuracy = record["cell"], record["accuracy"]
+    cell, metric = record["cell"], metric_of(record)
+    values = record[metric.name]
     rates = record.get("learning_rate") or {}
     sampled, key = rates.get("sampled"), str(rates.get("sha256") or record["id"])
     history = record.get("history") or {}
@@ -38,10 +40,11 @@ def _cell(record: Mapping[str, Any], curves: dict[str, Any]) -> dict[str, Any]:
     provenance = record.get("provenance") or {}
     shown = {
         "seed": cell["seed"],
-        "test": _share(accuracy, "final", "test"),
-        "validation": _share(accuracy, "final", "validation"),
-        "dense": _share(accuracy, "dense", "test"),
-        "pruned": _share(accuracy, "pruned", "test"),
+        "metric": metric.label_and_unit,
+        "test": _score(metric, values, "final", "test"),
+        "validation": _score(metric, values, "final", "validation"),
+        "dense": _score(metric, values, "dense", "test"),
+        "pruned": _score(metric, values, "pruned", "test"),
         "status": record.get("status", "ok"),
         "settings": settings.in_words(json.dumps(cell.get("hyperparameters") or {})),
         "start": str(provenance.get("start") or "")[:16],
@@ -52,14 +55,16 @@ def _cell(record: Mapping[str, Any], curves: dict[str, Any]) -> dict[str, Any]:
         "commit": str(provenance.get("commit") or "")[:7] + (" (changed)" if provenance.get("dirty") else ""),
         "device": str(provenance.get("device_name") or provenance.get("device") or ""),
         "rate": key if sampled else None,
-        "history": {name: [_rounded(value) for value in _thinned(values)] for name, values in _shown(history).items()},
+        "history": {
+            name: [_rounded(value) for value in _thinned(column)] for name, column in _shown(history, metric).items()
+        },
     }
     return {name: value for name, value in shown.items() if value not in (None, "", {})}
 
 
-def _share(accuracy: Mapping[str, Any], stage: str, split: str) -> float | None:
-    value = (accuracy.get(stage) or {}).get(split)
-    return None if value is None else round(100 * float(value), 3)
+def _score(metric: Metric, values: Mapping[str, Any], stage: str, split: str) -> float | None:
+    value = (values.get(stage) or {}).get(split)
+    return None if value is None else round(metric.shown(float(value)), 3)
 
 
 def _rounded(value: Any) -> float | None:
@@ -67,11 +72,14 @@ def _rounded(value: Any) -> float | None:
     return None if value is None else float(f"{float(value):.4g}")
 
 
-def _shown(history: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+def _shown(history: Mapping[str, Sequence[Any]], metric: Metric) -> dict[str, list[Any]]:
     """The columns that are drawn, of the epochs that have a validation; of all if none has."""
-    columns = {name: history[name] for name in ("epoch", "train_loss", "validation_accuracy") if history.get(name)}
-    validated = [value is not None for value in columns.get("validation_accuracy", ())]
-    return {name: list(compress(values, validated) if any(validated) else values) for name, values in columns.items()}
+    columns = {name: list(history[name]) for name in ("epoch", "train_loss") if history.get(name)}
+    scores = history.get(f"validation_{metric.name}") or ()
+    validated = [value is not None for value in scores]
+    if validated:
+        columns["validation"] = [None if value is None else metric.shown(value) for value in scores]
+    return {name: list(compress(values, validated)) if any(validated) else values for name, values in columns.items()}
 
 
 def _thinned(values: Sequence[Any], most: int = POINTS) -> list[Any]:

@@ -15,6 +15,7 @@ from analysis.layout import Layout, sheets_of
 from analysis.render.sheet import Sheet
 from analysis.sources import Source
 from benchmark.errors import UserError
+from benchmark.metric import Metric
 from benchmark.planning.grid import SWEEPS
 
 
@@ -39,6 +40,7 @@ class Report:
         pictures: a picture a figure and recipe.
         problems: what could not be read, a line each.
         source: where the records are from.
+        metrics: of the recipes, by Problem.identity.
     """
 
     frame: pd.DataFrame
@@ -48,6 +50,7 @@ class Report:
     pictures: Sequence[Picture]
     problems: Sequence[str]
     source: str
+    metrics: Mapping[str, Metric]
 
 
 def gather(
@@ -79,10 +82,11 @@ def gather(
     if frame.empty and not failures:
         on = f" of {problem}" if problem else ""
         raise UserError(f"no records{on} in {place.label}: `python -m benchmark.sweep table1` makes some")
-    whole = {**every.whole}
+    whole, metrics = {**every.whole}, {**every.metrics}
     parts: dict[str, list[Selection]] = {}
     for axes, records in known:
         whole |= records.whole
+        metrics |= records.metrics
         parts[axes.name] = selections(records, axes, order, problem)
     problems = [line for records in (every, *(records for _, records in known)) for line in records.problems]
     return Report(
@@ -93,6 +97,7 @@ def gather(
         _pictures(figures, parts),
         list(dict.fromkeys(problems)),
         place.label,
+        metrics,
     )
 
 

@@ -24,13 +24,14 @@ from analysis.render import html
 from analysis.report import summary
 from analysis.report.data import page_data
 from analysis.report.gather import Picture, Report
+from benchmark.metric import Metric
 
 TITLE = "Pruning and retraining: report"
 COLUMNS = (
     *("problem", "method", "schedule", "sparsity", "budget", "settings", "seed", "status", "test", "validation"),
-    *("speedup", "sparsity reached", "images/s", "seconds", "device", "commit", "id"),
+    *("metric", "speedup", "sparsity reached", "images/s", "seconds", "device", "commit", "id"),
 )
-"""Of the list of cells. Accuracies in per cent."""
+"""Of the list of cells. Test and validation are values of the metric, in its unit."""
 PLACE = ("problem", "device", "host", "commit", "code", "versions")
 """What tells apart where and how records were made."""
 
@@ -141,7 +142,7 @@ def _picture(picture: Picture, plots: Mapping[str, Any]) -> str:
 
 def _cells(report: Report) -> str:
     """Every record and every failure, a row each; scripts make it sortable and filterable."""
-    rows = [_row(values, str(values["id"])) for values in report.frame.to_dict("records")]
+    rows = [_row(values, report.metrics[values["identity"]]) for values in report.frame.to_dict("records")]
     rows += [_failed_row(number, failure) for number, failure in enumerate(report.failures)]
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in COLUMNS)
     return (
@@ -153,11 +154,13 @@ def _cells(report: Report) -> str:
     )
 
 
-def _row(values: Mapping[Any, Any], name: str) -> str:
+def _row(values: Mapping[Any, Any], metric: Metric) -> str:
+    name = str(values["id"])
+    test, validation = metric.shown(values["final_test"]), metric.shown(values["final_validation"])
     cells = (
         *(values["problem"], values["method"], values["schedule"], _number(values["sparsity"], "g"), values["budget"]),
         *(settings.in_words(values["hyperparameters"]), str(values["seed"]), values["status"]),
-        *(_number(100 * values["final_test"], ".2f"), _number(100 * values["final_validation"], ".2f")),
+        *(_number(test, ".2f"), _number(validation, ".2f"), metric.label_and_unit),
         *(_number(values["speedup"], ".2f"), _number(values["sparsity_reached"], ".4f")),
         *(_number(values["images_per_second"], ".0f"), _number(values["seconds"], ".2f")),
         *(values["device"], values["commit"][:7], name),

@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.claims import per_cent
-from analysis.figures.accuracy import row_names, shown, sparsity_axis, with_speedup
-from analysis.figures.drawing import COLOURS, Places, Selection, errors, over_seeds, scaled
+from analysis.figures.drawing import COLOURS, Places, Selection, axis_title, beyond, errors, over_seeds, scaled
+from analysis.figures.scores import row_names, shown, sparsity_axis, with_speedup
+from benchmark.metric import Metric
 
 Plot = dict[str, Any]
 """{"data": [...], "layout": {...}} as plotly.js takes it; colours of paper and text are the page's."""
@@ -29,14 +30,14 @@ def budget(selection: Selection) -> Plot:
     places = selection.positions(cells["row"].unique())
     panels = []
     for sparsity in sorted(cells["sparsity"].unique()):
-        lines, y = _lines(cells[cells["sparsity"] == sparsity], places)
+        lines, y = _lines(cells[cells["sparsity"] == sparsity], places, selection.metric)
         panels.append((lines, {"title": {"text": f"retraining epochs, {per_cent(sparsity)} sparsity"}}, y))
-    return side_by_side(panels)
+    return side_by_side(panels, selection.metric)
 
 
-def side_by_side(panels: Sequence[Panel]) -> Plot:
+def side_by_side(panels: Sequence[Panel], metric: Metric) -> Plot:
     """A plot of several panels from left to right."""
-    traces, layout = [], _layout("", "test accuracy in per cent")
+    traces, layout = [], _layout("", axis_title(metric))
     layout["grid"] = {"rows": 1, "columns": len(panels), "pattern": "independent"}
     for number, (lines, x, y) in enumerate(panels, 1):
         suffix = "" if number == 1 else str(number)
@@ -60,36 +61,43 @@ def speedup(selection: Selection) -> Plot:
 
 
 def _panel(selection: Selection, cells: pd.DataFrame, title: str) -> Plot:
-    traces, axis = _lines(cells, selection.positions(cells["row"].unique()))
-    layout = _layout(title, "test accuracy in per cent")
+    traces, axis = _lines(cells, selection.positions(cells["row"].unique()), selection.metric)
+    layout = _layout(title, axis_title(selection.metric))
     return {"data": traces, "layout": {**layout, "yaxis": {**layout["yaxis"], **axis}}}
 
 
-def _lines(cells: pd.DataFrame, places: Places) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _lines(cells: pd.DataFrame, places: Places, metric: Metric) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """A line a row over "x", and what the y axis needs so that collapsed runs do not squeeze the others."""
     by = ["row", "sparsity", "x"]  # two sparsities can have one speedup
-    table, limits = scaled(over_seeds(cells, by, "final_test"))
+    table, limits = scaled(over_seeds(cells, by, metric), metric)
     runs = cells.sort_values("seed").groupby(by)["id"].agg(" ".join)
     table["runs"] = [runs[key] for key in table[by].itertuples(index=False, name=None)]
-    lines = [_line(table[table["row"] == row].sort_values("x"), row, place, limits) for row, place in places.items()]
+    lines = [
+        _line(table[table["row"] == row].sort_values("x"), row, place, limits, metric) for row, place in places.items()
+    ]
     return lines, {"range": limits} if limits else {}
 
 
-def _line(table: pd.DataFrame, label: str, place: int, limits: tuple[float, float] | None) -> dict[str, Any]:
+def _line(
+    table: pd.DataFrame, label: str, place: int, limits: tuple[float, float] | None, metric: Metric
+) -> dict[str, Any]:
     """Means with their deviations; a point's customdata are the ids of its records.
 
-    What is outside of the axis is marked just above its lower edge, and its text says where it is.
+    What is outside of the axis is marked just inside of its worse edge, and its text says where it is.
     """
-    edge = limits[0] + 0.02 * (limits[1] - limits[0]) if limits else math.nan
+    worst, best = (limits or (math.nan, math.nan))[:: 1 if metric.higher_is_better else -1]
+    edge = worst + 0.02 * (best - worst)
     low, high = errors(table)  # NaN of one run and of what is outside: no bar
     texts = []
     for entry in table.to_dict("records"):
         bar = f" ± {entry['std']:.2f}" if entry["count"] > 1 else ""
-        fell = f"<br>below the axis: {entry['collapsed']} of {entry['count']} runs collapsed" * entry["outside"]
+        fell = f"{entry['collapsed']} of {entry['count']} runs collapsed"
+        fell = f"<br>{beyond(metric)} the axis: {fell}" if entry["outside"] else ""
         texts.append(f"{label}, n = {entry['count']}<br>{entry['mean']:.2f}{bar}{fell}")
     symbol = SYMBOLS[place % len(SYMBOLS)]
     sizes = [12 if outside else 6 for outside in table["outside"]]
-    symbols = ["triangle-down-open" if outside else symbol for outside in table["outside"]]
+    arrow = "triangle-down-open" if metric.higher_is_better else "triangle-up-open"
+    symbols = [arrow if outside else symbol for outside in table["outside"]]
     return trace(
         "lines+markers",
         label,

@@ -107,17 +107,14 @@
       const cell = data.cells[id], rate = data.curves[cell.rate], history = cell.history || {};
       const common = { type: "scatter", mode: "lines", name: `seed ${cell.seed}`, showlegend: false };
       if (rate) traces.push({ ...common, x: rate[0], y: rate[1] });
-      if (history.validation_accuracy) {
-        const y = history.validation_accuracy.map(value => value === null ? null : 100 * value);
-        traces.push({ ...common, x: history.epoch, y, xaxis: "x2", yaxis: "y2" });
-      }
+      if (history.validation) traces.push({ ...common, x: history.epoch, y: history.validation, xaxis: "x2", yaxis: "y2" });
     }
     if (!traces.length) return target.remove();
     const title = text => ({ title: { text, font: { size: 10 }, standoff: 4 }, tickfont: { size: 9 }, nticks: 4 });
     Plotly.newPlot(target, traces, themed({
       height: 170, margin: { t: 8, r: 8, l: 40, b: 34 }, grid: { rows: 1, columns: 2, pattern: "independent" },
       xaxis: title("iteration: learning rate"), yaxis: { tickfont: { size: 9 }, nticks: 4, rangemode: "tozero" },
-      xaxis2: title("epoch: val. accuracy, %"), yaxis2: { tickfont: { size: 9 }, nticks: 4 },
+      xaxis2: title(`epoch: val. ${data.cells[ids[0]].metric}`), yaxis2: { tickfont: { size: 9 }, nticks: 4 },
     }), { ...config, staticPlot: true });
   }
 

@@ -11,13 +11,14 @@ from analysis.render import words
 from analysis.render.sheet import Sheet
 from analysis.report.gather import Report
 from analysis.statistics import ALPHA, TESTED_SEEDS
-from analysis.tables import Table, accuracies
+from analysis.tables import Table, score_columns
+from benchmark.metric import Metric
 
 
 def write(report: Report) -> str:
     parts = (
         ("claims", "The paper's claims", _claims),
-        ("best", "The best of each column: test accuracy in per cent, ± over seeds", _best),
+        ("best", "The best of each column, ± over seeds", _best),
         ("missing", "Missing, or gone wrong", _missing),
     )
     return "".join(f'<div id="{key}"><h2>{escape(title)}</h2>\n{make(report)}</div>\n' for key, title, make in parts)
@@ -31,21 +32,26 @@ def _claims(report: Report) -> str:
     rows = [
         (f'<th scope="rowgroup" rowspan="{len(sheet.findings)}">{_link(sheet, "-claims")}</th>' * (number == 0))
         + f'<td class="verdict {finding.verdict.replace(" ", "-")}">{escape(finding.verdict)}</td>'
-        + "".join(f"<td>{escape(text)}</td>" for text in (finding.statement, effect(finding), lacking(finding)))
+        + "".join(f"<td>{escape(text)}</td>" for text in _in_short(sheet, finding))
         for sheet in report.sheets
         for number, finding in enumerate(sheet.findings)
     ]
-    headings = ("sweep", "verdict", "claim", "difference in points", "what is missing")
+    headings = ("sweep", "verdict", "claim", "difference", "what is missing")
     return grid(headings, rows) if rows else "<p>They are about none of these sweeps.</p>\n"
 
 
-def effect(finding: Finding) -> str:
+def _in_short(sheet: Sheet, finding: Finding) -> tuple[str, str, str]:
+    return finding.statement, effect(finding, sheet.metric), lacking(finding)
+
+
+def effect(finding: Finding, metric: Metric) -> str:
     """The range of the differences that the claim is about, and over how many seeds."""
     known = [comparison.difference for comparison in finding.comparisons if comparison.difference.n]
     if not known:
         return words.MISSING
     low, high = (f"{pick(difference.mean for difference in known):+.2f}" for pick in (min, max))
-    return f"{low}{f' to {high}' if low != high else ''}, {seeds_words([difference.n for difference in known])}"
+    seeds = seeds_words([difference.n for difference in known])
+    return f"{low}{f' to {high}' if low != high else ''} {metric.behind_differences}, {seeds}"
 
 
 def lacking(finding: Finding) -> str:
@@ -91,7 +97,7 @@ def _said_by_figures(report: Report, sheet: Sheet) -> list[str]:
 def _best_of(sheet: Sheet) -> str:
     """A row a group of columns, such as a sparsity; across its columns, such as budgets."""
     table = sheet.tables[0]
-    places = accuracies(table)
+    places = score_columns(table)
     labels = dict.fromkeys(table.columns[place].label for place in places)
     rows: dict[str, dict[str, str]] = {}
     for place in places:
@@ -101,7 +107,9 @@ def _best_of(sheet: Sheet) -> str:
         f'<th scope="row">{escape(group)}</th>' + "".join(cells.get(label, "<td></td>") for label in labels)
         for group, cells in rows.items()
     ]
-    return grid((_link(sheet), *map(escape, labels)), lines)
+    metric = sheet.metric
+    heading = f"{_link(sheet)}<br>{escape(f'test {metric.label}{metric.in_unit}{metric.direction}')}"
+    return grid((heading, *map(escape, labels)), lines)
 
 
 def _first(table: Table, place: int) -> str:
@@ -134,7 +142,7 @@ def _missing(report: Report) -> str:
 def _gaps(sheet: Sheet) -> list[str]:
     """What of the sweep's own table has no record or too few seeds, and runs that did not end as they should."""
     table = sheet.tables[0]
-    entries = [row.entries[place] for row in table.rows for place in accuracies(table)]
+    entries = [row.entries[place] for row in table.rows for place in score_columns(table)]
     asked = [(entry.n, entry.expected or 0) for entry in entries if entry.n is not None]
     absent = sum(n == 0 for n, _ in asked)
     partial = [n for n, expected in asked if 0 < n < expected]

@@ -15,6 +15,7 @@ from rich.table import Table
 from benchmark.cells import Cell
 from benchmark.launch.events import Epoch, Event, Failed, Finished, Retried, Started
 from benchmark.methods import declaration
+from benchmark.metric import ACCURACY, Metric, metric_named, metric_of
 from benchmark.planning.plan import Plan, Task
 from benchmark.results.records import Record
 from benchmark.results.store import Store
@@ -23,6 +24,8 @@ QUIET_SECONDS = 60
 """Where there is no terminal, a running cell gets a line after this much silence."""
 SHOWN_CELLS = 16
 """Running cells with a line of their own on a terminal, those of which something was heard last."""
+VALIDATION = "validation_"
+"""What the names of a history begin with that are of the validation: the loss and the metric."""
 
 
 class Pace:
@@ -78,7 +81,7 @@ class Display:
         self.pace = Pace(plan.tasks)
         self.finished = self.failed = 0
         self.trained: list[Record] = []
-        self.best: tuple[float, str, float] | None = None
+        self.best: tuple[float, str] | None = None
         self.running: dict[str, str] = {}
         self._last_line = time.monotonic()
         self._bar = Progress(
@@ -121,10 +124,13 @@ class Display:
 
     def _advance(self, event: Epoch) -> None:
         cell, epoch = event.cell, event.values["epoch"]
-        accuracy = event.values.get("validation_accuracy")
-        validated = "" if accuracy is None else f", validation {100 * accuracy:.1f} %"
+        validated = [
+            f", {_said(metric_named(name.removeprefix(VALIDATION)), 'validation', value, 1)}"
+            for name, value in event.values.items()
+            if name.startswith(VALIDATION) and name != f"{VALIDATION}loss"
+        ]
         self.running.pop(cell.id, None)
-        self.running[cell.id] = f"epoch {self.pace.reached(cell, epoch)}{validated}"
+        self.running[cell.id] = f"epoch {self.pace.reached(cell, epoch)}{''.join(validated)}"
         if not self._live and time.monotonic() - self._last_line >= QUIET_SECONDS:
             self._line(f"{cell.id}  {self.running[cell.id]}")
 
@@ -148,11 +154,14 @@ class Display:
         if aside := record["provenance"].get("set_aside"):
             text = f"the record of {event.cell.id} could not be read; it is now {aside}"
             self.console.print(text, soft_wrap=True, highlight=False, markup=False)
-        final = record["accuracy"]["final"]
-        if not event.cell.is_dense and (self.best is None or final["validation"] > self.best[0]):
-            self.best = (final["validation"], event.cell.id, final["test"])
+        metric = metric_of(record)
+        final = record[metric.name]["final"]
+        value, test = final["validation"], _said(metric, "test", final["test"], 2)
+        leads = value is not None and (self.best is None or metric.is_better(value, self.best[0]))
+        if leads and not event.cell.is_dense:
+            self.best = (value, f"{event.cell.id}  {test}")
         if not self._live:
-            self._line(f"{event.cell.id}  test {100 * final['test']:.2f} %  {record['seconds']['total']:.1f} s")
+            self._line(f"{event.cell.id}  {test}  {record['seconds']['total']:.1f} s")
 
     def _left(self) -> str:
         seconds = self.pace.seconds_left
@@ -171,8 +180,13 @@ class Display:
         if len(self.running) > SHOWN_CELLS:
             picture.add_row(f"  and {len(self.running) - SHOWN_CELLS} others")
         if self.best:
-            picture.add_row(f"  best so far on validation: {self.best[1]}  test {100 * self.best[2]:.2f} %")
+            picture.add_row(f"  best so far on validation: {self.best[1]}")
         return picture
+
+
+def _said(metric: Metric, split: str, value: float | None, digits: int) -> str:
+    """A value of `split`, by its metric's name where that is not accuracy."""
+    return f"{split} {'' if metric == ACCURACY else f'{metric.label} '}{metric.text(value, digits)}"
 
 
 def duration(seconds: float) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch.nn import functional
-
 from benchmark.cells import Cell
 from benchmark.methods import METHODS, load
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
+from benchmark.tasks.task import predict
 from benchmark.training.loop import Run
-from benchmark.training.optimizer import make_optimizer
+from benchmark.training.optimizer import clip, make_optimizer
 from benchmark.training.precision import autocast, prepare_device
 
 
@@ -31,8 +30,8 @@ def drive(run: Run, iterations: int) -> None:
     rate = run.cell.problem.learning_rate / 10
     for first in range(0, iterations, per_epoch):
         batches = run.data.training_batches(0, first // per_epoch, 0, min(per_epoch, iterations - first))
-        for k, (images, labels) in enumerate(batches, first):
-            run.step(k, rate, images, labels)
+        for k, (inputs, targets) in enumerate(batches, first):
+            run.step(k, rate, inputs, targets)
             run.session.pause(run)
     _ = run.step.loss.item() / run.step.count
 
@@ -48,9 +47,11 @@ def bare_loop(run: Run, iterations: int) -> Callable[[], None]:
     def loop() -> None:
         for inputs, targets in order:
             with autocast(problem.precision, data.device):
-                loss = functional.cross_entropy(run.network(inputs), targets)
+                loss = run.task.loss(predict(run.network, inputs), targets)
             optimizer.zero_grad()
             loss.backward()
+            if problem.gradient_norm:
+                clip(run.network, problem.gradient_norm)
             optimizer.step()
 
     return loop

@@ -19,7 +19,8 @@ from benchmark.measure.plain_dst import PlainDST
 from benchmark.measure.timing import Seconds, Timed, Turns, clocked, quartiles, rates, take_turns, timed
 from benchmark.methods import METHODS, load
 from benchmark.problems import models
-from benchmark.problems.batches import Batch, Batches
+from benchmark.problems.batches import ImageBatch
+from benchmark.problems.data import Data
 from benchmark.training.loop import Run
 
 SPARSITY = 0.9
@@ -48,7 +49,7 @@ def parse_methods(text: str) -> list[str]:
 class Steps:
     """Training steps of one method in its last epoch, as if the ones before had been made."""
 
-    def __init__(self, name: str, data: Batches, batches: Sequence[Batch]):
+    def __init__(self, name: str, data: Data, batches: Sequence[ImageBatch]):
         problem = data.problem
         cell = Cell.dense(problem, 0) if name == "dense" else Cell(problem, name, 0, sparsity=SPARSITY)
         network = models.build(problem, 0).to(data.device)
@@ -68,13 +69,13 @@ class Steps:
             self.done += 1
 
 
-def draw(data: Batches, iterations: int) -> list[Batch]:
+def draw(data: Data, iterations: int) -> list[ImageBatch]:
     """Some whole batches of the first epoch."""
     count = max(1, min(iterations, MOST_BATCHES, data.training_images // data.problem.batch_size))
     return [(images.clone(), labels) for images, labels in data.training_batches(0, 0, 0, count)]
 
 
-def compare_methods(data: Batches, names: Sequence[str], iterations: int, repeats: int) -> list[str]:
+def compare_methods(data: Data, names: Sequence[str], iterations: int, repeats: int) -> list[str]:
     """A line a method: medians over dense training with quartiles, and its speed over BIMP's beside the published."""
     batches = draw(data, iterations)
     images = sum(len(batches[k % len(batches)][1]) for k in range(iterations))
@@ -99,7 +100,7 @@ def compare_methods(data: Batches, names: Sequence[str], iterations: int, repeat
     return lines
 
 
-def _ratio(turns: Turns, name: str, data: Batches, by: str) -> str:
+def _ratio(turns: Turns, name: str, data: Data, by: str) -> str:
     """Of images/s over the baseline's, by wall time, and on a CPU by processor time as well."""
     text = quartiles(turns.ratios(name))
     if data.device.type == "cpu":
@@ -110,7 +111,7 @@ def _ratio(turns: Turns, name: str, data: Batches, by: str) -> str:
 class PlainSteps:
     """Training steps of the plain implementation of DST, on as good as the same network."""
 
-    def __init__(self, data: Batches, batches: Sequence[Batch]):
+    def __init__(self, data: Data, batches: Sequence[ImageBatch]):
         problem = data.problem
         network = models.build(problem, 0).to(data.device)
         self.plain = PlainDST(problem, network, float(METHODS["DST"].defaults["alpha"]))
@@ -159,7 +160,7 @@ class MethodsPart:
         optimizer.step()
 
 
-def compare_dst(data: Batches, iterations: int, repeats: int) -> list[str]:
+def compare_dst(data: Data, iterations: int, repeats: int) -> list[str]:
     """What the suite's DST takes and what a plain one does: the method's own part of a step, and whole steps."""
     batches = draw(data, iterations)
     suite, plain = Steps("DST", data, batches), PlainSteps(data, batches)

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmark.cells import Cell
+from benchmark.metric import ACCURACY, Metric
 from benchmark.planning.grid import load_sweep
 from benchmark.results.records import encode
 from benchmark.results.store import Store
 
-HISTORY = ("learning_rate", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+HISTORY = ("learning_rate", "train_loss", "train_accuracy", "validation_loss")
 
 
 def fill(store: Store, count: int, one_curve: bool = True) -> int:
@@ -42,10 +43,10 @@ def synthetic_cells() -> Iterator[Cell]:
         yield from (cell.with_seed(seed) for cell in sweep.cells)
 
 
-def synthetic_record(cell: Cell, accuracy: float, **changes: Any) -> dict[str, Any]:
-    """A record in the form and of the size of a real one, with `accuracy` (a fraction) as its final test accuracy."""
+def synthetic_record(cell: Cell, value: float | None, metric: Metric = ACCURACY, **changes: Any) -> dict[str, Any]:
+    """A record in the form and of the size of a real one, with `value` of the metric in every measurement."""
     weights = hashlib.sha256(f"{cell.problem.identity} {cell.seed}".encode()).hexdigest()
-    final = {"test": accuracy, "validation": accuracy}
+    final = {"test": value, "validation": value}
     stages = ("final",) if cell.is_dense else ("dense", "pruned", "final")
     epochs = list(range(cell.problem.epochs if cell.is_dense else 10))
     layers = {f"stage{n}.conv.weight": {"weights": 1000 + n, "zeros": 900, "macs": 3456} for n in range(10)}
@@ -57,7 +58,8 @@ def synthetic_record(cell: Cell, accuracy: float, **changes: Any) -> dict[str, A
         "parent": None if cell.is_dense else {"id": "synthetic", "weights_sha256": weights},
         "status": "ok",
         "remarks": ["synthetic"],
-        "accuracy": {stage: dict(final) for stage in stages},
+        **({} if metric == ACCURACY else {"metric": metric.to_json()}),
+        metric.name: {stage: dict(final) for stage in stages},
         "loss": {stage: {"test": 0.5, "validation": 0.5} for stage in stages},
         "sparsity": {"target": cell.sparsity, "learned": None, "prunable": cell.sparsity, "layers": layers},
         "macs": {"dense": 123456, "sparse": 12345.6, "speedup": 10.0},
@@ -69,7 +71,11 @@ def synthetic_record(cell: Cell, accuracy: float, **changes: Any) -> dict[str, A
             "sampled": {"iteration": list(range(100)), "value": curve},
         },
         "cycles": [],
-        "history": {"epoch": epochs, **{key: [0.123456] * len(epochs) for key in HISTORY}},
+        "history": {
+            "epoch": epochs,
+            **{key: [0.123456] * len(epochs) for key in HISTORY},
+            f"validation_{metric.name}": [value] * len(epochs),
+        },
         "seconds": {"total": 0.9, "training": 0.7, "evaluation": 0.1},
         "iterations": {"total": _iterations(cell), "per_epoch": 17},
         "provenance": {

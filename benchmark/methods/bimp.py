@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from benchmark.errors import UserError
 from benchmark.methods.declarations import COUNT, DECAY, NORM, Declaration, Numbers, Schedules, Words
-from benchmark.methods.imp import Cycle, prune, split
-from benchmark.methods.ladders import ladder
+from benchmark.methods.imp import Cycle, prune
 from benchmark.methods.scratch import FromScratch
 from benchmark.pruning.criteria import Unstructured
+from benchmark.pruning.gradual import cycle_lengths, ladder
 from benchmark.training.method import Context
 from benchmark.training.schedules import LearningRates, dense_learning_rates, dense_warmup_iterations
 
@@ -52,7 +52,7 @@ class BIMP(FromScratch):
         self.first = dense_learning_rates(linear, per_epoch, dense / per_epoch)
         self.first_warmup = dense_warmup_iterations(linear, per_epoch, dense)
         self.ladder = ladder("even", self.target, cycles, "BIMP")
-        self.lengths = split(total - dense, cycles)
+        self.lengths = cycle_lengths(total - dense, cycles)
         self.phases = 1 + cycles
 
     def begin(self, phase: int) -> LearningRates:

@@ -11,7 +11,12 @@ from typing import Any
 from benchmark.cells import Cell, Scalar
 from benchmark.methods.accepted import Accepted, Numbers, Schedules, Words
 from benchmark.methods.ladders import cycles, trunk
-from benchmark.methods.limits import leaves_a_weight, leaves_a_weight_or_filters, leaves_two_intervals
+from benchmark.methods.limits import (
+    leaves_a_weight,
+    leaves_a_weight_or_filters,
+    leaves_two_intervals,
+    momentum_of_sgd,
+)
 
 Settings = Mapping[str, Scalar]
 """All hyperparameters of a cell, defaults included."""
@@ -29,7 +34,7 @@ class Declaration:
         accepted: the values of a hyperparameter, where not every value of its default's type will do.
         cycles: how often a cell is pruned and retrained; once if None.
         trunk: the name of a cell's state after so many cycles, if runs of other cells pass through the same state.
-        check: raises UserError for settings that leave a cell nothing to train.
+        check: raises UserError for settings that leave a cell nothing to train, and for a recipe that does not fit.
     """
 
     where: str
@@ -50,6 +55,7 @@ NAMES: dict[str, Any] = {
     **{"Declaration": Declaration, "Numbers": Numbers, "Words": Words, "Schedules": Schedules},
     **{"COUNT": COUNT, "DECAY": DECAY, "NORM": NORM, "cycles": cycles, "trunk": trunk},
     **{"leaves_two_intervals": leaves_two_intervals, "leaves_a_weight_or_filters": leaves_a_weight_or_filters},
+    **{"momentum_of_sgd": momentum_of_sgd},
 }
 """The names that a declaration in this package may use."""
 

@@ -7,21 +7,17 @@ import torch
 from benchmark.methods.declarations import COUNT, DECAY, Declaration
 from benchmark.methods.limits import check_interval, leaves_two_intervals
 from benchmark.methods.scratch import Transformed
+from benchmark.pruning.gradual import cubic
 from benchmark.training.method import Context
 
 
 def pruning_steps(method: str, context: Context) -> dict[int, float]:
-    """{iteration: sparsity from there on}: s_t = S - S (1 - t/m)^3 at epoch t * interval, t = 1 .. m.
-
-    m = floor(T / interval) - 1, so that one interval of training follows the last step. UserError if m < 1.
-    """
+    """{iteration: sparsity from there on}: `cubic`, a step every `interval` epochs. UserError if there is no step."""
     interval, epochs, target = int(context.number("interval")), context.problem.epochs, context.cell.sparsity
     assert target is not None
     check_interval(method, interval, epochs)
-    steps = epochs // interval - 1
-    return {
-        t * interval * context.iterations_per_epoch: target - target * (1 - t / steps) ** 3 for t in range(1, steps + 1)
-    }
+    per_epoch = context.iterations_per_epoch
+    return cubic(target, epochs * per_epoch, interval * per_epoch)
 
 
 class GMP(Transformed):
@@ -52,10 +48,7 @@ class GMP(Transformed):
             self.masks.select(self.steps[k])
         else:
             self.masks.prune_to(self.steps[k])
-        for weight, mask in zip(self.weights.values(), self.masks.tensors, strict=True):
-            momentum = self.optimizer.state[weight].get("momentum_buffer")
-            if momentum is not None:
-                momentum.mul_(mask)
+        self.masks.clear(self.optimizer)
 
     def enter_forward(self) -> None:
         if self.returning:

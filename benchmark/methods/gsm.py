@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from benchmark.methods.declarations import DECAY, Declaration, Numbers
+from benchmark.methods.limits import momentum_of_sgd
 from benchmark.methods.scratch import FromScratch
 from benchmark.pruning.flat import mask_smallest
 from benchmark.pruning.selection import Bracket
@@ -24,6 +25,7 @@ class GSM(FromScratch):
         "benchmark.methods.gsm:GSM",
         defaults={"momentum": 0.98, "decay": 1.0},
         accepted={"momentum": Numbers(0, 1, open_above=True), **DECAY},
+        check=momentum_of_sgd,
     )
 
     def __init__(self, context: Context):

@@ -11,11 +11,12 @@ from torch import nn
 
 from benchmark.errors import UserError
 from benchmark.methods.declarations import COUNT, NORM, Declaration, Words
-from benchmark.methods.ladders import cycles, ladder, trunk
+from benchmark.methods.ladders import cycles, trunk
 from benchmark.methods.limits import WHOLE_FILTERS, leaves_a_weight_or_filters
 from benchmark.problems.seeds import generator
 from benchmark.pruning.criteria import Criterion, Unstructured
 from benchmark.pruning.filters import Filters
+from benchmark.pruning.gradual import cycle_lengths, ladder
 from benchmark.pruning.masks import norm, norm_of_difference, random_scores
 from benchmark.training.method import Context, Method
 from benchmark.training.schedules import (
@@ -50,14 +51,8 @@ class Cycle:
     span: int
 
 
-def split(total: int, cycles: int) -> list[int]:
-    """Iterations of each cycle: the same for all, and the last one takes the remainder."""
-    each = total // cycles
-    return [each] * (cycles - 1) + [total - each * (cycles - 1)]
-
-
 def prune(method: Method, cycle: Cycle, criterion: Criterion) -> LearningRates:
-    """Prune to the cycle's sparsity, measure the accuracy "pruned", add a line to the record's cycles.
+    """Prune to the cycle's sparsity, measure the metric "pruned", add a line to the record's cycles.
 
     Returns the learning rates of the cycle's retraining. The schedule gets ALLR's d1, the relative distance by which
     this pruning moved the weights, and d2 = iterations / span (Zimmer et al. 2023).
@@ -70,7 +65,7 @@ def prune(method: Method, cycle: Cycle, criterion: Criterion) -> LearningRates:
     weights, vectors = criterion.prune_to(cycle.sparsity, stream)
     moved = norm_of_difference(weights + vectors if everything else weights)
     context.recalibrate()
-    accuracy = context.measure("pruned")
+    pruned = context.measure("pruned")
     retraining = Retraining(
         dense=cycle.dense,
         dense_warmup=cycle.dense_warmup,
@@ -88,8 +83,8 @@ def prune(method: Method, cycle: Cycle, criterion: Criterion) -> LearningRates:
             "d2": retraining.budget_share,
             "d": peak_fraction(retraining),
             "peak": float(rates.max(initial=0.0)),
-            "pruned_validation_accuracy": accuracy["validation"],
-            "pruned_test_accuracy": accuracy["test"],
+            f"pruned_validation_{context.metric.name}": pruned["validation"],
+            f"pruned_test_{context.metric.name}": pruned["test"],
         }
     )
     return rates
@@ -114,7 +109,7 @@ class IMP(Method):
     """Prune the smallest weights of the whole network, retrain, repeat.
 
     The budget is the total over the cycles; ALLR's d2 is a cycle's epochs over T. Hyperparameters:
-        cycles, ladder: how many cycles, and the sparsity after each (benchmark.methods.ladders).
+        cycles, ladder: how many cycles, and the sparsity after each (benchmark.pruning.gradual).
         momentum: "fresh" at every cycle, or "kept".
         norm: the weights that ALLR's d1 is taken over, "all" or "prunable".
         criterion: what is pruned: weights by "magnitude" or at "random", "filters" of the smallest L1 norm, or
@@ -157,7 +152,7 @@ class IMP(Method):
         self.phases = len(self.ladder)
         self.keeps_optimizer = chosen["momentum"] == "kept"
         total = cell.budget.iterations(context.problem.epochs, context.iterations_per_epoch, self.phases)
-        self.lengths = split(total, self.phases)
+        self.lengths = cycle_lengths(total, self.phases)
 
     def begin(self, phase: int) -> LearningRates:
         context = self.context

@@ -1,31 +1,11 @@
-"""Ladders: the sparsity after each cycle of iterative pruning, and which runs share cycles. Imports no torch."""
+"""Iterative pruning as planning sees it: how many cycles a cell has, and which runs share them. Imports no torch."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from benchmark.cells import Cell, Scalar, digest
-from benchmark.errors import UserError
-
-RENDA_FRACTION = 0.2
-"""Renda et al. 2020 prune 20 % of the remaining weights in every cycle."""
-
-
-def ladder(kind: str, sparsity: float, cycles: int, method: str = "IMP") -> list[float]:
-    """Sparsity after each cycle, the last one exactly `sparsity`. method: to name where a setting is refused.
-
-    kind "even": each of the n `cycles` prunes 1 - (1 - S)^(1/n) of the alive weights. "renda": each cycle prunes 20 %
-    of them, the last one what is missing to S; there are as many cycles as that takes, whatever `cycles` is.
-    """
-    if cycles < 1:
-        raise UserError(f"method {method}: hyperparameter cycles is {cycles}; it takes a count from 1 up")
-    if kind == "even":
-        return [1 - (1 - sparsity) ** (cycle / cycles) for cycle in range(1, cycles)] + [sparsity]
-    if kind == "renda":
-        needed = math.ceil(math.log(1 - sparsity) / math.log(1 - RENDA_FRACTION) - 1e-9)
-        return [1 - (1 - RENDA_FRACTION) ** cycle for cycle in range(1, needed)] + [sparsity]
-    raise UserError(f"method {method}: hyperparameter ladder is {kind!r}; it takes 'even' or 'renda'")
+from benchmark.pruning.gradual import ladder
 
 
 def cycles(cell: Cell, hyperparameters: Mapping[str, Scalar]) -> int:

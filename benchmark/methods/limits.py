@@ -11,6 +11,9 @@ from benchmark.problems.sizes import prunable_weights
 WHOLE_FILTERS = ("filters", "random_filters")
 """Criteria that leave every layer a filter, whatever the sparsity."""
 
+OF_SYMBOLS = ("language_modelling", "translation")
+"""Tasks whose inputs are no images."""
+
 
 def leaves_a_weight(cell: Cell, settings: Mapping[str, Scalar]) -> None:
     """Raises UserError where the sparsity, rounded to whole weights, is all of the network at hand."""
@@ -26,15 +29,30 @@ def leaves_a_weight(cell: Cell, settings: Mapping[str, Scalar]) -> None:
 
 
 def leaves_a_weight_or_filters(cell: Cell, settings: Mapping[str, Scalar]) -> None:
-    """The same for methods with a `criterion`."""
+    """The same for methods with a `criterion`; filters are those of networks for images."""
     if settings["criterion"] not in WHOLE_FILTERS:
         leaves_a_weight(cell, settings)
+    elif cell.problem.task in OF_SYMBOLS:
+        raise UserError(
+            f"problem {cell.problem.name}: criterion {settings['criterion']} is for networks for images, not for task "
+            f"{cell.problem.task}; criterion magnitude and random are for all"
+        )
 
 
 def leaves_two_intervals(cell: Cell, settings: Mapping[str, Scalar]) -> None:
     """The same for gradual pruning, which also needs an interval to prune in and one to train after it."""
     leaves_a_weight(cell, settings)
     check_interval(cell.method, int(settings["interval"]), cell.problem.epochs)
+
+
+def momentum_of_sgd(cell: Cell, settings: Mapping[str, Scalar]) -> None:
+    """The same for a method that is defined for SGD with momentum."""
+    leaves_a_weight(cell, settings)
+    if cell.problem.optimizer != "sgd":
+        raise UserError(
+            f"problem {cell.problem.name}: method {cell.method} is defined by the momentum of SGD; optimizer "
+            f"{cell.problem.optimizer} does not fit, optimizer sgd does"
+        )
 
 
 def check_interval(method: str, interval: int, epochs: int) -> None:

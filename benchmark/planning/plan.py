@@ -102,6 +102,8 @@ def parents_of(cells: Iterable[Cell]) -> list[Cell | None]:
 def epochs_of(cell: Cell, execution: Execution) -> float:
     """Training epochs of a cell, for estimates."""
     budget = cell.budget
+    if cell.is_dense and cell.problem.weights:
+        return 0
     if budget is None:
         return cell.problem.epochs
     cycles = _cycles(cell) if budget.per_cycle else 1

@@ -1,16 +1,18 @@
 """Sweeps that tune: every setting of a method runs with a few seeds, the best one of them with all the others.
 
-Settings compete per (method, sparsity) on validation accuracy; the test images have no say. Imports no torch.
+Settings compete per (method, sparsity) by the metric in validation; the test images have no say. Imports no torch.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from benchmark.cells import Cell, Hyperparameters
 from benchmark.errors import UserError
+from benchmark.metric import metric_of
 from benchmark.planning.grid import Sweep
 from benchmark.results.records import Record
 from benchmark.results.store import Store, read_compact
@@ -20,17 +22,19 @@ Contest = tuple[str, float | None]
 
 
 def choose(records: Iterable[Record]) -> dict[Contest, Hyperparameters]:
-    """The setting with the best mean final validation accuracy for each method and sparsity.
+    """The setting whose final validation is the best on average, for each method and sparsity.
 
     Means are over the seeds that all settings of a contest have (over all if there is no such seed), so that none wins
-    by an easier seed. Of equal settings the one whose record comes first.
+    by an easier seed. A run that ended with no finite value is worse than any. Of equal settings the one whose record
+    comes first.
     """
     found: dict[Contest, dict[Hyperparameters, dict[int, float]]] = {}
     for record in records:
-        cell = record["cell"]
+        cell, metric = record["cell"], metric_of(record)
         setting = tuple(sorted(cell["hyperparameters"].items()))
         seeds = found.setdefault((cell["method"], cell["sparsity"]), {}).setdefault(setting, {})
-        seeds[cell["seed"]] = record["accuracy"]["final"]["validation"]
+        value = record[metric.name]["final"]["validation"]
+        seeds[cell["seed"]] = -math.inf if value is None else metric.oriented(value)
     return {contest: _best(settings) for contest, settings in found.items()}
 
 

@@ -13,8 +13,10 @@ from benchmark.cells import Problem
 from benchmark.problems.fits import check_loader, check_split
 from benchmark.problems.seeds import generator
 
-Batch = tuple[Tensor, Tensor]
-"""images: float32 (b, channels, height, width), normalised; labels: int64 (b,); both on the training device."""
+Batch = tuple[Tensor | tuple[Tensor, ...], Tensor]
+"""inputs and targets, on the training device; inputs that are several tensors are the arguments of the network."""
+ImageBatch = tuple[Tensor, Tensor]
+"""A batch of images: float32 (b, channels, height, width), normalised, and labels int64 (b,)."""
 
 
 class Remembered(dict[str, Any]):
@@ -60,6 +62,21 @@ class Batches(ABC):
     @abstractmethod
     def evaluation_batches(self, name: str) -> Iterator[Batch]:
         """Batches of the "validation" or "test" split, not augmented; each rank gets a part of them."""
+
+    def example(self, count: int) -> tuple[Tensor, ...]:
+        """Inputs of the data's shapes for the network, `count` of each, to count operations and to measure times."""
+        problem = self.problem
+        shape = (count, problem.channels, problem.image_size, problem.image_size)
+        return (torch.zeros(shape, device=self.device),)
+
+    def target_counts(self) -> Tensor:
+        """How often each value occurs among the training targets, int64 (values,)."""
+        counts = torch.zeros(0, dtype=torch.int64)
+        for _, targets in self.training_batches(0, 0):
+            part = targets.flatten().bincount(minlength=len(counts)).cpu()
+            part[: len(counts)] += counts
+            counts = part
+        return counts
 
     @property
     def iterations_per_epoch(self) -> int:

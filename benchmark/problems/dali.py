@@ -21,7 +21,7 @@ from torch import Tensor
 
 from benchmark.cells import Problem, cut
 from benchmark.errors import UserError
-from benchmark.problems.batches import Batch
+from benchmark.problems.batches import ImageBatch
 from benchmark.problems.decode import Unreadable, centre_corner, reading, resized_shape
 from benchmark.problems.streaming import EVALUATION_BATCH, Request, StreamedData, drawn
 
@@ -167,7 +167,7 @@ class DaliData(StreamedData):
         left = (f"loader: DALI left batches to the default loader, {self._left_over}",) if self._left_over else ()
         return (*super().remarks, *left)
 
-    def _raw(self, requests: list[list[Request]]) -> Iterator[Batch]:
+    def _raw(self, requests: list[list[Request]]) -> Iterator[ImageBatch]:
         done = 0
         while done < len(requests):
             trouble = ""

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from benchmark.cells import Problem
 from benchmark.problems.augment import Normalisation, Windows, laid_out, moments, rotate
-from benchmark.problems.batches import Batch, Batches, held_out
+from benchmark.problems.batches import Batches, ImageBatch, held_out
 from benchmark.problems.cache import Source, Split
+from benchmark.problems.examples import has_examples
 from benchmark.problems.seeds import generator
 from benchmark.problems.sources import open_source
 
@@ -33,6 +34,10 @@ def open_data(
     problem: Problem, device: torch.device, folder: Path | None = None, shard: tuple[int, int] = (0, 1)
 ) -> Batches:
     """The problem's data: in memory, or streamed from disk where the recipe crops large images. Raises UserError."""
+    if has_examples(problem):
+        from benchmark.problems.arrays import ArrayData
+
+        return ArrayData(problem, device, folder, shard)
     if problem.loader == "dali":
         from benchmark.problems.dali import DaliData
 
@@ -78,6 +83,7 @@ class Data(Batches):
         self._normalise = Normalisation(problem, device, lambda: moments(inner, index))
         self._windows = Windows(training.images, size, device)
         self._index, self.labels = index.to(device), labels[index].to(device)
+        self._copies: dict[str, Tensor] = {}
         self._evaluation = {
             "validation": (inner, validation, labels[validation].to(device)),
             "test": (
@@ -100,7 +106,7 @@ class Data(Batches):
     def training_images(self) -> int:
         return len(self.labels)
 
-    def training_batches(self, seed: int, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+    def training_batches(self, seed: int, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[ImageBatch]:
         problem, stop = self.problem, self.iterations_per_epoch if stop is None else stop
         draws = self._draw(seed, epoch)
         batch_bytes = problem.batch_size * problem.channels * problem.image_size**2 * 4
@@ -110,7 +116,7 @@ class Data(Batches):
             images, labels = self._augmented(draws, where)
             yield from zip(images.split(sizes), labels.split(sizes), strict=True)
 
-    def _augmented(self, draws: Draws, where: slice | Tensor) -> Batch:
+    def _augmented(self, draws: Draws, where: slice | Tensor) -> ImageBatch:
         """Images and labels at positions `where` of the epoch."""
         order = draws.order[where]
         flips = draws.flips[where] if self.problem.flip else None
@@ -119,14 +125,23 @@ class Data(Batches):
             pixels = rotate(pixels, draws.angles[where])
         return laid_out(self._normalise(pixels), self.problem), self.labels[order]
 
-    def evaluation_batches(self, name: str) -> Iterator[Batch]:
+    def evaluation_batches(self, name: str) -> Iterator[ImageBatch]:
         images, index, labels = self._evaluation[name]
         rank, ranks = self.shard
         size = self.evaluation_batch
+        whole = None if self.device.type == "cpu" else self._on_device(name)
         for first in range(rank * size, len(index), ranks * size):
-            pixels = torch.from_numpy(images[index[first : first + size].numpy()]).to(self.device)
+            part = slice(first, first + size)
+            pixels = torch.from_numpy(images[index[part].numpy()]) if whole is None else whole[part]
             normal = self._normalise(pixels.to(torch.float32))
             yield laid_out(normal, self.problem), labels[first : first + size]
+
+    def _on_device(self, name: str) -> Tensor:
+        """All images of an evaluation split, uint8 channels last, copied to an accelerator once."""
+        if name not in self._copies:
+            images, index, _ = self._evaluation[name]
+            self._copies[name] = torch.from_numpy(images[index.numpy()]).to(self.device)
+        return self._copies[name]
 
     def _draw(self, seed: int, epoch: int) -> Draws:
         """From a generator on the CPU, so that every device trains on the same images."""

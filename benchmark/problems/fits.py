@@ -9,24 +9,32 @@ import importlib.util
 from bisect import bisect_right
 from collections.abc import Iterable
 
-from benchmark.cells import Problem
+from benchmark.cells import FUNCTION, Problem
 from benchmark.errors import UserError
+from benchmark.problems.examples import TASK_OF
 from benchmark.problems.folder import EMBEDDED, check_dataset
 from benchmark.problems.models import check_model
 from benchmark.problems.sizes import prunable_weights
+from benchmark.tasks import check_task
 
 DIGITS = {"image_size": 8, "channels": 1}
 DIGITS_CLASSES = 10
 MOST_WEIGHTS = 2_000_000_000
 """Of a network: with gradients, momentum and masks they take 32 GB."""
-REDUCED = {"resnet18": 8, "resnet50": 32}
-"""How many pixels a side become one before the last batch norm; 4 in most networks (vgg16 takes none as small)."""
+REDUCED = {
+    **{"resnet10": 8, "resnet18": 8, "resnet50": 32, "unet": 8},
+    **dict.fromkeys(("vit", "transformer_lm", "transformer"), 0),
+}
+"""How many pixels a side become one before the last batch norm; 4 in most networks (vgg16 takes none as small), and 0
+without batch norm."""
 
 
 def refuse_unfit(problem: Problem) -> None:
     """Check what the recipe alone can tell, without its images. Raises UserError."""
     if problem.dataset not in EMBEDDED:
         check_dataset(problem)
+    check_task(problem)
+    check_learned(problem)
     check_model(problem)
     check_size(problem)
     check_batch(problem)
@@ -35,6 +43,15 @@ def refuse_unfit(problem: Problem) -> None:
     if problem.crop_padding > problem.image_size and not problem.resized_crop:
         _refuse(problem, f"crop_padding {problem.crop_padding} is larger than image_size {problem.image_size}")
     check_loader(problem)
+
+
+def check_learned(problem: Problem) -> None:
+    """Whether the task can be learned from the data set. Raises UserError."""
+    if FUNCTION.fullmatch(problem.dataset) or FUNCTION.fullmatch(problem.task):
+        return
+    fitting = TASK_OF.get(problem.dataset, "classification")
+    if problem.task != fitting:
+        _refuse(problem, f"task {problem.task} does not fit dataset {problem.dataset}, whose task is {fitting}")
 
 
 def check_size(problem: Problem) -> None:

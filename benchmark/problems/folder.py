@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.cells import Problem
+from benchmark.cells import FUNCTION, Problem
 from benchmark.errors import UserError, escaped
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"))
@@ -25,19 +25,32 @@ LARGE = 96
 """Pixels a side above which images are streamed and cropped at random, like ImageNet's."""
 
 DEFAULT_FOLDER = Path("data")
-EMBEDDED = ("digits", "noise")
+INSTALLED = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}
+"""Where a package of the system puts a data set (Debian's dataset-fashion-mnist); the second place without --data."""
+EMBEDDED = ("digits", "noise", "python_docs", "numbers")
 """Data sets that need no folder."""
 
 HOW_TO_GET = {
     "cifar10": "the sweep's --download fetches it (170 MB, https://www.cs.toronto.edu/~kriz/cifar.html)",
     "cifar100": "the sweep's --download fetches it (169 MB, https://www.cs.toronto.edu/~kriz/cifar.html)",
     "tinyimagenet": "the sweep's --download fetches it (248 MB, http://cs231n.stanford.edu/tiny-imagenet-200.zip)",
+    "fashion_mnist": "the sweep's --download fetches it (30 MB, https://github.com/zalandoresearch/fashion-mnist), and "
+    "Debian has it as the package dataset-fashion-mnist",
     "imagenet": "it needs an account at https://image-net.org; torchvision.datasets.ImageNet unpacks its archives "
     "into the folders that are looked for",
+    "text": "a text of your own: --data FILE, or DIR with train.txt and test.txt",
+    "pairs": "parallel text of your own: DIR with train.source, train.target, test.source and test.target",
     "imagefolder": "one folder of images for each class, in DIR/train and in DIR/test or DIR/val",
 }
 ARCHIVES = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 """The folder that torchvision unpacks the original arrays into."""
+IDX = {"fashion_mnist": "FashionMNIST/raw"}
+"""Data sets of IDX files, with the folder that torchvision keeps these in."""
+IDX_FILES = {
+    "training": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+"""By split, the files of images and labels; each may be compressed, with the suffix .gz."""
 UNPACKED = {"tinyimagenet": "tiny-imagenet-200"}
 """The folder inside an archive of class folders."""
 
@@ -60,33 +73,65 @@ class Listing:
 
 @dataclass(frozen=True)
 class Location:
-    """Where images are. kind: "archive" (original arrays in torchvision's layout) or "folder" (class folders)."""
+    """Where images are.
+
+    kind: "archive" (original arrays in torchvision's layout), "idx" (IDX files in `root`) or "folder" (class folders).
+    """
 
     kind: str
     root: Path
 
 
-def find(problem: Problem, folder: Path) -> Location:
-    """Where the problem's images are under `folder` (--data). Raises UserError with how to get them."""
+def find(problem: Problem, folder: Path | None) -> Location:
+    """Where the problem's images are under `folder` (--data; None: the default and what the system has installed).
+
+    Raises UserError with how to get them.
+    """
     check_dataset(problem)
     name = problem.dataset
-    for root in (folder, folder / name, folder / UNPACKED.get(name, name)):
+    places = [folder] if folder else [DEFAULT_FOLDER, *([INSTALLED[name]] if name in INSTALLED else [])]
+    incomplete = ""
+    for root in (path for place in places for path in (place, place / name, place / UNPACKED.get(name, name))):
         if name in ARCHIVES and os.path.isdir(root / ARCHIVES[name]):
             return Location("archive", root)
+        for raw in (root / IDX[name], root) if name in IDX else ():
+            lacking = _lacking(raw)
+            if not lacking:
+                return Location("idx", raw)
+            incomplete = incomplete or (f"{escaped(raw)} lacks {lacking[0]}" if len(lacking) < 4 else "")
         if os.path.isdir(root / "train") and any(os.path.isdir(root / test) for test in TEST_NAMES):
             return Location("folder", root)
-    missing = f"neither {ARCHIVES[name]}/ nor" if name in ARCHIVES else "no"
+    original = ARCHIVES.get(name) or IDX.get(name)
+    missing = f"neither {original}/ nor" if original else "no"
+    reason = incomplete or f"{missing} train/ with test/ or val/"
     raise UserError(
-        f"--data {escaped(folder)}: {name} is not there ({missing} train/ with test/ or val/); {HOW_TO_GET[name]}; "
+        f"--data {escaped(folder or DEFAULT_FOLDER)}: {name} is not there ({reason}); {HOW_TO_GET[name]}; "
         "--problem digits needs no data"
     )
 
 
+def idx_files(folder: Path) -> list[Path]:
+    """The IDX files that lie in `folder`."""
+    candidates = (
+        folder / f"{name}{suffix}" for names in IDX_FILES.values() for name in names for suffix in ("", ".gz")
+    )
+    return [path for path in candidates if os.path.isfile(path)]
+
+
+def _lacking(folder: Path) -> list[str]:
+    """Names of the IDX files that are in `folder` neither plain nor compressed."""
+    present = {path.name.removesuffix(".gz") for path in idx_files(folder)}
+    return [name for names in IDX_FILES.values() for name in names if name not in present]
+
+
 def check_dataset(problem: Problem) -> None:
-    """Raises UserError unless the data set is one of those in folders."""
-    if problem.dataset not in HOW_TO_GET:
+    """Raises UserError unless the data set is one of those in folders, or from outside."""
+    if problem.dataset not in HOW_TO_GET and not FUNCTION.fullmatch(problem.dataset):
         known = ", ".join((*EMBEDDED, *HOW_TO_GET))
-        raise UserError(f"problem {problem.name}: dataset {problem.dataset!r} is unknown: one of {known}")
+        raise UserError(
+            f"problem {problem.name}: dataset {problem.dataset!r} is unknown: one of {known}, or your own as "
+            "'module:function'"
+        )
 
 
 def list_images(root: Path) -> Listing:
@@ -150,7 +195,7 @@ def complete(folder: Path | None) -> Callable[[Problem], dict[str, Any]]:
     def fields_of(problem: Problem) -> dict[str, Any]:
         if problem.dataset != "imagefolder" or {"classes", "channels", "image_size"} <= problem.model_fields_set:
             return {}
-        fields = describe(find(problem, folder or DEFAULT_FOLDER).root)
+        fields = describe(find(problem, folder).root)
         if fields.get("resized_crop") and "image_size" in problem.model_fields_set:
             fields["evaluation_size"] = round(problem.image_size * fields["evaluation_size"] / fields["image_size"])
         return {key: value for key, value in fields.items() if key not in problem.model_fields_set}

@@ -1,16 +1,19 @@
 """Networks, by the names that problem files use. Imports torch only when one is built: planning needs the names alone.
 
-A new network is a function of the problem and a line in MODELS. Of the problem it should heed `classes`, `channels`
-and, if its size can be chosen, `width`: the channels of the first stage.
+A new network is a function of the problem and a line in MODELS, or one of your own named "module:function". Of the
+problem it should heed `classes`, `channels` and, if its size can be chosen, `width` and `depth`.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from benchmark.cells import Problem
+from benchmark.cells import FUNCTION, Problem
 from benchmark.errors import UserError
+from benchmark.imports import load
+from benchmark.problems.sizes import OWN_DEPTH, dense_ends
 
 if TYPE_CHECKING:
     import torch
@@ -24,22 +27,26 @@ def _small_resnet(blocks: int) -> Callable[[Problem], nn.Module]:
     """Three stages of so many blocks, 6 * blocks + 2 layers, shortcuts without parameters (He et al. 2016, 4.2)."""
 
     def build_resnet(problem: Problem) -> nn.Module:
-        from benchmark.problems.networks import BasicBlock, SmallImageResNet
+        from benchmark.problems.networks.convolutional import BasicBlock, SmallImageResNet
 
         return SmallImageResNet(BasicBlock, 3, blocks, problem.width or 16, problem.channels, problem.classes)
 
     return build_resnet
 
 
-def _resnet18(problem: Problem) -> nn.Module:
-    """Four stages of two blocks (He et al. 2016, table 1), with a stem for small images."""
-    from benchmark.problems.networks import ProjectionBlock, SmallImageResNet
+def _resnet(blocks: int) -> Callable[[Problem], nn.Module]:
+    """Four stages of so many blocks, 8 * blocks + 2 layers (He et al. 2016, table 1), with a stem for small images."""
 
-    return SmallImageResNet(ProjectionBlock, 4, 2, problem.width or 64, problem.channels, problem.classes)
+    def build_resnet(problem: Problem) -> nn.Module:
+        from benchmark.problems.networks.convolutional import ProjectionBlock, SmallImageResNet
+
+        return SmallImageResNet(ProjectionBlock, 4, blocks, problem.width or 64, problem.channels, problem.classes)
+
+    return build_resnet
 
 
 def _vgg16(problem: Problem) -> nn.Module:
-    from benchmark.problems.networks import VGG
+    from benchmark.problems.networks.convolutional import VGG
 
     width = problem.width or 64
     stages = [(2, width), (2, 2 * width), (3, 4 * width), (3, 8 * width), (3, 8 * width)]
@@ -47,7 +54,7 @@ def _vgg16(problem: Problem) -> nn.Module:
 
 
 def _wideresnet28_10(problem: Problem) -> nn.Module:
-    from benchmark.problems.networks import WideResNet
+    from benchmark.problems.networks.convolutional import WideResNet
 
     return WideResNet(4, 10, problem.width or 16, problem.channels, problem.classes)
 
@@ -59,32 +66,91 @@ def _resnet50(problem: Problem) -> nn.Module:
     return resnet50(num_classes=problem.classes, width_per_group=problem.width or 64)
 
 
+def _vit(problem: Problem) -> nn.Module:
+    from benchmark.problems.networks.vit import VisionTransformer
+
+    width, depth = problem.width or 64, problem.depth or OWN_DEPTH["vit"]
+    return VisionTransformer(width, depth, problem.image_size, problem.channels, problem.classes)
+
+
+def _unet(problem: Problem) -> nn.Module:
+    from benchmark.problems.networks.unet import UNet
+
+    return UNet(problem.width or 16, problem.channels, problem.classes)
+
+
+def _transformer_lm(problem: Problem) -> nn.Module:
+    from benchmark.problems.networks.text import LanguageModel
+
+    return LanguageModel(problem.width or 128, problem.depth or OWN_DEPTH["transformer_lm"], problem.classes)
+
+
+def _transformer(problem: Problem) -> nn.Module:
+    from benchmark.problems.networks.text import Translator
+
+    return Translator(problem.width or 128, problem.depth or OWN_DEPTH["transformer"], problem.classes)
+
+
 MODELS: dict[str, Callable[[Problem], nn.Module]] = {
     "resnet8": _small_resnet(1),
     "resnet20": _small_resnet(3),
     "resnet56": _small_resnet(9),
-    "resnet18": _resnet18,
+    "resnet10": _resnet(1),
+    "resnet18": _resnet(2),
     "vgg16": _vgg16,
     "wideresnet28-10": _wideresnet28_10,
     "resnet50": _resnet50,
+    "vit": _vit,
+    "unet": _unet,
+    "transformer_lm": _transformer_lm,
+    "transformer": _transformer,
 }
+TASK_OF = {"unet": "segmentation", "transformer_lm": "language_modelling", "transformer": "translation"}
+"""What a network is for: "classification" for all others."""
+SIDES = {"vit": 4, "unet": 8}
+"""What the sides of an image must be multiples of."""
 
 
 def check_model(problem: Problem) -> None:
-    """Raises UserError for an unknown name, and for images that the network cannot take."""
-    if problem.model not in MODELS:
-        reason = f"model {problem.model!r} is unknown: one of {', '.join(MODELS)}"
-    elif problem.model == "vgg16" and problem.image_size < 32:
-        reason = "model vgg16 halves images five times: image_size must be 32 or more"
-    elif problem.model == "resnet50" and problem.channels != 3:
-        reason = f"model resnet50 takes 3 channels, not {problem.channels}"
-    else:
-        return
-    raise UserError(f"problem {problem.name}: {reason}")
+    """Raises UserError for an unknown name, and for a task, images or a depth that the network cannot take."""
+    reason = _reason_outside(problem) if FUNCTION.fullmatch(problem.model) else _reason(problem)
+    if reason:
+        raise UserError(f"problem {problem.name}: model {reason}")
+
+
+def _reason(problem: Problem) -> str | None:
+    """Why a network of the suite does not fit, None if it does."""
+    model, size, task = problem.model, problem.image_size, TASK_OF.get(problem.model, "classification")
+    if model not in MODELS:
+        return f"{model!r} is unknown: one of {', '.join(MODELS)}, or your own as 'module:function'"
+    if problem.task != task and not FUNCTION.fullmatch(problem.task):
+        return f"{model} is for task {task}, not for task {problem.task}"
+    if problem.depth and model not in OWN_DEPTH:
+        return f"{model} has a depth of its own, so that depth {problem.depth} means nothing"
+    if model == "vgg16" and size < 32:
+        return "vgg16 halves images five times: image_size must be 32 or more"
+    if model == "resnet50" and problem.channels != 3:
+        return f"resnet50 takes 3 channels, not {problem.channels}"
+    if size % SIDES.get(model, 1):
+        return f"{model} takes images whose image_size is a multiple of {SIDES[model]}, not {size}"
+    return None
+
+
+def _reason_outside(problem: Problem) -> str | None:
+    """Whether Python finds the module. It is not imported, since it imports torch."""
+    module = problem.model.partition(":")[0]
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, AttributeError, ValueError):
+        found = None
+    return None if found else f"{problem.model!r}: Python finds no module {module!r} (PYTHONPATH=. adds this folder)"
 
 
 def build(problem: Problem, seed: int) -> nn.Module:
-    """The problem's network with the initial weights of `seed`, which depend on nothing else. Raises UserError."""
+    """The problem's network with the initial weights of `seed`, which depend on nothing else. Raises UserError.
+
+    Its attribute `not_prunable` has the parameters that are never pruned although they are weights (see `prunable`).
+    """
     import torch
 
     from benchmark.problems.seeds import generator
@@ -92,8 +158,46 @@ def build(problem: Problem, seed: int) -> nn.Module:
     check_model(problem)
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator(seed, problem.dataset, problem.model, "initial weights").get_state())
-        network = MODELS[problem.model](problem)
+        network = MODELS[problem.model](problem) if problem.model in MODELS else _from_outside(problem)
+    _keep_dense(network, problem)
+    if any(parameter.dim() == 5 for parameter in network.parameters()):  # volumes, which have no such format
+        return network
     return network.to(memory_format=memory_format(problem))  # type: ignore[call-overload]
+
+
+def _from_outside(problem: Problem) -> nn.Module:
+    """What "module:function" gives for the problem. UserError if that is no network."""
+    from torch import nn
+    from torch.nn.parameter import is_lazy
+
+    where = f"problem {problem.name}: model {problem.model!r}"
+    function = load(problem.model, where)
+    try:
+        network = function(problem)
+    except UserError:
+        raise
+    except Exception as error:  # whatever somebody else's function does
+        raise UserError(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    if not isinstance(network, nn.Module):
+        raise UserError(f"{where}: it gives a {type(network).__name__}, not a torch.nn.Module")
+    if any(is_lazy(parameter) for parameter in network.parameters()):
+        raise UserError(f"{where}: its lazy layers have no weights before their first batch; give them their sizes")
+    return network
+
+
+def _keep_dense(network: nn.Module, problem: Problem) -> None:
+    """Set `not_prunable`, to which a network itself may have named some. UserError where nothing is left to prune."""
+    from benchmark.pruning.masks import prunable
+
+    where = f"problem {problem.name}: model {problem.model}"
+    named = frozenset(getattr(network, "not_prunable", ()))
+    if unknown := sorted(named - {name for name, _ in network.named_parameters(remove_duplicate=False)}):
+        raise UserError(f"{where}: its not_prunable names {unknown[0]!r}, which is no parameter of it")
+    candidates = list(prunable(network))
+    network.not_prunable = named | (set(candidates) - set(candidates[dense_ends(problem)]))  # type: ignore[assignment]
+    if not prunable(network):
+        but = "" if problem.dense_layers == "none" else f" beside those that dense_layers {problem.dense_layers} keeps"
+        raise UserError(f"{where}: it has no weight of a convolution or linear layer to prune{but}")
 
 
 def memory_format(problem: Problem) -> torch.memory_format:

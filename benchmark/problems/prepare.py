@@ -11,8 +11,9 @@ from rich.progress import Progress
 
 from benchmark.cells import Problem
 from benchmark.problems.cache import Labels
+from benchmark.problems.examples import has_examples, open_examples
 from benchmark.problems.fits import check_split
-from benchmark.problems.folder import DEFAULT_FOLDER, EMBEDDED, check_classes, find, list_images
+from benchmark.problems.folder import EMBEDDED, check_classes, find, list_images
 from benchmark.problems.sources import download, open_source
 
 
@@ -21,10 +22,14 @@ def prepare(problem: Problem, folder: Path | None, fetch: bool, console: Console
 
     Raises UserError if something is missing, cannot be read or does not fit the recipe.
     """
+    if has_examples(problem):
+        examples = open_examples(problem, folder)
+        _print(examples.remarks, console)
+        check_split(problem, [len(examples.training)])
+        return
     if problem.dataset in EMBEDDED:
         _check_split(problem, open_source(problem).training.labels)
         return
-    folder = folder or DEFAULT_FOLDER
     if fetch:
         download(problem, folder)
     root = find(problem, folder).root

@@ -2,60 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain, repeat
 
 from benchmark.cells import Problem
 
-BLOCKS = {"resnet8": 1, "resnet20": 3, "resnet56": 9}
+BLOCKS = {"resnet8": 1, "resnet20": 3, "resnet56": 9, "resnet10": 1, "resnet18": 2}
 """Of each stage."""
+OWN_DEPTH = {"vit": 6, "transformer_lm": 4, "transformer": 2}
+"""Blocks of a transformer where the recipe says nothing; of "transformer", blocks of the encoder and of the decoder."""
 
 
 def prunable_weights(problem: Problem) -> int | None:
     """Weights of convolutions and linear layers of the network that `models` builds; None for an unknown one."""
+    layers = _layers(problem)
+    return None if layers is None else sum(list(layers)[dense_ends(problem)])
+
+
+def dense_ends(problem: Problem) -> slice:
+    """Which of a network's prunable layers, in the order of the network, are pruned (the recipe's `dense_layers`)."""
+    return slice("first" in problem.dense_layers or None, -1 if "last" in problem.dense_layers else None)
+
+
+def _layers(problem: Problem) -> Iterator[int] | None:
+    """Weights of each layer that can be pruned; the first and the last layer are where the network has them."""
     model, images, classes = problem.model, problem.channels, problem.classes
+    if model in ("resnet10", "resnet18"):
+        width = problem.width or 64
+        return _resnet(images, width, [width << stage for stage in range(4)], BLOCKS[model], classes, projected=True)
     if model in BLOCKS:
         width = problem.width or 16
-        return 9 * images * width + _basic(width, (width << stage for stage in range(3)), BLOCKS[model], classes, False)
-    if model == "resnet18":
-        width = problem.width or 64
-        return 9 * images * width + _basic(width, (width << stage for stage in range(4)), 2, classes, True)
+        return _resnet(images, width, [width << stage for stage in range(3)], BLOCKS[model], classes, projected=False)
     if model == "wideresnet28-10":
         width = problem.width or 16
-        return 9 * images * width + _basic(width, (10 * (width << stage) for stage in range(3)), 4, classes, True)
+        return _resnet(images, width, [10 * (width << stage) for stage in range(3)], 4, classes, projected=True)
     if model == "vgg16":
         return _vgg16(problem.width or 64, images, classes)
     if model == "resnet50":
         return _resnet50(problem.width or 64, images, classes)
+    if model == "vit":
+        width = problem.width or 64
+        return chain([16 * images * width], _blocks(width, problem), [width * classes])
+    if model == "unet":
+        return _unet(problem.width or 16, images, classes)
+    if model == "transformer_lm":
+        return _blocks(problem.width or 128, problem)
+    if model == "transformer":
+        width = problem.width or 128
+        return chain(_blocks(width, problem), _blocks(width, problem, across=True))
     return None
 
 
-def _basic(inputs: int, stages: Iterable[int], blocks: int, classes: int, projected: bool) -> int:
-    """Stages of blocks of two 3x3 convolutions, and a linear layer; projected: 1x1 shortcuts where channels change."""
-    total = 0
+def _resnet(
+    images: int, inputs: int, stages: Iterable[int], blocks: int, classes: int, projected: bool
+) -> Iterator[int]:
+    """A stem, stages of blocks of two 3x3 convolutions, and a linear layer.
+
+    Args:
+        images: channels of the images.
+        inputs: channels of the stem.
+        stages: channels by stage.
+        blocks: of each stage.
+        classes: outputs.
+        projected: 1x1 shortcuts where the number of channels changes.
+    """
+    yield 9 * images * inputs
     for outputs in stages:
-        total += projected * inputs * outputs * (inputs != outputs)
+        yield projected * inputs * outputs * (inputs != outputs)
         for _ in range(blocks):
-            total += 9 * outputs * (inputs + outputs)
+            yield 9 * outputs * (inputs + outputs)
             inputs = outputs
-    return total + inputs * classes
+    yield inputs * classes
 
 
-def _vgg16(width: int, inputs: int, classes: int) -> int:
-    total = 0
+def _vgg16(width: int, inputs: int, classes: int) -> Iterator[int]:
     for convolutions, outputs in ((2, width), (2, 2 * width), (3, 4 * width), (3, 8 * width), (3, 8 * width)):
         for _ in range(convolutions):
-            total += 9 * inputs * outputs
+            yield 9 * inputs * outputs
             inputs = outputs
-    return total + inputs * classes
+    yield inputs * classes
 
 
-def _resnet50(width: int, images: int, classes: int) -> int:
+def _resnet50(width: int, images: int, classes: int) -> Iterator[int]:
     """Stages of bottlenecks; `width` is that of the 3x3 convolutions of the first stage."""
-    inputs, total = 64, 49 * images * 64
+    yield 49 * images * 64
+    inputs = 64
     for blocks, planes in ((3, 64), (4, 128), (6, 256), (3, 512)):
         inner, outputs = planes * width // 64, 4 * planes
-        total += inputs * outputs
+        yield inputs * outputs
         for _ in range(blocks):
-            total += inputs * inner + 9 * inner * inner + inner * outputs
+            yield inputs * inner + 9 * inner * inner + inner * outputs
             inputs = outputs
-    return total + inputs * classes
+    yield inputs * classes
+
+
+def _blocks(width: int, problem: Problem, across: bool = False) -> Iterator[int]:
+    """Transformer blocks: four projections of attention, four more of that to another sequence, two linear layers."""
+    projections = [width**2] * (8 if across else 4)
+    return chain.from_iterable(
+        repeat([*projections, 4 * width**2, 4 * width**2], problem.depth or OWN_DEPTH[problem.model])
+    )
+
+
+def _unet(width: int, inputs: int, classes: int) -> Iterator[int]:
+    widths = [width << level for level in range(4)]
+    for outputs in widths:
+        yield 9 * inputs * outputs
+        yield 9 * outputs**2
+        inputs = outputs
+    for outputs in reversed(widths[:-1]):
+        yield 4 * 2 * outputs**2
+        yield 9 * 2 * outputs**2
+        yield 9 * outputs**2
+    yield width * classes

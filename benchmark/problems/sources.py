@@ -16,7 +16,17 @@ from benchmark.errors import UserError, escaped
 from benchmark.problems.cache import Images, Labels, Progress, Raw, Source, Split, cached, key_of, lock
 from benchmark.problems.decode import decoded
 from benchmark.problems.fits import check_digits
-from benchmark.problems.folder import ARCHIVES, DEFAULT_FOLDER, EMBEDDED, Labelled, check_classes, find, list_images
+from benchmark.problems.folder import (
+    ARCHIVES,
+    DEFAULT_FOLDER,
+    EMBEDDED,
+    Labelled,
+    check_classes,
+    find,
+    idx_files,
+    list_images,
+)
+from benchmark.problems.idx import read_split
 
 FOLDERS = "folder 2"
 """Part of the cache's keys: to be changed when the same files would give other arrays."""
@@ -26,9 +36,8 @@ def open_source(problem: Problem, folder: Path | None = None, progress: Progress
     """The problem's images, from `folder` (--data) unless they are embedded. Raises UserError."""
     if problem.dataset in EMBEDDED:
         return BUILT_IN[problem.dataset](problem)
-    location = find(problem, folder or DEFAULT_FOLDER)
-    read = _archive if location.kind == "archive" else _folder
-    source = read(problem, location.root, progress)
+    location = find(problem, folder)
+    source = READERS[location.kind](problem, location.root, progress)
     check_classes(problem, int(source.training.labels.max()) + 1, location.root)
     return source
 
@@ -65,7 +74,7 @@ def _archive(problem: Problem, root: Path, progress: Progress) -> Source:
             arrays = kind(str(root), train=train)
         except (RuntimeError, OSError) as error:
             reason = " ".join(str(error).split())
-            raise UserError(f"{folder}: {reason}; the sweep's --download fetches it again") from None
+            raise UserError(f"{folder}: {reason}; remove it, and --download fetches it again") from None
         return Raw(len(arrays.data), [(arrays.data, np.asarray(arrays.targets, dtype=np.int64))])
 
     if (problem.image_size, problem.channels) != (32, 3):
@@ -78,34 +87,52 @@ def _archive(problem: Problem, root: Path, progress: Progress) -> Source:
     return cached(problem, key, "archive", lambda: raw(True), lambda: raw(False), [])
 
 
-def download(problem: Problem, folder: Path) -> None:
-    """Fetch the data set into `folder`, checked against its published checksum. Raises UserError.
+def _idx(problem: Problem, root: Path, progress: Progress) -> Source:
+    def raw(split: str) -> Raw:
+        images, labels = read_split(root, split, problem.image_size)
+        return Raw(len(images), [(images[..., None], labels)])
 
-    One process fetches with a progress bar, others wait for it.
+    if problem.channels != 1:
+        raise UserError(f"problem {problem.name}: images of {problem.dataset} have 1 channel, not {problem.channels}")
+    key = key_of(problem, "idx", list(map(str, idx_files(root))), root)
+    return cached(problem, key, "idx", lambda: raw("training"), lambda: raw("test"), [])
+
+
+READERS: dict[str, Callable[[Problem, Path, Progress], Source]] = {"folder": _folder, "archive": _archive, "idx": _idx}
+"""By the kind of a location."""
+
+
+def download(problem: Problem, folder: Path | None) -> None:
+    """Fetch the data set into `folder` (--data) unless it is there, checked against its published checksum.
+
+    Raises UserError. One process fetches with a progress bar, others wait for it.
     """
     from torchvision import datasets
     from torchvision.datasets.utils import download_and_extract_archive
 
+    place = folder or DEFAULT_FOLDER
+
     def tiny_imagenet() -> None:
         url = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
-        download_and_extract_archive(url, str(folder), md5="90528d7ca1a48142e341f4ef8d21d0de")
+        download_and_extract_archive(url, str(place), md5="90528d7ca1a48142e341f4ef8d21d0de")
 
     fetch: dict[str, Callable[[], object]] = {
-        "cifar10": lambda: datasets.CIFAR10(str(folder), download=True),
-        "cifar100": lambda: datasets.CIFAR100(str(folder), download=True),
+        "cifar10": lambda: datasets.CIFAR10(str(place), download=True),
+        "cifar100": lambda: datasets.CIFAR100(str(place), download=True),
         "tinyimagenet": tiny_imagenet,
+        "fashion_mnist": lambda: datasets.FashionMNIST(str(place), download=True),
     }
     if problem.dataset not in fetch:
         raise UserError(f"--download: {problem.dataset} cannot be downloaded; {', '.join(fetch)} can")
     try:
-        with lock(folder / f".{problem.dataset}.lock"):
+        with lock(place / f".{problem.dataset}.lock"):
             try:
                 find(problem, folder)
             except UserError:
                 fetch[problem.dataset]()
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"--download: {problem.dataset} cannot be fetched into {folder}: {reason}") from None
+        raise UserError(f"--download: {problem.dataset} cannot be fetched into {place}: {reason}") from None
 
 
 def _digits(problem: Problem) -> Source:

@@ -24,10 +24,10 @@ from torch.utils.data import DataLoader, Dataset
 from benchmark.cells import Problem
 from benchmark.errors import UserError, escaped
 from benchmark.problems.augment import Normalisation, laid_out, moments
-from benchmark.problems.batches import Batch, Batches, held_out
+from benchmark.problems.batches import Batches, ImageBatch, held_out
 from benchmark.problems.cache import stat_or_none
 from benchmark.problems.decode import Unreadable, formats, open_image, reading, resized_shape
-from benchmark.problems.folder import DEFAULT_FOLDER, Labelled, check_classes, find, list_images
+from benchmark.problems.folder import Labelled, check_classes, find, list_images
 from benchmark.problems.seeds import generator
 
 AREA = (0.08, 1.0)
@@ -73,7 +73,7 @@ class StreamedData(Batches):
         decoder: str | None = None,
     ):
         super().__init__(problem, device, shard)
-        root = find(problem, folder or DEFAULT_FOLDER).root
+        root = find(problem, folder).root
         listing = list_images(root)
         check_classes(problem, len(listing.classes), root)
         self.fingerprint = _fingerprint(root, (*listing.training, *listing.test))
@@ -118,7 +118,7 @@ class StreamedData(Batches):
     def training_images(self) -> int:
         return len(self._index)
 
-    def training_batches(self, seed: int, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+    def training_batches(self, seed: int, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[ImageBatch]:
         stream = generator(seed, self.problem.dataset, "epoch", epoch)
         order = torch.randperm(self.training_images, generator=stream)
         base = stream.initial_seed()
@@ -130,19 +130,19 @@ class StreamedData(Batches):
             requests.append([(i, base, place) for i, place in zip(index.tolist(), places.tolist(), strict=True)])
         yield from self._load(requests)  # a batch for every request, also an empty one: each is an iteration
 
-    def evaluation_batches(self, name: str) -> Iterator[Batch]:
+    def evaluation_batches(self, name: str) -> Iterator[ImageBatch]:
         size = EVALUATION_BATCH["cpu" if self.device.type == "cpu" else "gpu"]
         rank, ranks = self.shard
         parts = self._evaluation[name].split(size)[rank::ranks]
         batches = self._load([[(i, 0, -1) for i in part.tolist()] for part in parts])
         yield from ((images, labels) for images, labels in batches if len(labels))
 
-    def _load(self, requests: list[list[Request]]) -> Iterator[Batch]:
+    def _load(self, requests: list[list[Request]]) -> Iterator[ImageBatch]:
         for images, labels in self._raw(requests):
             pixels = images.to(self.device, non_blocking=True).to(torch.float32)
             yield laid_out(self._normalise(pixels), self.problem), labels.to(self.device, non_blocking=True)
 
-    def _raw(self, requests: list[list[Request]]) -> Iterator[Batch]:
+    def _raw(self, requests: list[list[Request]]) -> Iterator[ImageBatch]:
         nested = self._loading  # such as an evaluation in the middle of an epoch, whose loader must not start over
         if not nested:
             self._requests[:] = requests

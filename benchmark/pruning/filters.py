@@ -17,16 +17,19 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torch_pruning
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.errors import UserError
 from benchmark.pruning.criteria import Criterion, Difference
-from benchmark.pruning.masks import Masks
+from benchmark.pruning.masks import Masks, prunable
+
+if TYPE_CHECKING:
+    import torch_pruning
+
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LAYERS = (*CONVOLUTIONS, nn.Linear)
@@ -70,7 +73,13 @@ def find_groups(network: nn.Module, image: Sequence[int]) -> list[FilterGroup]:
     copied = copy.deepcopy(network).cpu().double().eval()
     names = {module: name for name, module in copied.named_modules()}
     candidates = _graph(copied, image).get_all_groups(root_module_types=list(CONVOLUTIONS))
-    groups = [group for candidate in candidates if (group := _removable(candidate, names)) is not None]
+    may_lose = prunable(copied)
+    groups = [
+        group
+        for candidate in candidates
+        if (group := _removable(candidate, names)) is not None
+        and all(f"{layer}.weight" in may_lose for layer in group.layers)
+    ]
     if not groups:
         raise UserError("criterion filters: this network has no layer of which whole filters can be removed")
     _check(copied, image, groups)
@@ -81,6 +90,8 @@ def _graph(network: nn.Module, image: Sequence[int]) -> torch_pruning.Dependency
     weight = next(network.parameters())
     # In a tuple: torch-pruning would unpack a bare tensor into inputs without a batch dimension.
     example = (torch.zeros(1, *image, dtype=weight.dtype, device=weight.device),)
+    import torch_pruning  # half a second, which cells that prune single weights need not pay
+
     with torch.enable_grad():
         return torch_pruning.DependencyGraph().build_dependency(network, example_inputs=example, verbose=False)
 

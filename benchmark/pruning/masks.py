@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -11,13 +12,31 @@ from benchmark.errors import UserError
 from benchmark.pruning.flat import Flat, Vector, mask_smallest
 from benchmark.pruning.selection import Bracket, find_threshold, keep_masks
 
+NEVER = (
+    *(nn.Embedding, nn.EmbeddingBag),
+    *(nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase),
+)
+"""Modules whose parameters are never pruned, whatever their rank."""
+
+WEIGHT = re.compile(r"(.*_)?weight(_.*)?")
+
 
 def prunable(network: nn.Module) -> dict[str, nn.Parameter]:
-    """By name, the tensors of rank 2 or more: weights of convolutions and linear layers, the first and last included.
+    """By name, the weights that may be pruned: those of convolutions and linear layers, first and last included.
 
-    Biases and batch norm (rank 1) are never pruned.
+    They are the parameters of rank 2 or more that are called "weight", "in_proj_weight" (attention) or "weight_ih_l0"
+    (recurrent layers). Embeddings (also where an output layer shares them), norms, biases and other parameters, such as
+    tables of positions, are never pruned, and neither is what the network names in an attribute `not_prunable`.
     """
-    return {name: weight for name, weight in network.named_parameters() if weight.dim() >= 2}
+    never = [module for module in network.modules() if isinstance(module, NEVER)]
+    kept = {id(weight) for module in never for weight in module.parameters(recurse=False)}
+    named = getattr(network, "not_prunable", ())
+    kept |= {id(weight) for name, weight in network.named_parameters(remove_duplicate=False) if name in named}
+    return {
+        name: weight
+        for name, weight in network.named_parameters()
+        if weight.dim() >= 2 and WEIGHT.fullmatch(name.rpartition(".")[2]) and id(weight) not in kept
+    }
 
 
 Score = Callable[[Sequence[Tensor], torch.Generator], list[Tensor]]
@@ -125,6 +144,14 @@ class Masks:
         """Set pruned weights to zero: call it after every step of the optimizer."""
         if self.weights:
             torch._foreach_mul_(self.weights, self.tensors)
+
+    @torch.no_grad()
+    def clear(self, optimizer: torch.optim.Optimizer) -> None:
+        """Set the optimizer's memory of pruned weights to zero: momentum, and the second moments of Adam."""
+        for weight, mask in zip(self.weights, self.tensors, strict=True):
+            for memory in optimizer.state[weight].values():
+                if isinstance(memory, Tensor) and memory.shape == weight.shape:
+                    memory.mul_(mask)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Masks by name, as bool: a quarter of the size of float32."""

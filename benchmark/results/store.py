@@ -66,6 +66,11 @@ class Store:
             raise UserError(f"--results {path}: no results folder: a sweep's has records/ in it")
         return store
 
+    @property
+    def given(self) -> Path:
+        """The folder of weights that stand for dense runs (`--weights`)."""
+        return self.path / "given"
+
     def file(self, kind: str, cell_id: str, suffix: str = "") -> Path:
         return self.path / kind / cell_id[-HASH_LENGTH:][:2] / (cell_id + suffix)
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from benchmark.cells import HASH_LENGTH, plain
 from benchmark.errors import UserError
+from benchmark.metric import metric_of
 from benchmark.results.records import Record
 from benchmark.tracking.reader import BadRunFile, read_run
 
@@ -233,6 +234,7 @@ def config_of(record: Record) -> dict[str, Any]:
         "recipe": problem,
         "parent": record["parent"],
         "provenance": record["provenance"],
+        **({"metric": record["metric"]} if "metric" in record else {}),
     }
 
 
@@ -246,13 +248,14 @@ def history_of(record: Record) -> list[dict[str, Any]]:
 def summary_of(record: Record) -> dict[str, Any]:
     """Final numbers as flat keys, such as accuracy/final/test and sparsity/prunable; d, d1 and d2 of the last cycle.
 
-    per_cycle and per_layer hold what belongs to each cycle and layer, as lists so that neither fills the run's table.
+    The metric is called as in the record. per_cycle and per_layer hold what belongs to each cycle and layer, as lists
+    so that neither fills the run's table.
     """
-    last = record["cycles"][-1] if record["cycles"] else {}
+    metric, last = metric_of(record).name, record["cycles"][-1] if record["cycles"] else {}
     numbers = {
         "status": record["status"],
         "remarks": "; ".join(record["remarks"]) or None,
-        "accuracy": record["accuracy"],
+        metric: record[metric],
         "loss": record["loss"],
         "sparsity": {key: value for key, value in record["sparsity"].items() if key != "layers"},
         "macs": record["macs"],

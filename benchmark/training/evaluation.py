@@ -1,4 +1,4 @@
-"""Accuracy, and the batch-norm pass that precedes it after pruning.
+"""The metric of a network, and the batch-norm pass that precedes it after pruning.
 
 Both cache their results by the state of the network: all schedules and budgets of a sparsity start from the same pruned
 network, which a worker measures once, not once a cell. On CIFAR-10 that saves half of a cell's time outside training.
@@ -10,9 +10,9 @@ import hashlib
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from benchmark.problems.batches import Batches
+from benchmark.tasks.task import Task, predict
 from benchmark.training.group import ALONE, Group
 from benchmark.training.precision import autocast
 
@@ -21,37 +21,35 @@ RECALIBRATION_EPOCH = -1
 
 
 def _digest(*tensors: Tensor) -> str:
+    """Hash of their bytes. From an accelerator they are copied at once: every copy would wait for it."""
     content = hashlib.blake2b()
-    for tensor in tensors:
-        content.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    parts = [tensor.detach().reshape(-1).view(torch.uint8) for tensor in tensors]
+    for part in parts if parts[0].device.type == "cpu" else [torch.cat(parts).cpu()]:
+        content.update(part.numpy().data)
     return content.hexdigest()
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, data: Batches, split: str, group: Group = ALONE) -> tuple[float, float]:
-    """(accuracy as a fraction, mean cross-entropy) on the "validation" or "test" split, on all ranks together."""
+def evaluate(network: nn.Module, task: Task, data: Batches, split: str, group: Group = ALONE) -> tuple[float, float]:
+    """(the task's metric, mean loss) on the "validation" or "test" split, on all ranks together."""
     network.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=data.device)
-    # Apple's GPUs have no float64.
-    loss = torch.zeros((), dtype=torch.float32 if data.device.type == "mps" else torch.float64, device=data.device)
-    count = torch.zeros((), dtype=torch.int64)
+    sums = task.zeros(data.device)
     key = ""
     with autocast(data.problem.precision, data.device):
-        for images, labels in data.evaluation_batches(split):
-            logits = network(images).float()
+        for inputs, targets in data.evaluation_batches(split):
+            outputs = predict(network, inputs).float()
             if not key and group.ranks == 1:
-                # The first logits belong to the key, since a method may keep a part of the state outside the network.
-                key = f"{split} {_digest(*network.state_dict().values(), logits)}"
+                # The first outputs belong to the key, since a method may keep a part of the state outside the network.
+                key = f"{split} {_digest(*network.state_dict().values(), outputs)}"
                 if key in data.remembered:
                     break
-            correct += (logits.argmax(1) == labels).sum()
-            loss += functional.cross_entropy(logits, labels, reduction="sum")
-            count += len(labels)
+            for total, part in zip(sums, task.sums(network, inputs, outputs, targets), strict=True):
+                total += part
     network.train()
     if key in data.remembered:
         return data.remembered[key]
-    correct, loss, count = group.total(correct, loss, count)
-    result = correct.item() / count.item(), loss.item() / count.item()
+    sums = group.total(*sums)
+    result = task.value(sums), task.mean_loss(sums)
     if key:
         data.remembered[key] = result
     return result
@@ -71,15 +69,18 @@ def recalibrate(network: nn.Module, data: Batches, seed: int) -> None:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # None makes torch take a cumulative average
     network.train()
     alone = data.shard[1] == 1
+    done = 0
     state, key = _digest(*network.state_dict().values()) if alone else "", ""
     with autocast(data.problem.precision, data.device):
-        for images, labels in data.training_batches(seed, RECALIBRATION_EPOCH, 0, batches):
-            if alone and not len(labels):
+        for inputs, targets in data.training_batches(seed, RECALIBRATION_EPOCH, 0, batches):
+            if alone and not len(targets):
                 continue  # not one image of the batch could be read
-            outputs = network(images)
+            done += 1
+            for norm in norms:  # a cumulative average; None for `momentum` would read a counter from the device
+                norm.momentum = 1 / done
+            outputs = predict(network, inputs)
             if not key and alone:
                 key = f"recalibration {seed} {state} {_digest(outputs.float())}"
                 if key in data.remembered:

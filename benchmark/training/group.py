@@ -74,11 +74,11 @@ class Group:
         devices = [self.local_rank] if next(network.parameters()).is_cuda else None
         return DistributedDataParallel(network, device_ids=devices)
 
-    def weigh(self, loss: Tensor, count: int) -> Tensor:
-        """Weight the mean loss of `count` images here: its mean over the ranks is then the mean over all images."""
+    def weigh(self, loss: Tensor, count: int | Tensor) -> Tensor:
+        """Weight the mean loss of `count` units here: its mean over the ranks is then the mean over all units."""
         if self.ranks == 1:
             return loss
-        total = torch.tensor(float(count), device=loss.device)
+        total = torch.tensor(float(count), device=loss.device)  # waits for a count on the device, with ranks alone
         dist.all_reduce(total)
         return (loss if count else torch.nan_to_num(loss)) * (count * self.ranks / total)
 

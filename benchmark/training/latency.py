@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.cells import Problem
+from benchmark.problems.batches import Batches
 from benchmark.problems.models import memory_format
 from benchmark.training.precision import autocast
 
@@ -21,18 +21,17 @@ SECONDS = 5.0
 
 
 @torch.no_grad()
-def compare(masked: nn.Module, smaller: nn.Module, problem: Problem, device: torch.device) -> dict[str, Any]:
-    """Median seconds of a forward pass by network and batch size (1 and the recipe's), data already on the device.
+def compare(masked: nn.Module, smaller: nn.Module, data: Batches) -> dict[str, Any]:
+    """Median seconds of a forward pass by network and batch size (1 and the recipe's), inputs already on the device.
 
     The networks alternate, so that other load on the machine affects both alike. Both end in evaluation mode. Returns
     {"batch": [1, 64], "masked": [...], "smaller": [...], "repeats": [...]}.
     """
     latencies: dict[str, Any] = {"batch": [], "masked": [], "smaller": [], "repeats": []}
-    layout = memory_format(problem)
+    problem, device, layout = data.problem, data.device, memory_format(data.problem)
     networks = {"masked": masked.eval(), "smaller": smaller.to(memory_format=layout).eval()}  # type: ignore[call-overload]
     for batch in sorted({1, problem.batch_size}):
-        shape = (batch, problem.channels, problem.image_size, problem.image_size)
-        images = torch.zeros(shape, device=device).contiguous(memory_format=layout)
+        inputs = tuple(_laid_out(value, layout) for value in data.example(batch))
         times: dict[str, list[float]] = {name: [] for name in networks}
         started = time.perf_counter()
         with autocast(problem.precision, device):
@@ -40,7 +39,7 @@ def compare(masked: nn.Module, smaller: nn.Module, problem: Problem, device: tor
                 if repeat >= WARM_UP + LEAST_REPEATS and time.perf_counter() - started > SECONDS:
                     break
                 for name, network in networks.items():
-                    seconds = _time(network, images, device)
+                    seconds = _time(network, inputs, device)
                     if repeat >= WARM_UP:
                         times[name].append(seconds)
         latencies["batch"].append(batch)
@@ -50,10 +49,15 @@ def compare(masked: nn.Module, smaller: nn.Module, problem: Problem, device: tor
     return latencies
 
 
-def _time(network: nn.Module, images: Tensor, device: torch.device) -> float:
+def _laid_out(value: Tensor, layout: torch.memory_format) -> Tensor:
+    """Images as training has them; other inputs as they are."""
+    return value.contiguous(memory_format=layout) if value.dim() == 4 else value
+
+
+def _time(network: nn.Module, inputs: tuple[Tensor, ...], device: torch.device) -> float:
     _synchronise(device)
     start = time.perf_counter()
-    network(images)
+    network(*inputs)
     _synchronise(device)
     return time.perf_counter() - start
 

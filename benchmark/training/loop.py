@@ -15,13 +15,14 @@ from torch import nn
 from benchmark.cells import Cell, Scalar
 from benchmark.problems.batches import Batch, Batches
 from benchmark.pruning.selection import NotANumber
+from benchmark.tasks import make_task
 from benchmark.training import generators
 from benchmark.training.evaluation import evaluate, recalibrate
 from benchmark.training.group import ALONE, Group
 from benchmark.training.method import Context, Method
 from benchmark.training.optimizer import make_optimizer
 from benchmark.training.options import RunOptions
-from benchmark.training.progress import HISTORY, Progress
+from benchmark.training.progress import Progress
 from benchmark.training.schedules import LearningRates, dense_learning_rates, dense_warmup_iterations
 from benchmark.training.session import Session
 from benchmark.training.step import Step
@@ -57,12 +58,15 @@ class Run:
         generators.seed_all(cell.seed)
         self.cell, self.network, self.data, self.group = cell, network, data, group
         self.options, self.session = options or RunOptions(), session or Session()
+        self.task = make_task(cell.problem)
         dense_rates = dense_learning_rates(cell.problem, data.iterations_per_epoch)
         self.method = make_method(
             Context(
                 cell=cell,
                 network=network,
                 hyperparameters=hyperparameters,
+                metric=self.task.metric,
+                example=data.example,
                 iterations_per_epoch=data.iterations_per_epoch,
                 dense_rates=dense_rates,
                 dense_warmup=dense_warmup_iterations(cell.problem, data.iterations_per_epoch, len(dense_rates)),
@@ -71,10 +75,10 @@ class Run:
                 note=self.note,
             )
         )
-        self.progress = Progress(position=start_position)
+        self.progress = Progress.begin(start_position, self.task.metric.name)
         self.rates: LearningRates | None = None
         """Learning rates of the current phase, None between phases."""
-        self.step = Step(network, self.method, make_optimizer(self.method, cell.problem), data, group)
+        self.step = Step(network, self.task, self.method, make_optimizer(self.method, cell.problem), data, group)
         self._since = time.perf_counter()
         """When the time that is not yet counted as training began."""
 
@@ -86,10 +90,10 @@ class Run:
             while progress.phase < self.method.phases:
                 rates = self._open_phase()
                 while progress.iteration < len(rates):
-                    for images, labels in self._rest_of_epoch(len(rates)):
+                    for inputs, targets in self._rest_of_epoch(len(rates)):
                         self.session.pause(self)
-                        if len(labels) or self.group.ranks > 1:  # ranks step together, also without images here
-                            self.step(progress.iteration, rates[progress.iteration], images, labels)
+                        if len(targets) or self.group.ranks > 1:  # ranks step together, also without images here
+                            self.step(progress.iteration, rates[progress.iteration], inputs, targets)
                         progress.iteration += 1
                         progress.position += 1
                     self._end_epoch(rates[progress.iteration - 1], last=progress.iteration == len(rates))
@@ -130,9 +134,9 @@ class Run:
     def _end_epoch(self, rate: float, last: bool) -> None:
         """Add the epoch to the history, validating if that is due. NotANumber if the training loss is not finite."""
         progress = self.progress
-        loss, correct, counted = self.step.totals()
+        total, correct, counted = self.step.totals()
         count = max(1, int(counted))  # 0 if not one image of the epoch could be read
-        train_loss = loss.item() / count  # waits for the device, so the clock is read after it
+        train_loss = total.item() / count  # waits for the device, so the clock is read after it
         progress.seconds["training"] += time.perf_counter() - self._since
         progress.images += count
         if not math.isfinite(train_loss):
@@ -142,28 +146,28 @@ class Run:
             "iteration": progress.position,
             "learning_rate": rate,
             "train_loss": train_loss,
-            "train_accuracy": correct.item() / count,
+            "train_accuracy": correct.item() / count if self.task.counts_correct else math.nan,
         }
         if last or progress.position // self.data.iterations_per_epoch % self.options.validate_every == 0:
             with self._evaluating():
-                accuracy, validation_loss = evaluate(self.network, self.data, "validation", self.group)
-            values |= {"validation_loss": validation_loss, "validation_accuracy": accuracy}
-        for name in HISTORY:
-            progress.history[name].append(values.get(name, math.nan))
+                metric, loss = evaluate(self.network, self.task, self.data, "validation", self.group)
+            values |= {"validation_loss": loss, f"validation_{self.task.metric.name}": metric}
+        for name, column in progress.history.items():
+            column.append(values.get(name, math.nan))
         self.step.reset()
         self.session.report(progress.position, values)
 
     # What a method may call (training.method.Context)
 
     def measure(self, name: str) -> dict[str, float]:
-        """Evaluate on the validation and test images and keep the results as `name`; returns accuracies by split."""
-        accuracy, loss = {}, {}
+        """Evaluate on the validation and test images and keep the results as `name`; returns the metric by split."""
+        metric, loss = {}, {}
         with self._evaluating():
             for split in ("validation", "test"):
-                accuracy[split], loss[split] = evaluate(self.network, self.data, split, self.group)
-        self.progress.measures["accuracy"][name] = accuracy
+                metric[split], loss[split] = evaluate(self.network, self.task, self.data, split, self.group)
+        self.progress.measures[self.task.metric.name][name] = metric
         self.progress.measures["loss"][name] = loss
-        return accuracy
+        return metric
 
     def recalibrate(self) -> None:
         with self._evaluating():

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from benchmark.cells import Cell, Problem, Scalar
 from benchmark.errors import UserError
+from benchmark.metric import ACCURACY, Metric
 from benchmark.pruning.masks import Masks, prunable
 from benchmark.training.schedules import LearningRates
 
@@ -41,9 +42,11 @@ class Context:
         iterations_per_epoch: of the problem.
         dense_rates: learning rates of the dense run, one per iteration, shape (n,).
         dense_warmup: iterations of the dense run's warm-up.
-        measure: measure(name) evaluates now, as `name` ("pruned") in the record; returns accuracies by split.
+        measure: measure(name) evaluates now, as `name` ("pruned") in the record; returns the metric by split.
         recalibrate: re-estimates the batch-norm statistics on training data, if the recipe says so.
         note: note(values) adds a line to the record's `cycles`.
+        example: example(n) gives n inputs of the data's shapes, as a tuple of tensors.
+        metric: what the task is measured by.
     """
 
     cell: Cell
@@ -55,6 +58,8 @@ class Context:
     measure: Callable[[str], dict[str, float]]
     recalibrate: Callable[[], None]
     note: Callable[[dict[str, Any]], None]
+    example: Callable[[int], tuple[Tensor, ...]]
+    metric: Metric = ACCURACY
 
     @property
     def problem(self) -> Problem:

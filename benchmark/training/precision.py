@@ -40,7 +40,7 @@ class LossScale:
         """Set the momentum to zeros. torch allocates it in the first step, and if that step is skipped, leaves it
         uninitialised. A first step from zeros gives the same bits."""
         for group in optimizer.param_groups:
-            for weight in group["params"] if group["momentum"] else ():
+            for weight in group["params"] if group.get("momentum") else ():
                 optimizer.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
 
     def scale(self, loss: Tensor) -> Tensor:

@@ -5,15 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-HISTORY = (
-    "epoch",
-    "iteration",
-    "learning_rate",
-    "train_loss",
-    "train_accuracy",
-    "validation_loss",
-    "validation_accuracy",
-)
+
+def history_names(metric: str) -> tuple[str, ...]:
+    """What a history has a value of for every epoch; "train_accuracy" is the share of units predicted right."""
+    losses = ("train_loss", "train_accuracy", "validation_loss")
+    return ("epoch", "iteration", "learning_rate", *losses, f"validation_{metric}")
 
 
 @dataclass
@@ -25,21 +21,26 @@ class Progress:
         phase: of the method, from 0.
         iteration: within the phase.
         cut_short: whether training ended because loss or weights were not finite.
-        history: for each name of HISTORY a list with a value an epoch.
-        measures: "accuracy" and "loss", each by name of the measurement and split.
+        history: for each of `history_names` a list with a value an epoch.
+        measures: the metric and "loss", each by name of the measurement and split.
         cycles: lines that the method added, such as one a pruning.
         rates: for each phase so far the learning rates of its iterations.
         seconds: spent so far; "inherited" is the part of "training" that came with a trunk.
-        images: seen in training.
+        images: seen in training; symbols or other units of the task.
     """
 
     position: int
+    history: dict[str, list[float]]
+    measures: dict[str, dict[str, dict[str, float]]]
     phase: int = 0
     iteration: int = 0
     cut_short: bool = False
-    history: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in HISTORY})
-    measures: dict[str, dict[str, dict[str, float]]] = field(default_factory=lambda: {"accuracy": {}, "loss": {}})
     cycles: list[dict[str, Any]] = field(default_factory=list)
     rates: list[list[float]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0, "inherited": 0.0})
     images: int = 0
+
+    @classmethod
+    def begin(cls, position: int, metric: str) -> Progress:
+        """That of a run of a task with this metric, before its first iteration."""
+        return cls(position, {name: [] for name in history_names(metric)}, {metric: {}, "loss": {}})

@@ -13,12 +13,15 @@ import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.cells import Problem
 from benchmark.errors import UserError
+
+if TYPE_CHECKING:  # `benchmark.api` uses schedules and needs no recipes
+    from benchmark.cells import Problem
 
 LearningRates = NDArray[np.float64]
 """One learning rate per iteration."""

@@ -1,4 +1,4 @@
-"""The networks for small images, as torch modules. `models` has their names."""
+"""Residual networks and VGG for small images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accuracy against budget, sparsity and speedup."""
+"""The metric on the test images against budget, sparsity and speedup."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from analysis.figures import drawing
 from analysis.figures.drawing import Drawing, Places, Selection
 from analysis.labels import row_labels
 from benchmark.errors import UserError
+from benchmark.metric import Metric
 
 
 def budget(selection: Selection) -> Drawing:
     """A panel a sparsity, a line a schedule."""
-    cells = selection.cells[selection.cells["budget"] != ""]
+    metric, cells = selection.metric, selection.cells[selection.cells["budget"] != ""]
     if cells.empty:
         raise UserError("figure budget: these records have no budget; it is for sweeps that retrain")
     cells = cells.assign(row=row_names(selection, cells))
@@ -27,31 +28,33 @@ def budget(selection: Selection) -> Drawing:
     outside, counts = [], []
     for panel, sparsity in zip(grid, sparsities, strict=True):
         table, limits = drawing.scaled(
-            drawing.over_seeds(cells[cells["sparsity"] == sparsity], ["row", "epochs"], "final_test")
+            drawing.over_seeds(cells[cells["sparsity"] == sparsity], ["row", "epochs"], metric), metric
         )
         for row, position in rows.items():
             drawing.draw_line(panel, table[table["row"] == row], "epochs", position, row)
-        outside += drawing.point_outside(panel, table, limits, "epochs", rows)
+        outside += drawing.point_outside(panel, table, limits, "epochs", rows, metric)
         counts += table["count"].tolist()
         panel.set_title(f"{per_cent(sparsity)} sparsity")
         panel.set_xlabel("retraining epochs")
         ticks = sorted(table["epochs"].unique())
         if len(ticks) <= 6:
             panel.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
-    grid[0].set_ylabel("test accuracy in per cent")
+    grid[0].set_ylabel(drawing.axis_title(metric))
     drawing.legend_below(figure, grid[0], most=_abreast(rows))
-    sentence = "Final test accuracy against the retraining budget, a panel a sparsity; the panels' scales differ."
-    return Drawing("budget", figure, (sentence, drawing.seeds_sentence(counts), *_outside(outside)))
+    sentence = (
+        f"Final test {metric.label} against the retraining budget, a panel a sparsity; the panels' scales differ."
+    )
+    return Drawing("budget", figure, (sentence, drawing.seeds_sentence(counts, metric), *_outside(outside, metric)))
 
 
 def methods(selection: Selection) -> Drawing:
     """One panel, a line a method (and schedule), side by side where they have the same sparsity."""
-    cells = shown(selection)
+    metric, cells = selection.metric, shown(selection)
     rows = rows_of(selection, cells, "methods")
     x, title = sparsity_axis(cells)
     target = not removes_filters(cells)
     figure, (panel,) = drawing.panels(1, height=3.2, wide=True)
-    table, limits = drawing.scaled(drawing.over_seeds(cells, ["row", "sparsity"], "final_test"))
+    table, limits = drawing.scaled(drawing.over_seeds(cells, ["row", "sparsity"], metric), metric)
     table["x"] = cells.assign(x=x).groupby(["row", "sparsity"], sort=False)["x"].first().to_numpy()
     steps = np.diff(np.unique(table["x"]))
     apart = 0.28 * float(steps.min()) / len(rows) if target and len(steps) else 0.0
@@ -61,26 +64,25 @@ def methods(selection: Selection) -> Drawing:
         panel.errorbar(
             beside, line["mean"], yerr=drawing.errors(line), label=row, elinewidth=0.8, **drawing.line_style(position)
         )
-    outside = drawing.point_outside(panel, table, limits, "x", rows)
+    outside = drawing.point_outside(panel, table, limits, "x", rows, metric)
     panel.set_xlabel(title)
-    panel.set_ylabel("test accuracy in per cent")
+    panel.set_ylabel(drawing.axis_title(metric))
     if target:
         panel.set_xticks(sorted(table["x"].unique()))
         panel.xaxis.grid(False)
     drawing.legend_below(figure, panel, most=_abreast(rows))
     aside = " Lines are moved aside so that bars do not cover each other." if apart else ""
-    sentence = f"Final test accuracy against sparsity{_shown_words(selection)}.{aside}"
-    return Drawing(
-        "methods", figure, (sentence, drawing.seeds_sentence(table["count"], "bar"), *_outside(outside, " %"))
-    )
+    sentence = f"Final test {metric.label} against sparsity{_shown_words(selection)}.{aside}"
+    seeds = drawing.seeds_sentence(table["count"], metric, "bar")
+    return Drawing("methods", figure, (sentence, seeds, *_outside(outside, metric, " %")))
 
 
 def speedup(selection: Selection) -> Drawing:
     """One panel; a line a method through its sparsities, since methods reach different speedups at one sparsity."""
-    cells, left_out = with_speedup(selection)
+    metric, (cells, left_out) = selection.metric, with_speedup(selection)
     rows = rows_of(selection, cells, "speedup")
     figure, (panel,) = drawing.panels(1, height=3.2, wide=True)
-    table = drawing.over_seeds(cells, ["row", "sparsity", "hyperparameters"], "final_test")
+    table = drawing.over_seeds(cells, ["row", "sparsity", "hyperparameters"], metric)
     speeds = cells.groupby(["row", "sparsity", "hyperparameters"], sort=False)["speedup"]
     table["x"], table["x_std"] = speeds.mean().to_numpy(), speeds.std().fillna(0.0).to_numpy()
     for row, position in rows.items():
@@ -89,13 +91,13 @@ def speedup(selection: Selection) -> Drawing:
         panel.errorbar(line["x"], line["mean"], xerr=line["x_std"], yerr=drawing.errors(line), **look)
     note = "".join(f"\n{textwrap.fill(text, 100)}" for text in left_out)
     panel.set_xlabel(f"theoretical speedup (dense MACs / remaining MACs){note}")
-    panel.set_ylabel("test accuracy in per cent")
+    panel.set_ylabel(drawing.axis_title(metric))
     drawing.legend_below(figure, panel, most=_abreast(rows))
     sentence = (
-        f"Final test accuracy against theoretical speedup{_shown_words(selection)}, a point a sparsity: "
+        f"Final test {metric.label} against theoretical speedup{_shown_words(selection)}, a point a sparsity: "
         f"{', '.join(per_cent(value) for value in sorted(cells['sparsity'].unique()))}."
     )
-    return Drawing("speedup", figure, (sentence, drawing.seeds_sentence(table["count"], "bar"), *left_out))
+    return Drawing("speedup", figure, (sentence, drawing.seeds_sentence(table["count"], metric, "bar"), *left_out))
 
 
 def with_speedup(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
@@ -118,11 +120,12 @@ def with_speedup(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
     return kept, [f"Left out, since runs collapsed there: {', '.join(named)}."] * bool(named)
 
 
-def _outside(entries: list[str], unit: str = "") -> list[str]:
+def _outside(entries: list[str], metric: Metric, unit: str = "") -> list[str]:
     """`entries`: as `point_outside` names them; `unit` follows their x."""
     if not entries:
         return []
-    return [f"Below the axis: {', '.join(text.replace(' (', f'{unit} (', 1) for text in entries)}."]
+    named = ", ".join(text.replace(" (", f"{unit} (", 1) for text in entries)
+    return [f"{drawing.beyond(metric).capitalize()} the axis: {named}."]
 
 
 def shown(selection: Selection) -> pd.DataFrame:
@@ -143,7 +146,7 @@ def shown(selection: Selection) -> pd.DataFrame:
 
 def _shown_words(selection: Selection) -> str:
     if selection.group.axes.takes_no_schedule:
-        return ", settings chosen on validation accuracy"
+        return f", settings chosen on validation {selection.metric.label}"
     budgets = ", ".join(text for text in shown(selection)["budget"].unique() if text)
     return f" at a budget of {budgets}" if budgets else ""
 

@@ -1,0 +1,259 @@
+"""Pruning and retraining for a training loop of your own.
+
+    sparse = sparsify(model, optimizer, sparsity=0.9, retrain=10_000, peak_rate=0.1)
+    for inputs, targets in batches:       # 10,000 of them
+        ...                               # forward, loss, backward, optimizer.step() as ever
+        sparse.step()
+
+It prunes globally and exactly, keeps pruned weights at zero through any torch optimizer, and sets the learning rate of
+every step. The masks, distances and schedules are those that the cells of a sweep use. Importing it imports torch and
+numpy and nothing else that is large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmark.errors import UserError
+from benchmark.pruning.flat import Vector
+from benchmark.pruning.gradual import cubic, cycle_lengths, ladder
+from benchmark.pruning.masks import Masks, norm, norm_of_difference, prunable
+from benchmark.pruning.selection import Bracket
+from benchmark.training.schedules import Retraining, learning_rates, relative_distance
+
+FROM_PEAK = ("LLR", "ALLR")
+"""Schedules that need no more of the dense training than its largest learning rate and its length."""
+PERIOD = 16
+"""Steps between two masks of DPF (Lin et al. 2020, section 4)."""
+
+
+def sparsify(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    sparsity: float = 0.9,
+    *,
+    retrain: int,
+    schedule: str = "ALLR",
+    peak_rate: float | None = None,
+    dense_rates: Sequence[float] | None = None,
+    dense_steps: int | None = None,
+    dense_warmup: int = 0,
+    cycles: int = 1,
+) -> Sparse:
+    """Prune the smallest weights of a trained model and retrain it for `retrain` steps, once or in cycles.
+
+    The weights of convolutions and linear layers are pruned, all together by magnitude, to exactly
+    round(sparsity * count) of them. After the optimizer's step call `step()` of what this returns.
+
+    Args:
+        model: on its device, with the weights to start from.
+        optimizer: any of torch's, made for the model's parameters. Groups keep the ratios of their learning rates.
+        sparsity: fraction of the prunable weights to remove, above 0 and below 1.
+        retrain: optimizer steps of retraining, over all cycles.
+        schedule: FT, LRW, SLR, CLR, LLR or ALLR (Zimmer et al. 2023, Table 1), or "module:function".
+        peak_rate: largest learning rate of the dense training; the optimizer's present one if None.
+        dense_rates: the learning rate of every step of the dense training; LLR and ALLR do without.
+        dense_steps: steps of the dense training. ALLR takes the share that retraining has of them; without it, it goes
+            by the measured distance alone.
+        dense_warmup: steps of the dense training's warm-up.
+        cycles: how often it is pruned and retrained; each prunes the same fraction of the weights alive.
+
+    Raises UserError for values that cannot be used.
+    """
+    if not 0 < sparsity < 1:
+        raise UserError(f"sparsity {sparsity!r}: a number above 0 and below 1")
+    if not 1 <= cycles <= retrain:
+        raise UserError(f"cycles {cycles} of {retrain} steps: a count from 1 to the number of steps")
+    if dense_rates is None and schedule not in FROM_PEAK:
+        raise UserError(
+            f"schedule {schedule} needs dense_rates, the learning rate of each step of the dense training; "
+            f"{' and '.join(FROM_PEAK)} do without"
+        )
+    peak = _peak(optimizer) if peak_rate is None else peak_rate
+    dense = np.full(dense_steps or 1, peak) if dense_rates is None else np.asarray(dense_rates, dtype=np.float64)
+    sparsities, lengths = ladder("even", sparsity, cycles), cycle_lengths(retrain, cycles)
+    span = len(dense) if dense_rates is not None or dense_steps else None
+    return Retrained(model, optimizer, sparsities, lengths, schedule, dense, dense_warmup, span)
+
+
+def prune_gradually(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    sparsity: float = 0.9,
+    *,
+    steps: int,
+    interval: int,
+    feedback: bool = False,
+) -> Sparse:
+    """Prune while training: GMP (Zhu & Gupta 2017), or with `feedback` DPF (Lin et al. 2020).
+
+    Sparsity rises by `gradual.cubic` every `interval` of the `steps` steps. GMP keeps pruned weights at zero. DPF
+    computes with masked weights and trains the dense ones, so that a pruned weight can return; `finish()` leaves the
+    masked ones. Learning rates stay as your loop sets them. Raises UserError for values that cannot be used.
+    """
+    if not 0 < sparsity < 1:
+        raise UserError(f"sparsity {sparsity!r}: a number above 0 and below 1")
+    pruned_at = cubic(sparsity, steps, interval) if interval > 0 else {}
+    if not pruned_at:
+        raise UserError(f"interval {interval} of {steps} steps: a count from 1 to {steps // 2}, half of the steps")
+    kind = Feedback if feedback else Gradual
+    return kind(model, optimizer, pruned_at)
+
+
+class Sparse:
+    """Masks over a model in training. `masks.sparsity` is the fraction pruned, `done` how many steps were made."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer):
+        self.model, self.optimizer = model, optimizer
+        weights = prunable(model)
+        if not weights:
+            raise UserError(f"{type(model).__name__} has no convolution and no linear layer, so nothing can be pruned")
+        self.masks = Masks(weights)
+        self.done = 0
+
+    def step(self) -> None:
+        """After `optimizer.step()`: pruned weights to zero, then what is due before the next step."""
+        self.masks.apply_()
+        self.done += 1
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """What is due before step `done`."""
+
+    def finish(self) -> nn.Module:
+        """The model with the weights that it computes with."""
+        return self.model
+
+    def state_dict(self) -> dict[str, Any]:
+        """Beside those of model and optimizer, all that a checkpoint needs."""
+        return {"done": self.done, "masks": self.masks.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a checkpoint; load the model's and the optimizer's before."""
+        self.done = int(state["done"])
+        self.masks.load_state_dict(state["masks"])
+
+
+class Retrained(Sparse):
+    """As `sparsify` makes it. rates: learning rates of the current cycle; distances: ALLR's d1 of each cycle so far."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        sparsities: list[float],
+        lengths: list[int],
+        schedule: str,
+        dense: np.ndarray[Any, np.dtype[np.float64]],
+        dense_warmup: int,
+        span: int | None,
+    ):
+        super().__init__(model, optimizer)
+        self.sparsities, self.schedule, self.dense, self.dense_warmup = sparsities, schedule, dense, dense_warmup
+        self.span = span
+        self.starts = [sum(lengths[:cycle]) for cycle in range(len(lengths))]
+        self.lengths = lengths
+        self.rates: list[float] = []
+        self.distances: list[float] = []
+        peak = _peak(optimizer)
+        self.ratios = [group["lr"] / peak if peak else 1.0 for group in optimizer.param_groups]
+        self._prepare()
+
+    def _prepare(self) -> None:
+        if self.done in self.starts:
+            self._prune(self.starts.index(self.done))
+        start = max(start for start in self.starts if start <= self.done)
+        if self.done - start < len(self.rates):
+            for group, ratio in zip(self.optimizer.param_groups, self.ratios, strict=True):
+                group["lr"] = self.rates[self.done - start] * ratio
+
+    def _prune(self, cycle: int) -> None:
+        before, alive = norm(self.model), self.masks.alive
+        moved = norm_of_difference(self.masks.prune_to(self.sparsities[cycle]))
+        iterations = self.lengths[cycle]
+        retraining = Retraining(
+            dense=self.dense,
+            dense_warmup=self.dense_warmup,
+            iterations=iterations,
+            relative_distance=relative_distance(before, moved, 1 - self.masks.alive / alive),
+            budget_share=min(iterations / self.span, 1.0) if self.span else 0.0,
+        )
+        self.rates = learning_rates(self.schedule, retraining).tolist()
+        self.distances.append(retraining.relative_distance)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "rates": list(self.rates), "distances": list(self.distances)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.rates, self.distances = list(state["rates"]), list(state["distances"])
+
+
+class Gradual(Sparse):
+    """GMP: the smallest weights alive are pruned at the steps of `pruned_at`, {step: sparsity}."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, pruned_at: dict[int, float]):
+        super().__init__(model, optimizer)
+        self.pruned_at = pruned_at
+
+    def _prepare(self) -> None:
+        if self.done in self.pruned_at:
+            self.masks.prune_to(self.pruned_at[self.done])
+            self.masks.clear(self.optimizer)
+
+
+class Feedback(Sparse):
+    """DPF: forward passes compute with masked weights, the optimizer steps the dense ones."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, pruned_at: dict[int, float]):
+        super().__init__(model, optimizer)
+        self.pruned_at, self.bracket = pruned_at, Bracket()
+        self.trained: Vector = self.masks.flat.vector()
+        self.masked = False
+        self._handles = [
+            model.register_forward_pre_hook(lambda module, inputs: self._mask()),
+            optimizer.register_step_pre_hook(lambda optimizer, *arguments: self._unmask()),
+        ]
+
+    def step(self) -> None:
+        self.done += 1
+        self._prepare()
+
+    def _prepare(self) -> None:
+        sparsity = max((s for start, s in self.pruned_at.items() if start <= self.done), default=0.0)
+        if self.done % PERIOD == 0 and sparsity > 0:
+            self._unmask()
+            self.masks.select(sparsity, bracket=self.bracket)
+
+    @torch.no_grad()
+    def _mask(self) -> None:
+        if not self.masked:
+            self.trained.take(self.masks.weights)
+            self.masks.apply_()
+            self.masked = True
+
+    @torch.no_grad()
+    def _unmask(self) -> None:
+        if self.masked:
+            self.trained.give(self.masks.weights)
+            self.masked = False
+
+    def finish(self) -> nn.Module:
+        self._mask()
+        for handle in self._handles:
+            handle.remove()
+        return self.model
+
+    def state_dict(self) -> dict[str, Any]:
+        """Take the model's state after this, which puts its dense weights in place."""
+        self._unmask()
+        return super().state_dict()
+
+
+def _peak(optimizer: torch.optim.Optimizer) -> float:
+    return float(max(group["lr"] for group in optimizer.param_groups))

@@ -1,0 +1,213 @@
+"""Do a task, a data set and a network fit together and keep what the suite relies on? (`benchmark.check --problem`)
+
+Nothing here is special to code from outside: built-in problems are checked in the same way.
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.cells import Cell, Problem
+from benchmark.errors import UserError
+from benchmark.methods import load
+from benchmark.problems import models
+from benchmark.problems.batches import Batch, Batches
+from benchmark.problems.data import open_data
+from benchmark.pruning.masks import prunable
+from benchmark.tasks import make_task
+from benchmark.tasks.task import Inputs, Sums, Task, predict
+from benchmark.training.loop import Run
+
+EPOCHS = 3
+"""Of the dense run that shows whether anything is learned."""
+CLOSE = 1e-4
+"""Relative difference of two ways to add the same numbers up."""
+
+Kept = tuple[bool, str]
+"""Whether a promise is kept, and what was seen."""
+
+
+@dataclass
+class Subject:
+    """A problem with its parts, made when they are first asked for."""
+
+    problem: Problem
+    folder: Path | None
+    network: nn.Module = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.network = models.build(self.problem, 0)
+
+    @cached_property
+    def data(self) -> Batches:
+        return open_data(self.problem, torch.device("cpu"), self.folder)
+
+    @cached_property
+    def task(self) -> Task:
+        return make_task(self.problem)
+
+    @cached_property
+    def batch(self) -> Batch:
+        return next(iter(self.data.training_batches(0, 0, 0, 1)))
+
+    @cached_property
+    def outputs(self) -> Tensor:
+        return predict(self.network, self.batch[0])
+
+    def sums(self, inputs: Inputs, targets: Tensor) -> Sums:
+        """Of one batch, in evaluation mode, checked for the shapes that `zeros` promises."""
+        self.network.eval()
+        with torch.no_grad():
+            zeros = self.task.zeros(torch.device("cpu"))
+            parts = self.task.sums(self.network, inputs, predict(self.network, inputs).float(), targets)
+        self.network.train()
+        return tuple(zero + part for zero, part in zip(zeros, parts, strict=True))
+
+
+def check_problem(problem: Problem, folder: Path | None = None) -> Iterator[tuple[str, bool, str]]:
+    """(promise, whether it is kept, what was seen) for each promise, up to the first error of somebody's code.
+
+    Raises UserError for what cannot be opened at all.
+    """
+    subject = Subject(problem, folder)
+    for promise, look in PROMISES.items():
+        try:
+            kept, seen = look(subject)
+        except UserError:
+            raise
+        except Exception as error:  # whatever somebody else's code does
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            yield promise, False, f"{message}, at {Path(last.filename).name} line {last.lineno}: {last.line}"
+            return
+        yield promise, kept, seen
+
+
+def _data_repeat(subject: Subject) -> Kept:
+    """The same seed and epoch give the same batches, another epoch gives others."""
+    data = subject.data
+    first, again = (list(data.training_batches(0, 0)) for _ in range(2))
+    other = list(data.training_batches(0, 1))
+    if not all(map(_equal, first, again)):
+        return False, "the same seed and epoch give other batches at the second time"
+    if all(map(_equal, first, other)):
+        return False, "two epochs have the same batches in the same order"
+    counts = {
+        name: sum(len(targets) for _, targets in data.evaluation_batches(name)) for name in ("validation", "test")
+    }
+    return all(counts.values()), (
+        f"{data.training_images} examples to train on, {counts['validation']} to validate, {counts['test']} to test"
+    )
+
+
+def _equal(first: Batch, second: Batch) -> bool:
+    parts = [(*(b[0] if isinstance(b[0], tuple) else (b[0],)), b[1]) for b in (first, second)]
+    return all(torch.equal(a, b) for a, b in zip(*parts, strict=True))
+
+
+def _network_repeats(subject: Subject) -> Kept:
+    """Initial weights depend on the seed alone."""
+    again, other = (models.build(subject.problem, seed).state_dict() for seed in (0, 1))
+    state = subject.network.state_dict()
+    if not all(torch.equal(state[name], again[name]) for name in state):
+        return False, "the same seed gives other initial weights at the second time"
+    if all(torch.equal(state[name], other[name]) for name in state):
+        return False, "two seeds give the same initial weights"
+    return True, f"{sum(weight.numel() for weight in subject.network.parameters())} parameters, drawn by the seed alone"
+
+
+def _network_takes_data(subject: Subject) -> Kept:
+    inputs, targets = subject.batch
+    shapes = [tuple(tensor.shape) for tensor in (inputs if isinstance(inputs, tuple) else (inputs,))]
+    outputs = subject.outputs
+    if not torch.isfinite(outputs).all():
+        return False, "the outputs for the first batch are not finite"
+    return len(outputs) == len(targets), (
+        f"inputs {' and '.join(map(str, shapes))} to outputs {tuple(outputs.shape)}, targets {tuple(targets.shape)}"
+    )
+
+
+def _has_prunable(subject: Subject) -> Kept:
+    weights = prunable(subject.network)
+    return bool(weights), f"{sum(weight.numel() for weight in weights.values())} weights in {len(weights)} tensors"
+
+
+def _loss_trains(subject: Subject) -> Kept:
+    """The loss is one finite number, and its gradient reaches the weights."""
+    loss = subject.task.loss(predict(subject.network, subject.batch[0]), subject.batch[1])
+    if loss.shape != () or not torch.isfinite(loss):
+        return False, f"the loss of the first batch is {loss.detach()!r}, not one finite number"
+    subject.network.zero_grad()
+    loss.backward()
+    without = [name for name, weight in subject.network.named_parameters() if weight.grad is None]
+    if len(without) == len(list(subject.network.parameters())):
+        return False, "its gradient reaches no weight"
+    return True, f"loss {loss.item():.4g} before training" + (f"; no gradient for {without[0]}" if without else "")
+
+
+def _sums_add_up(subject: Subject) -> Kept:
+    """Sums of two halves of a batch are those of the whole."""
+    inputs, targets = subject.batch
+    half = len(targets) // 2
+    several = inputs if isinstance(inputs, tuple) else (inputs,)
+    parts = [
+        subject.sums(
+            tuple(x[k] for x in several) if isinstance(inputs, tuple) else several[0][k],
+            targets[k],
+        )
+        for k in (slice(None, half), slice(half, None))
+    ]
+    halves, whole = tuple(a + b for a, b in zip(*parts, strict=True)), subject.sums(inputs, targets)
+    for read in (subject.task.value, subject.task.mean_loss):
+        first, second = read(halves), read(whole)
+        if not math.isclose(first, second, rel_tol=CLOSE):
+            return False, f"two halves of a batch add up to {first:.6g}, the whole batch is {second:.6g}"
+    return True, "two halves of a batch add up to the whole"
+
+
+def _metric_fits(subject: Subject) -> Kept:
+    task, metric = subject.task, subject.task.metric
+    value, chance = task.value(subject.sums(*subject.batch)), task.chance(subject.data)
+    low, high = metric.bounds
+    better = "higher" if metric.higher_is_better else "lower"
+    seen = (
+        f"{metric.label} {metric.text(value, 2)} before training, chance {metric.text(chance, 2)}, {better} is better"
+    )
+    inside = all((low is None or low <= x) and (high is None or x <= high) for x in (value, chance))
+    return inside, seen + ("" if inside else f"; its bounds are {low} to {high}")
+
+
+def _learns(subject: Subject) -> Kept:
+    problem = subject.problem.model_copy(
+        update={"epochs": EPOCHS, "milestones": (), "decay": "linear", "warmup_epochs": 0}
+    )
+    run = Run(Cell.dense(problem, 0), models.build(problem, 0), subject.data, load("dense"), {})
+    run.execute()
+    losses: list[Any] = run.progress.history["train_loss"]
+    metric = subject.task.metric
+    final = run.progress.measures[metric.name]["final"]["validation"]
+    seen = f"training loss {losses[0]:.4g} to {losses[-1]:.4g} in {len(losses)} epochs" if losses else "it diverged"
+    return len(losses) == EPOCHS and losses[-1] < losses[
+        0
+    ], f"{seen}; validation {metric.label} {metric.text(final, 2)}"
+
+
+PROMISES: dict[str, Callable[[Subject], Kept]] = {
+    "data repeat": _data_repeat,
+    "initial weights repeat": _network_repeats,
+    "network takes the data": _network_takes_data,
+    "weights to prune": _has_prunable,
+    "loss": _loss_trains,
+    "sums add up": _sums_add_up,
+    "metric": _metric_fits,
+    "learns": _learns,
+}

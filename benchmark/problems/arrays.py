@@ -1,0 +1,80 @@
+"""Batches of examples in memory: shuffled, not augmented, for every task whose data are arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmark.cells import Problem
+from benchmark.problems.batches import Batch, Batches, held_out
+from benchmark.problems.examples import Examples, ExampleSet, open_examples
+from benchmark.problems.seeds import generator
+
+
+class ArrayData(Batches):
+    """A problem's examples, those of `examples` if that is given. Validation is a random part of the training ones.
+
+    Integers become int64 and other numbers float32.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        device: torch.device,
+        folder: Path | None = None,
+        shard: tuple[int, int] = (0, 1),
+        examples: ExampleSet | None = None,
+    ):
+        super().__init__(problem, device, shard)
+        examples = examples or open_examples(problem, folder)
+        self.fingerprint, self.remarks = examples.fingerprint, examples.remarks
+        one_class = torch.zeros(len(examples.training), dtype=torch.int64)
+        training, validation = held_out(problem, one_class)
+        self._splits = {
+            "training": self._part(examples.training, training.numpy()),
+            "validation": self._part(examples.training, validation.numpy()),
+            "test": self._part(examples.test, np.arange(len(examples.test))),
+        }
+
+    def _part(self, examples: Examples, index: NDArray[np.int64]) -> tuple[tuple[Tensor, ...], Tensor]:
+        inputs = tuple(_tensor(array[index]).to(self.device) for array in examples.inputs)
+        return inputs, _tensor(examples.targets[index]).to(self.device)
+
+    @property
+    def training_images(self) -> int:
+        return len(self._splits["training"][1])
+
+    def training_batches(self, seed: int, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        stop = self.iterations_per_epoch if stop is None else stop
+        stream = generator(seed, self.problem.dataset, "epoch", epoch)
+        order = torch.randperm(self.training_images, generator=stream).to(self.device)
+        for k in range(start, stop):
+            where, _ = self.positions(k, k + 1)
+            yield self._batch("training", order[where])
+
+    def evaluation_batches(self, name: str) -> Iterator[Batch]:
+        (rank, ranks), size = self.shard, self.problem.batch_size
+        count = len(self._splits[name][1])
+        for first in range(rank * size, count, ranks * size):
+            yield self._batch(name, slice(first, min(first + size, count)))
+
+    def _batch(self, name: str, index: Tensor | slice) -> Batch:
+        inputs, targets = self._splits[name]
+        return tuple(tensor[index] for tensor in inputs), targets[index]
+
+    def example(self, count: int) -> tuple[Tensor, ...]:
+        """The first examples of the test split, again and again where it has fewer."""
+        inputs, targets = self._splits["test"]
+        index = torch.arange(count, device=self.device) % len(targets)
+        return tuple(tensor[index] for tensor in inputs)
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    kind = np.int64 if np.issubdtype(array.dtype, np.integer) or array.dtype == bool else np.float32
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=kind))

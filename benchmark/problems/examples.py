@@ -1,0 +1,126 @@
+"""Data sets that are arrays of examples: texts, pairs of texts, and what a function of one's own gives. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.cells import FUNCTION, Problem
+from benchmark.errors import UserError
+
+
+@dataclass(frozen=True)
+class Examples:
+    """inputs: arrays (n, ...), the arguments of the network; targets: an array (n, ...)."""
+
+    inputs: tuple[NDArray[Any], ...]
+    targets: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True)
+class ExampleSet:
+    """A data set. remarks: what a user should know about the data."""
+
+    training: Examples
+    test: Examples
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all arrays, their types and shapes."""
+        content = hashlib.sha256()
+        for part in (self.training, self.test):
+            for array in (*part.inputs, part.targets):
+                content.update(f"{array.dtype.str} {array.shape}".encode())
+                content.update(np.ascontiguousarray(array).data)
+        return f"examples-{content.hexdigest()[:16]}"
+
+
+def _text(problem: Problem, folder: Path | None) -> ExampleSet:
+    from benchmark.problems.texts import read_text
+
+    return read_text(problem, folder)
+
+
+def _python_docs(problem: Problem, folder: Path | None) -> ExampleSet:
+    from benchmark.problems.texts import python_docs
+
+    return python_docs(problem)
+
+
+def _numbers(problem: Problem, folder: Path | None) -> ExampleSet:
+    from benchmark.problems.numbers import numbers
+
+    return numbers(problem)
+
+
+def _pairs(problem: Problem, folder: Path | None) -> ExampleSet:
+    from benchmark.problems.texts import read_pairs
+
+    return read_pairs(problem, folder)
+
+
+EXAMPLES: dict[str, Callable[[Problem, Path | None], ExampleSet]] = {
+    "python_docs": _python_docs,
+    "text": _text,
+    "numbers": _numbers,
+    "pairs": _pairs,
+}
+"""By the names that recipes use."""
+TASK_OF = {
+    **dict.fromkeys(("python_docs", "text"), "language_modelling"),
+    **dict.fromkeys(("numbers", "pairs"), "translation"),
+}
+"""What can be learned from a data set; "classification" from all others."""
+
+
+def has_examples(problem: Problem) -> bool:
+    """Whether the problem's data set is one of these or from outside, and not one of images."""
+    return problem.dataset in EXAMPLES or FUNCTION.fullmatch(problem.dataset) is not None
+
+
+def open_examples(problem: Problem, folder: Path | None) -> ExampleSet:
+    """The problem's examples. Raises UserError where they are missing, cannot be read or do not fit the recipe."""
+    outside = problem.dataset not in EXAMPLES
+    examples = _from_outside(problem) if outside else EXAMPLES[problem.dataset](problem, folder)
+    for name, part in (("training", examples.training), ("test", examples.test)):
+        if len(part) < 2:
+            raise UserError(f"problem {problem.name}: data set {problem.dataset} has {len(part)} {name} examples")
+    return examples
+
+
+def _from_outside(problem: Problem) -> ExampleSet:
+    """What "module:function" gives for the problem: an ExampleSet, or (training, test) of (inputs, targets) each."""
+    from benchmark.imports import load
+
+    where = f"problem {problem.name}: dataset {problem.dataset!r}"
+    function = load(problem.dataset, where)
+    try:
+        made = function(problem)
+        if not isinstance(made, ExampleSet):
+            training, test = made
+            made = ExampleSet(_examples(*training), _examples(*test))
+    except UserError:
+        raise
+    except Exception as error:  # whatever somebody else's function does
+        raise UserError(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    for part in (made.training, made.test):
+        lengths = {len(array) for array in (*part.inputs, part.targets)}
+        if len(lengths) > 1:
+            numbers = " and ".join(map(str, sorted(lengths)))
+            raise UserError(f"{where}: arrays of {numbers} examples do not fit together")
+    return made
+
+
+def _examples(inputs: Any, targets: Any) -> Examples:
+    several = inputs if isinstance(inputs, tuple) else (inputs,)
+    return Examples(tuple(np.asarray(array) for array in several), np.asarray(targets))

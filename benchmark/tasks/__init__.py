@@ -1,0 +1,52 @@
+"""What a network is to learn: loss, metric and what they add up from. One file a task, and the table of their names.
+
+A task of your own needs no line here: name it "module:Class" in a recipe. Imports torch only when one is made.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmark.cells import FUNCTION, Problem
+from benchmark.errors import UserError
+from benchmark.imports import load
+
+if TYPE_CHECKING:
+    from benchmark.tasks.task import Task
+
+TASKS = {
+    "classification": "benchmark.tasks.classification:Classification",
+    "segmentation": "benchmark.tasks.segmentation:Segmentation",
+    "language_modelling": "benchmark.tasks.language_modelling:LanguageModelling",
+    "translation": "benchmark.tasks.translation:Translation",
+}
+"""By the names that recipes use."""
+
+
+def check_task(problem: Problem) -> None:
+    """Raises UserError for an unknown name."""
+    if problem.task not in TASKS and not FUNCTION.fullmatch(problem.task):
+        raise UserError(
+            f"problem {problem.name}: task {problem.task!r} is unknown: one of {', '.join(TASKS)}, "
+            "or your own as 'module:Class'"
+        )
+
+
+def make_task(problem: Problem) -> Task:
+    """The problem's task. Raises UserError if it is unknown, cannot be imported or is no Task."""
+    from benchmark.tasks.task import Task
+
+    check_task(problem)
+    kind = load(TASKS.get(problem.task, problem.task), f"problem {problem.name}: task {problem.task!r}")
+    try:
+        made = kind(problem)
+    except UserError:
+        raise
+    except Exception as error:  # whatever somebody else's task does
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(f"problem {problem.name}: task {problem.task!r} cannot be made ({reason})") from error
+    if not isinstance(made, Task):
+        raise UserError(
+            f"problem {problem.name}: task {problem.task!r} is a {type(made).__name__}, not a benchmark.tasks.task.Task"
+        )
+    return made

@@ -1,0 +1,95 @@
+"""The interface of a task: loss(outputs, targets), a metric, and the sums that the metric is made of.
+
+A batch is (inputs, targets). Inputs are a tensor or a tuple of tensors, which the network takes as its arguments;
+targets are a tensor. The first dimension of all is the batch. What is averaged over is called a unit: an image, a
+pixel, a symbol of a text. All sums add up over batches and ranks; the host reads none of them within an epoch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.cells import Problem
+from benchmark.metric import Metric
+
+Inputs = Tensor | tuple[Tensor, ...]
+Sums = tuple[Tensor, ...]
+"""Tensors of fixed shapes on the training device: the mean loss times its units and the units first, then those of the
+metric."""
+
+CHANCE_MARGIN = 0.5
+CHANCE_MOST = 0.05
+"""A value counts as chance up to min(CHANCE_MARGIN * chance, CHANCE_MOST) better than it."""
+
+
+class Targets(Protocol):
+    """The training data of a task, as `chance` may ask for them."""
+
+    def target_counts(self) -> Tensor:
+        """How often each value occurs among the training targets, int64 (values,)."""
+
+
+def predict(network: Callable[..., Any], inputs: Inputs) -> Tensor:
+    """The network's outputs for the inputs of a batch."""
+    outputs: Tensor = network(*inputs) if isinstance(inputs, tuple) else network(inputs)
+    return outputs
+
+
+class Task(ABC):
+    """A task, made for one recipe. `metric` says what the tables show.
+
+    counts_correct: whether `correct` counts units, so that a history has the share of them that was predicted right.
+    """
+
+    metric: Metric
+    counts_correct = True
+
+    def __init__(self, problem: Problem):
+        self.problem = problem
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss that training minimises, shape (): the mean over the units of the batch."""
+
+    def units(self, targets: Tensor) -> int | Tensor:
+        """What the loss of these targets is a mean over: a number or int64 (); their number if not overridden."""
+        return targets.numel()
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Units predicted right, int64 ()."""
+        return (outputs.argmax(1) == targets).sum()
+
+    @abstractmethod
+    def zeros(self, device: torch.device) -> Sums:
+        """The sums of no batch. Floating ones are float64 where the device has it (`floating`)."""
+
+    @abstractmethod
+    def sums(self, network: nn.Module, inputs: Inputs, outputs: Tensor, targets: Tensor) -> Sums:
+        """Of one batch in evaluation, shapes as in `zeros`. outputs: float32, those of `network` for `inputs`."""
+
+    @abstractmethod
+    def value(self, sums: Sums) -> float:
+        """The metric, in a record's scale, from the sums of a whole split."""
+
+    def mean_loss(self, sums: Sums) -> float:
+        return sums[0].item() / sums[1].item()
+
+    @abstractmethod
+    def chance(self, targets: Targets) -> float:
+        """The metric of a network that looks at no input: what a trivial baseline reaches."""
+
+    def is_chance(self, value: float, targets: Targets) -> bool:
+        """Whether a value is no better than chance, or hardly."""
+        chance = self.chance(targets)
+        margin = min(CHANCE_MARGIN * chance, CHANCE_MOST)
+        return value <= chance + margin if self.metric.higher_is_better else value >= chance - margin
+
+
+def floating(device: torch.device) -> torch.dtype:
+    """The widest floating type of a device: Apple's GPUs have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64

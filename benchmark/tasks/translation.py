@@ -1,0 +1,81 @@
+"""Translation: teacher forcing in training, BLEU of greedy output in evaluation."""
+
+from __future__ import annotations
+
+from typing import Protocol, cast
+
+import torch
+from sacrebleu.metrics.bleu import BLEU as SacreBLEU
+from sacrebleu.metrics.bleu import BLEUScore
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmark.metric import BLEU
+from benchmark.tasks.symbols import PADDING, START, STOP
+from benchmark.tasks.task import Inputs, Sums, Targets, Task, floating
+
+ORDERS = 4
+"""n-grams of up to so many words (Papineni et al. 2002)."""
+CHANCE = 1.0
+"""BLEU points: output that shares a few frequent words with the reference."""
+
+
+class Translates(Protocol):
+    """A network for this task."""
+
+    def generate(self, source: Tensor, length: int, start: int, stop: int) -> Tensor:
+        """Greedy output, int64 (b, at most length), without `start`; what follows a `stop` does not count."""
+
+
+class Translation(Task):
+    """inputs: source (b, s) and the target without its last symbol (b, t), int64, padded with 0; outputs: logits
+    (b, t, symbols); targets: int64 (b, t), the target without its first symbol."""
+
+    metric = BLEU
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        smoothing = self.problem.label_smoothing
+        logits, symbols = outputs.flatten(0, 1), targets.flatten()
+        return functional.cross_entropy(logits, symbols, ignore_index=PADDING, label_smoothing=smoothing)
+
+    def units(self, targets: Tensor) -> Tensor:
+        return (targets != PADDING).sum()
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return ((outputs.argmax(2) == targets) & (targets != PADDING)).sum()
+
+    def zeros(self, device: torch.device) -> Sums:
+        """(cross-entropy, symbols) of shape (), and int64 (2 * ORDERS + 2,): matches and n-grams of each order, and the
+        lengths of output and reference."""
+        loss = torch.zeros((), dtype=floating(device), device=device)
+        symbols = torch.zeros((), dtype=torch.int64, device=device)
+        return loss, symbols, torch.zeros(2 * ORDERS + 2, dtype=torch.int64, device=device)
+
+    def sums(self, network: nn.Module, inputs: Inputs, outputs: Tensor, targets: Tensor) -> Sums:
+        loss = functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), ignore_index=PADDING, reduction="sum")
+        translated = cast(Translates, network).generate(inputs[0], targets.shape[1], START, STOP)
+        return loss, self.units(targets), _statistics(translated, targets).to(targets.device)
+
+    def value(self, sums: Sums) -> float:
+        *counts, output, reference = sums[2].tolist()
+        score = SacreBLEU.compute_bleu(counts[:ORDERS], counts[ORDERS:], output, reference, smooth_method="exp")
+        return min(float(score.score), 100.0)  # which rounding may pass
+
+    def chance(self, targets: Targets) -> float:
+        return CHANCE
+
+
+def _statistics(translated: Tensor, references: Tensor) -> Tensor:
+    """What BLEU is made of, summed over the sentences of a batch. sacrebleu counts words, so symbols become words."""
+    scorer = SacreBLEU(tokenize="none", effective_order=True)
+    total = torch.zeros(2 * ORDERS + 2, dtype=torch.int64)
+    for output, reference in zip(translated.tolist(), references.tolist(), strict=True):
+        score: BLEUScore = scorer.sentence_score(_words(output), [_words(reference)])
+        total += torch.tensor([*score.counts, *score.totals, score.sys_len, score.ref_len])
+    return total
+
+
+def _words(symbols: list[int]) -> str:
+    """Symbols up to the first `stop` as a line of words."""
+    end = symbols.index(STOP) if STOP in symbols else len(symbols)
+    return " ".join(str(symbol) for symbol in symbols[:end] if symbol != PADDING)

@@ -1,0 +1,210 @@
+"""`benchmark.api`: the suite's pruning and retraining in somebody else's loop."""
+
+from __future__ import annotations
+
+import copy
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmark.api import prune_gradually, sparsify
+from benchmark.cells import Budget, Cell
+from benchmark.errors import UserError
+from benchmark.methods import declaration, load
+from benchmark.problems import models
+from benchmark.training.loop import Run
+from benchmark.training.schedules import dense_learning_rates
+from tests.conftest import ROOT
+from tests.method_runs import DATA, PER_EPOCH, PROBLEM
+
+DENSE_RATES = dense_learning_rates(PROBLEM, PER_EPOCH)
+START = models.build(PROBLEM, 3).state_dict()
+
+
+def network() -> nn.Module:
+    made = models.build(PROBLEM, 0)
+    made.load_state_dict(START)
+    return made
+
+
+def sgd(model: nn.Module) -> torch.optim.Optimizer:
+    options = {"momentum": PROBLEM.momentum, "nesterov": True, "weight_decay": PROBLEM.weight_decay, "fused": True}
+    return torch.optim.SGD(model.parameters(), lr=PROBLEM.learning_rate, **options)
+
+
+def loop(
+    model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, after: Callable[[int], object], first=0
+) -> None:
+    """A training loop as anybody has it, on the batches of the suite's cells from the end of the dense run on."""
+    for k in range(steps):
+        epoch, place = divmod(first + k, PER_EPOCH)
+        images, labels = next(DATA.training_batches(0, epoch, place, place + 1))
+        loss = functional.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        after(k)
+
+
+def cell_weights(
+    method: str, schedule: str | None, budget: str | None, sparsity: float, first: int, **settings
+) -> list[Tensor]:
+    """The weights of a finished cell that starts from START."""
+    cell = Cell(PROBLEM, method, 0, schedule, sparsity, Budget.parse(budget) if budget else None)
+    hyperparameters = {**declaration(method).defaults, **settings}
+    run = Run(cell, network(), DATA, load(method), hyperparameters, start_position=first)
+    run.execute()
+    return list(run.network.parameters())
+
+
+def same(first: list[Tensor], second: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "cycles"), [("ALLR", 1), ("ALLR", 3), ("FT", 1), ("CLR", 2), ("SLR", 1), ("LRW", 1)]
+)
+def test_a_loop_of_ones_own_ends_with_the_weights_of_a_cell_bit_for_bit(schedule: str, cycles: int):
+    steps, first = 2 * PER_EPOCH, PROBLEM.epochs * PER_EPOCH
+    expected = cell_weights("IMP", schedule, "2ep", 0.9, first, cycles=cycles, momentum="kept")
+    model = network()
+    optimizer = sgd(model)
+    sparse = sparsify(
+        model,
+        optimizer,
+        0.9,
+        retrain=steps,
+        schedule=schedule,
+        dense_rates=DENSE_RATES,
+        dense_warmup=PER_EPOCH * int(PROBLEM.warmup_epochs),
+        cycles=cycles,
+    )
+    loop(model, optimizer, steps, lambda k: sparse.step(), first)
+    assert same(list(sparse.finish().parameters()), expected)
+    assert sparse.masks.sparsity == pytest.approx(0.9, abs=1e-4)
+
+
+@pytest.mark.parametrize(("method", "feedback"), [("GMP", False), ("DPF", True)])
+def test_gradual_pruning_ends_with_the_weights_of_a_cell_bit_for_bit(method: str, feedback: bool):
+    steps = PROBLEM.epochs * PER_EPOCH
+    expected = cell_weights(method, None, None, 0.8, 0)
+    model = network()
+    optimizer = sgd(model)
+    sparse = prune_gradually(model, optimizer, 0.8, steps=steps, interval=PER_EPOCH, feedback=feedback)
+
+    def set_rate(k: int) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = DENSE_RATES[min(k, steps - 1)]
+
+    def after(k: int) -> None:
+        sparse.step()
+        set_rate(k + 1)
+
+    set_rate(0)
+    loop(model, optimizer, steps, after)
+    assert same(list(sparse.finish().parameters()), expected)
+
+
+@given(sparsity=st.floats(0.01, 0.99), kind=st.sampled_from(["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NAdam"]))
+@settings(max_examples=20, deadline=None)
+def test_pruned_weights_stay_at_zero_through_any_optimizer(sparsity: float, kind: str):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 3))
+    optimizer = getattr(torch.optim, kind)(model.parameters(), lr=0.05, weight_decay=0.01)
+    sparse = sparsify(model, optimizer, sparsity, retrain=4, peak_rate=0.05)
+    zeros = [weight == 0 for weight in sparse.masks.weights]
+    assert sum(int(where.sum()) for where in zeros) == round(sparsity * 72)
+    for _ in range(4):
+        optimizer.zero_grad()
+        model(torch.randn(5, 6)).square().sum().backward()
+        optimizer.step()
+        sparse.step()
+        assert all(not weight[where].any() for weight, where in zip(sparse.masks.weights, zeros, strict=True))
+
+
+@pytest.mark.parametrize("feedback", [None, False, True])
+def test_a_loop_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(feedback: bool | None):
+    def begin() -> tuple:
+        model = network()
+        optimizer = sgd(model)
+        if feedback is None:
+            return model, optimizer, sparsify(model, optimizer, 0.9, retrain=40, peak_rate=0.1, cycles=2)
+        return model, optimizer, prune_gradually(model, optimizer, 0.9, steps=40, interval=8, feedback=feedback)
+
+    model, optimizer, sparse = begin()
+    saved: dict = {}
+
+    def after(k: int) -> None:
+        sparse.step()
+        if k == 24:
+            parts = (sparse, model, optimizer)
+            saved.update(enumerate(copy.deepcopy([part.state_dict() for part in parts])))
+
+    loop(model, optimizer, 40, after)
+    again, fresh, resumed = begin()
+    again.load_state_dict(saved[1])
+    fresh.load_state_dict(saved[2])
+    resumed.load_state_dict(saved[0])
+    loop(again, fresh, 15, lambda k: resumed.step(), first=25)
+    assert same(list(resumed.finish().parameters()), list(sparse.finish().parameters()))
+
+
+def test_groups_keep_the_ratios_of_their_learning_rates():
+    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
+    groups = [{"params": model[0].parameters(), "lr": 0.02}, {"params": model[1].parameters(), "lr": 0.1}]
+    optimizer = torch.optim.SGD(groups, momentum=0.9)
+    sparse = sparsify(model, optimizer, 0.5, retrain=20)
+    for _ in range(5):
+        sparse.step()
+        low, high = (group["lr"] for group in optimizer.param_groups)
+        assert low == pytest.approx(high / 5)
+    assert max(sparse.rates) <= 0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sparsity": 1.0}, "sparsity 1.0: a number above 0 and below 1"),
+        ({"schedule": "FT"}, "schedule FT needs dense_rates"),
+        ({"schedule": "FTT", "dense_rates": [0.1]}, "unknown schedule 'FTT': use one of FT, LRW"),
+        ({"cycles": 0}, "cycles 0 of 10 steps"),
+        ({"model": nn.Embedding(3, 3)}, "Embedding has no convolution and no linear layer"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(change: dict, words: str):
+    model = change.pop("model", nn.Linear(4, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(UserError) as caught:
+        sparsify(model, optimizer, **{"sparsity": 0.5, "retrain": 10, **change})
+    assert words in str(caught.value)
+
+
+def test_importing_it_imports_torch_and_numpy_alone():
+    code = """
+import sys, torch, numpy
+before = {name.partition(".")[0] for name in sys.modules}
+import benchmark.api
+new = {name.partition(".")[0] for name in sys.modules} - before - set(sys.stdlib_module_names)
+sys.exit(str(new - {"benchmark"}) if new - {"benchmark"} else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_loop_of_the_docs_prunes_and_retrains(capsys: pytest.CaptureFixture[str]):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(), re.S)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["sparse"].done == 200
+    zeros = sum(int((weight == 0).sum()) for weight in names["sparse"].masks.weights)
+    assert zeros == round(0.9 * (64 * 128 + 128 * 10))
+    assert names["optimizer"].param_groups[0]["lr"] < 0.01

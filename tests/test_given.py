@@ -1,0 +1,122 @@
+"""A dense network of one's own instead of a trained one (--weights)."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from benchmark import cli
+from benchmark.cells import Cell
+from benchmark.planning.grid import load_problem
+from benchmark.problems import models
+from benchmark.results.store import Store
+from benchmark.sweep import app
+from benchmark.training.options import RunOptions
+from benchmark.worker import Worker
+
+RECIPE = {"epochs": 12, "milestones": [4, 8, 10], "warmup_epochs": 1}
+PROBLEM, _ = load_problem("digits", RECIPE)
+ONE_CELL = ("table1", "--problem", "digits", "--seeds", "1", "--only", "schedule=ALLR,sparsity=0.7,budget=11.11%")
+SETTINGS = ("--set", "epochs=12", "--set", "milestones=[4,8,10]", "--set", "warmup_epochs=1")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, torch.Tensor], dict]:
+    """State and record of a dense network."""
+    store = Store(tmp_path_factory.mktemp("dense"))
+    dense = Cell.dense(PROBLEM, 0)
+    worker = Worker(store, RunOptions("cpu", 1))
+    worker.run(dense)
+    return worker._read_parent(dense).weights, store.read(dense.id)
+
+
+def sweep(results: Path, *more: str) -> int:
+    arguments = (*ONE_CELL, *SETTINGS, "--tracking", "off", "--workers", "1", "--results", str(results), *more)
+    return cli.main(app, arguments)
+
+
+def records(results: Path) -> list[dict]:
+    store = Store(results)
+    return sorted((store.read(name) for name in store.ids()), key=lambda record: record["cell"]["method"] != "dense")
+
+
+@pytest.mark.parametrize("form", ["state.pt", "weights.safetensors", "script.pth", "parallel.pt"])
+def test_weights_stand_for_the_dense_run_whatever_file_they_are_in(trained, form: str, tmp_path: Path):
+    state, of_dense = trained
+    file = tmp_path / form
+    if form == "weights.safetensors":
+        save_file(state, file)
+    else:
+        inside = {"script.pth": {"epoch": 3, "state_dict": state}, "state.pt": state}
+        torch.save(inside.get(form, {f"module.{name}": tensor for name, tensor in state.items()}), file)
+    assert sweep(tmp_path / "runs", "--weights", str(file)) == 0
+    file.unlink()  # the store has a copy
+    assert (
+        sweep(tmp_path / "runs", "--weights", str(tmp_path / "runs" / "given" / f"{hash_of(tmp_path)}{kind(form)}"))
+        == 0
+    )
+    dense, cell = records(tmp_path / "runs")
+    assert dense["accuracy"]["final"] == of_dense["accuracy"]["final"]
+    assert dense["iterations"]["total"] == 0
+    assert dense["cell"]["problem"]["weights"] == hash_of(tmp_path)
+    assert cell["accuracy"]["dense"] == of_dense["accuracy"]["final"]
+    assert cell["parent"]["id"] == dense["id"] != of_dense["id"]
+
+
+def hash_of(folder: Path) -> str:
+    (copy,) = (folder / "runs" / "given").iterdir()
+    assert hashlib.sha256(copy.read_bytes()).hexdigest().startswith(copy.stem)
+    return copy.stem
+
+
+def kind(form: str) -> str:
+    return ".safetensors" if form.endswith(".safetensors") else ".pt"
+
+
+def _with(state: dict[str, torch.Tensor], **changes) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in {**state, **changes}.items() if tensor is not None}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda state: _with(state, **{"fc.bias": torch.zeros(3)}),
+            "tensor fc.bias has shape (3,), in the network (10,)",
+        ),
+        (lambda state: _with(state, **{"fc.bias": None}), "tensor fc.bias of shape (10,) is missing"),
+        (lambda state: _with(state, extra=torch.zeros(1)), "tensor extra is not in the network (1 such tensors)"),
+        (lambda state: {"epoch": 3}, "it holds no tensors by name"),
+        (lambda state: [1, 2], "it holds no tensors by name"),
+        (lambda state: models.build(PROBLEM, 0), "cannot be read as weights (UnpicklingError)"),
+        (None, "cannot be read as weights"),
+    ],
+)
+def test_weights_that_do_not_fit_are_one_line_and_nothing_is_written(trained, change, words, tmp_path: Path, capsys):
+    file = tmp_path / "w.pt"
+    if change is None:
+        file.write_bytes(b"no weights")
+    else:
+        torch.save(change(trained[0]), file)
+    assert sweep(tmp_path / "runs", "--weights", str(file)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: --weights {file}: ")
+    assert words in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_plan_with_weights_trains_no_dense_network_and_writes_nothing(trained, tmp_path: Path, capsys):
+    file = tmp_path / "w.pt"
+    torch.save(trained[0], file)
+    assert sweep(tmp_path / "runs", "--weights", str(file), "--dry-run") == 0
+    assert not (tmp_path / "runs" / "given").exists()
+
+
+def test_weights_that_are_not_in_the_results_folder_are_asked_for(tmp_path: Path, capsys):
+    assert sweep(tmp_path / "runs", "--set", "weights=0123456789ab") == 2
+    assert "weights 0123456789ab are not in" in capsys.readouterr().err

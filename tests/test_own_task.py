@@ -1,0 +1,179 @@
+"""A task, a data set and a network in one file of a user's, as docs/tasks.md has them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmark.cells import Problem
+from benchmark.check_problem import PROMISES, check_problem
+from benchmark.errors import UserError
+from benchmark.results.store import Store
+from tests import user_task
+from tests.commands import as_command
+from tests.conftest import ROOT
+
+DOCS = (ROOT / "docs" / "tasks.md").read_text()
+MOST_LINES = 60
+RECIPE: dict[str, Any] = {"name": "own", "epochs": 3, "batch_size": 50, "learning_rate": 0.02}
+OWN = {"task": "tests.user_task:Turning", "dataset": "tests.user_task:views", "model": "tests.user_task:network"}
+
+
+def block(name: str, language: str) -> str:
+    (found,) = re.findall(rf"<!-- {name} -->\n```{language}\n(.*?)```", DOCS, re.S)
+    return found
+
+
+def own(**changes) -> Problem:
+    return Problem(**{**RECIPE, **OWN, **changes})
+
+
+def test_the_file_of_the_docs_is_short_and_is_the_one_that_is_tested_here():
+    code = block("turning.py", "python")
+    assert code == (ROOT / "tests" / "user_task.py").read_text()
+    assert len(code.splitlines()) <= MOST_LINES
+
+
+def test_table_1_of_a_task_of_ones_own(tmp_path: Path):
+    """What docs/tasks.md says, with fewer cells; the best of a column is the lowest, and an edit is noticed."""
+    (tmp_path / "turning.py").write_text(block("turning.py", "python"))
+    (tmp_path / "turning.yaml").write_text(block("turning.yaml", "yaml"))
+    sweep = ["table1", "--problem", str(tmp_path / "turning.yaml"), "--seeds", "1", "--tracking", "off"]
+    sweep += ["--results", str(tmp_path / "runs"), "--only", "sparsity=0.9,budget=11.11%", "--workers", "1"]
+    done = as_command("benchmark.sweep", *sweep, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "mean error" in done.stdout
+    assert "lower is better" in done.stdout
+    store = Store(tmp_path / "runs")
+    records = [store.read(name) for name in store.ids()]
+    assert len(records) == 7
+    assert all(record["metric"]["name"] == "error" for record in records)
+    assert all(record["provenance"]["outside"]["turning"] for record in records)
+    scores = {r["cell"]["schedule"]: r["error"]["final"]["test"] for r in records if r["cell"]["schedule"]}
+    best = min(scores, key=lambda name: scores[name])
+    assert re.search(rf"{best} .*#1", done.stdout), done.stdout
+    (tmp_path / "turning.py").write_text(block("turning.py", "python") + "# edited\n")
+    again = as_command("benchmark.sweep", *sweep, "--dry-run", PYTHONPATH=str(tmp_path))
+    assert "turning.py changed since" in again.stdout + again.stderr
+
+
+def test_what_is_fine_keeps_every_promise():
+    findings = list(check_problem(own()))
+    assert [promise for promise, _, _ in findings] == list(PROMISES)
+    assert all(kept for _, kept, _ in findings), findings
+
+
+class HalfSums(user_task.Turning):
+    def sums(self, network, inputs, outputs, targets):
+        loss, count, error = super().sums(network, inputs, outputs, targets)
+        return loss, count, error * len(targets)
+
+
+class Detached(user_task.Turning):
+    def loss(self, outputs, targets):
+        return super().loss(outputs, targets).detach().requires_grad_()
+
+
+class Vectors(user_task.Turning):
+    def loss(self, outputs, targets):
+        return (outputs[:, 0] - targets).square()
+
+
+class Negative(user_task.Turning):
+    def chance(self, targets):
+        return -1.0
+
+
+class Raises(user_task.Turning):
+    def value(self, sums):
+        raise KeyError("degrees")
+
+
+def fixed_network(problem: Problem) -> nn.Module:
+    torch.manual_seed(1)
+    return user_task.network(problem)
+
+
+def wild_network(problem: Problem) -> nn.Module:
+    made = user_task.network(problem)
+    with torch.random.fork_rng():
+        torch.seed()
+        nn.init.normal_(made[0].weight)
+    return made
+
+
+def wrong_width(problem: Problem) -> nn.Module:
+    return nn.Linear(15, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "promise", "words"),
+    [
+        ({"task": "HalfSums"}, "sums add up", "two halves of a batch add up to"),
+        ({"task": "Detached"}, "loss", "its gradient reaches no weight"),
+        ({"task": "Vectors"}, "loss", "not one finite number"),
+        ({"task": "Negative"}, "metric", "its bounds are 0.0 to None"),
+        ({"task": "Raises"}, "sums add up", "KeyError: 'degrees', at test_own_task.py line"),
+        ({"model": "fixed_network"}, "initial weights repeat", "two seeds give the same initial weights"),
+        ({"model": "wild_network"}, "initial weights repeat", "other initial weights at the second time"),
+        ({"model": "wrong_width"}, "network takes the data", "mat1 and mat2 shapes cannot be multiplied"),
+    ],
+)
+def test_a_broken_promise_is_found_and_named(change: dict[str, str], promise: str, words: str):
+    changed = {key: f"tests.test_own_task:{name}" for key, name in change.items()}
+    findings = {name: (kept, seen) for name, kept, seen in check_problem(own(**changed))}
+    kept, seen = findings[promise]
+    assert not kept
+    assert words in seen
+
+
+def no_task(problem: Problem) -> int:
+    return 3
+
+
+def three_parts(problem: Problem):
+    return 1, 2, 3
+
+
+def uneven(problem: Problem):
+    return (np.zeros((5, 2)), np.zeros(4)), (np.zeros((5, 2)), np.zeros(5))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"task": "tests.test_own_task:no_task"}, "is a int, not a benchmark.tasks.task.Task"),
+        ({"task": "tests.test_own_task:Missing"}, "has no 'Missing'"),
+        ({"task": "nowhere:Task"}, "cannot import 'nowhere'"),
+        ({"dataset": "tests.test_own_task:three_parts"}, "ValueError: too many values to unpack"),
+        ({"dataset": "tests.test_own_task:uneven"}, "arrays of 4 and 5 examples do not fit together"),
+        ({"dataset": "nowhere:data"}, "cannot import 'nowhere'"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(change: dict[str, str], words: str):
+    with pytest.raises(UserError, match=r"^problem own: ") as caught:
+        list(check_problem(own(**change)))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "give a METHOD, or --problem"),
+        (("DNW", "--problem", "digits"), "give a METHOD, or --problem"),
+        (("--problem", "nosuch"), "nosuch"),
+        (("--problem", "digits", "--set", "task=segmentation"), "task segmentation does not fit dataset digits"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(arguments: tuple[str, ...], words: str):
+    done = as_command("benchmark.check", *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,27 @@
+"""Networks as a user would bring them along, and what is none."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def mlp(problem):
+    inputs, width = problem.channels * problem.image_size**2, problem.width or 8
+    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, problem.classes))
+
+
+def volumes(problem):
+    return nn.Sequential(nn.Conv3d(1, 2, 2), nn.Flatten(), nn.Linear(2, problem.classes))
+
+
+def lazy(problem):
+    return nn.LazyLinear(problem.classes)
+
+
+def no_network(problem):
+    return [torch.zeros(3)]
+
+
+def broken(problem):
+    return nn.Linear(problem.no_such_field, 3)
