@@ -10,7 +10,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from benchmark.cells import Cell
-from benchmark.methods import METHODS, check_hyperparameters, declaration, load
+from benchmark.methods import METHODS, check_hyperparameters, load, settings_of
 from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
@@ -40,8 +40,7 @@ def make_run(
     network = models.build(problem, 0)
     if channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    settings = {**declaration(method).defaults, **dict(chosen)}
-    return Run(cell, network, data, load(method), settings, session=Session(should_stop=should_stop))
+    return Run(cell, network, data, load(method), settings_of(cell), session=Session(should_stop=should_stop))
 
 
 def data_with(**recipe) -> Batches:

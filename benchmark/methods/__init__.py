@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmark import imports
-from benchmark.cells import Hyperparameters, Scalar
+from benchmark.cells import Cell, Hyperparameters, Scalar
 from benchmark.errors import UserError
 from benchmark.methods.declarations import Declaration, read
 
@@ -58,6 +58,11 @@ def _is_at(where: str, method: Any) -> bool:
 def load(name: str) -> Any:
     """The class of a method. Raises UserError if it cannot be imported."""
     return imports.load(METHODS[name].where if name in METHODS else name, f"method {name!r}")
+
+
+def settings_of(cell: Cell) -> dict[str, Scalar]:
+    """All hyperparameters of a cell's method: the cell holds those that are not at their default."""
+    return {**declaration(cell.method).defaults, **dict(cell.hyperparameters)}
 
 
 def check_hyperparameters(method: str, hyperparameters: dict[str, Scalar]) -> Hyperparameters:
