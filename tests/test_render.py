@@ -38,7 +38,7 @@ def table(label: str = "first", caption: str = "A caption.", columns: int = 6) -
 
 
 def sheet(label: str = "first", caption: str = "A caption.") -> Sheet:
-    comparisons = (Comparison(f"{label} - FT", Difference(3, 1.25, 0.5, 2.0, 0.01), 0.02, float("nan")),)
+    comparisons = (Comparison(f"{label} - FT", Difference(3, 1.25, 0.5, 2.0), 0.02, float("nan")),)
     findings = (
         Finding("a-claim", f"{label} is best", "held", "Differences +1.25 points", "a test", comparisons),
         Finding("b-claim", "It is not", "not held", "Differences -1.25 points", "a test", ()),
@@ -130,7 +130,7 @@ def test_compared_rows_are_in_every_format_with_their_test_named(name):
         assert "0.91" in written
     else:
         assert "1 of 1 pairs differ clearly: first over FT" in written
-        assert "Holm-corrected" in written
+        assert "corrected for the number of pairs" in written
         assert ("0.91" in written) == (name != "latex")
     assert "Rows compared" not in WRITERS[name](sheet())
 
