@@ -23,9 +23,8 @@ TASKS = {
 """By the names that recipes use."""
 
 TAKEN = frozenset(
-    ("schema", "id", "cell", "parent", "status", "remarks", "metric", "loss", "sparsity", "macs", "smaller", "history")
-    + ("learning_rate", "cycles", "iterations", "parameters_sha256", "weights_sha256", "seconds", "images_per_second")
-    + ("provenance",)
+    "schema id cell parent status remarks metric loss sparsity macs smaller history learning_rate cycles iterations "
+    "parameters_sha256 weights_sha256 seconds images_per_second provenance".split()
 )
 """Keys of a record, which no metric of a user's can have."""
 
