@@ -22,9 +22,10 @@ TASKS = {
 }
 """By the names that recipes use."""
 
-TAKEN = frozenset(
-    "schema id cell parent status remarks metric loss sparsity macs smaller history learning_rate cycles iterations "
-    "parameters_sha256 weights_sha256 seconds images_per_second provenance".split()
+TAKEN = (
+    *("schema", "id", "cell", "parent", "status", "remarks", "metric", "loss", "sparsity", "macs", "smaller"),
+    *("learning_rate", "cycles", "history", "iterations", "parameters_sha256", "weights_sha256", "seconds"),
+    *("images_per_second", "provenance"),
 )
 """Keys of a record, which no metric of a user's can have."""
 
