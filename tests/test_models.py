@@ -16,6 +16,7 @@ PUBLISHED = {
     ("resnet20", 10, 32): 269_722,  # He et al. 2016, table 6: 0.27 M
     ("resnet56", 10, 32): 853_018,  # 0.85 M
     ("resnet18", 10, 32): 11_173_962,  # 11.17 M with the 3x3 stem
+    ("resnet10", 10, 32): 4_903_242,  # 4.9 M, as implementations of this depth report
     ("vgg16", 10, 32): 14_728_266,  # 14.7 M with batch norm and one linear layer
     ("wideresnet28-10", 10, 32): 36_479_194,  # Zagoruyko and Komodakis 2016, table 4: 36.5 M
     ("wideresnet28-10", 100, 32): 36_536_884,
@@ -52,7 +53,14 @@ def test_resnets_halve_the_image_twice_and_wide_ones_too():
 
 def test_layers_as_the_name_says():
     """Convolutions on the main path plus the classifier; shortcuts (1x1) do not count."""
-    for name, layers in (("resnet20", 20), ("resnet56", 56), ("resnet18", 18), ("vgg16", 14), ("wideresnet28-10", 26)):
+    for name, layers in (
+        ("resnet20", 20),
+        ("resnet56", 56),
+        ("resnet10", 10),
+        ("resnet18", 18),
+        ("vgg16", 14),
+        ("wideresnet28-10", 26),
+    ):
         network = models.build(problem(name, width=4), 0)
         threes = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)]
         # The original VGG-16 has two linear layers more; a wide ResNet's name counts its two changing shortcuts.
@@ -96,7 +104,7 @@ def test_a_new_network_is_a_function_and_a_line(monkeypatch):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-IMAGE_CLASSIFIERS = ("resnet8", "resnet20", "resnet56", "resnet18", "vgg16", "wideresnet28-10", "resnet50")
+IMAGE_CLASSIFIERS = ("resnet8", "resnet20", "resnet56", "resnet10", "resnet18", "vgg16", "wideresnet28-10", "resnet50")
 
 
 @pytest.mark.parametrize("name", IMAGE_CLASSIFIERS)

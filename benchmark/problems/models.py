@@ -34,11 +34,15 @@ def _small_resnet(blocks: int) -> Callable[[Problem], nn.Module]:
     return build_resnet
 
 
-def _resnet18(problem: Problem) -> nn.Module:
-    """Four stages of two blocks (He et al. 2016, table 1), with a stem for small images."""
-    from benchmark.problems.networks.convolutional import ProjectionBlock, SmallImageResNet
+def _resnet(blocks: int) -> Callable[[Problem], nn.Module]:
+    """Four stages of so many blocks, 8 * blocks + 2 layers (He et al. 2016, table 1), with a stem for small images."""
 
-    return SmallImageResNet(ProjectionBlock, 4, 2, problem.width or 64, problem.channels, problem.classes)
+    def build_resnet(problem: Problem) -> nn.Module:
+        from benchmark.problems.networks.convolutional import ProjectionBlock, SmallImageResNet
+
+        return SmallImageResNet(ProjectionBlock, 4, blocks, problem.width or 64, problem.channels, problem.classes)
+
+    return build_resnet
 
 
 def _vgg16(problem: Problem) -> nn.Module:
@@ -75,6 +79,24 @@ def _unet(problem: Problem) -> nn.Module:
     return UNet(problem.width or 16, problem.channels, problem.classes)
 
 
+def _fcn_resnet50(problem: Problem) -> nn.Module:
+    """FCN (Long, Shelhamer and Darrell 2015) in torchvision's form."""
+    from torchvision.models.segmentation.fcn import FCNHead
+
+    from benchmark.problems.networks.pixelwise import CHANNELS, Dilated
+
+    return Dilated(problem.width or 64, FCNHead(CHANNELS, problem.classes))
+
+
+def _deeplabv3_resnet50(problem: Problem) -> nn.Module:
+    """DeepLabv3 (Chen et al. 2017) in torchvision's form."""
+    from torchvision.models.segmentation.deeplabv3 import DeepLabHead
+
+    from benchmark.problems.networks.pixelwise import CHANNELS, Dilated
+
+    return Dilated(problem.width or 64, DeepLabHead(CHANNELS, problem.classes))
+
+
 def _transformer_lm(problem: Problem) -> nn.Module:
     from benchmark.problems.networks.text import LanguageModel
 
@@ -91,16 +113,22 @@ MODELS: dict[str, Callable[[Problem], nn.Module]] = {
     "resnet8": _small_resnet(1),
     "resnet20": _small_resnet(3),
     "resnet56": _small_resnet(9),
-    "resnet18": _resnet18,
+    "resnet10": _resnet(1),
+    "resnet18": _resnet(2),
     "vgg16": _vgg16,
     "wideresnet28-10": _wideresnet28_10,
     "resnet50": _resnet50,
     "vit": _vit,
     "unet": _unet,
+    "fcn_resnet50": _fcn_resnet50,
+    "deeplabv3_resnet50": _deeplabv3_resnet50,
     "transformer_lm": _transformer_lm,
     "transformer": _transformer,
 }
-TASK_OF = {"unet": "segmentation", "transformer_lm": "language_modelling", "transformer": "translation"}
+TASK_OF = {
+    **dict.fromkeys(("unet", "fcn_resnet50", "deeplabv3_resnet50"), "segmentation"),
+    **{"transformer_lm": "language_modelling", "transformer": "translation"},
+}
 """What a network is for: "classification" for all others."""
 SIDES = {"vit": 4, "unet": 8}
 """What the sides of an image must be multiples of."""
@@ -124,8 +152,8 @@ def _reason(problem: Problem) -> str | None:
         return f"{model} has a depth of its own, so that depth {problem.depth} means nothing"
     if model == "vgg16" and size < 32:
         return "vgg16 halves images five times: image_size must be 32 or more"
-    if model == "resnet50" and problem.channels != 3:
-        return f"resnet50 takes 3 channels, not {problem.channels}"
+    if model.endswith("resnet50") and problem.channels != 3:
+        return f"{model} takes 3 channels, not {problem.channels}"
     if size % SIDES.get(model, 1):
         return f"{model} takes images whose image_size is a multiple of {SIDES[model]}, not {size}"
     return None
