@@ -300,7 +300,7 @@ def test_a_setting_that_ended_with_no_finite_value_is_worse_than_any(tuned):
     now = choose(others)[("LC", 0.9)]
     assert now != best
     caption = " ".join(sheet_of(others, path).tables[0].caption)
-    (shown,) = re.findall(r"LC, chosen from 3 settings: .*?90 %: ([^.;]*)", caption)
+    (shown,) = re.findall(r"LC, chosen from 3 settings: .*?90 %: ([^.;(]*) \(", caption)
     assert shown == (", ".join(f"{key} {value}" for key, value in now) or "defaults")
 
 
