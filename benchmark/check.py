@@ -24,7 +24,7 @@ from benchmark import cli
 from benchmark.cells import Budget, Cell, Problem, Scalar
 from benchmark.check_problem import check_problem
 from benchmark.errors import UserError
-from benchmark.methods import check_hyperparameters, declaration, load
+from benchmark.methods import check_hyperparameters, declaration, load, settings_of
 from benchmark.metric import metric_of
 from benchmark.planning.grid import load_problem
 from benchmark.planning.plan import refuse_unfit
@@ -82,7 +82,7 @@ class Trial:
             network,
             self.data,
             load(self.cell.method),
-            {**declared.defaults, **dict(self.cell.hyperparameters)},
+            settings_of(self.cell),
             session=Session(checkpoints, should_stop=should_stop),
             start_position=self.dense_iterations if declared.from_dense else 0,
         )

@@ -18,7 +18,7 @@ from torch import nn
 
 from benchmark.cells import Cell, Problem
 from benchmark.errors import CannotGoOn, UserError
-from benchmark.methods import declaration, load
+from benchmark.methods import declaration, load, settings_of
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
 from benchmark.problems.data import open_data
@@ -169,7 +169,7 @@ class Worker:
             network,
             data,
             load(cell.method),
-            {**declaration(cell.method).defaults, **dict(cell.hyperparameters)},
+            settings_of(cell),
             options=self.options,
             session=session,
             group=self.group,

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from tests.forked import publishing_processes
+
 ROOT = Path(__file__).resolve().parent.parent
 REAL_RUN = subprocess.run
 
@@ -34,6 +36,7 @@ def as_command(module: str, *arguments: str, **variables: str) -> subprocess.Com
         mock.patch.object(subprocess, "run", _run_inside),
         contextlib.chdir(ROOT),
         warnings.catch_warnings(),
+        publishing_processes(),
         Printed() as printed,
     ):
         for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):

@@ -10,7 +10,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from benchmark.cells import Cell
-from benchmark.methods import METHODS, check_hyperparameters, declaration, load
+from benchmark.methods import METHODS, check_hyperparameters, load, settings_of
 from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
@@ -19,7 +19,8 @@ from benchmark.training.loop import Run
 from benchmark.training.session import Session
 
 torch.set_num_threads(1)
-PROBLEM, _ = load_problem("digits", {"epochs": 6, "milestones": [3, 5], "warmup_epochs": 1})
+RECIPE = {"epochs": 6, "milestones": [3, 5], "warmup_epochs": 1, "training_share": 0.5}
+PROBLEM, _ = load_problem("digits", RECIPE)
 DATA = open_data(PROBLEM, torch.device("cpu"))
 PER_EPOCH = DATA.iterations_per_epoch
 SCRATCH = [name for name, declared in METHODS.items() if not declared.from_dense and name != "dense"]
@@ -39,8 +40,7 @@ def make_run(
     network = models.build(problem, 0)
     if channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    settings = {**declaration(method).defaults, **dict(chosen)}
-    return Run(cell, network, data, load(method), settings, session=Session(should_stop=should_stop))
+    return Run(cell, network, data, load(method), settings_of(cell), session=Session(should_stop=should_stop))
 
 
 def data_with(**recipe) -> Batches:

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from benchmark.cells import Budget, Cell
 from benchmark.errors import UserError
-from benchmark.methods import check_hyperparameters, declaration, load
+from benchmark.methods import check_hyperparameters, load, settings_of
 from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.data import open_data
@@ -37,8 +37,7 @@ def cell(criterion: str, schedule: str = "LLR", sparsity: float = 0.5, budget: s
 
 
 def make_run(of: Cell, **options) -> Run:
-    settings = {**declaration("IMP").defaults, **dict(of.hyperparameters)}
-    return Run(of, models.build(of.problem, of.seed), DATA, load("IMP"), settings, session=Session(**options))
+    return Run(of, models.build(of.problem, of.seed), DATA, load("IMP"), settings_of(of), session=Session(**options))
 
 
 def outcome(run: Run) -> dict:

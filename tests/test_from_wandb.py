@@ -25,7 +25,7 @@ from tests.table1_records import record_of as made_up_record
 SWEEP = """
 title: "A real sweep"
 seeds: 2
-recipe: {epochs: 6, milestones: [2, 4], warmup_epochs: 1}
+recipe: {epochs: 3, milestones: [2], warmup_epochs: 1}
 grids: [{method: IMP, schedule: [FT, LRW, ALLR], sparsity: [0.9], budget: ["34%"]}]
 """
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from analysis.claims import per_cent
 from benchmark.cells import Budget, Cell
 from benchmark.errors import UserError
-from benchmark.methods import METHODS
+from benchmark.methods import settings_of
 from benchmark.planning.grid import SWEEPS, axis, load_sweep, parse_seeds
 from benchmark.yaml_files import read_yaml
 
@@ -69,8 +69,7 @@ def test_only_keeps_what_meets_all_parts_of_one_filter():
 def test_only_also_chooses_by_hyperparameter_be_it_the_default(only: str, name_at: int, count: int):
     key, value = only.split(",")[name_at].split("=")
     cells = load_sweep("table2", seeds="1", only=[only]).cells
-    settings = [{**METHODS[cell.method].defaults, **dict(cell.hyperparameters)} for cell in cells]
-    assert [own[key] for own in settings] == [float(value)] * count
+    assert [settings_of(cell)[key] for cell in cells] == [float(value)] * count
 
 
 def test_seeds_are_a_count_or_a_list():

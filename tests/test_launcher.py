@@ -173,8 +173,8 @@ def test_a_dry_run_and_cancel_reach_it(tmp_path: Path, capsys):
         ("mine", ["one of local, slurm", "module:Class"]),
         (":Class", ["one of local, slurm"]),
         ("no.such.module:Class", ["cannot import 'no.such.module'"]),
-        ("benchmark.cells:Cell", ["no class 'Cell' that is a Launcher"]),
-        ("benchmark.cells:Nothing", ["no class 'Nothing'"]),
+        ("benchmark.cells:Cell", ["that is no class of a Launcher"]),
+        ("benchmark.cells:Nothing", ["module 'benchmark.cells' has no 'Nothing'"]),
     ],
 )
 def test_a_launcher_that_is_none_is_named(tmp_path: Path, capsys, executor: str, words: list[str]):

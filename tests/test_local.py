@@ -141,8 +141,8 @@ def test_a_fork_server_that_never_comes_stops_the_sweep_with_one_message(tmp_pat
 def test_what_ends_the_fork_server_is_one_line_and_its_trace_in_a_log(tmp_path):
     """As with a PYTORCH_CUDA_ALLOC_CONF that torch does not understand."""
     (tmp_path / "torch.py").write_text("import os\nos.write(2, b'Traceback: of torch')\nos.abort()\n")
-    code = "import sys; from benchmark import cli, sweep; from benchmark.launch import local\n"
-    code += "local.SERVER_SECONDS = 0\n"
+    code = "import sys; from benchmark import cli, sweep; from benchmark.launch import pool\n"
+    code += "assert pool.SERVER_SECONDS; pool.SERVER_SECONDS = 0\n"
     code += "sys.exit(cli.main(sweep.app, ['table1', '--seeds', '1', '--tracking', 'off', '--results', 'runs']))"
     variables = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=variables, capture_output=True, check=False)

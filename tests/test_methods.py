@@ -198,32 +198,36 @@ def test_the_test_for_waiting_sees_a_wait():
 # --- BIMP --------------------------------------------------------------------------------------------------------
 
 
+HALF, CYCLE = 3 * PER_EPOCH, 3 * PER_EPOCH // 2
+"""Iterations of the dense half of a run, and of the first of two cycles in the other; the last takes the remainder."""
+
+
 def test_bimp_trains_densely_on_a_line_to_zero_then_prunes_and_retrains_within_the_same_epochs():
     run = make_run("BIMP", dense_share=0.5, cycles=2)
     progress = run.execute()
     dense, first, second = (torch.tensor(rates, dtype=torch.float64) for rates in progress.rates)
-    assert (len(dense), len(first), len(second)) == (51, 25, 26)  # the last cycle takes the remainder
+    assert (len(dense), len(first), len(second)) == (HALF, CYCLE, HALF - CYCLE)
     warmup = PER_EPOCH
-    line = 0.1 * (1 - torch.arange(51 - warmup) / (51 - warmup))
+    line = 0.1 * (1 - torch.arange(HALF - warmup) / (HALF - warmup))
     torch.testing.assert_close(dense[warmup:], line.double(), rtol=1e-6, atol=1e-9)
     assert [round(cycle["sparsity"], 3) for cycle in progress.cycles] == [round(1 - math.sqrt(0.1), 3), 0.9]
-    assert progress.cycles[0]["d2"] == pytest.approx(25 / 51)
+    assert progress.cycles[0]["d2"] == pytest.approx(CYCLE / HALF)
     assert float(first.max()) == pytest.approx(0.1 * progress.cycles[0]["d"])
     assert run.progress.position == 6 * PER_EPOCH
 
 
 def test_bimp_can_read_t_as_the_whole_budget():
     run = make_run("BIMP", dense_share=0.5, cycles=2, span="T")
-    assert run.execute().cycles[0]["d2"] == pytest.approx(25 / 102)
+    assert run.execute().cycles[0]["d2"] == pytest.approx(CYCLE / (2 * HALF))
 
 
 def test_bimp_is_dense_until_its_first_cycle_and_never_loses_a_zero_afterwards():
     zeros = []
     watch("BIMP", lambda run, k: zeros.append(int((prunable(run) == 0).sum())), dense_share=0.5, cycles=2)
     total = run_size()
-    assert not any(zeros[:51])
-    assert set(zeros[51:76]) == {round((1 - math.sqrt(0.1)) * total)}
-    assert set(zeros[76:]) == {round(0.9 * total)}
+    assert not any(zeros[:HALF])
+    assert set(zeros[HALF : HALF + CYCLE]) == {round((1 - math.sqrt(0.1)) * total)}
+    assert set(zeros[HALF + CYCLE :]) == {round(0.9 * total)}
 
 
 @pytest.mark.parametrize(("setting", "value"), [("dense_share", 0), ("dense_share", 1), ("cycles", 0), ("span", "T1")])
@@ -316,9 +320,9 @@ def test_dpf_has_a_new_mask_of_the_cubic_sparsity_every_16_iterations_only():
 
 def test_a_pruning_step_holds_from_its_iteration_on():
     method = make_run("DPF", interval=2).method
-    assert [method.sparsity(k) for k in (33, 34, 67, 68)] == pytest.approx(
-        [0, 0.9 * (1 - 1 / 8), 0.9 * (1 - 1 / 8), 0.9]
-    )
+    first, second = 2 * PER_EPOCH, 4 * PER_EPOCH
+    found = [method.sparsity(k) for k in (first - 1, first, second - 1, second)]
+    assert found == pytest.approx([0, 0.9 * (1 - 1 / 8), 0.9 * (1 - 1 / 8), 0.9])
 
 
 def test_dpf_updates_the_dense_weights_with_the_gradient_at_the_pruned_ones():

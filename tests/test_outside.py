@@ -114,8 +114,8 @@ def test_a_module_that_cannot_be_parsed_or_imports_itself_has_a_hash(folder: Pat
 
 def test_an_edit_of_the_same_size_and_time_is_trained_and_not_the_bytecode_of_what_was_there(folder: Path):
     """As after cp -p, tar, or two edits within a second."""
-    program = "import sys; sys.path.insert(0, sys.argv[1]); from benchmark.results import outside; "
-    program += "outside.source_hash('mine'); import shape; print(shape.power)"
+    program = "import sys; sys.path.insert(0, sys.argv[1]); from benchmark.imports import load; "
+    program += "print(load('mine:power', 'schedule'))"
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     printed = []
     for power in ("0.5", "2.5"):

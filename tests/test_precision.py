@@ -9,7 +9,7 @@ import torch
 
 from benchmark.cells import Budget, Cell
 from benchmark.errors import CannotGoOn
-from benchmark.methods import declaration, load
+from benchmark.methods import load, settings_of
 from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.data import Data
@@ -33,9 +33,13 @@ NARROW = FP16.model_copy(update={"width": 2})
 
 def make_run(cell: Cell, **options) -> Run:
     data = Data(cell.problem, torch.device("cpu"))
-    settings = {**declaration(cell.method).defaults, **dict(cell.hyperparameters)}
     return Run(
-        cell, models.build(cell.problem, cell.seed), data, load(cell.method), settings, session=Session(**options)
+        cell,
+        models.build(cell.problem, cell.seed),
+        data,
+        load(cell.method),
+        settings_of(cell),
+        session=Session(**options),
     )
 
 

@@ -23,7 +23,7 @@ from benchmark.tracking.markers import unpublished
 from tests.commands import ROOT, as_command
 from tests.conftest import PATIENCE, assert_one_line_refusal, wait_for
 
-SMALL = ("--set", "epochs=9", "--set", "milestones=[3,6,8]", "--set", "warmup_epochs=1", "--tracking", "off")
+SMALL = ("--set", "epochs=5", "--set", "milestones=[2,3,4]", "--set", "warmup_epochs=1", "--tracking", "off")
 EAGER = ("--checkpoint-seconds", "0")
 CELLS = [f"sparsity=0.9,budget=11.11%,schedule={schedule}" for schedule in ("FT", "LLR", "ALLR")]
 FEW = (*(part for cells in CELLS for part in ("--only", cells)), "--seeds", "2")
@@ -115,7 +115,7 @@ def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_loses_nothing(untouched: Sto
 
 
 def test_fewer_validations_change_no_weight_and_no_result(untouched: Store, tmp_path: Path):
-    done = sweep(tmp_path, "--validate-every", "4", check=True)
+    done = sweep(tmp_path, "--validate-every", "2", check=True)
     assert "LLR" in done.stdout
     here, there = results(Store(tmp_path)), results(untouched)
     assert here.keys() == there.keys()
@@ -125,7 +125,7 @@ def test_fewer_validations_change_no_weight_and_no_result(untouched: Store, tmp_
         assert record == expected
         validated = [value is not None for value in rows[0]["validation_accuracy"]]
         last = len(validated) - 1
-        assert validated == [rows[0]["epoch"][k] in (4, 8) or k == last for k in range(len(validated))]
+        assert validated == [rows[0]["epoch"][k] in (2, 4) or k == last for k in range(len(validated))]
         for kind, values in rows[0].items():
             shown = validated if kind.startswith("validation") else [True] * len(values)
             assert values == [value if there else None for value, there in zip(rows[1][kind], shown, strict=True)]

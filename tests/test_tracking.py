@@ -23,6 +23,7 @@ from benchmark.tracking.publisher import Publisher, Summary
 from benchmark.tracking.reader import BadRunFile, LoggedRun, read_run, run_files
 from benchmark.tracking.runs import Published, Settings, _wait_until_written, job_type, tags
 from tests.conftest import PATIENCE, ROOT, below, wait_for
+from tests.forked import publishing_processes
 from tests.wandb_server import BAD_ADDRESSES, KEY, Server, forget_account, hanging
 
 GROUP = "table1/made-up"
@@ -30,8 +31,16 @@ LONG = {name: PATIENCE for name in ("init_timeout", "finish_timeout", "answer_ti
 
 
 @pytest.fixture(autouse=True)
-def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     forget_account(monkeypatch, tmp_path)
+    with publishing_processes():
+        yield
+
+
+@pytest.fixture
+def _started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the process itself."""
+    monkeypatch.setattr("benchmark.tracking.publisher.subprocess", subprocess)
 
 
 @pytest.fixture
@@ -341,6 +350,7 @@ def test_a_server_that_comes_back_is_used_again(store: Store, monkeypatch: pytes
     assert (summary.published, summary.offline) == (1, 2)
 
 
+@pytest.mark.usefixtures("_started")
 def test_close_waits_no_longer_than_it_may(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with hanging() as url:
         online(monkeypatch, url)
@@ -355,20 +365,23 @@ def test_close_waits_no_longer_than_it_may(store: Store, monkeypatch: pytest.Mon
     assert children() == []
 
 
+@pytest.mark.usefixtures("_started")
 def test_a_publishing_process_that_stops_answering_is_replaced(store: Store) -> None:
     publisher = Publisher(settings(store, "offline"))
     publisher.add(store.commit(made_up_record(0))["id"], GROUP)
     wait_for(lambda: publisher.pending == 0)
     (child,) = children()
     os.kill(child, signal.SIGSTOP)
-    publisher.settings = replace(publisher.settings, answer_timeout=5.0)
-    for seed in (1, 2):
+    for seed, patience in ((1, 0.0), (2, PATIENCE)):
+        publisher.settings = replace(publisher.settings, answer_timeout=patience)
         publisher.add(store.commit(made_up_record(seed))["id"], GROUP)
+        wait_for(lambda: publisher.pending == 0)
     summary = publisher.close(PATIENCE)
     assert (summary.offline, summary.left) == (2, 1)
     assert "did not answer" in summary.message
 
 
+@pytest.mark.usefixtures("_started")
 def test_ctrl_c_does_not_end_the_publishing_process(store: Store) -> None:
     publisher = Publisher(settings(store, "offline"))
     publisher.add(store.commit(made_up_record(0))["id"], GROUP)
@@ -383,6 +396,7 @@ def test_ctrl_c_does_not_end_the_publishing_process(store: Store) -> None:
     assert children() == []
 
 
+@pytest.mark.usefixtures("_started")
 def test_a_wandb_that_cannot_be_imported_is_reported(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -439,5 +453,5 @@ def alive(pid: int) -> bool:
 
 
 def children() -> list[int]:
-    """The publishing processes of this one."""
-    return [pid for pid, command in below(os.getpid()) if "benchmark.tracking.process" in command and alive(pid)]
+    """The publishing processes of this one that are not forked."""
+    return [pid for pid, command in below(os.getpid()) if "-m benchmark.tracking.process" in command and alive(pid)]

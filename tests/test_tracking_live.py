@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from benchmark.tracking.publisher import Publisher
 from benchmark.tracking.reader import run_files
 from benchmark.tracking.runs import Settings, history_of, run_id
 from tests.conftest import PATIENCE, assert_one_line_refusal, wait_for
+from tests.forked import publishing_processes
 from tests.test_tracking import LONG
 from tests.wandb_server import KEY, Server, forget_account, hanging, refusing
 
@@ -29,10 +31,12 @@ ROWS = history_of(RECORD)
 
 
 @pytest.fixture(autouse=True)
-def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     forget_account(monkeypatch, tmp_path)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL", "1")  # whole seconds; else 15
+    with publishing_processes():
+        yield
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.cells import Budget, Cell
-from benchmark.methods import declaration, load
+from benchmark.methods import load, settings_of
 from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.data import Data
@@ -33,8 +33,7 @@ TASK = make_task(PROBLEM)
 
 def make_run(cell: Cell, **options) -> Run:
     network = models.build(cell.problem, cell.seed)
-    hyperparameters = {**declaration(cell.method).defaults, **dict(cell.hyperparameters)}
-    return Run(cell, network, DATA, load(cell.method), hyperparameters, session=Session(**options))
+    return Run(cell, network, DATA, load(cell.method), settings_of(cell), session=Session(**options))
 
 
 def imp(schedule: str = "ALLR", sparsity: float = 0.9, budget: str = "1.5ep", seed: int = 0, **hyperparameters) -> Cell:

@@ -5,7 +5,6 @@ The sweep command builds the one that --executor names and calls it. docs/launch
 
 from __future__ import annotations
 
-import importlib
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -16,7 +15,9 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmark.cells import FUNCTION
 from benchmark.errors import UserError
+from benchmark.imports import load
 from benchmark.planning.grid import Sweep
 from benchmark.planning.plan import Plan, edited, make_plan, mixtures, refuse_damaged
 from benchmark.planning.tuning import current, stages
@@ -176,17 +177,14 @@ def counts(sweep: Sweep, plan: Plan) -> str:
 
 def build(executor: str, options: Options) -> Launcher:
     """The launcher of that name. Raises UserError."""
-    module, colon, name = LAUNCHERS.get(executor, executor).partition(":")
-    if not (module and colon and name) or module.startswith("."):
+    where = LAUNCHERS.get(executor, executor)
+    if not FUNCTION.fullmatch(where):
         raise UserError(f"--executor {executor}: one of {', '.join(LAUNCHERS)}, or 'module:Class' for one of your own")
-    try:
-        launcher = getattr(importlib.import_module(module), name, None)
-    except (Exception, SystemExit) as error:  # whatever somebody else's module does while it is imported
-        raise UserError(f"--executor {executor}: cannot import {module!r} ({error})") from error
+    launcher = load(where, f"--executor {executor}")
     if not (isinstance(launcher, type) and issubclass(launcher, Launcher)):
-        raise UserError(f"--executor {executor}: {module!r} has no class {name!r} that is a Launcher")
+        raise UserError(f"--executor {executor}: that is no class of a Launcher")
     if missing := sorted(launcher.__abstractmethods__):
-        raise UserError(f"--executor {executor}: class {name!r} lacks {', '.join(missing)}")
+        raise UserError(f"--executor {executor}: class {launcher.__name__!r} lacks {', '.join(missing)}")
     return launcher(options)
 
 

@@ -31,6 +31,8 @@ from benchmark.results.store import Store
 STOP_SECONDS = 30.0
 ABORT_SECONDS = 5.0
 """How long a worker that hangs may take to write where it stands."""
+PRELOADED = ("benchmark.launch.preload",)
+"""What the server loads that workers are forked from."""
 START_FAILURES = 3
 SERVER_SECONDS = 10.0
 SERVER_PAUSE = 0.2
@@ -73,7 +75,7 @@ class LocalPool:
         self.store = store
         self.options = options
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["benchmark.launch.preload"])
+        self._context.set_forkserver_preload(list(PRELOADED))
         self._slots: list[_Slot] = []
         self._start_failures = 0
         self._tried: dict[str, int] = {}

@@ -25,7 +25,7 @@ Temporary = Annotated[
 ]
 
 
-@app.command(short_help="does torch.compile, or a precision, pay here, and what does it do to accuracy?")
+@app.command(short_help="does torch.compile, or a precision, pay here, and what does it do to the metric?")
 def option(
     setting: Annotated[str, typer.Argument(help="compile=default, precision=bf16, precision=fp16")],
     problem: Name = "digits",
@@ -39,8 +39,8 @@ def option(
     iterations: Iterations = 17,
     repeats: Repeats = 9,
 ) -> int:
-    """Gain in images/s of a setting of the recipe, and the accuracy of dense runs with and without it."""
-    from benchmark.measure.options import accuracy, gain, with_and_without
+    """Gain in images/s of a setting of the recipe, and the metric of dense runs with and without it."""
+    from benchmark.measure.options import final_test, gain, with_and_without
 
     without, with_it = with_and_without(
         problem, cli.parse_settings(set_ or []), cli.parse_settings([setting], "SETTING"), device, data, threads
@@ -53,10 +53,11 @@ def option(
         f"iterations; the first iteration took {first:.1f} s"
     )
     for seed in range(seeds):
-        before, after = (accuracy(recipe_data, seed) for recipe_data in (without, with_it))
+        (metric, before), (_, after) = (final_test(recipe_data, seed) for recipe_data in (without, with_it))
+        values = (f"{value:.2f} {metric.unit}".rstrip() for value in (after, before))
         print(
-            f"seed {seed}: test accuracy {100 * after:.2f} % with it, {100 * before:.2f} % without, "
-            f"difference {100 * (after - before):+.2f}"
+            f"seed {seed}: test {metric.label} {next(values)} with it, {next(values)} without, "
+            f"difference {after - before:+.2f}{metric.direction}"
         )
     return 0
 

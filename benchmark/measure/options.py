@@ -1,4 +1,4 @@
-"""What a setting of the recipe gains, and what it does to accuracy."""
+"""What a setting of the recipe gains, and what it does to the metric."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from benchmark.measure.common import usable_device
 from benchmark.measure.loops import dense_run, drive
 from benchmark.measure.timing import Seconds, take_turns, timed
 from benchmark.methods import load
+from benchmark.metric import Metric
 from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
@@ -50,10 +51,10 @@ def _train(run: Run, iterations: int) -> Seconds:
     return timed(lambda: drive(run, iterations), run.data.device)[0]
 
 
-def accuracy(data: Batches, seed: int) -> float:
-    """Final test accuracy of a dense run, as a fraction."""
+def final_test(data: Batches, seed: int) -> tuple[Metric, float]:
+    """The metric, and its value on the test images after a dense run, as tables show it."""
     problem = data.problem
     prepare_device(problem, data.device)
     run = Run(Cell.dense(problem, seed), models.build(problem, seed).to(data.device), data, load("dense"), {})
-    test: float = run.execute().measures["accuracy"]["final"]["test"]
-    return test
+    metric = run.task.metric
+    return metric, metric.shown(run.execute().measures[metric.name]["final"]["test"])

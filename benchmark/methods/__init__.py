@@ -7,10 +7,10 @@ line here: name it "module:Class" in a sweep.
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-from benchmark.cells import Hyperparameters, Scalar
+from benchmark import imports
+from benchmark.cells import Cell, Hyperparameters, Scalar
 from benchmark.errors import UserError
 from benchmark.methods.declarations import Declaration, read
 
@@ -57,15 +57,12 @@ def _is_at(where: str, method: Any) -> bool:
 
 def load(name: str) -> Any:
     """The class of a method. Raises UserError if it cannot be imported."""
-    where = METHODS[name].where if name in METHODS else name
-    module_name, _, class_name = where.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # whatever somebody else's module does while it is imported
-        raise UserError(f"method {name!r}: cannot import {module_name!r} ({type(error).__name__}: {error})") from error
-    if not hasattr(module, class_name):
-        raise UserError(f"method {name!r}: module {module_name!r} has no class {class_name!r}")
-    return getattr(module, class_name)
+    return imports.load(METHODS[name].where if name in METHODS else name, f"method {name!r}")
+
+
+def settings_of(cell: Cell) -> dict[str, Scalar]:
+    """All hyperparameters of a cell's method: the cell holds those that are not at their default."""
+    return {**declaration(cell.method).defaults, **dict(cell.hyperparameters)}
 
 
 def check_hyperparameters(method: str, hyperparameters: dict[str, Scalar]) -> Hyperparameters:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from benchmark.cells import MOST_EPOCHS, SLUG, Budget, Cell, Problem, Scalar, cut, plain, shown
 from benchmark.errors import UserError
-from benchmark.methods import check_hyperparameters, declaration
+from benchmark.methods import check_hyperparameters, declaration, settings_of
 from benchmark.training.schedules import resolve
 from benchmark.yaml_files import is_file, is_piped, names_file, read_yaml, shipped, stem_of, validated
 
@@ -309,10 +309,7 @@ def axis(cell: Cell, name: str) -> str:
     """A cell's value on an axis, or of a hyperparameter, as users write it; "" if it has none."""
     if name == "hyperparameters":
         return ",".join(f"{key}={value}" for key, value in cell.hyperparameters)
-    if name in AXES:
-        value = getattr(cell, name)
-    else:
-        value = {**declaration(cell.method).defaults, **dict(cell.hyperparameters)}.get(name)
+    value = getattr(cell, name) if name in AXES else settings_of(cell).get(name)
     return "" if value is None else plain(value) if isinstance(value, float) else str(value)
 
 

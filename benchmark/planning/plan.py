@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from typing import NamedTuple
 
-from benchmark.cells import Cell, Scalar
+from benchmark.cells import Cell
 from benchmark.errors import UserError
-from benchmark.methods import declaration
+from benchmark.methods import declaration, settings_of
 from benchmark.planning.grid import Execution
 from benchmark.results.outside import sources
 from benchmark.results.provenance import code_hash
@@ -114,13 +114,9 @@ def epochs_of(cell: Cell, execution: Execution) -> float:
     return budget.amount * cell.problem.batch_size / (execution.training_images or 50_000) * cycles
 
 
-def _settings(cell: Cell) -> dict[str, Scalar]:
-    return {**declaration(cell.method).defaults, **dict(cell.hyperparameters)}
-
-
 def _cycles(cell: Cell) -> int:
     count = declaration(cell.method).cycles
-    return 1 if count is None else count(cell, _settings(cell))
+    return 1 if count is None else count(cell, settings_of(cell))
 
 
 def _sharing(cells: Sequence[Cell]) -> dict[str, tuple[str, float]]:
@@ -128,7 +124,7 @@ def _sharing(cells: Sequence[Cell]) -> dict[str, tuple[str, float]]:
     trunks: dict[str, list[tuple[int, Cell]]] = {}
     for cell in (cell for cell in cells if cell.budget is not None and cell.budget.per_cycle):
         trunk = declaration(cell.method).trunk
-        name = None if trunk is None else trunk(cell, _settings(cell), 1)
+        name = None if trunk is None else trunk(cell, settings_of(cell), 1)
         if name is not None:
             trunks.setdefault(name, []).append((_cycles(cell), cell))
     found = {}
@@ -145,7 +141,7 @@ def refuse_unfit(cells: Iterable[Cell]) -> None:
     """Raises UserError for the first cell whose method finds nothing to train in it."""
     for cell in {(cell.method, cell.sparsity, cell.hyperparameters): cell for cell in cells}.values():
         if not cell.is_dense:
-            declaration(cell.method).check(cell, _settings(cell))
+            declaration(cell.method).check(cell, settings_of(cell))
 
 
 def refuse_damaged(cells: Iterable[Cell], store: Store, repair: bool) -> list[str]:

@@ -9,7 +9,6 @@ that sweeps name "module:function".
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.errors import UserError
+from benchmark.imports import load
 
 if TYPE_CHECKING:  # `benchmark.api` uses schedules and needs no recipes
     from benchmark.cells import Problem
@@ -225,16 +225,15 @@ def resolve(name: str) -> Schedule:
     if name in SCHEDULES:
         return SCHEDULES[name]
     accepted = f"use one of {', '.join(SCHEDULES)}, or 'module:function' for one of your own"
-    module_name, colon, function_name = name.partition(":")
-    if not (colon and module_name and function_name) or module_name.startswith("."):
+    module, _, function = name.partition(":")
+    if not (module and function) or module.startswith("."):
         raise UserError(f"unknown schedule {name!r}: {accepted}")
     try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # whatever somebody else's module does while it is imported
-        raise UserError(f"schedule {name!r}: cannot import {module_name!r} ({error}): {accepted}") from error
-    schedule = getattr(module, function_name, None)
+        schedule = load(name, f"schedule {name!r}")
+    except UserError as error:
+        raise UserError(f"{error}: {accepted}") from error
     if not callable(schedule):
-        raise UserError(f"schedule {name!r}: {module_name!r} has no function {function_name!r}: {accepted}")
+        raise UserError(f"schedule {name!r} is no function: {accepted}")
     return schedule  # type: ignore[no-any-return]
 
 

@@ -29,6 +29,7 @@ class Injected:
 
 
 INJECTED = [
+    Injected("hang", "hang", "no iteration finished within", "injected.py"),  # first: the others go on meanwhile
     Injected("exception", "exception", "RuntimeError: <b>injected</b> and a second line", "about to raise"),
     Injected("deep", "exception", "RecursionError", "in deep"),
     Injected("quit_interpreter", "exception", "SystemExit: a method that calls sys.exit", "quit_interpreter"),
@@ -41,10 +42,9 @@ INJECTED = [
     Injected("abort", "killed", "SIGABRT", "about to abort"),
     Injected("oom_kill", "killed", "SIGKILL"),
     Injected("leave", "killed", "exit code 3"),
-    Injected("hang", "hang", "no iteration finished within", "injected.py"),
 ]
 HANG_SECONDS = 12.0
-NEIGHBOURS = ["FT", "tests.faults.injected:usual"]
+NEIGHBOURS = ["tests.faults.injected:usual", "FT"]
 
 
 def neighbours(folder: Path) -> Path:
@@ -52,12 +52,13 @@ def neighbours(folder: Path) -> Path:
 
 
 def failing_cells(folder: Path) -> list[Row]:
-    """One sweep with a cell for every way to fail between two that do not."""
+    """One sweep with a cell for every way to fail, all but the hanging one between two cells that do not."""
     started = time.monotonic()
     undisturbed = untouched(neighbours(folder), folder / "neighbours")
     took = time.monotonic() - started  # by one worker, and a busy machine can keep any cell waiting for as long
     patience = max(HANG_SECONDS, 2 * took)
-    schedules = [*NEIGHBOURS, *(f"tests.faults.injected:{injected.schedule}" for injected in INJECTED)]
+    hang, *others = (f"tests.faults.injected:{injected.schedule}" for injected in INJECTED)
+    schedules = [hang, NEIGHBOURS[0], *others, NEIGHBOURS[1]]
     sweep = write_sweep(folder / "failing.yaml", [{**IMP_GRID, "schedule": schedules}], seeds=1)
     results = folder / "failing"
     finished = run(sweep, results, "--hang-seconds", f"{patience:.0f}", **SECRETS)
@@ -65,17 +66,17 @@ def failing_cells(folder: Path) -> list[Row]:
     store = Store(results)
     failures = {failure["id"]: failure for failure in store.failures()}
     rows = [_judge(injected, failures, output) for injected in INJECTED]
-    others = Row("neighbours of failing cells", tries=len(undisturbed))
+    row = Row("neighbours of failing cells", tries=len(undisturbed))
     found = results_of(results)
     for name, record in undisturbed.items():
         if name not in found:
-            others.add_lost(name)
+            row.add_lost(name)
         elif found[name] != record:
-            others.add_wrong(f"{name} differs")
-    others.expect(found.keys() == undisturbed.keys(), f"records of failed cells: {found.keys() - undisturbed.keys()}")
-    others.expect(finished.returncode == 1, f"exit code {finished.returncode}: {output[-2000:]}")
-    others.expect("Traceback" not in output, f"a stack trace: {output[-2000:]}")
-    return [*rows, others, _secrets(results, output)]
+            row.add_wrong(f"{name} differs")
+    row.expect(found.keys() == undisturbed.keys(), f"records of failed cells: {found.keys() - undisturbed.keys()}")
+    row.expect(finished.returncode == 1, f"exit code {finished.returncode}: {output[-2000:]}")
+    row.expect("Traceback" not in output, f"a stack trace: {output[-2000:]}")
+    return [*rows, row, _secrets(results, output)]
 
 
 def _judge(injected: Injected, failures: dict[str, Any], output: str) -> Row:
