@@ -65,12 +65,12 @@ def test_masks_are_exact(source: Source):
 
 
 def test_scenes_have_the_digits_of_their_own_split_alone(monkeypatch: pytest.MonkeyPatch):
-    images, labels, _, _ = sources._digit_images()
-    monkeypatch.setattr(
-        sources,
-        "_digit_images",
-        lambda: (images[labels == 1], labels[labels == 1], images[labels == 3], labels[labels == 3]),
+    training, test = sources._digit_splits()
+    ones, threes = (
+        Split(split.images[split.labels == digit], split.labels[split.labels == digit])
+        for split, digit in ((training, 1), (test, 3))
     )
+    monkeypatch.setattr(sources, "_digit_splits", lambda: (ones, threes))
     source = open_source(recipe())
     assert np.unique(source.training.images[..., 1]).tolist() == [0, 2]
     assert np.unique(source.test.images[..., 1]).tolist() == [0, 4]
