@@ -99,8 +99,9 @@ def test_a_gradient_is_clipped_to_its_largest_norm():
     assert norm_after_a_step(10 * free) == pytest.approx(free)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "optimizer"), [*((method, "adamw") for method in METHODS), ("dense", "adam"), ("GMP", "adam")]
+)
 def test_every_method_trains_with_every_optimizer_or_is_refused_in_one_line(method: str, optimizer: str):
     problem = adamw(optimizer=optimizer, epochs=4, milestones=(2,), warmup_epochs=0, decay_all=False, gradient_norm=1.0)
     declared = declaration(method)
@@ -112,7 +113,13 @@ def test_every_method_trains_with_every_optimizer_or_is_refused_in_one_line(meth
             refuse_unfit([cell])
         return
     refuse_unfit([cell])
-    run = Run(cell, models.build(problem, 0), data_with(**problem.model_dump()), load(method), dict(declared.defaults))
+    run = Run(
+        cell,
+        models.build(problem, 0),
+        data_with(**{**problem.model_dump(), "training_share": 0.3}),
+        load(method),
+        dict(declared.defaults),
+    )
     run.execute()
     record = make_record(cell, run, None)
     assert record["status"] != "collapsed", record["remarks"]

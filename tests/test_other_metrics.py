@@ -206,7 +206,7 @@ def evidences(draw):
 
 def numbers(comparison) -> tuple:
     difference = comparison.difference
-    return difference.n, difference.mean, difference.low, difference.high, difference.p, comparison.p
+    return difference.n, difference.mean, difference.low, difference.high, comparison.p, comparison.against
 
 
 @settings(max_examples=12, deadline=None)

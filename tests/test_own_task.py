@@ -14,6 +14,7 @@ from torch import nn
 from benchmark.cells import Problem
 from benchmark.check_problem import PROMISES, check_problem
 from benchmark.errors import UserError
+from benchmark.metric import Metric
 from benchmark.results.store import Store
 from tests import user_task
 from tests.commands import as_command
@@ -133,6 +134,10 @@ def test_a_broken_promise_is_found_and_named(change: dict[str, str], promise: st
     assert words in seen
 
 
+class Loss(user_task.Turning):
+    metric = Metric("loss", "loss")
+
+
 def no_task(problem: Problem) -> int:
     return 3
 
@@ -149,6 +154,7 @@ def uneven(problem: Problem):
     ("change", "words"),
     [
         ({"task": "tests.test_own_task:no_task"}, "is a int, not a benchmark.tasks.task.Task"),
+        ({"task": "tests.test_own_task:Loss"}, "'loss' is no name for a metric: records use it"),
         ({"task": "tests.test_own_task:Missing"}, "has no 'Missing'"),
         ({"task": "nowhere:Task"}, "cannot import 'nowhere'"),
         ({"dataset": "tests.test_own_task:three_parts"}, "ValueError: too many values to unpack"),

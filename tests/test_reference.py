@@ -76,14 +76,15 @@ def test_the_readme_says_of_the_claims_what_five_seeds_say():
     shown = re.search(r"<!-- claims:.*?-->\n(.*?)<!-- end", (ROOT / "README.md").read_text(), re.S)
     assert shown is not None
     assert shown[1].splitlines()[2:] == [f"| {found.statement} | {found.verdict} |" for found in sheet.findings]
-    assert {found.verdict for found in sheet.findings} == {"held", "undecided"}
+    assert {found.verdict for found in sheet.findings} == {"held", "undecided", "by construction"}
 
 
 def test_three_seeds_decide_none_of_the_claims():
     for name in ("table1", "table2"):
         (sheet,) = make_sheets([name], REFERENCE, "digits", "3")
-        assert {found.verdict for found in sheet.findings} == {"undecided"}
-        assert all("too few for a test" in found.figures for found in sheet.findings)
+        tested = [found for found in sheet.findings if found.verdict != "by construction"]
+        assert {found.verdict for found in tested} == {"undecided"}
+        assert all("too few for a test" in found.figures for found in tested)
 
 
 def test_an_export_holds_the_records_of_a_sweep_and_its_dense_runs(command, table1: list[dict], tmp_path: Path):

@@ -37,7 +37,7 @@ def test_the_summary_says_who_is_first_and_what_is_missing(reference):
 
 def finding(verdict: str, *comparisons: tuple[float, int, float]) -> Finding:
     """`comparisons`: mean, n and p of each."""
-    made = [Comparison("", Difference(n, mean, p=p), p, float("nan")) for mean, n, p in comparisons]
+    made = [Comparison("", Difference(n, mean), p, float("nan")) for mean, n, p in comparisons]
     return Finding("key", "A claim", verdict, "", "", tuple(made))
 
 

@@ -29,7 +29,7 @@ grids:
     schedule: [FT, SLR, CLR]
     sparsity: [0.6, 0.8]
     budget: ["5.55%"]
-    hyperparameters: {criterion: [magnitude, random, filters]}
+    hyperparameters: {criterion: [magnitude, random, filters, random_filters]}
 """
 CYCLES = """
 title: "Cycles"
@@ -61,7 +61,7 @@ def sheet(folder: Path, text: str, accuracy, reached=lambda cell: None):
 
 def level(cell: Cell, gain: float) -> float:
     """Random pruning gains by a large learning rate; otherwise its accuracy is the lowest."""
-    random = dict(cell.hyperparameters).get("criterion") == "random"
+    random = criterion(cell).startswith("random")
     return 0.6 + (gain + 0.0005 * cell.seed if random and cell.schedule != "FT" else 0.0) - 0.05 * random
 
 
@@ -78,9 +78,24 @@ def test_a_row_is_a_setting_and_a_schedule_with_the_default_spelled_out(tmp_path
 
 @pytest.mark.parametrize(("gain", "verdict"), [(0.2, "held"), (0.0, "not held")])
 def test_le_and_hua_s_claim_is_checked(tmp_path: Path, gain: float, verdict: str):
-    (finding,) = sheet(tmp_path, VARIANTS, lambda cell: level(cell, gain)).findings
-    assert finding.verdict == verdict
-    assert len(finding.comparisons) == 8
+    filters, weights = sheet(tmp_path, VARIANTS, lambda cell: level(cell, gain)).findings
+    assert (filters.verdict, weights.verdict) == (verdict, verdict)
+    assert len(filters.comparisons) == len(weights.comparisons) == 4
+
+
+def test_random_filters_and_random_weights_are_two_claims(tmp_path: Path):
+    """Weights are no match for chosen filters, nor the other way round: their zeros are not as many."""
+
+    def only_filters(cell: Cell) -> float:
+        return level(cell, 0.2 if criterion(cell) == "random_filters" else 0.0)
+
+    filters, weights = sheet(tmp_path, VARIANTS, only_filters, of_filters).findings
+    assert (filters.verdict, weights.verdict) == ("held", "not held")
+    assert [c.label for c in filters.comparisons][:2] == [
+        f"criterion random_filters, {schedule} - criterion filters, FT, 60 % at 5.55 %" for schedule in ("SLR", "CLR")
+    ]
+    without = VARIANTS.replace(", filters, random_filters", "")
+    assert [found.key for found in sheet(tmp_path, without, only_filters).findings] == [weights.key]
 
 
 def test_what_a_sweep_does_not_ask_for_is_empty_and_not_missing(tmp_path: Path):
@@ -89,8 +104,8 @@ def test_what_a_sweep_does_not_ask_for_is_empty_and_not_missing(tmp_path: Path):
     assert labels == ["cycles 1, ladder even, ALLR", "cycles 2, ALLR", "ladder renda, LRW"]
     assert [entry.n for entry in found.tables[0].rows[2].entries] == [None, None, 2]
     assert "have no record" not in found.tables[0].caption[0]
-    assert "–" not in terminal.plain(replace(found, pairs=()))
-    assert found.findings == ()
+    assert "–" not in terminal.plain(replace(found, pairs=(), findings=()))
+    assert [finding.key for finding in found.findings] == ["baseline-met-early"]
 
 
 def test_rows_are_compared_that_differ_in_one_thing_over_the_columns_that_both_have(tmp_path: Path):
@@ -99,12 +114,12 @@ def test_rows_are_compared_that_differ_in_one_thing_over_the_columns_that_both_h
     assert set(pairs) == {("cycles 1, ladder even, ALLR", "cycles 2, ALLR")}
     assert next(iter(pairs.values())).difference.n == 2
     pairs = {(pair.first, pair.second) for pair in sheet(tmp_path, VARIANTS, lambda cell: level(cell, 0.2)).pairs}
-    assert len(pairs) == 3 * 3 + 3 * 3
+    assert len(pairs) == 4 * 3 + 3 * 6
     assert ("criterion random, FT", "criterion filters, SLR") not in pairs
 
 
 def test_every_hyperparameter_is_a_thing_of_its_own(tmp_path: Path):
-    """Rows that differ in two of them are no pair: they would only add to what Holm's correction has to share out."""
+    """Rows that differ in two of them are no pair: they would only add to what the tests are corrected for."""
     staged = VARIANTS + (
         "  - {method: IMP, schedule: [FT], sparsity: [0.6], budget: ['5.55%'], "
         "hyperparameters: {criterion: [filters, random_filters], stages: ['6/3/1']}}\n"
@@ -135,7 +150,7 @@ def test_the_claim_is_about_filters_that_every_layer_loses_evenly(tmp_path: Path
     assert "criterion filters, stages even, FT" in labels
     assert "criterion filters, stages 6/3/1, FT" in labels
     assert "criterion random, FT" in labels
-    assert [finding.verdict for finding in found.findings] == ["held"]
+    assert [finding.verdict for finding in found.findings] == ["held", "held"]
 
 
 def test_rows_with_different_totals_of_a_budget_per_cycle_are_neither_ranked_nor_compared(tmp_path: Path):
@@ -161,7 +176,7 @@ def test_rows_with_the_same_total_of_a_budget_per_cycle_compete(tmp_path: Path):
 
 def of_filters(cell: Cell) -> float | None:
     """Zeros among the weights where filters go: fewer than filters, as the layers before them keep theirs."""
-    return cell.sparsity - 0.03 if criterion(cell) == "filters" else None
+    return cell.sparsity - 0.03 if "filters" in criterion(cell) else None
 
 
 def criterion(cell: Cell) -> str:
@@ -170,13 +185,14 @@ def criterion(cell: Cell) -> str:
 
 def test_rows_of_another_sparsity_have_no_rank_and_are_compared_with_their_own_kind(tmp_path: Path):
     """Filters are ahead because they leave more weights: magnitude is the best of what is as sparse as it says."""
-    best = {"filters": 0.9, "magnitude": 0.8, "random": 0.7}
+    best = {"filters": 0.9, "random_filters": 0.85, "magnitude": 0.8, "random": 0.7}
     found = sheet(tmp_path, VARIANTS, lambda cell: best[criterion(cell)], of_filters)
     table = found.tables[0]
     ranks = {row.label: [entry.rank for entry in row.entries] for row in table.rows}
     assert ranks["criterion filters, FT"] == [None, None]
     assert ranks["criterion magnitude, FT"] == [1, 1]
-    assert "57 % under 60 %: criterion filters; 77 % under 80 %: criterion filters." in table.caption[1]
+    both = "criterion filters and criterion random_filters"
+    assert f"57 % under 60 %: {both}; 77 % under 80 %: {both}." in table.caption[1]
     assert "every layer's filters" in table.caption[1]
     pairs = {(pair.first, pair.second) for pair in found.pairs}
     assert ("criterion filters, FT", "criterion filters, SLR") in pairs

@@ -16,7 +16,8 @@ from benchmark.problems.seeds import generator
 Batch = tuple[Tensor | tuple[Tensor, ...], Tensor]
 """inputs and targets, on the training device; inputs that are several tensors are the arguments of the network."""
 ImageBatch = tuple[Tensor, Tensor]
-"""A batch of images: float32 (b, channels, height, width), normalised, and labels int64 (b,)."""
+"""A batch of images: float32 (b, channels, height, width), normalised, and labels int64 (b,) or masks int64
+(b, height, width)."""
 
 
 class Remembered(dict[str, Any]):

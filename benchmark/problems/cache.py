@@ -1,7 +1,7 @@
 """Cache of decoded images: uint8 arrays that worker processes map into memory and share. Imports no torch.
 
     <cache>/<key>/training.npy   uint8 (n, height + 2 padding, width + 2 padding, channels), zeros around each image
-    <cache>/<key>/test.npy       uint8 (n, height, width, channels)
+    <cache>/<key>/test.npy       uint8 (n, height, width, channels); with masks, these are one channel more
     <cache>/<key>/*-labels.npy   int64 (n,)
     <cache>/<key>/about.json     fingerprint of the content, remarks
 
@@ -19,7 +19,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from benchmark.cells import Problem
 from benchmark.environment import cache_folder
 from benchmark.errors import UserError
+from benchmark.tasks.symbols import IGNORED
 
 FORMAT = 1
 Images = NDArray[np.uint8]
@@ -39,14 +40,30 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Split:
-    """images: uint8 (n, height, width, channels), with `padding` pixels of zeros around each; labels: int64 (n,)."""
+    """Images and what is to be learned of them.
+
+    images: uint8 (n, height, width, channels), with `padding` pixels of zeros around each; labels: int64 (n,).
+    masked: the last channel is a mask, the class of each pixel, with IGNORED around it; all labels are 0 then.
+    """
 
     images: Images
     labels: Labels
     padding: int = 0
+    masked: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def padded(self, padding: int) -> Split:
+        """The same with `padding` pixels around each image, which has none or as many already."""
+        if self.padding == padding:
+            return self
+        n, height, width, channels = self.images.shape
+        wide = np.zeros((n, height + 2 * padding, width + 2 * padding, channels), dtype=np.uint8)
+        if self.masked:
+            wide[..., -1] = IGNORED
+        wide[:, padding : padding + height, padding : padding + width] = self.images
+        return replace(self, images=wide, padding=padding)
 
 
 @dataclass(frozen=True)
@@ -61,10 +78,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Raw:
-    """Images to be decoded. total: how many. batches: (images, labels) without padding."""
+    """Images to be decoded. total: how many. batches: (images, labels) without padding. masked: as in a Split."""
 
     total: int
     batches: Iterable[tuple[Images, Labels]]
+    masked: bool = False
 
 
 def key_of(problem: Problem, kind: str, files: Iterable[str], root: Path) -> str:
@@ -110,10 +128,10 @@ def cached(
             raise UserError(
                 f"{folder.parent}: decoded images cannot be kept there ({reason}); set PRUNING_BENCHMARK_CACHE"
             ) from None
-    return _open(folder, problem.crop_padding)
+    return _open(problem, folder)
 
 
-def _open(folder: Path, padding: int) -> Source:
+def _open(problem: Problem, folder: Path) -> Source:
     try:
         about = json.loads((folder / "about.json").read_bytes())
 
@@ -121,8 +139,12 @@ def _open(folder: Path, padding: int) -> Source:
         def load(name: str) -> Any:
             return np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
 
-        training = Split(load("training"), np.array(load("training-labels")), padding)
-        test = Split(load("test"), np.array(load("test-labels")))
+        def split(name: str, padding: int) -> Split:
+            images = load(name)
+            masked = images.shape[3] > problem.channels
+            return Split(images, np.array(load(f"{name}-labels")), padding, masked)
+
+        training, test = split("training", problem.crop_padding), split("test", 0)
         return Source(training, test, about["fingerprint"], tuple(about["remarks"]))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder}: the decoded images cannot be read ({error}); delete that folder") from None
@@ -152,8 +174,10 @@ def _write(
 
 def _write_split(problem: Problem, folder: Path, name: str, padding: int, raw: Raw, content: Any) -> None:
     side = problem.image_size + 2 * padding
-    shape = (raw.total, side, side, problem.channels)
+    shape = (raw.total, side, side, problem.channels + raw.masked)
     array = np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape)
+    if raw.masked:
+        array[..., -1] = IGNORED
     labels = [np.empty(0, dtype=np.int64)]
     count = 0
     inner = slice(padding, side - padding)

@@ -10,15 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from benchmark.cells import Problem
 from benchmark.problems.augment import Normalisation, Windows, laid_out, moments, rotate
 from benchmark.problems.batches import Batches, ImageBatch, held_out
-from benchmark.problems.cache import Source, Split
-from benchmark.problems.examples import has_examples
+from benchmark.problems.cache import Source
+from benchmark.problems.examples import has_examples, has_masks
 from benchmark.problems.seeds import generator
 from benchmark.problems.sources import open_source
 
@@ -46,6 +45,10 @@ def open_data(
         from benchmark.problems.streaming import StreamedData
 
         return StreamedData(problem, device, folder, shard)
+    if has_masks(problem):
+        from benchmark.problems.segmentation import MaskedData
+
+        return MaskedData(problem, device, folder, shard)
     return Data(problem, device, folder, shard)
 
 
@@ -74,13 +77,12 @@ class Data(Batches):
         super().__init__(problem, device, shard)
         source = source or open_source(problem, folder)
         self.fingerprint, self.remarks = source.fingerprint, source.remarks
-        training, pad, size = source.training, problem.crop_padding, problem.image_size
-        if training.padding != pad:
-            training = Split(np.pad(training.images, ((0, 0), (pad, pad), (pad, pad), (0, 0))), training.labels, pad)
+        pad, size = problem.crop_padding, problem.image_size
+        training = source.training.padded(pad)
         labels = torch.from_numpy(training.labels)
         index, validation = held_out(problem, labels)
         inner = training.images[:, pad : pad + size, pad : pad + size]
-        self._normalise = Normalisation(problem, device, lambda: moments(inner, index))
+        self._normalise = Normalisation(problem, device, lambda: moments(inner[..., : problem.channels], index))
         self._windows = Windows(training.images, size, device)
         self._index, self.labels = index.to(device), labels[index].to(device)
         self._copies: dict[str, Tensor] = {}
@@ -120,10 +122,14 @@ class Data(Batches):
         """Images and labels at positions `where` of the epoch."""
         order = draws.order[where]
         flips = draws.flips[where] if self.problem.flip else None
-        pixels = self._windows(self._index[order], draws.crops[:, where], flips).to(torch.float32)
+        pixels = self._windows(self._index[order], draws.crops[:, where], flips)
         if draws.angles is not None:
-            pixels = rotate(pixels, draws.angles[where])
-        return laid_out(self._normalise(pixels), self.problem), self.labels[order]
+            pixels = rotate(pixels.to(torch.float32), draws.angles[where])
+        return self._batch(pixels, self.labels[order])
+
+    def _batch(self, pixels: Tensor, labels: Tensor) -> ImageBatch:
+        """What the network takes and the task compares with. pixels: from 0 to 255, (b, height, width, channels)."""
+        return laid_out(self._normalise(pixels.to(torch.float32)), self.problem), labels
 
     def evaluation_batches(self, name: str) -> Iterator[ImageBatch]:
         images, index, labels = self._evaluation[name]
@@ -133,8 +139,7 @@ class Data(Batches):
         for first in range(rank * size, len(index), ranks * size):
             part = slice(first, first + size)
             pixels = torch.from_numpy(images[index[part].numpy()]) if whole is None else whole[part]
-            normal = self._normalise(pixels.to(torch.float32))
-            yield laid_out(normal, self.problem), labels[first : first + size]
+            yield self._batch(pixels, labels[part])
 
     def _on_device(self, name: str) -> Tensor:
         """All images of an evaluation split, uint8 channels last, copied to an accelerator once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -17,7 +17,8 @@ from benchmark.cells import Problem
 from benchmark.errors import UserError, escaped
 from benchmark.problems.cache import Images, Labels, Progress
 
-BATCH = 512
+BATCH, BATCH_BYTES = 512, 1 << 26
+"""Images that are decoded at a time, and their bytes."""
 THREADS = 4
 MOST_PIXELS = 2 * 89_478_485
 """Of a resized image: the most that Pillow opens."""
@@ -54,13 +55,17 @@ def formats() -> tuple[str, ...]:
 def decode(path: str, size: int, channels: int) -> Images:
     """uint8 (size, size, channels): shorter side resized to `size`, then the centre cropped. Raises Unreadable."""
     with reading(path):
-        image = open_image(path, channels)
-        if image.size != (size, size):  # as torchvision's Resize and CenterCrop
-            height, width = resized_shape(image.height, image.width, size)
-            top, left = centre_corner(height, width, size)
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
-            image = image.crop((left, top, left + size, top + size))
+        image = fitted(open_image(path, channels), size, Image.Resampling.BILINEAR)
         return np.asarray(image).reshape(size, size, channels)
+
+
+def fitted(image: Image.Image, size: int, how: Image.Resampling) -> Image.Image:
+    """The shorter side resized to `size`, then the centre, as torchvision's Resize and CenterCrop."""
+    if image.size == (size, size):
+        return image
+    height, width = resized_shape(image.height, image.width, size)
+    top, left = centre_corner(height, width, size)
+    return image.resize((width, height), how).crop((left, top, left + size, top + size))
 
 
 def open_image(path: str, channels: int) -> Image.Image:
@@ -104,8 +109,16 @@ def decoded(
     files: Sequence[tuple[str, int]],
     remarks: list[str],
     progress: Progress = lambda done, total: None,
+    read: Callable[[str], Images] | None = None,
 ) -> Iterator[tuple[Images, Labels]]:
     """Batches of decoded images and labels, in order.
+
+    Args:
+        problem: says size and channels, and what happens to images that cannot be read.
+        files: paths and labels.
+        remarks: get a line if images were left out.
+        progress: is told how far it is.
+        read: gives the image of a path, or raises Unreadable; `decode` if not given.
 
     If images cannot be read, a UserError at the end names the first and counts them all. With unreadable_images: skip
     in the recipe they are left out, and a line is added to `remarks`.
@@ -114,17 +127,18 @@ def decoded(
 
     def attempt(item: tuple[str, int]) -> Images | None:
         try:
-            return decode(item[0], problem.image_size, problem.channels)
+            return read(item[0]) if read else decode(item[0], problem.image_size, problem.channels)
         except Unreadable as error:
             bad.append(f"{escaped(item[0])} ({error})")
             return None
 
+    step = max(THREADS, min(BATCH, BATCH_BYTES // (problem.image_size**2 * problem.channels)))
     with ThreadPoolExecutor(THREADS) as pool:
-        for first in range(0, len(files), BATCH):
-            batch = files[first : first + BATCH]
+        for first in range(0, len(files), step):
+            batch = files[first : first + step]
             results = zip(pool.map(attempt, batch), batch, strict=True)
             readable = [(image, label) for image, (_, label) in results if image is not None]
-            progress(min(first + BATCH, len(files)), len(files))
+            progress(min(first + step, len(files)), len(files))
             if readable:
                 images, labels = zip(*readable, strict=True)
                 yield np.stack(images), np.array(labels, dtype=np.int64)

@@ -79,6 +79,7 @@ EXAMPLES: dict[str, Callable[[Problem, Path | None], ExampleSet]] = {
 TASK_OF = {
     **dict.fromkeys(("python_docs", "text"), "language_modelling"),
     **dict.fromkeys(("numbers", "pairs"), "translation"),
+    **dict.fromkeys(("scenes", "voc", "cityscapes"), "segmentation"),
 }
 """What can be learned from a data set; "classification" from all others."""
 
@@ -86,6 +87,11 @@ TASK_OF = {
 def has_examples(problem: Problem) -> bool:
     """Whether the problem's data set is one of these or from outside, and not one of images."""
     return problem.dataset in EXAMPLES or FUNCTION.fullmatch(problem.dataset) is not None
+
+
+def has_masks(problem: Problem) -> bool:
+    """Whether the images of the problem's data set come with masks."""
+    return TASK_OF.get(problem.dataset) == "segmentation"
 
 
 def open_examples(problem: Problem, folder: Path | None) -> ExampleSet:

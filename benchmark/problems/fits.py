@@ -11,22 +11,29 @@ from collections.abc import Iterable
 
 from benchmark.cells import FUNCTION, Problem
 from benchmark.errors import UserError
-from benchmark.problems.examples import TASK_OF
+from benchmark.problems.examples import TASK_OF, has_masks
 from benchmark.problems.folder import EMBEDDED, check_dataset
 from benchmark.problems.models import check_model
+from benchmark.problems.scenes import CLASSES, SIZE
 from benchmark.problems.sizes import prunable_weights
 from benchmark.tasks import check_task
 
 DIGITS = {"image_size": 8, "channels": 1}
 DIGITS_CLASSES = 10
+MASKS: dict[str, dict[str, int]] = {
+    "scenes": {"image_size": SIZE, "channels": 1, "classes": CLASSES},
+    "voc": {"classes": 21},
+    "cityscapes": {"classes": 19},
+}
+"""What a recipe has to say of a data set with masks."""
 MOST_WEIGHTS = 2_000_000_000
 """Of a network: with gradients, momentum and masks they take 32 GB."""
 REDUCED = {
-    **{"resnet10": 8, "resnet18": 8, "resnet50": 32, "unet": 8},
+    **{"resnet10": 8, "resnet18": 8, "resnet50": 32, "unet": 8, "fcn_resnet50": 8, "deeplabv3_resnet50": 10_000},
     **dict.fromkeys(("vit", "transformer_lm", "transformer"), 0),
 }
-"""How many pixels a side become one before the last batch norm; 4 in most networks (vgg16 takes none as small), and 0
-without batch norm."""
+"""How many pixels a side become one before the last batch norm; 4 in most networks (vgg16 takes none as small), 0
+without batch norm, and all where a batch norm follows pooling over the whole image."""
 
 
 def refuse_unfit(problem: Problem) -> None:
@@ -40,6 +47,8 @@ def refuse_unfit(problem: Problem) -> None:
     check_batch(problem)
     if problem.dataset == "digits":
         check_digits(problem)
+    if has_masks(problem):
+        check_masks(problem)
     if problem.crop_padding > problem.image_size and not problem.resized_crop:
         _refuse(problem, f"crop_padding {problem.crop_padding} is larger than image_size {problem.image_size}")
     check_loader(problem)
@@ -116,6 +125,15 @@ def check_digits(problem: Problem) -> None:
             _refuse(problem, f"{key} {getattr(problem, key)} does not fit dataset digits, whose images have {value}")
     if problem.classes < DIGITS_CLASSES:
         _refuse(problem, f"classes {problem.classes} is below the {DIGITS_CLASSES} of dataset digits")
+
+
+def check_masks(problem: Problem) -> None:
+    for key, value in MASKS[problem.dataset].items():
+        if getattr(problem, key) != value:
+            _refuse(problem, f"{key} {getattr(problem, key)} does not fit dataset {problem.dataset}, which has {value}")
+    for key in ("rotation", "resized_crop"):
+        if getattr(problem, key):
+            _refuse(problem, f"{key} changes images and not their masks: dataset {problem.dataset} takes none")
 
 
 def _refuse(problem: Problem, reason: str) -> None:

@@ -27,7 +27,7 @@ LARGE = 96
 DEFAULT_FOLDER = Path("data")
 INSTALLED = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}
 """Where a package of the system puts a data set (Debian's dataset-fashion-mnist); the second place without --data."""
-EMBEDDED = ("digits", "noise", "python_docs", "numbers")
+EMBEDDED = ("digits", "noise", "scenes", "python_docs", "numbers")
 """Data sets that need no folder."""
 
 HOW_TO_GET = {
@@ -38,6 +38,9 @@ HOW_TO_GET = {
     "Debian has it as the package dataset-fashion-mnist",
     "imagenet": "it needs an account at https://image-net.org; torchvision.datasets.ImageNet unpacks its archives "
     "into the folders that are looked for",
+    "voc": "the sweep's --download fetches it (Pascal VOC 2012, 2 GB, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/)",
+    "cityscapes": "it needs an account at https://www.cityscapes-dataset.com; unpack leftImg8bit_trainvaltest.zip and "
+    "gtFine_trainvaltest.zip side by side",
     "text": "a text of your own: --data FILE, or DIR with train.txt and test.txt",
     "pairs": "parallel text of your own: DIR with train.source, train.target, test.source and test.target",
     "imagefolder": "one folder of images for each class, in DIR/train and in DIR/test or DIR/val",
@@ -51,6 +54,11 @@ IDX_FILES = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 """By split, the files of images and labels; each may be compressed, with the suffix .gz."""
+MASKED = {
+    "voc": tuple(f"VOCdevkit/VOC2012/{part}" for part in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation")),
+    "cityscapes": ("leftImg8bit/train", "leftImg8bit/val", "gtFine/train", "gtFine/val"),
+}
+"""Data sets of images with masks, with the folders that they have in torchvision's layout."""
 UNPACKED = {"tinyimagenet": "tiny-imagenet-200"}
 """The folder inside an archive of class folders."""
 
@@ -75,7 +83,8 @@ class Listing:
 class Location:
     """Where images are.
 
-    kind: "archive" (original arrays in torchvision's layout), "idx" (IDX files in `root`) or "folder" (class folders).
+    kind: "archive" (original arrays in torchvision's layout), "idx" (IDX files in `root`), "masked" (images and masks,
+    in torchvision's layout, too) or "folder" (class folders).
     """
 
     kind: str
@@ -89,6 +98,8 @@ def find(problem: Problem, folder: Path | None) -> Location:
     """
     check_dataset(problem)
     name = problem.dataset
+    if name in MASKED:
+        return _find_masked(name, folder or DEFAULT_FOLDER)
     places = [folder] if folder else [DEFAULT_FOLDER, *([INSTALLED[name]] if name in INSTALLED else [])]
     incomplete = ""
     for root in (path for place in places for path in (place, place / name, place / UNPACKED.get(name, name))):
@@ -107,6 +118,19 @@ def find(problem: Problem, folder: Path | None) -> Location:
     raise UserError(
         f"--data {escaped(folder or DEFAULT_FOLDER)}: {name} is not there ({reason}); {HOW_TO_GET[name]}; "
         "--problem digits needs no data"
+    )
+
+
+def _find_masked(name: str, folder: Path) -> Location:
+    missing = {
+        root: [part for part in MASKED[name] if not os.path.isdir(root / part)] for root in (folder, folder / name)
+    }
+    root = min(missing, key=lambda root: len(missing[root]))
+    if not missing[root]:
+        return Location("masked", root)
+    raise UserError(
+        f"--data {escaped(folder)}: {name} is not there (no folder {missing[root][0]}/); {HOW_TO_GET[name]}; "
+        "--problem segmentation needs no data"
     )
 
 

@@ -79,6 +79,24 @@ def _unet(problem: Problem) -> nn.Module:
     return UNet(problem.width or 16, problem.channels, problem.classes)
 
 
+def _fcn_resnet50(problem: Problem) -> nn.Module:
+    """FCN (Long, Shelhamer and Darrell 2015) in torchvision's form."""
+    from torchvision.models.segmentation.fcn import FCNHead
+
+    from benchmark.problems.networks.pixelwise import CHANNELS, Dilated
+
+    return Dilated(problem.width or 64, FCNHead(CHANNELS, problem.classes))
+
+
+def _deeplabv3_resnet50(problem: Problem) -> nn.Module:
+    """DeepLabv3 (Chen et al. 2017) in torchvision's form."""
+    from torchvision.models.segmentation.deeplabv3 import DeepLabHead
+
+    from benchmark.problems.networks.pixelwise import CHANNELS, Dilated
+
+    return Dilated(problem.width or 64, DeepLabHead(CHANNELS, problem.classes))
+
+
 def _transformer_lm(problem: Problem) -> nn.Module:
     from benchmark.problems.networks.text import LanguageModel
 
@@ -102,10 +120,15 @@ MODELS: dict[str, Callable[[Problem], nn.Module]] = {
     "resnet50": _resnet50,
     "vit": _vit,
     "unet": _unet,
+    "fcn_resnet50": _fcn_resnet50,
+    "deeplabv3_resnet50": _deeplabv3_resnet50,
     "transformer_lm": _transformer_lm,
     "transformer": _transformer,
 }
-TASK_OF = {"unet": "segmentation", "transformer_lm": "language_modelling", "transformer": "translation"}
+TASK_OF = {
+    **dict.fromkeys(("unet", "fcn_resnet50", "deeplabv3_resnet50"), "segmentation"),
+    **{"transformer_lm": "language_modelling", "transformer": "translation"},
+}
 """What a network is for: "classification" for all others."""
 SIDES = {"vit": 4, "unet": 8}
 """What the sides of an image must be multiples of."""
@@ -129,8 +152,8 @@ def _reason(problem: Problem) -> str | None:
         return f"{model} has a depth of its own, so that depth {problem.depth} means nothing"
     if model == "vgg16" and size < 32:
         return "vgg16 halves images five times: image_size must be 32 or more"
-    if model == "resnet50" and problem.channels != 3:
-        return f"resnet50 takes 3 channels, not {problem.channels}"
+    if model.endswith("resnet50") and problem.channels != 3:
+        return f"{model} takes 3 channels, not {problem.channels}"
     if size % SIDES.get(model, 1):
         return f"{model} takes images whose image_size is a multiple of {SIDES[model]}, not {size}"
     return None

@@ -40,6 +40,9 @@ def _layers(problem: Problem) -> Iterator[int] | None:
         return _vgg16(problem.width or 64, images, classes)
     if model == "resnet50":
         return _resnet50(problem.width or 64, images, classes)
+    if model in ("fcn_resnet50", "deeplabv3_resnet50"):
+        backbone = list(_resnet50(problem.width or 64, images, classes))[:-1]
+        return chain(backbone, _fcn(classes) if model == "fcn_resnet50" else _deeplab(classes))
     if model == "vit":
         width = problem.width or 64
         return chain([16 * images * width], _blocks(width, problem), [width * classes])
@@ -94,6 +97,23 @@ def _resnet50(width: int, images: int, classes: int) -> Iterator[int]:
             yield inputs * inner + 9 * inner * inner + inner * outputs
             inputs = outputs
     yield inputs * classes
+
+
+def _fcn(classes: int, inputs: int = 2048) -> Iterator[int]:
+    inner = inputs // 4
+    yield 9 * inputs * inner
+    yield inner * classes
+
+
+def _deeplab(classes: int, inputs: int = 2048, inner: int = 256) -> Iterator[int]:
+    """A 1x1 and three dilated convolutions side by side with a pooled one, what joins them, and a 3x3 convolution."""
+    yield inputs * inner
+    for _ in range(3):
+        yield 9 * inputs * inner
+    yield inputs * inner
+    yield 5 * inner * inner
+    yield 9 * inner * inner
+    yield inner * classes
 
 
 def _blocks(width: int, problem: Problem, across: bool = False) -> Iterator[int]:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from benchmark.cells import Problem
 from benchmark.errors import UserError, escaped
-from benchmark.problems.cache import Images, Labels, Progress, Raw, Source, Split, cached, key_of, lock
+from benchmark.problems.cache import Progress, Raw, Source, Split, cached, key_of, lock
 from benchmark.problems.decode import decoded
-from benchmark.problems.fits import check_digits
+from benchmark.problems.fits import check_digits, check_masks
 from benchmark.problems.folder import (
     ARCHIVES,
     DEFAULT_FOLDER,
@@ -27,6 +27,8 @@ from benchmark.problems.folder import (
     list_images,
 )
 from benchmark.problems.idx import read_split
+from benchmark.problems.masked import open_masked
+from benchmark.problems.scenes import compose
 
 FOLDERS = "folder 2"
 """Part of the cache's keys: to be changed when the same files would give other arrays."""
@@ -38,7 +40,8 @@ def open_source(problem: Problem, folder: Path | None = None, progress: Progress
         return BUILT_IN[problem.dataset](problem)
     location = find(problem, folder)
     source = READERS[location.kind](problem, location.root, progress)
-    check_classes(problem, int(source.training.labels.max()) + 1, location.root)
+    if not source.training.masked:
+        check_classes(problem, int(source.training.labels.max()) + 1, location.root)
     return source
 
 
@@ -98,7 +101,12 @@ def _idx(problem: Problem, root: Path, progress: Progress) -> Source:
     return cached(problem, key, "idx", lambda: raw("training"), lambda: raw("test"), [])
 
 
-READERS: dict[str, Callable[[Problem, Path, Progress], Source]] = {"folder": _folder, "archive": _archive, "idx": _idx}
+READERS: dict[str, Callable[[Problem, Path, Progress], Source]] = {
+    "folder": _folder,
+    "archive": _archive,
+    "idx": _idx,
+    "masked": open_masked,
+}
 """By the kind of a location."""
 
 
@@ -121,6 +129,7 @@ def download(problem: Problem, folder: Path | None) -> None:
         "cifar100": lambda: datasets.CIFAR100(str(place), download=True),
         "tinyimagenet": tiny_imagenet,
         "fashion_mnist": lambda: datasets.FashionMNIST(str(place), download=True),
+        "voc": lambda: datasets.VOCSegmentation(str(place), download=True),
     }
     if problem.dataset not in fetch:
         raise UserError(f"--download: {problem.dataset} cannot be downloaded; {', '.join(fetch)} can")
@@ -136,8 +145,18 @@ def download(problem: Problem, folder: Path | None) -> None:
 
 
 def _digits(problem: Problem) -> Source:
-    """scikit-learn's digits; every class gives its last 30 % to the test set."""
     check_digits(problem)
+    return _embedded(*_digit_splits())
+
+
+def _scenes(problem: Problem) -> Source:
+    check_masks(problem)
+    training, test = _digit_splits()
+    return _embedded(compose(training, "training"), compose(test, "test"))
+
+
+def _digit_splits() -> tuple[Split, Split]:
+    """scikit-learn's digits, training and test: every class gives its last 30 % to the test set."""
     table = _digits_table()
     images = (table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).round().astype(np.uint8)[..., None]
     labels = table[:, -1].astype(np.int64)
@@ -145,7 +164,7 @@ def _digits(problem: Problem) -> Source:
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         test[members[round(0.7 * len(members)) :]] = True
-    return _embedded(images[~test], labels[~test], images[test], labels[test])
+    return Split(images[~test], labels[~test]), Split(images[test], labels[test])
 
 
 def _digits_table() -> NDArray[np.float64]:
@@ -173,20 +192,21 @@ def _noise(problem: Problem) -> Source:
     stream = np.random.default_rng(0)
     most = NOISE_BYTES // (problem.image_size**2 * problem.channels)
 
-    def make(count: int) -> tuple[Images, Labels]:
+    def make(count: int) -> Split:
         shape = (count, problem.image_size, problem.image_size, problem.channels)
-        return stream.integers(256, size=shape, dtype=np.uint8), stream.integers(problem.classes, size=count)
+        return Split(stream.integers(256, size=shape, dtype=np.uint8), stream.integers(problem.classes, size=count))
 
-    return _embedded(*make(max(256, min(4096, most))), *make(max(64, min(512, most))))
+    return _embedded(make(max(256, min(4096, most))), make(max(64, min(512, most))))
 
 
-def _embedded(images: Images, labels: Labels, test_images: Images, test_labels: Labels) -> Source:
+def _embedded(training: Split, test: Split) -> Source:
     content = hashlib.sha256()
-    for pixels, numbers in ((images, labels), (test_images, test_labels)):
-        content.update(str((len(pixels), pixels.shape[3], *pixels.shape[1:3])).encode())
-        content.update(np.ascontiguousarray(pixels).data)
-        content.update(numbers.astype("<i8").data)
-    return Source(Split(images, labels), Split(test_images, test_labels), content.hexdigest()[:16])
+    for split in (training, test):
+        count, *sides, channels = split.images.shape
+        content.update(str((count, channels, *sides)).encode())
+        content.update(np.ascontiguousarray(split.images).data)
+        content.update(split.labels.astype("<i8").data)
+    return Source(training, test, content.hexdigest()[:16])
 
 
-BUILT_IN: dict[str, Callable[[Problem], Source]] = {"digits": _digits, "noise": _noise}
+BUILT_IN: dict[str, Callable[[Problem], Source]] = {"digits": _digits, "noise": _noise, "scenes": _scenes}

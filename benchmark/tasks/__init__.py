@@ -22,6 +22,13 @@ TASKS = {
 }
 """By the names that recipes use."""
 
+TAKEN = (
+    *("schema", "id", "cell", "parent", "status", "remarks", "metric", "loss", "sparsity", "macs", "smaller"),
+    *("learning_rate", "cycles", "history", "iterations", "parameters_sha256", "weights_sha256", "seconds"),
+    *("images_per_second", "provenance"),
+)
+"""Keys of a record, which no metric of a user's can have."""
+
 
 def check_task(problem: Problem) -> None:
     """Raises UserError for an unknown name."""
@@ -29,6 +36,14 @@ def check_task(problem: Problem) -> None:
         raise UserError(
             f"problem {problem.name}: task {problem.task!r} is unknown: one of {', '.join(TASKS)}, "
             "or your own as 'module:Class'"
+        )
+
+
+def _refuse_metric(problem: Problem, name: str) -> None:
+    """A metric is a key of the record, where other things have theirs."""
+    if name in TAKEN:
+        raise UserError(
+            f"problem {problem.name}: task {problem.task!r}: {name!r} is no name for a metric: records use it"
         )
 
 
@@ -49,4 +64,5 @@ def make_task(problem: Problem) -> Task:
         raise UserError(
             f"problem {problem.name}: task {problem.task!r} is a {type(made).__name__}, not a benchmark.tasks.task.Task"
         )
+    _refuse_metric(problem, made.metric.name)
     return made

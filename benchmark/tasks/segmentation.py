@@ -7,10 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmark.metric import MEAN_IOU
+from benchmark.tasks.symbols import IGNORED
 from benchmark.tasks.task import Inputs, Sums, Targets, Task, floating
-
-IGNORED = 255
-"""A pixel of this class has no label: it is in no loss and no metric (Pascal VOC's border, Cityscapes' void)."""
 
 
 class Segmentation(Task):
@@ -19,8 +17,12 @@ class Segmentation(Task):
     metric = MEAN_IOU
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """0 where no pixel has a label."""
         smoothing = self.problem.label_smoothing
-        return functional.cross_entropy(outputs, targets, ignore_index=IGNORED, label_smoothing=smoothing)
+        total = functional.cross_entropy(
+            outputs, targets, ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum"
+        )
+        return total / self.units(targets).clamp(min=1)
 
     def units(self, targets: Tensor) -> Tensor:
         return (targets != IGNORED).sum()

@@ -1,4 +1,7 @@
-"""The symbols of a translation that are no words. No torch: data sets need them too."""
+"""Targets that stand for no class and no word. No torch: data sets need them too."""
+
+IGNORED = 255
+"""A pixel of this class has no label: it is in no loss and no metric (Pascal VOC's border, Cityscapes' void)."""
 
 PADDING = 0
 """Behind a sentence that is shorter than the longest; in no loss and no metric."""
