@@ -33,7 +33,7 @@ from benchmark.launch.slurm.submissions import submissions
 from benchmark.problems.cache import cached
 from benchmark.results import provenance
 from benchmark.results.store import Store
-from tests.conftest import ROOT
+from tests.conftest import ROOT, assert_one_line_refusal
 
 ONE = ("--seeds", "1", "--only", "schedule=FT,sparsity=0.9,budget=5.55%", "--tracking", "off")
 NOT_TEXT = os.fsdecode(b"r\xff")
@@ -178,6 +178,13 @@ def test_results_below_a_folder_that_is_not_text_are_refused_unless_by_a_link(tm
     assert "symbolic link" in line
     assert list((tmp_path / NOT_TEXT).iterdir()) == []
     Store.open_for_writing(tmp_path / "link" / "runs")
+
+
+def test_a_variable_that_torch_refuses_ends_a_command_in_one_line():
+    command = [sys.executable, "-m", "benchmark.check", "IMP"]
+    variables = {**os.environ, "TORCH_LOGS": "junk"}
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+    assert_one_line_refusal(done, "torch cannot be loaded", "junk")
 
 
 # matplotlib
