@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from analysis import captions
 from benchmark.cells import Budget, Cell, Problem
 from benchmark.errors import UserError
 from benchmark.metric import MEAN_IOU, metric_of
@@ -74,6 +75,10 @@ def test_scenes_have_the_digits_of_their_own_split_alone(monkeypatch: pytest.Mon
     source = open_source(recipe())
     assert np.unique(source.training.images[..., 1]).tolist() == [0, 2]
     assert np.unique(source.test.images[..., 1]).tolist() == [0, 4]
+
+
+def test_captions_say_that_scenes_are_semi_synthetic():
+    assert "unet of width 8 on scenes (semi-synthetic), 40 epochs" in captions.problem(recipe())
 
 
 # Batches
