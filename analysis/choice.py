@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, cast
 
 import pandas as pd
@@ -11,7 +11,10 @@ import pandas as pd
 from analysis import settings
 from analysis.claims import per_cent
 from analysis.groups import Group
-from benchmark.planning.tuning import choose
+from analysis.statistics import Difference, paired_difference
+from benchmark.methods import declaration
+from benchmark.metric import Metric
+from benchmark.planning.tuning import Contestant, choose, ranked
 
 Contest = tuple[str, float]
 """(method, sparsity), of which one setting wins."""
@@ -19,10 +22,14 @@ Chosen = Mapping[Contest, pd.DataFrame]
 """The records of the chosen setting, one a seed."""
 
 
+CONTESTANT = ("method", "sparsity", "hyperparameters", "seed")
+"""Columns that say which run of which contest a record is."""
+
+
 def chosen(group: Group) -> Chosen:
-    """The records of the settings that `planning.tuning` chooses."""
+    """The records of the settings that `planning.tuning` chooses, without runs that are there for the choice alone."""
     best = {contest: settings.text_of(dict(setting)) for contest, setting in choose(_contestants(group)).items()}
-    runs = group.cells
+    runs = group.tested
     if not group.axes.other_seeds:
         runs = runs[runs["seed"].isin(group.axes.seeds)]
     winners = {}
@@ -41,10 +48,11 @@ def _contestants(group: Group) -> Iterator[dict[str, Any]]:
         rows = rows[rows["seed"].isin(group.axes.tuning_seeds)]
     places = {text: place for place, text in enumerate(group.axes.hyperparameters)}
     rows = rows.sort_values("hyperparameters", key=lambda column: column.map(places), kind="stable")
-    for row in rows[["method", "sparsity", "hyperparameters", "seed", "final_validation"]].to_dict("records"):
+    for row in rows[[*CONTESTANT, "status", "final_validation"]].to_dict("records"):
         value = row["final_validation"]
         yield {
             "cell": {**row, "hyperparameters": settings.values_of(str(row["hyperparameters"]))},
+            "status": row["status"],
             "metric": metric.to_json(),
             metric.name: {"final": {"validation": None if math.isnan(value) else value}},
         }
@@ -62,25 +70,69 @@ def _compared_seeds(group: Group) -> list[int]:
 
 
 def sentences(group: Group, winners: Chosen, methods: Sequence[str]) -> list[str]:
-    """What was chosen from how many, a sentence a method; none for a sweep without choice."""
+    """What was chosen from how many and how surely, a sentence a method; none for a sweep without choice."""
     choices = []
+    contests = ranked(_contestants(group))
     for method in methods:
         declared = {setting for name, _, _, _, setting in group.axes.cells if name == method}
         if len(declared) < 2:
             continue
-        runs = group.cells[group.cells["method"] == method]
         parts = []
         for sparsity in group.axes.sparsities:
-            winner = winners.get((method, sparsity))
-            if winner is not None:
-                count = runs["hyperparameters"][runs["sparsity"] == sparsity].nunique()
-                of = "" if count == len(declared) else f" (of the {count} with records)"
-                words = settings.in_words(winner["hyperparameters"].iloc[0]) or "defaults"
-                parts.append(f"{per_cent(sparsity)}: {words}{of}")
+            if (method, sparsity) in winners and (method, sparsity) in contests:
+                found = contests[(method, sparsity)]
+                count = "" if len(found) == len(declared) else f" (of the {len(found)} with records)"
+                words = settings.in_words(settings.text_of(dict(found[0].setting))) or "defaults"
+                remarks = ", ".join(_remarks(method, declared, found, group.metric))
+                parts.append(f"{per_cent(sparsity)}: {words}{count}{f' ({remarks})' if remarks else ''}")
         choices.append(f"{method}, chosen from {len(declared)} settings: {'; '.join(parts)}.")
     if choices:
         seeds = _compared_seeds(group)
         over = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-        rule = f"Settings: per method and sparsity the one with the best mean validation {group.metric.label}"
-        choices.insert(0, f"{rule} over {over}, never test.")
+        choices.insert(
+            0,
+            f"Settings: per method and sparsity the one with the best mean validation {group.metric.label} over "
+            f"{over}, never test; settings that missed the target only where all did; of equal ones the default, then "
+            "the first. In brackets: how far it was ahead of the next, in standard errors (SE) over these seeds where "
+            "there are several; which of its values is the smallest or largest of three or more that were tried.",
+        )
     return choices
+
+
+def _remarks(method: str, declared: Set[str], found: Sequence[Contestant], metric: Metric) -> list[str]:
+    best = found[0]
+    remarks = [] if best.on_target else ["no setting on target"]
+    if len(found) > 1:
+        remarks.append(_margin(best, found[1], metric))
+    edges = _edges(method, declared, dict(best.setting))
+    return remarks + ([f"edge of {', '.join(edges)}"] if edges else [])
+
+
+def _margin(best: Contestant, second: Contestant, metric: Metric) -> str:
+    """How far the winner was ahead, and in how many standard errors of the mean paired difference."""
+    if best.on_target != second.on_target:
+        return "the only one on target"
+    seeds = sorted(best.scores.keys() & second.scores.keys())
+    ahead = paired_difference([metric.shown(best.scores[seed] - second.scores[seed]) for seed in seeds])
+    if math.isnan(ahead.mean):
+        return "the only one with a value"
+    if round(ahead.mean, 9) == 0:
+        return "a tie"
+    words = f"by {ahead.mean:.2f}"
+    return words if math.isnan(ahead.error) else f"{words}, {_errors(ahead)} SE"
+
+
+def _errors(ahead: Difference) -> str:
+    return f"{ahead.mean / ahead.error:.1f}" if ahead.error > 0 else "any number of"
+
+
+def _edges(method: str, declared: Set[str], chosen: Mapping[str, Any]) -> list[str]:
+    """Hyperparameters of which the chosen value is the smallest or largest of three or more; what lies beyond?"""
+    defaults = declaration(method).defaults
+    edges = []
+    for name in sorted({name for text in declared for name in settings.values_of(text)}):
+        values = {settings.values_of(text).get(name, defaults.get(name)) for text in declared}
+        numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+        if len(numbers) > 2 and chosen.get(name, defaults.get(name)) in (min(numbers), max(numbers)):
+            edges.append(name)
+    return edges

@@ -1,9 +1,10 @@
 """What a published claim is, and how evidence decides it.
 
-A claim is a set of paired comparisons, one difference a seed in the unit of the metric, positive where the first is
-better. It is held only if every comparison
-supports it and none is left to chance, not held if any contradicts it, and undecided otherwise: always with fewer
-than five seeds. p values are Holm-corrected over the comparisons of the claim.
+A claim is about paired comparisons, one difference a seed in the unit of the metric, positive where the first is
+better. It says of each what it has to be above or below. It is held if a test at the 5 % level shows that all of it is
+so, not held if one shows the opposite of any part, and undecided otherwise: always with fewer than five seeds. A claim
+is true or it is not, so only one of the two tests can err, and a wrong verdict has a chance of 5 % at most. What cannot
+be otherwise is no finding: it is "by construction".
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from analysis import statistics
 from analysis.statistics import ALPHA, TESTED_SEEDS, Difference
 from benchmark.cells import plain
 from benchmark.metric import ACCURACY, Metric
+from benchmark.results.records import TARGET_MARGIN
 
-Verdict = Literal["held", "not held", "undecided"]
+Verdict = Literal["held", "not held", "undecided", "by construction"]
 At = Callable[[str, float, str], Any]
 """(row, sparsity, budget) -> scores of which higher ones are better: a Series over seeds, or a published number."""
 Key = tuple[str, float, str]
@@ -43,6 +44,7 @@ class Evidence:
         reached: sparsities that a column's rows ended at, where these differ; rows are compared where they are alike.
         epochs: in all, where a budget is that of each cycle; rows are compared where they have as many.
         metric: what the scores are values of.
+        validation: values of the metric by which settings are selected, in the same form as `scores`.
     """
 
     scores: Mapping[Key, pd.Series]
@@ -55,6 +57,7 @@ class Evidence:
     reached: Mapping[Key, float] = field(default_factory=dict)
     epochs: Mapping[Key, float] = field(default_factory=dict)
     metric: Metric = ACCURACY
+    validation: Mapping[Key, pd.Series] = field(default_factory=dict)
 
     def measured_at(self, row: str, sparsity: float, budget: str) -> pd.Series:
         """Oriented, so that a positive difference is an improvement whatever the metric."""
@@ -64,6 +67,16 @@ class Evidence:
         """NaN where the scores are no accuracies, which a published number says nothing about."""
         return self.published.get((row, sparsity, budget), math.nan) if self.metric == ACCURACY else math.nan
 
+    def as_sparse(self, first: Key, second: Key) -> bool:
+        """Whether both ended at one sparsity, as far as is known."""
+        reached = [self.reached.get(key, math.nan) for key in (first, second)]
+        return not abs(reached[0] - reached[1]) > TARGET_MARGIN
+
+    def as_long(self, first: Key, second: Key) -> bool:
+        """Whether both were trained for as many epochs, as far as is known; 0.01 is rounding."""
+        epochs = [self.epochs.get(key, math.nan) for key in (first, second)]
+        return not abs(epochs[0] - epochs[1]) > 0.01
+
     @property
     def columns(self) -> list[tuple[float, str]]:
         return [(sparsity, budget) for sparsity in self.sparsities for budget in self.budgets]
@@ -71,20 +84,39 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A difference that a claim is about; `of` takes measured scores and published ones alike."""
+    """A difference that a claim is about.
+
+    Args:
+        label: in words.
+        of: the difference, of measured scores and published ones alike.
+        alike: what must have been as sparse as each other, and trained for as long.
+    """
 
     label: str
     of: Callable[[At], Any]
+    alike: tuple[tuple[Key, Key], ...] = ()
+
+    def is_fair(self, evidence: Evidence) -> bool:
+        return all(evidence.as_sparse(*keys) and evidence.as_long(*keys) for keys in self.alike)
 
 
 @dataclass(frozen=True)
 class Comparison:
+    """A contrast with its figures.
+
+    Args:
+        label: of the contrast.
+        difference: mean and interval.
+        p: that it is as the claim says, one-sided; NaN where nothing is tested: too few seeds, or the same runs.
+        published: the same difference of the published means; NaN where the paper has no such column.
+        against: p value of the opposite, one-sided, corrected for the number of comparisons.
+    """
+
     label: str
     difference: Difference
     p: float
-    """Holm-corrected p value of what the claim says; NaN where nothing is tested: too few seeds, or the same runs."""
     published: float
-    """The same difference of the published means; NaN where the paper has no such column."""
+    against: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -96,8 +128,9 @@ class Finding:
         statement: the claim.
         verdict: what the tests say of it.
         figures: one line: the differences, their number, n and p values, or why there is no verdict.
-        method: the test.
+        method: the test, or why there is nothing to test.
         comparisons: the differences that the claim is about.
+        needed: how many seeds would decide it, in words; "" where it is decided or nothing is known.
     """
 
     key: str
@@ -106,6 +139,7 @@ class Finding:
     figures: str
     method: str
     comparisons: tuple[Comparison, ...]
+    needed: str = ""
 
 
 # Contrasts
@@ -115,6 +149,7 @@ def versus(first: str, second: str, sparsity: float, budget: str) -> Contrast:
     return Contrast(
         f"{first} - {second}, {column_words(sparsity, budget)}",
         lambda at: at(first, sparsity, budget) - at(second, sparsity, budget),
+        (((first, sparsity, budget), (second, sparsity, budget)),),
     )
 
 
@@ -123,68 +158,30 @@ def versus_on_average(first: str, second: str, columns: Sequence[tuple[float, st
     return Contrast(
         f"{first} - {second}, mean of the columns",
         lambda at: sum(at(first, *column) - at(second, *column) for column in columns) / len(columns),
+        tuple(((first, *column), (second, *column)) for column in columns),
     )
 
 
-def per_seed(contrast: Contrast, evidence: Evidence) -> np.ndarray:
-    return np.asarray(contrast.of(evidence.measured_at), dtype=float)
-
-
-# Verdicts
-
-
-def verdict_of(refuted: Sequence[bool], supported: Sequence[bool]) -> Verdict:
-    """Of a claim's comparisons: not held if any is refuted, held if there are some and all are supported."""
-    if any(refuted):
-        return "not held"
-    return "held" if supported and all(supported) else "undecided"
-
-
-def directional(
-    key: str, statement: str, contrasts: Sequence[Contrast], evidence: Evidence, remark: str = ""
-) -> Finding:
-    """Held if every contrast is above 0, not held if any is below, by paired t-tests."""
-    comparisons = compared(contrasts, evidence)
-    verdict = verdict_of([*map(is_below, comparisons)], [*map(is_above, comparisons)])
-    figures = "; ".join(figures_of(evidence, comparisons, signs(comparisons)))
-    return Finding(key, statement, verdict, figures, f"paired t-tests, Holm-corrected{remark}", comparisons)
-
-
-def compared(
-    contrasts: Sequence[Contrast],
-    evidence: Evidence,
-    p_of: Callable[[np.ndarray], float] = lambda values: statistics.paired_difference(values).p,
-    same: Sequence[bool] = (),
-) -> tuple[Comparison, ...]:
-    """With what `p_of` says of the differences over seeds, Holm-corrected; NaN for contrasts of the `same` runs."""
-    values = [per_seed(contrast, evidence) for contrast in contrasts]
-    skipped = same or [False] * len(contrasts)
-    p_values = [math.nan if skip else p_of(value) for skip, value in zip(skipped, values, strict=True)]
-    return tuple(
-        Comparison(contrast.label, statistics.paired_difference(value), p, float(contrast.of(evidence.published_at)))
-        for contrast, value, p in zip(contrasts, values, statistics.holm(p_values), strict=True)
-    )
-
-
-def refuted(contrasts: Sequence[Contrast], evidence: Evidence, p_of: Callable[[np.ndarray], float]) -> list[bool]:
-    """Whether `p_of` says so of each, Holm-corrected."""
-    return [comparison.p < ALPHA for comparison in compared(contrasts, evidence, p_of)]
-
-
-def is_above(comparison: Comparison) -> bool:
-    return comparison.p < ALPHA and comparison.difference.mean > 0
-
-
-def is_below(comparison: Comparison) -> bool:
-    return comparison.p < ALPHA and comparison.difference.mean < 0
+def per_seed(contrast: Contrast, evidence: Evidence) -> pd.Series:
+    """The difference over seeds; empty where what is compared was not as sparse, or not trained for as long."""
+    found = contrast.of(evidence.measured_at) if contrast.is_fair(evidence) else None
+    return pd.Series(dtype=float) if found is None else found.astype(float)
 
 
 # Figures
 
 
-def signs(comparisons: Sequence[Comparison]) -> str:
+def is_above(comparison: Comparison) -> bool:
+    return comparison.p < ALPHA
+
+
+def is_below(comparison: Comparison) -> bool:
+    return comparison.against < ALPHA
+
+
+def signs(comparisons: Sequence[Comparison], bound: str = "0") -> str:
     above, below = sum(map(is_above, comparisons)), sum(map(is_below, comparisons))
-    return f"{above} of {len(comparisons)} clearly above 0, {below} below"
+    return f"{above} of {len(comparisons)} clearly above {bound}, {below} below"
 
 
 def improvement(evidence: Evidence, names: Sequence[str], others: Sequence[str]) -> str:
@@ -202,7 +199,7 @@ def improvement(evidence: Evidence, names: Sequence[str], others: Sequence[str])
 
 
 def figures_of(evidence: Evidence, comparisons: Sequence[Comparison], counts: str) -> list[str]:
-    """The range of the differences, measured and published, with n and the largest p value of those tested."""
+    """The range of the differences, measured and published, and over how many seeds."""
     seeds = [comparison.difference.n for comparison in comparisons]
     means = [comparison.difference.mean for comparison in comparisons if comparison.difference.n]
     if not means:
@@ -213,9 +210,6 @@ def figures_of(evidence: Evidence, comparisons: Sequence[Comparison], counts: st
         parts[0] += f" (published {_range(published)})"
     few = f": too few for a test, which is made from {TESTED_SEEDS} up" if max(seeds) < TESTED_SEEDS else ""
     parts.append(f"n = {seeds_words(seeds)}{few}")
-    tested = [comparison.p for comparison in comparisons if not math.isnan(comparison.p)]
-    if min(seeds) >= TESTED_SEEDS and tested:
-        parts.append(f"largest {p_words(max(tested))}")
     if max(seeds) >= TESTED_SEEDS:
         parts.append(counts)
     return parts
@@ -237,7 +231,7 @@ def column_words(sparsity: float, budget: str) -> str:
 
 
 def p_words(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return "no test" if math.isnan(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def budget_words(budget: str) -> str:

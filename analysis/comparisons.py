@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
 
 from analysis import statistics
 from analysis.claims import Evidence, per_seed, versus_on_average
-from analysis.groups import differ
 from analysis.statistics import ALPHA, TESTED_SEEDS, Difference
-from benchmark.results.records import TARGET_MARGIN
 
 NAMED = 12
 """Pairs that a sentence names at most; all of them are in the list."""
@@ -24,7 +26,7 @@ class Pair:
         first, second: their labels.
         difference: the first minus the second, in the unit of the metric, averaged over the columns within a seed;
             positive where the first is better.
-        p: Holm-corrected over all pairs, NaN below TESTED_SEEDS.
+        p: two-sided, corrected for the number of pairs; NaN below TESTED_SEEDS.
         improvement: probability that a run of the first beats one of the second in the same column (ties one half),
             averaged over the columns; not paired.
     """
@@ -50,16 +52,25 @@ def pairs(evidence: Evidence) -> tuple[Pair, ...]:
         columns = [column for column in evidence.columns if _share(evidence, first, second, column)]
         if not columns or not _comparable(evidence, first, second):
             continue
-        difference = statistics.paired_difference(per_seed(versus_on_average(first, second, columns), evidence))
+        differences = per_seed(versus_on_average(first, second, columns), evidence)
         share = statistics.probability_of_improvement(
             [(evidence.measured_at(first, *column), evidence.measured_at(second, *column)) for column in columns]
         )
-        compared.append((first, second, difference, share))
-    adjusted = statistics.holm([difference.p for _, _, difference, _ in compared])
+        compared.append((first, second, differences, share))
+    p_values = _two_sided([differences for _, _, differences, _ in compared])
     return tuple(
-        Pair(first, second, difference, p, share)
-        for (first, second, difference, share), p in zip(compared, adjusted, strict=True)
+        Pair(first, second, statistics.paired_difference(differences), p, share)
+        for (first, second, differences, share), p in zip(compared, p_values, strict=True)
     )
+
+
+def _two_sided(differences: Sequence[pd.Series]) -> Sequence[float]:
+    """Either sign of every pair as a comparison of its own, of which there are twice as many to correct for."""
+    if not differences:
+        return []
+    table = pd.concat(differences, axis=1).to_numpy(dtype=float)
+    corrected = statistics.corrected_p(statistics.signed_rank_p(np.hstack([table, -table])))
+    return np.minimum(*np.split(corrected, 2)).tolist()
 
 
 def _comparable(evidence: Evidence, first: str, second: str) -> bool:
@@ -71,11 +82,10 @@ def _comparable(evidence: Evidence, first: str, second: str) -> bool:
 
 def _share(evidence: Evidence, first: str, second: str, column: tuple[float, str]) -> bool:
     """Whether both rows have records in the column, and these one sparsity and as many epochs, as far as is known."""
-    if not (len(evidence.measured_at(first, *column)) and len(evidence.measured_at(second, *column))):
-        return False
     keys = (first, *column), (second, *column)
-    reached, epochs = ([values.get(key, math.nan) for key in keys] for values in (evidence.reached, evidence.epochs))
-    return not (abs(reached[0] - reached[1]) > TARGET_MARGIN or differ(epochs))
+    if not all(len(evidence.measured_at(*key)) for key in keys):
+        return False
+    return evidence.as_sparse(*keys) and evidence.as_long(*keys)
 
 
 def summary(pairs: tuple[Pair, ...]) -> str:

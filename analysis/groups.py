@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import pandas as pd
+from scipy import stats
 
 from analysis.axes import Axes, of_seeds, of_sweep
 from analysis.frames import Records
@@ -14,6 +15,8 @@ from analysis.tables import NOT_ASKED, Entry, entry
 from benchmark.cells import Problem
 from benchmark.metric import Metric
 
+FAR = 10.0
+"""Points below the median of an entry, and as many deviations, from which on a run has in part collapsed."""
 REMARKS = {"collapsed": "collapsed", "missed_target": "missed the target sparsity"}
 """Statuses of a record, other than "ok", in words."""
 
@@ -41,8 +44,14 @@ class Group:
     @property
     def expected(self) -> int:
         """Seeds of a complete entry: those of the sweep's file, or as many as were run."""
-        run = self.cells["seed"].nunique() if self.axes.other_seeds else 0
+        run = self.tested["seed"].nunique() if self.axes.other_seeds else 0
         return max(len(self.axes.seeds), run)
+
+    @property
+    def tested(self) -> pd.DataFrame:
+        """The cells without those of seeds that settings were chosen by and that the sweep does not ask for."""
+        for_choice = set(self.axes.tuning_seeds).difference(self.axes.seeds)
+        return self.cells[~self.cells["seed"].isin(for_choice)]
 
     @property
     def every(self) -> pd.DataFrame:
@@ -50,8 +59,14 @@ class Group:
 
     def scores(self, runs: pd.DataFrame) -> pd.Series:
         """Final test values of the metric over seeds, as tables show them; none of a run that has none."""
-        usable = runs.dropna(subset="final_test").set_index("seed")
-        return self.metric.shown(usable["final_test"])
+        return self._of_seeds(runs, "final_test")
+
+    def validation(self, runs: pd.DataFrame) -> pd.Series:
+        """The same of the validation images."""
+        return self._of_seeds(runs, "final_validation")
+
+    def _of_seeds(self, runs: pd.DataFrame, column: str) -> pd.Series:
+        return self.metric.shown(runs.dropna(subset=column).set_index("seed")[column])
 
 
 def groups(records: Records, axes: Axes, problem: str | None = None) -> list[Group]:
@@ -85,6 +100,12 @@ def differ(epochs: Iterable[float]) -> bool:
     return bool(known) and max(known) - min(known) > 0.01
 
 
+def reached(runs: pd.DataFrame) -> float:
+    """The sparsity that runs ended at, as a fraction: their median, without those that collapsed to any; else NaN."""
+    alive = runs[runs["status"] != "collapsed"]
+    return float(alive["sparsity_reached"].median())
+
+
 def score_entry(group: Group, runs: pd.DataFrame | None, asked: bool = True) -> Entry:
     """Final test value of the metric over the runs of one cell, with what must be said of them.
 
@@ -94,12 +115,23 @@ def score_entry(group: Group, runs: pd.DataFrame | None, asked: bool = True) -> 
         return NOT_ASKED
     if runs is None:
         return entry([], group.expected)
-    flags, scores = remarks(runs), group.scores(runs)
+    scores = group.scores(runs)
+    flags = (*remarks(runs), *_partial_collapses(group, runs))
     unusable = len(runs) - len(scores)
     if unusable:
         flags += (f"{unusable} of {len(runs)} runs recorded no test {group.metric.label}",)
     found = entry(list(scores), group.expected, flags, tuple(runs.sort_values("seed")["id"]))
     return replace(found, competes=not unusable)  # the mean of the runs that did not diverge would flatter it
+
+
+def _partial_collapses(group: Group, runs: pd.DataFrame) -> tuple[str, ...]:
+    """How many runs that are no collapse by chance level are far below the others; a few of three seeds or more."""
+    alive = group.scores(runs[runs["status"] != "collapsed"])
+    if len(alive) < 3 or not group.metric.has_points:
+        return ()
+    below = group.metric.oriented(alive.median() - alive)
+    far = int((below > FAR * max(1.0, float(stats.median_abs_deviation(alive, scale="normal")))).sum())
+    return (f"{far} of {len(runs)} runs far below the others",) if far else ()
 
 
 def remarks(runs: pd.DataFrame) -> tuple[str, ...]:

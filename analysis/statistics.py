@@ -1,11 +1,15 @@
-"""Paired comparisons over seeds, in scipy's terms.
+"""Paired comparisons over seeds, and what they decide.
 
 Two schedules of one seed start from the same dense network and see the same batches, so their difference is taken
-within the seed and tested with the paired t-test.
+within the seed. It is tested by Wilcoxon's signed-rank test (1945), exactly: were the two alike, a seed's difference
+would as soon have the other sign, so every sign flip of the seeds is as likely as what was seen. That asks for seeds
+that are independent and differences that are symmetric around the bound under test; it asks for no normal values. A run
+that collapsed counts as the greatest loss (or gain) of its comparison and no more, however far it fell.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,25 +19,34 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 TESTED_SEEDS = 5
-"""With fewer seeds nothing is tested: a verdict is "undecided", beside differences and their intervals."""
+"""With fewer seeds nothing is tested: 2^-5 is the first exact p value below ALPHA."""
 CONFIDENCE = 0.95
 ALPHA = 0.05
-ROUNDING = 1e-9
-"""Differences of per cents carry errors of about 1e-14; within this they are equal."""
+POWER = 0.8
+"""With which `seeds_needed` would decide."""
+DIGITS = 9
+"""Differences of per cents carry errors of about 1e-14; alike to so many digits they are equal."""
+EXACT_SEEDS = 13
+"""Up to which all 2^n sign flips are counted; of more seeds FLIPS random ones, the same in every call."""
+FLIPS = 9_999
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of n paired differences, its confidence interval (from two up) and the two-sided p value (TESTED_SEEDS up).
+    """Mean of n paired differences and its confidence interval (from two up); NaN for what n is too small.
 
-    NaN for what n is too small.
+    The interval is Student's, which one run far from the others widens; no verdict hangs on it.
     """
 
     n: int
     mean: float
     low: float = math.nan
     high: float = math.nan
-    p: float = math.nan
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean, from the interval; NaN where there is none."""
+        return (self.high - self.mean) / _t_quantile(self.n) if self.has_interval else math.nan
 
     @property
     def has_interval(self) -> bool:
@@ -46,11 +59,7 @@ def _finite(differences: ArrayLike) -> NDArray[np.float64]:
 
 
 def paired_difference(differences: ArrayLike) -> Difference:
-    """Paired t-test of one difference a seed against 0; seeds without a number are left out.
-
-    Differences that are all equal have no spread for a t-test, which accuracies on a small test set can be by
-    chance: their interval is the point itself, and p comes from the exact sign-flip test (p = 1 if all are 0).
-    """
+    """Of one difference a seed; seeds without a number are left out. The interval of equal differences is a point."""
     values = _finite(differences)
     n = len(values)
     if n == 0:
@@ -58,12 +67,88 @@ def paired_difference(differences: ArrayLike) -> Difference:
     mean = float(values.mean())
     if n < 2:
         return Difference(n, mean)
-    tested = n >= TESTED_SEEDS
-    if _is_constant(values):
-        return Difference(n, mean, mean, mean, min(1.0, 2 * _sign_flip_p(abs(values))) if tested else math.nan)
-    test = stats.ttest_1samp(values, 0.0)
-    interval = test.confidence_interval(CONFIDENCE)
-    return Difference(n, mean, float(interval.low), float(interval.high), float(test.pvalue) if tested else math.nan)
+    half = _t_quantile(n) * float(values.std(ddof=1)) / math.sqrt(n)
+    return Difference(n, mean, mean - half, mean + half)
+
+
+def _t_quantile(n: int) -> float:
+    """Half the width of the interval of n values, in standard errors."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
+
+
+# Tests
+
+
+def signed_rank_p(differences: ArrayLike) -> NDArray[np.float64]:
+    """One-sided p values of Wilcoxon's signed-rank test for differences above 0, and what they are under sign flips.
+
+    Differences of 0 have a rank and no sign (Pratt 1959), ties share their mean rank, and a seed without a number takes
+    no part. A seed's sign flips in all comparisons at once, which keeps how these hang together.
+
+    Args:
+        differences: (seeds, comparisons), NaN where there is none.
+
+    Returns:
+        (flips, comparisons): first row what was seen, one row a sign flip; NaN for comparisons of fewer than
+        TESTED_SEEDS seeds.
+    """
+    values = np.round(np.atleast_2d(np.asarray(differences, dtype=float)), DIGITS)
+    ranks = np.nan_to_num(stats.rankdata(np.abs(values), axis=0, nan_policy="omit"))
+    signed_ranks = np.nan_to_num(np.sign(values)) * ranks
+    sums = _flips(len(values)) @ signed_ranks  # halves of whole numbers: exact, whatever the order
+    p = stats.rankdata(-sums, method="max", axis=0) / len(sums)
+    return np.where(np.isfinite(values).sum(axis=0) < TESTED_SEEDS, math.nan, p)
+
+
+def _flips(seeds: int) -> NDArray[np.float64]:
+    """(flips, seeds) of 1 and -1, the first row all 1."""
+    if seeds <= EXACT_SEEDS:
+        return np.array(list(itertools.product((1.0, -1.0), repeat=seeds))).reshape(2**seeds, seeds)
+    random = np.random.default_rng(0).choice((1.0, -1.0), (FLIPS, seeds))
+    return np.vstack([np.ones(seeds), random])
+
+
+def any_of_all_p(p: NDArray[np.float64], groups: Sequence[Sequence[int]]) -> float:
+    """p value of "in some group every comparison is above 0".
+
+    All of a group: the largest of its p values needs no correction, as each of them must be small (the
+    intersection-union test, Berger 1982). Some of the groups: the smallest p value against the smallest ones that sign
+    flips have (Westfall and Young 1993), for the worst choice of a comparison from each group.
+
+    Args:
+        p: of `signed_rank_p`.
+        groups: columns of `p`; a group with an untested comparison takes no part, and NaN is returned if none is left.
+    """
+    tested = [group for group in groups if group and not np.isnan(p[0, list(group)]).any()]
+    if not tested:
+        return math.nan
+    seen = min(max(p[0, place] for place in group) for group in tested)
+    return float(max((p[:, list(chosen)].min(axis=1) <= seen).mean() for chosen in itertools.product(*tested)))
+
+
+def corrected_p(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(comparisons,): each p value of `signed_rank_p` as the smallest of so many (Westfall and Young 1993)."""
+    tested = ~np.isnan(p[0])
+    smallest = p[:, tested].min(axis=1) if tested.any() else np.empty(0)
+    return np.array([(smallest <= value).mean() if value == value else math.nan for value in p[0]])
+
+
+def seeds_needed(differences: ArrayLike, alpha: float = ALPHA) -> float:
+    """How many seeds would show a difference above 0 with the power POWER, at the effect that is seen.
+
+    Noether (1987) for the signed-rank test: (z(1 - alpha) + z(POWER))^2 / (3 (share - 1/2)^2), where `share` is that of
+    the pairs of seeds whose two differences have a sum above 0. Of large effects that is a few seeds too many. At least
+    as many as can reach `alpha` at all. Infinite where no effect in this direction is seen, NaN below three seeds.
+    """
+    values = np.round(_finite(differences), DIGITS)
+    if len(values) < 3:
+        return math.nan
+    sums = [a + b for a, b in itertools.combinations(values, 2)]
+    share = float(np.mean(np.sign(sums)) + 1) / 2
+    if share <= 0.5:
+        return math.inf
+    z = stats.norm.ppf(1 - alpha) + stats.norm.ppf(POWER)
+    return max(math.ceil(z**2 / (3 * (share - 0.5) ** 2)), math.ceil(-math.log2(alpha)))
 
 
 def mean_of_others(mean: float, std: float, n: int, others: int) -> tuple[float, float]:
@@ -72,54 +157,8 @@ def mean_of_others(mean: float, std: float, n: int, others: int) -> tuple[float,
     Of normal values: mean ± t std sqrt(1/n + 1/others), t of n - 1 degrees of freedom. Another kind of processor gives
     other dense networks, as other seeds do: its mean is one of other runs.
     """
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * std * math.sqrt(1 / n + 1 / others)
+    half = _t_quantile(n) * std * math.sqrt(1 / n + 1 / others)
     return mean - half, mean + half
-
-
-def equivalence_p(differences: ArrayLike, margin: float) -> float:
-    """p value of two one-sided paired t-tests (TOST) for a mean difference inside ±margin; NaN below TESTED_SEEDS.
-
-    The larger of the two p values; of differences that are all equal, also at 0, see `above_p`.
-    """
-    return float(np.maximum(above_p(differences, -margin), below_p(differences, margin)))
-
-
-def beyond_p(differences: ArrayLike, margin: float) -> float:
-    """p value (two-sided) for a mean difference outside ±margin: the opposite of `equivalence_p`, with its rules."""
-    either = np.minimum(above_p(differences, margin), below_p(differences, -margin))
-    return float(np.minimum(1.0, 2 * either))
-
-
-def above_p(differences: ArrayLike, bound: float) -> float:
-    """One-sided p value of the paired t-test for a mean difference above `bound`; NaN below TESTED_SEEDS.
-
-    Differences that are all equal have no spread for a t-test. Theirs is the exact sign-flip test: p = 2^-n where they
-    are above, so that n seeds never say more than n signs can, and 1 otherwise.
-    """
-    values = _finite(differences)
-    if len(values) < TESTED_SEEDS:
-        return math.nan
-    if _is_constant(values):
-        return _sign_flip_p(values - bound)
-    return float(stats.ttest_1samp(values, bound, alternative="greater").pvalue)
-
-
-def below_p(differences: ArrayLike, bound: float) -> float:
-    """As `above_p`, for a mean difference below `bound`."""
-    return above_p(-np.asarray(differences, dtype=float), -bound)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p values, in the given order; NaN stays NaN and counts as a comparison.
-
-    scipy 1.17 has false_discovery_control (Benjamini-Hochberg) but no Holm; this is its definition.
-    """
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p, kind="stable")  # NaN last
-    steps = np.arange(len(p), 0, -1)
-    adjusted = np.full(len(p), math.nan)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps * p[order]), 1.0)
-    return [float(value) for value in adjusted]
 
 
 def rank_correlation(first: Sequence[float | None], second: Sequence[float | None]) -> tuple[float, int]:
@@ -143,12 +182,3 @@ def probability_of_improvement(columns: Sequence[tuple[ArrayLike, ArrayLike]]) -
         if len(a) and len(b):
             shares.append(stats.mannwhitneyu(a, b, method="asymptotic").statistic / (len(a) * len(b)))
     return float(np.mean(shares)) if shares else math.nan
-
-
-def _is_constant(values: NDArray[np.float64]) -> bool:
-    return bool(np.ptp(values) < ROUNDING)
-
-
-def _sign_flip_p(values: NDArray[np.float64]) -> float:
-    """Exact one-sided p value of equal `values` above 0: of the 2^n choices of their signs only one has such a mean."""
-    return 0.5 ** len(values) if values.min() > ROUNDING else 1.0

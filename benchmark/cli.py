@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -14,6 +15,8 @@ from benchmark.errors import UserError
 from benchmark.streams import Output, OutputLost
 from benchmark.yaml_loader import NotYaml, load
 
+RESULTS = Path("results/runs")
+"""The results folder of a command that is given none."""
 USAGE_ERROR = 2
 INTERRUPTED = 130
 

@@ -107,11 +107,11 @@ def with_run(given: Evidence, row: str, seed: int, score: float) -> Evidence:
 
 
 def test_a_run_that_collapses_counts_as_a_loss_and_turns_no_verdict():
-    """The t-test would leave all three undecided: one run at 10 % makes their deviation thirty points."""
+    """To a t-test a run at 10 % is a deviation of thirty points, which leaves undecided what it speaks for."""
     ten = evidence(range(10), noise=0.5)
     assert finding("large-rates-beat-ft", with_run(ten, "FT", 3, 10.0)).verdict == "held"
     assert finding("large-rates-beat-ft", with_run(ten, "SLR", 3, 10.0)).verdict == "held"
-    reversed_claim = evidence(range(10), noise=0.5, SLR=-30.0)
+    reversed_claim = evidence(range(20), noise=0.5, SLR=-30.0)
     assert finding("large-rates-beat-ft", with_run(reversed_claim, "FT", 3, 10.0)).verdict == "not held"
     five = with_run(evidence(noise=0.5), "SLR", 3, 10.0)
     assert finding("large-rates-beat-ft", five).verdict == "undecided"  # one seed of five lost: no claim of all

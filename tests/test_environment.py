@@ -150,6 +150,7 @@ def test_nothing_that_a_repository_names_is_run_for_its_commit(repositories, tmp
     [
         (sweep.app, ["table1", *ONE, "--results", NOT_TEXT]),
         (sweep.app, ["table1", *ONE, "--data", NOT_TEXT]),
+        (sweep.app, ["table1", *ONE, "--set", f"epochs={NOT_TEXT}"]),
         (sweep.app, [f"{NOT_TEXT}.yaml"]),
         (sweep.app, ["table1", "--executor", "slurm", "--cluster", f"{NOT_TEXT}.yaml"]),
         (status.app, ["table1", "--results", NOT_TEXT]),
@@ -164,7 +165,7 @@ def test_what_is_not_text_is_refused_before_anything_is_done(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     line = refusal(capsys, app, *arguments)
     assert "r\\udcff" in line
-    assert "not text in utf-8" in line
+    assert line.endswith("this is not text in utf-8")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -147,7 +147,7 @@ def test_settings_are_chosen_on_validation_accuracy_and_never_on_test(sweep):
     table = table_of(sweep, given)
     assert at(table, "GMP", "70", "accuracy").mean == pytest.approx(60.0)
     caption = " ".join(table.caption)
-    assert "GMP, chosen from 2 settings: 70 %: interval 5; 80 %: interval 5; 90 %: interval 5." in caption
+    assert "GMP, chosen from 2 settings: 70 %: interval 5 (by 10.00, " in caption
     assert "BIMP, chosen from 4 settings" in caption
     assert "best mean validation accuracy over seeds 0, 1, 2, never test" in caption
     assert "GSM, chosen" not in caption
@@ -177,6 +177,38 @@ def test_asked_for_other_seeds_the_tuning_seed_decides_but_is_not_shown(tmp_path
     assert "over seed 0, never test" in " ".join(Table2().measured(group).caption)
 
 
+def test_seeds_that_settings_compete_with_are_no_test_seeds(tmp_path: Path):
+    """Unless the sweep asks for them: a choice is no better for being tested on what it was made by."""
+    path = tmp_path / "tuned.yaml"
+    path.write_text(SWEEP.replace("seeds: 3", "seeds: 3\ntuning: {seeds: [100, 101]}"))
+    given = made_up(path, validation=lambda cell: 0.8 + 0.01 * bool(cell.hyperparameters) * max(0, cell.seed - 99))
+    group = group_of(path, given)
+    assert set(chosen(group)[("GMP", 0.7)]["seed"]) == {0, 1, 2}
+    table = Table2().measured(group)
+    assert (at(table, "GMP", "70", "accuracy").n, at(table, "GMP", "70", "accuracy").expected) == (3, 3)
+    caption = " ".join(table.caption)
+    assert "over seeds 100, 101, never test" in caption
+    assert "GMP, chosen from 2 settings: 70 %: interval 5 (by 1.50, 3.0 SE)" in caption
+
+
+def test_the_notes_say_how_sure_a_choice_was_and_whether_its_grid_may_be_too_narrow(sweep):
+    sweep.write_text(SWEEP.replace("interval: [1, 5]", "interval: [1, 5, 9]"))
+    best = {0.7: 9, 0.8: 5, 0.9: None}
+
+    def validation(cell: Cell) -> float:
+        return 0.9 if dict(cell.hyperparameters).get("interval") == best.get(cell.sparsity) else 0.8
+
+    given = made_up(sweep, validation=validation)
+    for made in given:
+        if made["cell"]["method"] == "GMP" and made["cell"]["sparsity"] == 0.9:
+            made["status"] = "missed_target"
+    caption = " ".join(table_of(sweep, given).caption)
+    parts = re.search(r"GMP, chosen from 3 settings: (.*?)\. ", caption)[1].split("; ")
+    assert parts[0] == "70 %: interval 9 (by 10.00, any number of SE, edge of interval)"
+    assert parts[1] == "80 %: interval 5 (by 10.00, any number of SE)"
+    assert parts[2].startswith("90 %: defaults (no setting on target, by 10.00, ")
+
+
 def test_runs_that_collapsed_or_missed_are_flagged_and_explained(sweep):
     given = made_up(sweep)
     for made in given:
@@ -185,6 +217,15 @@ def test_runs_that_collapsed_or_missed_are_flagged_and_explained(sweep):
     found = at(table_of(sweep, given), "LC", "90", "accuracy")
     assert found.flags == ("1 of 3 runs collapsed",)
     assert at(table_of(sweep, given), "LC", "80", "accuracy").flags == ()
+
+
+def test_a_run_that_collapsed_in_part_is_flagged_though_it_is_above_chance(sweep):
+    def accuracy(cell: Cell) -> float:
+        return 0.249 if (cell.method, cell.sparsity, cell.seed) == ("LC", 0.9, 1) else 0.95 + 0.01 * cell.seed
+
+    table = table_of(sweep, made_up(sweep, accuracy=accuracy))
+    assert at(table, "LC", "90", "accuracy").flags == ("1 of 3 runs far below the others",)
+    assert at(table, "LC", "80", "accuracy").flags == ()
 
 
 def test_a_collapsed_run_is_flagged_in_every_column_and_left_out_of_the_speedup(sweep):
@@ -283,7 +324,7 @@ def test_a_contradicted_claim_is_not_held(key, shift):
 
 def test_one_rival_that_collapses_once_leaves_bimp_within_a_point():
     """A gain, however large, is a gain: it is no reason to doubt the others."""
-    given = evidence(range(10), noise=0.3)
+    given = evidence(range(10), noise=0.1)
     lc = given.scores[("LC", 0.9, "")]
     collapsed = {**given.scores, ("LC", 0.9, ""): lc.where(lc.index != 4, 10.0)}
     assert finding("bimp-within-a-point", replace(given, scores=collapsed)).verdict == "held"

@@ -104,7 +104,7 @@ def test_what_a_sweep_does_not_ask_for_is_empty_and_not_missing(tmp_path: Path):
     assert labels == ["cycles 1, ladder even, ALLR", "cycles 2, ALLR", "ladder renda, LRW"]
     assert [entry.n for entry in found.tables[0].rows[2].entries] == [None, None, 2]
     assert "have no record" not in found.tables[0].caption[0]
-    assert "–" not in terminal.plain(replace(found, pairs=()))
+    assert "–" not in terminal.plain(replace(found, pairs=(), findings=()))
     assert [finding.key for finding in found.findings] == ["baseline-met-early"]
 
 
@@ -191,10 +191,8 @@ def test_rows_of_another_sparsity_have_no_rank_and_are_compared_with_their_own_k
     ranks = {row.label: [entry.rank for entry in row.entries] for row in table.rows}
     assert ranks["criterion filters, FT"] == [None, None]
     assert ranks["criterion magnitude, FT"] == [1, 1]
-    assert (
-        "57 % under 60 %: criterion filters and criterion random_filters; 77 % under 80 %: criterion filters"
-        in table.caption[1]
-    )
+    both = "criterion filters and criterion random_filters"
+    assert f"57 % under 60 %: {both}; 77 % under 80 %: {both}." in table.caption[1]
     assert "every layer's filters" in table.caption[1]
     pairs = {(pair.first, pair.second) for pair in found.pairs}
     assert ("criterion filters, FT", "criterion filters, SLR") in pairs

@@ -60,10 +60,59 @@ def test_the_best_setting_is_chosen_for_each_method_and_sparsity_on_validation_a
     assert found == {("GMP", 0.5): (), ("GMP", 0.8): (("interval", 2),), ("LC", 0.5): (("decay", 100),)}
 
 
-def test_of_equal_settings_the_first_is_chosen(sweep: Sweep):
-    cells = [cell for cell in sweep.cells if cell.seed == 0 and cell.method == "LC"]
-    assert choose(record(cell, 0.9) for cell in cells) == {("LC", 0.5): ()}
-    assert choose(record(cell, 0.9) for cell in reversed(cells)) == {("LC", 0.5): (("decay", 1000),)}
+def test_of_equal_settings_the_default_is_chosen_then_the_first(sweep: Sweep):
+    default, second, third = [cell for cell in sweep.cells if cell.seed == 0 and cell.method == "LC"]
+    for order in ([default, second, third], [third, second, default]):
+        assert choose(record(cell, 0.9) for cell in order) == {("LC", 0.5): ()}
+    assert choose(record(cell, 0.9) for cell in (second, third)) == {("LC", 0.5): (("decay", 100),)}
+    assert choose(record(cell, 0.9) for cell in (third, second)) == {("LC", 0.5): (("decay", 1000),)}
+    runs = [
+        record(second, 0.1),
+        record(second.with_seed(1), 0.2),
+        record(default, 0.15),
+        record(default.with_seed(1), 0.15),
+    ]
+    assert choose(runs) == {("LC", 0.5): ()}, "(0.1 + 0.2) / 2 is 0.15, whatever its last digit"
+
+
+def test_a_setting_that_missed_the_target_wins_only_where_all_did(sweep: Sweep):
+    """At another sparsity another accuracy is no merit; one of several runs that missed is enough."""
+    default, second, third = [cell for cell in sweep.cells if cell.seed == 0 and cell.method == "LC"]
+    missed = {"status": "missed_target"}
+    runs = [record(default, 0.95) | missed, record(second, 0.8), record(third, 0.7)]
+    assert choose(runs) == {("LC", 0.5): (("decay", 100),)}
+    twice = [*(record(cell.with_seed(1), 0.9) for cell in (default, second, third)), *runs]
+    assert choose(twice) == {("LC", 0.5): (("decay", 100),)}
+    assert choose(made | missed for made in runs) == {("LC", 0.5): ()}
+
+
+def test_a_file_may_name_seeds_that_settings_compete_with_and_nothing_else(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(FILE.format(tuning=0).replace("tuning_seeds: 0", "tuning: {seeds: [100, 101, 102]}"))
+    sweep, store = load_sweep(str(path)), Store(tmp_path / "runs")
+    assert (sweep.seeds, sweep.tuning_seeds) == ((0, 1, 2), (100, 101, 102))
+    assert {cell.seed for cell in stages(sweep, store).tuning} == {100, 101, 102}
+    finish(store, stages(sweep, store).tuning, {"interval": 2, "decay": 100})
+    found = stages(sweep, store).chosen
+    assert {cell.seed for cell in found} == {0, 1, 2}
+    assert len(found) == 3 * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("tuning_seeds: 1\ntuning: {seeds: 2}", "give one"),
+        ("tuning: {seeds: []}", "list of seeds"),
+        ("tuning: {seeds: [0], settings: 6}", "settings"),
+    ],
+)
+def test_tuning_that_cannot_be_is_refused_in_one_line(tmp_path: Path, text: str, words: str):
+    path = tmp_path / "mine.yaml"
+    path.write_text(FILE.format(tuning=0).replace("tuning_seeds: 0", text))
+    with pytest.raises(UserError, match=words) as caught:
+        load_sweep(str(path))
+    assert "tuning" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_setting_does_not_win_by_a_seed_that_the_others_have_not(sweep: Sweep):

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from analysis import claims
-from analysis.claims import At, Contrast, Evidence, Finding, column_words, per_cent, refuted
-from analysis.statistics import ALPHA, TESTED_SEEDS, beyond_p, equivalence_p
+from analysis.claims import At, Contrast, Evidence, Finding, column_words, per_cent
+from analysis.verdicts import Half, directional, equivalence, judged
 from benchmark.metric import ACCURACY
 
 SCHEDULES = ("FT", "LRW", "SLR", "CLR", "LLR", "ALLR")
@@ -27,53 +27,62 @@ OTHER_SPARSITIES = "; at 70 and 80 % the gaps of the paper's own means do not al
 def lrw_equals_ft(evidence: Evidence) -> Finding:
     """Both retrain at the last dense learning rate as long as the budget fits into the dense run's last plateau.
 
-    Where they did in every seed and ended alike, they are the same runs by construction: equal, and nothing to test.
+    Where all pairs of runs did and ended alike, they are the same runs by construction, and nothing is found out.
     """
     contrasts = [claims.versus("LRW", "FT", sparsity, budget) for sparsity, budget in evidence.columns]
     same = [_same_runs(evidence, *column) for column in evidence.columns]
-    comparisons = claims.compared(contrasts, evidence, lambda values: equivalence_p(values, EQUIVALENCE_MARGIN), same)
-    equal = [is_same or comparison.p < ALPHA for is_same, comparison in zip(same, comparisons, strict=True)]
-    counts = f"{sum(equal)} of {len(equal)} within ±{EQUIVALENCE_MARGIN} points"
-    if any(same):
-        counts += f" ({sum(same)} by the same runs)"
-    return Finding(
-        "lrw-equals-ft",
-        "LRW equals FT at these budgets",
-        claims.verdict_of(refuted(contrasts, evidence, lambda values: beyond_p(values, EQUIVALENCE_MARGIN)), equal),
-        "; ".join(claims.figures_of(evidence, comparisons, counts) + _same_rates(evidence)),
-        f"two one-sided paired t-tests per column, equivalence within ±{EQUIVALENCE_MARGIN} points, Holm-corrected; "
-        "none where both used the same learning rates and reached the same "
-        f"{evidence.metric.label} in every seed",
-        comparisons,
+    statement = "LRW equals FT at these budgets"
+    found = equivalence("lrw-equals-ft", statement, contrasts, evidence, EQUIVALENCE_MARGIN, _same_rates(evidence))
+    if not (same and all(same)):
+        return found
+    reason = (
+        "none, as both used the same learning rates from the same pruned network: the budgets fit into the dense run's "
+        "last plateau, so that what LRW rewinds to is the rate that FT keeps"
     )
+    figures = "; ".join(claims.figures_of(evidence, found.comparisons, "the same runs") + _same_rates(evidence))
+    return Finding(found.key, statement, "by construction", figures, reason, found.comparisons)
 
 
 def large_rates_beat_ft(evidence: Evidence) -> Finding:
     sparsity = max(evidence.sparsities)
     contrasts = [claims.versus(name, "FT", sparsity, budget) for name in LARGE for budget in evidence.budgets]
     statement = f"At {per_cent(sparsity)} sparsity every large-learning-rate schedule ({', '.join(LARGE)}) beats FT"
-    return claims.directional("large-rates-beat-ft", statement, contrasts, evidence)
+    return directional("large-rates-beat-ft", statement, contrasts, evidence)
+
+
+def allr_is_best(evidence: Evidence) -> Finding:
+    """The paper's headline: ALLR has the highest published mean in each of the nine columns.
+
+    Averaged over the columns, as one by one they are decided by fractions of a point.
+    """
+    others = [name for name in SCHEDULES if name != "ALLR"]
+    contrasts = [claims.versus_on_average("ALLR", other, evidence.columns) for other in others]
+    return directional(
+        "allr-is-best",
+        "ALLR is best: above every other schedule (averaged over the columns)",
+        contrasts,
+        evidence,
+        f"; {_values(evidence)} averaged over the columns within a seed",
+        extra=[_top_columns(evidence, ("ALLR",))],
+    )
 
 
 def linear_on_top(evidence: Evidence) -> Finding:
     """Averaged over the columns: one by one they are decided by fractions of a point, in as many tests as entries."""
     linear = ("ALLR", "LLR")
     others = [name for name in SCHEDULES if name not in linear]
-    contrasts = [claims.versus_on_average(name, other, evidence.columns) for name in linear for other in others]
-    comparisons = claims.compared(contrasts, evidence)
-    rows = [comparisons[: len(others)], comparisons[len(others) :]]
-    beaten = [all(map(claims.is_below, rivals)) for rivals in zip(*rows, strict=True)]
-    figures = claims.figures_of(evidence, comparisons, claims.signs(comparisons))
-    figures += [_top_columns(evidence, linear), claims.improvement(evidence, linear, others)]
-    return Finding(
+    pairs = [(name, other) for name in linear for other in others]
+    contrasts = [claims.versus_on_average(*pair, evidence.columns) for pair in pairs]
+    return judged(
         "linear-on-top",
         "ALLR or LLR is on top (averaged over the columns)",
-        claims.verdict_of(beaten, [any(all(map(claims.is_above, row)) for row in rows)]),
-        "; ".join(figures),
-        f"paired t-tests of ALLR and of LLR against every other schedule, {_values(evidence)} averaged over the "
-        "columns within a seed, Holm-corrected; held if one of the two beats all others, not held if another schedule "
-        "beats both",
-        comparisons,
+        contrasts,
+        evidence,
+        [[Half(pairs.index((name, other))) for other in others] for name in linear],
+        [[Half(pairs.index((name, other)), above=False) for name in linear] for other in others],
+        f"signed-rank tests of ALLR and of LLR against every other schedule, {_values(evidence)} averaged over the "
+        "columns within a seed: one of the two above all others, or another schedule above both",
+        [_top_columns(evidence, linear), claims.improvement(evidence, linear, others)],
     )
 
 
@@ -87,7 +96,7 @@ def gap_shrinks_with_budget(evidence: Evidence) -> Finding:
     statement = (
         f"At {per_cent(sparsity)} sparsity the gap of the large-learning-rate schedules to FT shrinks with budget"
     )
-    return claims.directional("gap-shrinks-with-budget", statement, contrasts, evidence, GAP + OTHER_SPARSITIES)
+    return directional("gap-shrinks-with-budget", statement, contrasts, evidence, GAP + OTHER_SPARSITIES)
 
 
 def gap_grows_with_sparsity(evidence: Evidence) -> Finding:
@@ -97,15 +106,16 @@ def gap_grows_with_sparsity(evidence: Evidence) -> Finding:
         for low, high in zip(evidence.sparsities, evidence.sparsities[1:], strict=False)
     ]
     statement = "The gap of the large-learning-rate schedules to FT grows with sparsity"
-    return claims.directional("gap-grows-with-sparsity", statement, contrasts, evidence, GAP)
+    return directional("gap-grows-with-sparsity", statement, contrasts, evidence, GAP)
 
 
 CLAIMS = (
-    lrw_equals_ft,
     large_rates_beat_ft,
+    allr_is_best,
     linear_on_top,
     gap_shrinks_with_budget,
     gap_grows_with_sparsity,
+    lrw_equals_ft,
 )
 MARGINS = (lrw_equals_ft,)
 """The claims that have a margin in points."""
@@ -118,15 +128,16 @@ def _gap_change(larger: tuple[float, str], smaller: tuple[float, str]) -> Contra
     return Contrast(
         f"gap, {column_words(*larger)} minus {column_words(*smaller)}",
         lambda at: gap(at, larger) - gap(at, smaller),
+        tuple(((name, *column), ("FT", *column)) for name in LARGE for column in (larger, smaller)),
     )
 
 
 def _same_runs(evidence: Evidence, sparsity: float, budget: str) -> bool:
-    """Whether LRW and FT had the same learning rates and scores in every seed, TESTED_SEEDS of them or more."""
+    """Whether LRW and FT had the same learning rates and scores in every seed, of one or more."""
     differences = evidence.measured_at("LRW", sparsity, budget) - evidence.measured_at("FT", sparsity, budget)
     seeds = differences.dropna().index
     rates = _rates_agree(evidence, sparsity, budget).reindex(seeds)  # NaN where a record does not say its rates
-    return len(seeds) >= TESTED_SEEDS and bool((differences[seeds] == 0).all() and rates.eq(True).all())
+    return len(seeds) > 0 and bool((differences[seeds] == 0).all() and rates.eq(True).all())
 
 
 def _rates_agree(evidence: Evidence, sparsity: float, budget: str) -> pd.Series:

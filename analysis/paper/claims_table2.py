@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from analysis.claims import Evidence, Finding, compared, directional, figures_of, per_cent, refuted, verdict_of, versus
-from analysis.statistics import ALPHA, above_p, below_p, beyond_p, equivalence_p
+from analysis.claims import Evidence, Finding, per_cent, versus
+from analysis.verdicts import directional, equivalence
 
 BEATEN = ("GMP", "GSM", "LC", "STR", "DST")
 """Methods whose published accuracies are all below BIMP's."""
@@ -19,18 +19,9 @@ def within_a_point(evidence: Evidence) -> Finding:
     """Against every other method, so that no method has to be picked as the best by the scores under test."""
     sparsity = max(evidence.sparsities)
     contrasts = [versus("BIMP", name, sparsity, "") for name in evidence.rows if name != "BIMP"]
-    comparisons = compared(contrasts, evidence, lambda values: above_p(values, -MARGIN))
-    below = refuted(contrasts, evidence, lambda values: 2 * below_p(values, -MARGIN))  # two-sided
-    inside = [comparison.p < ALPHA for comparison in comparisons]
-    counts = f"{sum(inside)} of {len(contrasts)} clearly above -{MARGIN:g}"
-    return Finding(
-        "bimp-within-a-point",
-        f"At {per_cent(sparsity)} sparsity BIMP is within one point of the best method",
-        verdict_of(below, inside),
-        "; ".join(figures_of(evidence, comparisons, counts)),
-        f"one-sided paired t-tests of BIMP against every other method, above -{MARGIN:g} point, Holm-corrected",
-        comparisons,
-    )
+    statement = f"At {per_cent(sparsity)} sparsity BIMP is within one point of the best method"
+    remark = ", of BIMP against every other method"
+    return directional("bimp-within-a-point", statement, contrasts, evidence, remark, -MARGIN)
 
 
 def beats_most(evidence: Evidence) -> Finding:
@@ -53,17 +44,9 @@ def level_at_low_sparsity(evidence: Evidence) -> Finding:
     sparsities = [sparsity for sparsity in evidence.sparsities if sparsity <= BEHIND]
     names = [name for name in STRONGER if name in evidence.rows]
     contrasts = [versus("BIMP", name, sparsity, "") for sparsity in sparsities for name in names]
-    comparisons = compared(contrasts, evidence, lambda values: equivalence_p(values, MARGIN))
-    outside = refuted(contrasts, evidence, lambda values: beyond_p(values, MARGIN))
-    equal = [comparison.p < ALPHA for comparison in comparisons]
-    return Finding(
-        "bimp-level-at-low-sparsity",
-        f"At {', '.join(map(per_cent, sparsities)) or per_cent(BEHIND)} sparsity BIMP, DPF and DNW are level",
-        verdict_of(outside, equal),
-        "; ".join(figures_of(evidence, comparisons, f"{sum(equal)} of {len(equal)} within ±{MARGIN:g} point")),
-        f"two one-sided paired t-tests each, equivalence within ±{MARGIN:g} point, Holm-corrected",
-        comparisons,
-    )
+    where = ", ".join(map(per_cent, sparsities)) or per_cent(BEHIND)
+    statement = f"At {where} sparsity BIMP, DPF and DNW are level"
+    return equivalence("bimp-level-at-low-sparsity", statement, contrasts, evidence, MARGIN)
 
 
 CLAIMS = (

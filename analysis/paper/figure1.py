@@ -13,15 +13,13 @@ from matplotlib.ticker import NullLocator
 
 from analysis.claims import per_cent, seeds_words
 from analysis.figures.drawing import COLOURS, Drawing, Selection, axis_title, cut, legend_below, panels
+from analysis.paper.claims_figure1 import BASELINE
 from analysis.paper.envelope import Run, Step, common_seeds, envelope, incomplete, met_after, settings
 from analysis.report import plots
 from analysis.settings import values_of
 from benchmark.errors import UserError
 from benchmark.methods.ladders import ladder
 from benchmark.metric import Metric
-
-BASELINE = "LRW"
-"""Schedule of Renda et al.'s iterative baseline; all other schedules make the envelope."""
 
 ENVELOPE, BASELINE_COLOUR = COLOURS[4], COLOURS[5]
 TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)

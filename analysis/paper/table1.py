@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.axes import Axes
 from analysis.claims import Evidence, Key, budget_words, per_cent
-from analysis.groups import Group, score_entry
+from analysis.groups import Group, reached, score_entry
 from analysis.layout import Layout, measured_table, published_table
 from analysis.paper.claims_table1 import CLAIMS, MARGINS, SCHEDULES
 from analysis.tables import Column, Entry, Row, Table
@@ -69,6 +69,7 @@ class Table1(Layout):
             group.axes.budgets,
             {key: mean for key, (mean, _) in published_numbers().items()},
             {key: of_cell[of_cell != ""] for key, of_cell in rates.items()},
+            reached={key: reached(part) for key, part in by_cell.items()},
             metric=group.metric,
         )
 

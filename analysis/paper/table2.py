@@ -15,7 +15,7 @@ from analysis import choice
 from analysis.axes import Axes
 from analysis.choice import Chosen, chosen
 from analysis.claims import Evidence, per_cent
-from analysis.groups import Group, remarks, score_entry
+from analysis.groups import Group, reached, remarks, score_entry
 from analysis.layout import Layout, measured_table, published_table
 from analysis.paper.claims_table2 import CLAIMS, MARGINS
 from analysis.tables import NOT_ASKED, Column, Entry, Row, Table, entry
@@ -90,12 +90,14 @@ class Table2(Layout):
 
     def evidence(self, group: Group) -> Evidence:
         """Of the chosen settings alone."""
+        by_key = {(method, sparsity, ""): runs for (method, sparsity), runs in chosen(group).items()}
         return Evidence(
-            {(method, sparsity, ""): group.scores(runs) for (method, sparsity), runs in chosen(group).items()},
+            {key: group.scores(runs) for key, runs in by_key.items()},
             methods(group.axes),
             group.axes.sparsities,
             ("",),
             {(*key, ""): float(numbers["accuracy_mean"]) for key, numbers in published_numbers().items()},
+            reached={key: reached(runs) for key, runs in by_key.items()},
             metric=group.metric,
         )
 

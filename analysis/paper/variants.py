@@ -12,38 +12,47 @@ from typing import cast
 
 import pandas as pd
 
-from analysis import settings
 from analysis.axes import Axes
-from analysis.claims import Evidence, Finding, budget_words, directional, per_cent, versus
-from analysis.groups import Group, differ, score_entry
+from analysis.claims import Contrast, Evidence, Finding, budget_words, per_cent, versus
+from analysis.groups import Group, differ, reached, score_entry
 from analysis.labels import Kind, factors, row_labels
 from analysis.layout import Layout, measured_table
+from analysis.paper.claims_figure1 import baseline_met_early
 from analysis.tables import Column, Entry, Row, Table
+from analysis.verdicts import directional
 from benchmark.cells import Budget
 from benchmark.results.records import TARGET_MARGIN
 
 LARGE = ("SLR", "CLR")
 """Le and Hua's schedules."""
-BEATEN = ("magnitude", "filters")
-"""Criteria that they prune by where random pruning wins over fine-tuning."""
+SOURCE = "; Le and Hua, ICLR 2021"
 Place = tuple[float, str]
 """(sparsity, budget): a column."""
 ByCell = dict[tuple[Kind, Place], pd.DataFrame]
 
 
-def random_beats_fine_tuning(evidence: Evidence) -> Finding:
-    """Le and Hua's claim, with filters removed evenly; rows are found by their labels."""
+def random_filters_match(evidence: Evidence) -> Finding:
+    """Le and Hua's claim: with as many filters of every layer removed, the retraining decides and not the choice."""
+    contrasts = _retrained_at_random(evidence, "random_filters", "filters")
+    statement = f"Filters removed at random and retrained with {' or '.join(LARGE)} beat chosen filters followed by FT"
+    return directional("random-filters-beat-fine-tuning", statement, contrasts, evidence, SOURCE)
+
+
+def random_weights_match(evidence: Evidence) -> Finding:
+    """The same of single weights, which Le and Hua do not say as strongly."""
+    contrasts = _retrained_at_random(evidence, "random", "magnitude")
+    statement = f"Weights removed at random and retrained with {' or '.join(LARGE)} beat magnitude pruning and FT"
+    return directional("random-weights-beat-fine-tuning", statement, contrasts, evidence, SOURCE)
+
+
+def _retrained_at_random(evidence: Evidence, at_random: str, chosen: str) -> list[Contrast]:
+    """With filters removed evenly; rows are found by their labels. None where the sweep has not all of these rows."""
     even = {label.replace(", stages even", ""): label for label in evidence.rows}
-    contrasts = [
-        versus(f"criterion random, {schedule}", even.get(f"criterion {criterion}, FT", ""), *column)
-        for column in evidence.columns
-        for schedule in LARGE
-        for criterion in BEATEN
-    ]
-    statement = (
-        f"Random pruning retrained with {' or '.join(LARGE)} beats {' and '.join(BEATEN)} pruning followed by FT"
-    )
-    return directional("random-beats-fine-tuning", statement, contrasts, evidence, "; Le and Hua, ICLR 2021")
+    names = [f"criterion {at_random}, {schedule}" for schedule in LARGE]
+    fine_tuned = f"criterion {chosen}, FT"
+    if not {*names, fine_tuned} <= even.keys():
+        return []
+    return [versus(even[name], even[fine_tuned], *column) for column in evidence.columns for name in names]
 
 
 class Variants(Layout):
@@ -53,7 +62,7 @@ class Variants(Layout):
     cycle in which they come to different totals.
     """
 
-    claims = (random_beats_fine_tuning,)
+    claims = (random_filters_match, random_weights_match, baseline_met_early)
 
     def fits(self, axes: Axes) -> bool:
         return axes.retrains
@@ -83,19 +92,15 @@ class Variants(Layout):
             group.axes.budgets,
             {},
             factors={label: factors(group.axes, kind) for kind, label in labels.items()},
-            reached={(labels[kind], *column): _reached(runs) for (kind, column), runs in by_cell.items()},
+            reached={(labels[kind], *column): reached(runs) for (kind, column), runs in by_cell.items()},
             epochs={
                 (labels[kind], *column): epochs
                 for column, of_column in _totals(group.axes, by_cell).items()
                 for kind, epochs in of_column.items()
             },
             metric=group.metric,
+            validation={(labels[kind], *column): group.validation(runs) for (kind, column), runs in by_cell.items()},
         )
-
-    def has_claims(self, axes: Axes) -> bool:
-        """Whether the sweep prunes at random and fine-tunes, as Le and Hua's study does."""
-        criteria = {settings.values_of(text).get("criterion", "magnitude") for text in axes.hyperparameters}
-        return {"random", *BEATEN} <= criteria and {"FT", *LARGE} <= set(axes.schedules)
 
 
 def _entry(group: Group, by_cell: ByCell, kind: Kind, column: Place) -> Entry:
@@ -106,11 +111,7 @@ def _entry(group: Group, by_cell: ByCell, kind: Kind, column: Place) -> Entry:
 
 def _is_at(runs: pd.DataFrame, sparsity: float) -> bool:
     """Whether the runs ended at the sparsity, as far as they recorded it."""
-    return not abs(_reached(runs) - sparsity) > TARGET_MARGIN
-
-
-def _reached(runs: pd.DataFrame) -> float:
-    return float(runs["sparsity_reached"].mean())
+    return not abs(reached(runs) - sparsity) > TARGET_MARGIN
 
 
 def _other_sparsities(group: Group, by_cell: ByCell, labels: Mapping[Kind, str]) -> list[str]:
@@ -119,12 +120,12 @@ def _other_sparsities(group: Group, by_cell: ByCell, labels: Mapping[Kind, str])
     for (kind, (sparsity, _)), runs in by_cell.items():
         if not _is_at(runs, sparsity):
             label = labels[kind].removesuffix(f", {kind[1]}")
-            away.setdefault((label, sparsity), {})[per_cent(round(_reached(runs), 3))] = None
+            away.setdefault((label, sparsity), {})[per_cent(round(reached(runs), 3))] = None
     if not away:
         return []
     ends: dict[tuple[float, str], list[str]] = {}
-    for (label, sparsity), reached in away.items():
-        ends.setdefault((sparsity, " or ".join(reached)), []).append(label)
+    for (label, sparsity), ended in away.items():
+        ends.setdefault((sparsity, " or ".join(ended)), []).append(label)
     rows = "; ".join(f"{words} under {per_cent(s)}: {' and '.join(names)}" for (s, words), names in ends.items())
     filters = (
         " For filters a column's per cent is that of every layer's filters (with stages: of the first stage's, the "

@@ -1,8 +1,9 @@
 """One row per entry, row of words, comparison or sentence: for spreadsheets and scripts.
 
 Means and deviations are in the unit of their column, unrounded. In the table "claims" `mean` is a difference in the
-unit of the metric, positive where the first is better, with its interval `low` to `high`, `p` is Holm-corrected and
-`text` the verdict of the claim; so it is in "pairs", where `text` is the row that is clearly ahead.
+unit of the metric, positive where the first is better, with its interval `low` to `high`, `p` the p value that it is as
+the claim says, `p_against` that of the opposite, corrected for the number of comparisons, and `text` the verdict of the
+claim; in "pairs" `p` is two-sided and corrected for their number, and `text` the row that is clearly ahead.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from analysis.statistics import Difference
 
 FIELDS = (
     *("sweep", "problem", "recipe", "table", "row", "group", "column"),
-    *("mean", "std", "low", "high", "p", "n", "expected", "rank", "text"),
+    *("mean", "std", "low", "high", "p", "p_against", "n", "expected", "rank", "text"),
 )
 
 
@@ -52,7 +53,7 @@ def _claims(sheet: Sheet) -> Iterator[dict[str, object]]:
         verdict = f"{finding.verdict}: {finding.statement}. {finding.figures}. Test: {finding.method}."
         yield {"table": "claims", "row": finding.key, "text": verdict}
         for comparison in finding.comparisons:
-            numbers = _difference(comparison.difference, comparison.p)
+            numbers = _difference(comparison.difference, comparison.p) | {"p_against": _number(comparison.against)}
             yield {"table": "claims", "row": finding.key, "column": comparison.label, **numbers}
 
 

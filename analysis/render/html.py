@@ -120,9 +120,12 @@ def _cell(entry: Entry, column: Column, first: bool) -> str:
 def _claims(sheet: Sheet, prefix: str) -> str:
     if not sheet.findings:
         return ""
-    items = "".join(map(_finding, sheet.findings))
+    items = "".join(
+        f"<h2>{escape(title)}</h2>\n{''.join(map(_finding, findings))}"
+        for title, findings in words.claims_by_title(sheet)
+    )
     return (
-        f'<section id="{escape(prefix)}claims" class="long">\n<h2>{escape(words.CLAIMS_TITLE)}</h2>\n{items}'
+        f'<section id="{escape(prefix)}claims" class="long">\n{items}'
         f'<div class="caption"><p>{escape(words.claims_caption(sheet))}</p></div>\n</section>\n'
     )
 

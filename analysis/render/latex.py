@@ -134,11 +134,12 @@ def _cell(entry: Entry, column: Column) -> str:
 def _claims(sheet: Sheet) -> str:
     if not sheet.findings:
         return ""
-    items = "".join(_finding(finding) for finding in sheet.findings)
-    return (
-        f"\\section*{{{escape(words.CLAIMS_TITLE)}}}\n\\begin{{description}}\n{items}\\end{{description}}\n"
-        f"{escape(words.claims_caption(sheet))}\n"
+    lists = "".join(
+        f"\\section*{{{escape(title)}}}\n"
+        f"\\begin{{description}}\n{''.join(map(_finding, findings))}\\end{{description}}\n"
+        for title, findings in words.claims_by_title(sheet)
     )
+    return f"{lists}{escape(words.claims_caption(sheet))}\n"
 
 
 def _pairs(sheet: Sheet) -> str:

@@ -17,8 +17,9 @@ LEGEND = ("**bold**", "<ins>underlined</ins>", "*italic*")
 def write(sheet: Sheet) -> str:
     parts = [_table(table) for table in sheet.tables]
     if sheet.findings:
-        findings = "".join(map(_finding, sheet.findings))
-        parts.append(f"### {words.CLAIMS_TITLE}\n\n{findings}\n{escape(words.claims_caption(sheet))}\n")
+        for title, findings in words.claims_by_title(sheet):
+            parts.append(f"### {title}\n\n{''.join(map(_finding, findings))}")
+        parts.append(f"{escape(words.claims_caption(sheet))}\n")
     if sheet.pairs:
         rows = [[escape(cell) for cell in words.pair_cells(pair)] for pair in sheet.pairs]
         table = _folded(f"{len(rows)} pairs", words.PAIR_HEADINGS, rows)

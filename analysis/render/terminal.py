@@ -18,7 +18,7 @@ from analysis.render.sheet import Sheet
 from analysis.tables import Column, Entry, Table
 
 STYLES = {1: "bold green", 2: "underline", 3: "italic"}
-VERDICTS = {"held": "green", "not held": "red", "undecided": "yellow"}
+VERDICTS = {"held": "green", "not held": "red", "undecided": "yellow", "by construction": "blue"}
 TEXT_WIDTH = 110
 """Columns of a sentence, at most: longer lines are hard to read."""
 
@@ -28,10 +28,11 @@ def show(sheet: Sheet, console: Console, details: bool = False) -> None:
     for table in sheet.tables:
         _show_table(table, console)
     if sheet.findings:
-        console.print(Text(words.CLAIMS_TITLE, style="bold"))
-        for finding in sheet.findings:
-            _show_finding(finding, console, details)
-        console.print()
+        for title, findings in words.claims_by_title(sheet):
+            console.print(Text(title, style="bold"))
+            for finding in findings:
+                _show_finding(finding, console, details)
+            console.print()
         console.print(_sentence(words.claims_caption(sheet), console, 0, "dim"))
         console.print()
     if sheet.pairs:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analysis.claims import Comparison, p_words
+from analysis.claims import Comparison, Finding, p_words
 from analysis.comparisons import Pair, summary
 from analysis.render.sheet import Sheet
 from analysis.statistics import ALPHA, CONFIDENCE, TESTED_SEEDS, Difference
@@ -72,13 +72,27 @@ def notes(table: Table) -> list[str]:
 
 
 CLAIMS_TITLE = "The paper's claims"
+CONSTRUCTION_TITLE = "True by construction"
+
+
+def claims_by_title(sheet: Sheet) -> list[tuple[str, list[Finding]]]:
+    """The claims under their headings: what could have come out otherwise, and apart from it what could not."""
+    parts: dict[str, list[Finding]] = {}
+    for finding in sheet.findings:
+        title = CONSTRUCTION_TITLE if finding.verdict == "by construction" else CLAIMS_TITLE
+        parts.setdefault(title, []).append(finding)
+    return list(parts.items())
 
 
 def claims_caption(sheet: Sheet) -> str:
     return (
-        f"Differences are in {_differences(sheet.metric)}, paired over seeds ({sheet.pairing}). A claim is held or not "
-        f"held where tests at the {ALPHA:.0%} level say so, and undecided otherwise: always with fewer than "
-        f"{TESTED_SEEDS} seeds. Intervals are {CONFIDENCE:.0%}, each on its own, from two seeds up."
+        f"Differences are in {_differences(sheet.metric)}, paired over seeds ({sheet.pairing}). A claim is held "
+        f"where a test at the {ALPHA:.0%} level shows all of it, not held where one shows the opposite of any part, "
+        f"and undecided otherwise: always with fewer than {TESTED_SEEDS} seeds. Tests are Wilcoxon's signed-rank tests "
+        "by sign flips of whole seeds, one-sided: p of each comparison for the claim on its own, as all of them must "
+        "be small, and against it corrected for their number (Westfall and Young). A run that collapsed counts as the "
+        f"greatest loss. Intervals are Student's, {CONFIDENCE:.0%}, each on its own, from two seeds up: they decide "
+        "nothing."
         f"{_carried_over(sheet.metric)}"
     )
 
@@ -96,7 +110,7 @@ def _carried_over(metric: Metric) -> str:
     return f" The claims were published for accuracy, and are judged here by {metric.label}.{margins}"
 
 
-COMPARISON_HEADINGS = ("comparison", "difference", f"{CONFIDENCE:.0%} interval", "p (Holm)", "n", "published")
+COMPARISON_HEADINGS = ("comparison", "difference", f"{CONFIDENCE:.0%} interval", "p for", "p against", "n", "published")
 
 
 def comparison_cells(comparison: Comparison) -> tuple[str, ...]:
@@ -105,21 +119,25 @@ def comparison_cells(comparison: Comparison) -> tuple[str, ...]:
     return (
         comparison.label,
         _signed(difference.mean),
-        *_interval_and_p(difference, comparison.p),
+        _interval(difference),
+        _p(comparison.p),
+        _p(comparison.against),
         str(difference.n),
         _signed(comparison.published),
     )
 
 
 PAIRS_TITLE = "Rows compared"
-PAIR_HEADINGS = ("rows", "difference", f"{CONFIDENCE:.0%} interval", "p (Holm)", "n", "P(improvement)", "clearly ahead")
+PAIR_HEADINGS = ("rows", "difference", f"{CONFIDENCE:.0%} interval", "p", "n", "P(improvement)", "clearly ahead")
 
 
 def pairs_caption(sheet: Sheet) -> str:
     return (
         f"{summary(sheet.pairs)}. Differences are in {_differences(sheet.metric)}, averaged over the columns that both "
-        f"rows have and paired over seeds, with {CONFIDENCE:.0%} intervals of their own from two seeds up; from "
-        f"{TESTED_SEEDS} up a paired t-test at the {ALPHA:.0%} level, Holm-corrected over all pairs. P(improvement): "
+        f"rows have and paired over seeds, with Student's {CONFIDENCE:.0%} intervals of their own from two "
+        f"seeds up; from {TESTED_SEEDS} up a signed-rank test by sign flips of whole seeds at the {ALPHA:.0%} level, "
+        "two-sided and corrected for the number of pairs (Westfall and Young), which no pair can pass with five seeds. "
+        "P(improvement): "
         "probability that a run of the first row beats one of the second, averaged over these columns (Mann-Whitney, "
         "as in rliable)."
     )
@@ -131,16 +149,20 @@ def pair_cells(pair: Pair) -> tuple[str, ...]:
     return (
         f"{pair.first} - {pair.second}",
         _signed(difference.mean),
-        *_interval_and_p(difference, pair.p),
+        _interval(difference),
+        _p(pair.p),
         str(difference.n),
         MISSING if math.isnan(pair.improvement) else f"{pair.improvement:.2f}",
         pair.ahead,
     )
 
 
-def _interval_and_p(difference: Difference, p: float) -> tuple[str, str]:
-    interval = f"{difference.low:+.2f} to {difference.high:+.2f}" if difference.has_interval else MISSING
-    return interval, MISSING if math.isnan(p) else p_words(p).removeprefix("p ").removeprefix("= ")
+def _interval(difference: Difference) -> str:
+    return f"{difference.low:+.2f} to {difference.high:+.2f}" if difference.has_interval else MISSING
+
+
+def _p(p: float) -> str:
+    return MISSING if math.isnan(p) else p_words(p).removeprefix("p ").removeprefix("= ")
 
 
 def _signed(value: float) -> str:

@@ -65,6 +65,8 @@ def lacking(finding: Finding) -> str:
         return f"{more} more seed{'s' if more > 1 else ''}: tested from {TESTED_SEEDS} up"
     if few:
         return f"{few} of {len(seeds)} comparisons have fewer than {TESTED_SEEDS} seeds"
+    if finding.needed:
+        return finding.needed
     chance = sum(comparison.p >= ALPHA for comparison in finding.comparisons)
     return f"{chance} of {len(seeds)} comparisons are left to chance" if chance else "its comparisons disagree"
 

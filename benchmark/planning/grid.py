@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from benchmark.cells import MOST_EPOCHS, SLUG, Budget, Cell, Problem, Scalar, cut, plain, shown
 from benchmark.errors import UserError
@@ -105,15 +105,38 @@ def _tuple(values: Any) -> Any:
     return tuple(values) if isinstance(values, list) and values else values
 
 
+class Tuning(_Strict):
+    """How settings compete."""
+
+    seeds: tuple[int, ...]
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count_or_list(cls, value: Any) -> tuple[int, ...]:
+        return _seeds(value)
+
+
 class SweepFile(_Strict):
     title: str
     problem: str = "digits"
     seeds: tuple[int, ...] = (0, 1, 2)
     tuning_seeds: int = Field(
-        default=0, ge=0, le=MOST_SEEDS, description="seeds 0 .. that settings compete with; 0: none is chosen"
+        default=0, ge=0, le=MOST_SEEDS, description="as tuning: {seeds: N}, which are 0 .. N-1; 0: none is chosen"
     )
+    tuning: Tuning | None = None
     recipe: dict[str, Any] = Field(default_factory=dict)
     grids: tuple[Grid, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _tunes_once(self) -> SweepFile:
+        if self.tuning and self.tuning_seeds:
+            raise ValueError(f"tuning_seeds: {self.tuning_seeds} and tuning: {{seeds: ...}} say the same: give one")
+        return self
+
+    @property
+    def tuned_with(self) -> tuple[int, ...]:
+        """The seeds that settings compete with, none where nothing is tuned."""
+        return self.tuning.seeds if self.tuning else tuple(range(self.tuning_seeds))
 
     @field_validator("title")
     @classmethod
@@ -176,7 +199,7 @@ def load_sweep(
     if found := complete(chosen):
         chosen, execution = load_problem(problem, {**found, **given}, folder)
     seed_list = file.seeds if seeds is None else parse_seeds(seeds)
-    tuning = tuple(range(file.tuning_seeds))
+    tuning = file.tuned_with
     cells: list[Cell] = []
     for number, grid in enumerate(file.grids):
         try:
@@ -190,6 +213,11 @@ def load_sweep(
         kept = list(dict.fromkeys([*kept, *(cell.with_seed(seed) for cell in kept for seed in tuning)]))
     cells = _ordered(kept, order)
     return Sweep(stem_of(str(path)), file.title, chosen, execution, seed_list, tuple(cells), tuning)
+
+
+def sweep_names() -> list[str]:
+    """Of the sweeps that come with the suite."""
+    return sorted(path.stem for path in SWEEPS.glob("*.yaml"))
 
 
 def load_problem(

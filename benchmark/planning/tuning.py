@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from benchmark.cells import Cell, Hyperparameters
@@ -19,32 +19,65 @@ from benchmark.results.store import Store, read_compact
 
 Contest = tuple[str, float | None]
 """(method, sparsity): the settings of a method compete for each sparsity on their own."""
+DIGITS = 9
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A setting that competes.
+
+    Args:
+        setting: its hyperparameters, () for the defaults.
+        scores: final validation by seed, oriented so that a higher one is better; over the seeds that are compared.
+        on_target: whether all of these runs ended at the sparsity asked for.
+    """
+
+    setting: Hyperparameters
+    scores: Mapping[int, float]
+    on_target: bool
+
+    @property
+    def mean(self) -> float:
+        """As equal as it prints: sums of other numbers differ in the last digits."""
+        return round(statistics.fmean(self.scores.values()), DIGITS)
 
 
 def choose(records: Iterable[Record]) -> dict[Contest, Hyperparameters]:
-    """The setting whose final validation is the best on average, for each method and sparsity.
+    """The setting that wins, for each method and sparsity: see `ranked`."""
+    return {contest: contestants[0].setting for contest, contestants in ranked(records).items()}
 
-    Means are over the seeds that all settings of a contest have (over all if there is no such seed), so that none wins
-    by an easier seed. A run that ended with no finite value is worse than any. Of equal settings the one whose record
-    comes first.
+
+def ranked(records: Iterable[Record]) -> dict[Contest, list[Contestant]]:
+    """The settings of each method and sparsity, the best first.
+
+    By the mean of their final validation over the seeds that all settings of a contest have (over all if there is no
+    such seed), so that none wins by an easier seed. A run that ended with no finite value is worse than any. Settings
+    with a run that missed the target come behind all that are on it: at another sparsity another accuracy is no merit.
+    Of equal settings the default is the first, then the one whose record comes first.
     """
-    found: dict[Contest, dict[Hyperparameters, dict[int, float]]] = {}
+    found: dict[Contest, dict[Hyperparameters, dict[int, Record]]] = {}
     for record in records:
-        cell, metric = record["cell"], metric_of(record)
+        cell = record["cell"]
         setting = tuple(sorted(cell["hyperparameters"].items()))
-        seeds = found.setdefault((cell["method"], cell["sparsity"]), {}).setdefault(setting, {})
-        value = record[metric.name]["final"]["validation"]
-        seeds[cell["seed"]] = -math.inf if value is None else metric.oriented(value)
-    return {contest: _best(settings) for contest, settings in found.items()}
+        found.setdefault((cell["method"], cell["sparsity"]), {}).setdefault(setting, {})[cell["seed"]] = record
+    return {contest: _ranked(settings) for contest, settings in found.items()}
 
 
-def _best(settings: dict[Hyperparameters, dict[int, float]]) -> Hyperparameters:
-    common = set.intersection(*(set(seeds) for seeds in settings.values()))
-    means = {
-        setting: statistics.fmean([value for seed, value in seeds.items() if seed in common or not common])
-        for setting, seeds in settings.items()
-    }
-    return max(means, key=lambda setting: means[setting])
+def _ranked(settings: dict[Hyperparameters, dict[int, Record]]) -> list[Contestant]:
+    common = set.intersection(*(set(runs) for runs in settings.values()))
+    contestants = []
+    for setting, runs in settings.items():
+        compared = {seed: record for seed, record in runs.items() if seed in common or not common}
+        missed = any(record.get("status") == "missed_target" for record in compared.values())
+        scores = {seed: _score(record) for seed, record in compared.items()}
+        contestants.append(Contestant(setting, scores, not missed))
+    return sorted(contestants, key=lambda one: (not one.on_target, -one.mean, one.setting != ()))
+
+
+def _score(record: Record) -> float:
+    metric = metric_of(record)
+    value = record[metric.name]["final"]["validation"]
+    return -math.inf if value is None else float(metric.oriented(value))
 
 
 @dataclass(frozen=True)
@@ -92,7 +125,7 @@ def tuned_only(sweep: Sweep, store: Store) -> Sweep:
     complete.
     """
     if not sweep.tuning_seeds:
-        raise UserError(f"--tuned-only: sweep {sweep.name} tunes nothing (its file has no tuning_seeds)")
+        raise UserError(f"--tuned-only: sweep {sweep.name} tunes nothing (its file has no tuning seeds)")
     first = [cell for cell in sweep.cells if cell.seed in sweep.tuning_seeds]
     reference = {record["id"]: record for record in _reference(sweep, store)}
     records = [store.read(cell.id) or reference.get(cell.id) for cell in first]
