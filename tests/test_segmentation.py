@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from analysis import captions
 from benchmark.cells import Budget, Cell, Problem
 from benchmark.errors import UserError
 from benchmark.metric import MEAN_IOU, metric_of
@@ -74,6 +75,10 @@ def test_scenes_have_the_digits_of_their_own_split_alone(monkeypatch: pytest.Mon
     source = open_source(recipe())
     assert np.unique(source.training.images[..., 1]).tolist() == [0, 2]
     assert np.unique(source.test.images[..., 1]).tolist() == [0, 4]
+
+
+def test_captions_say_that_scenes_are_semi_synthetic():
+    assert "unet of width 8 on scenes (semi-synthetic), 40 epochs" in captions.problem(recipe())
 
 
 # Batches
@@ -230,7 +235,8 @@ def test_decoded_masks_are_kept_and_their_pixels_are_part_of_the_fingerprint(tmp
 
 def test_cityscapes_has_the_19_classes_that_are_evaluated_and_no_label_elsewhere(tmp_path: Path):
     labels = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    root = make_cityscapes(tmp_path, {"train": [labels] * 3, "val": [labels.T.copy()] * 2})
+    large = np.random.default_rng(0).integers(34, size=(32, 80), dtype=np.uint8)
+    root = make_cityscapes(tmp_path, {"train": [labels] * 3, "val": [labels.T.copy(), large]})
     problem = load_problem("cityscapes", {"image_size": 16, "crop_padding": 0})[0]
     source = open_source(problem, root)
     assert (len(source.training), len(source.test)) == (3, 2)
@@ -239,6 +245,8 @@ def test_cityscapes_has_the_19_classes_that_are_evaluated_and_no_label_elsewhere
     of_training |= {27: 14, 28: 15, 31: 16, 32: 17, 33: 18}
     assert by_id.tolist() == [of_training.get(number, IGNORED) for number in range(256)]
     assert np.array_equal(source.test.images[0, ..., 0], labels.T)
+    middle = large[1::2, 25:57:2]  # the nearest pixels of half the size, and of these the middle 16 of 40 columns
+    assert np.array_equal(source.test.images[1, ..., 3], by_id[middle])
 
 
 def test_folders_of_another_layout_are_refused_in_one_line(voc: Path, tmp_path: Path):
