@@ -36,9 +36,9 @@ def test_what_is_true_is_rarely_refuted_and_what_is_false_is_rarely_held():
 
 
 def test_the_docs_show_what_the_command_prints():
-    """All that is exact and quick: the first column, of five seeds."""
+    """All that is exact and quick: two rows, of five seeds."""
     shown = (ROOT / "docs" / "claims.md").read_text()
-    for scenario in SCENARIOS[:3]:
+    for scenario in SCENARIOS[:2]:
         count = verdicts(scenario, 5, 200)
         cell = " / ".join(f"{count[verdict] / 2:.0f}" for verdict in ("held", "not held", "undecided"))
         assert f"| {scenario.words} | {cell} |" in shown
