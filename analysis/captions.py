@@ -14,6 +14,9 @@ from benchmark.errors import UserError
 from benchmark.metric import Metric
 from benchmark.planning.grid import load_problem
 
+MADE = {"scenes": " (semi-synthetic)", "numbers": " (synthetic)"}
+"""What a reader has to know of data sets that nobody photographed or wrote."""
+
 
 def printable(text: object) -> str:
     """Without control characters: records come from elsewhere, and a terminal obeys what it is sent."""
@@ -44,9 +47,10 @@ def statistic(seeds: Iterable[int], expected: int, entries: Sequence[Entry], met
 def problem(recipe: Problem) -> str:
     """The recipe in short, and where it differs from the problem's file."""
     width = f" of width {recipe.width}" if recipe.width else ""
+    made = MADE.get(recipe.dataset, "")
     precision = "" if recipe.precision == "fp32" else f", {recipe.precision}"
     return (
-        f"Problem {recipe.name}: {recipe.model}{width} on {recipe.dataset}, {recipe.epochs} epochs, "
+        f"Problem {recipe.name}: {recipe.model}{width} on {recipe.dataset}{made}, {recipe.epochs} epochs, "
         f"batch size {recipe.batch_size}{precision}; {_images(recipe)}{_changes(recipe)}."
     )
 

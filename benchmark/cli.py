@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -14,8 +16,12 @@ from benchmark.errors import UserError
 from benchmark.streams import Output, OutputLost
 from benchmark.yaml_loader import NotYaml, load
 
+RESULTS = Path("results/runs")
+"""The results folder of a command that is given none."""
 USAGE_ERROR = 2
 INTERRUPTED = 130
+LONGEST = 240
+"""Characters that are shown of what torch says."""
 
 
 def make_app(**options: Any) -> typer.Typer:
@@ -48,11 +54,19 @@ def _run(app: typer.Typer, arguments: list[str]) -> int:
         return _refuse(f"{where}{error.strerror or error}")
     except Exception as error:
         # Typer raises click's exceptions, of a click that it may carry inside: known by what they can do.
-        message = getattr(error, "format_message", None)
-        if message is None:
-            raise
-        return _refuse(f"{message()} (--help shows what is accepted)")
+        if message := getattr(error, "format_message", None):
+            return _refuse(f"{message()} (--help shows what is accepted)")
+        if _ended_import_of("torch", error):  # a variable that it reads then, such as TORCH_LOGS, has a wrong value
+            return _refuse(f"torch cannot be loaded: {cut(' '.join(str(error).split()), LONGEST)}")
+        raise
     return code if isinstance(code, int) else 0
+
+
+def _ended_import_of(module: str, error: BaseException) -> bool:
+    return any(
+        frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == module
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
 
 
 def _refuse(message: str) -> int:

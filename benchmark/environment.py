@@ -72,16 +72,14 @@ def cache_folder() -> Path:
         raise UserError("this user has no home folder to keep decoded images in; set PRUNING_BENCHMARK_CACHE") from None
 
 
-def check_text(texts: Iterable[str], option: str = "") -> None:
+def check_text(texts: Iterable[str], option: str = "", advice: str = "") -> None:
     """Raises UserError for one that is no text: tables, reports, W&B and SLURM could not take its bytes.
 
-    option: where they were given.
+    option: where they were given. advice: what to do, if that is known.
     """
     for text in texts:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise UserError(
-                f"{option} {text!r}: this is not text in {sys.getfilesystemencoding()}; give a path that is, such as "
-                "that of a symbolic link"
-            ) from None
+            encoding = sys.getfilesystemencoding()
+            raise UserError(f"{option} {text!r}: this is not text in {encoding}{advice and f'; {advice}'}") from None

@@ -27,7 +27,7 @@ def export(
     problem: Annotated[str | None, typer.Option(help="A problem of sweeps/problems/, or a file of your own")] = None,
     seeds: Annotated[str | None, typer.Option(help="How many (5) or which (0,3,7)")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe, as in the sweep")] = None,
-    results: Annotated[Path, typer.Option(help="The results folder")] = Path("results/runs"),
+    results: Annotated[Path, typer.Option(help="The results folder")] = cli.RESULTS,
     output: Annotated[Path, typer.Option(help="The folder to write to")] = Path("results/reference"),
     force: Annotated[
         bool, typer.Option("--force", help="Replace a file even if it holds records that the new one does not")

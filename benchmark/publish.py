@@ -22,7 +22,7 @@ import typer
 from benchmark import cli
 from benchmark.cells import Budget, Cell, Problem
 from benchmark.errors import UserError
-from benchmark.planning.grid import SWEEPS, load_sweep
+from benchmark.planning.grid import load_sweep, sweep_names
 from benchmark.results.records import SCHEMA, Record
 from benchmark.results.store import Store
 from benchmark.streams import make_console
@@ -32,7 +32,6 @@ from benchmark.tracking.runs import Settings, check_mode, check_project, resolve
 
 app = cli.make_app()
 console = make_console()
-RESULTS = Path("results/runs")
 EPOCHS = 30
 SLOWEST = 0.01
 """Runs a minute."""
@@ -43,7 +42,7 @@ LONGEST = 86400.0
 @app.command()
 def publish(
     name: Annotated[str | None, typer.Argument(help="Only the cells of this sweep: table1; default all")] = None,
-    results: Annotated[Path, typer.Option(help="The results folder")] = RESULTS,
+    results: Annotated[Path, typer.Option(help="The results folder")] = cli.RESULTS,
     project: Annotated[str | None, typer.Option(help="W&B project; default WANDB_PROJECT or ours")] = None,
     entity: Annotated[str | None, typer.Option(help="W&B user or team; default the account's own")] = None,
     mode: Annotated[str, typer.Option(help="online or offline; default online if a key is configured")] = "auto",
@@ -65,7 +64,7 @@ def publish(
         raise UserError(f"--mode {mode}: one of online, offline, auto")
     if project is not None:
         check_project(project)
-    sweeps = _sweeps([name] if name else sorted(path.stem for path in SWEEPS.glob("*.yaml")))
+    sweeps = _sweeps([name] if name else sweep_names())
     store = Store.open_existing(results)
     resolved, why = resolve_mode(check_mode(mode, "--mode"))
     if mode == "online" and resolved != "online":

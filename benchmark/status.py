@@ -18,13 +18,12 @@ from benchmark.errors import UserError
 from benchmark.launch.display import duration
 from benchmark.launch.progress import STATES, Asked, Progress, look, progress
 from benchmark.launch.slurm.profile import split_settings
-from benchmark.planning.grid import SWEEPS
+from benchmark.planning.grid import sweep_names
 from benchmark.streams import make_console
 
 app = cli.make_app()
 console = make_console()
 
-RESULTS = Path("results/runs")
 COLOURS = {"done": "green", "running": "cyan", "queued": "blue", "failed": "red", "left": "yellow"}
 SHOWN_FAILURES = 10
 LONGEST_PAUSE = 86400.0
@@ -38,14 +37,14 @@ def status(
     only: Annotated[list[str] | None, typer.Option(help="Cells to keep: schedule=ALLR,sparsity=0.9")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe: batch_size=64")] = None,
     data: Annotated[Path | None, typer.Option(help="The folder of the images; default data/")] = None,
-    results: Annotated[Path, typer.Option(help="The results folder")] = RESULTS,
+    results: Annotated[Path, typer.Option(help="The results folder")] = cli.RESULTS,
     watch: Annotated[bool, typer.Option("--watch", help="Look again until nothing runs or waits any more")] = False,
     every: Annotated[float, typer.Option(help="With --watch: seconds between two looks")] = 10.0,
 ) -> int:
     """Say how far a sweep is."""
     if not 1 <= every <= LONGEST_PAUSE:
         raise UserError(f"--every {every:g}: a number of seconds from 1 to {LONGEST_PAUSE:g}")
-    if results != RESULTS and not results.is_dir():
+    if results != cli.RESULTS and not results.is_dir():
         raise UserError(f"--results {results}: no such folder")
     recipe, _ = split_settings(cli.parse_settings(set_ or []))
     asked = Asked(problem, seeds, tuple(only or ()), recipe, data)
@@ -72,7 +71,7 @@ def collect(results: Path, name: str | None, asked: Asked) -> list[Progress]:
     submitted = sorted({submission.about["sweep"] for submission in folder.state.submissions})
     if name or submitted:
         return [progress(folder, sweep, asked) for sweep in ([name] if name else submitted)]
-    everything = [progress(folder, path.stem, asked) for path in sorted(SWEEPS.glob("*.yaml"))]
+    everything = [progress(folder, sweep, asked) for sweep in sweep_names()]
     begun = [sweep for sweep in everything if sweep.counts["done"] or sweep.elsewhere]
     if not begun:
         raise UserError(f"--results {results}: no sweep was submitted from here or has records; name one, as table1")

@@ -30,7 +30,6 @@ from benchmark.tracking.runs import check_mode
 app = cli.make_app()
 console = make_console()
 
-RESULTS = Path("results/runs")
 MOST_WORKERS = 4096
 
 
@@ -75,7 +74,7 @@ def sweep(
     download: Annotated[bool, typer.Option("--download", help="Fetch the images if they are not there")] = False,
     results: Annotated[
         Path, typer.Option(parser=_folder("--results"), metavar="PATH", help="The results folder")
-    ] = RESULTS,
+    ] = cli.RESULTS,
     tracking: Annotated[
         str, typer.Option(help="Weights & Biases: auto, online, offline, off; live also shows long cells as they train")
     ] = "auto",

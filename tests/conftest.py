@@ -51,6 +51,22 @@ def command() -> Callable[..., subprocess.CompletedProcess[str]]:
     return as_command
 
 
+@pytest.fixture
+def table1() -> Any:
+    """Made-up records of Table 1, as figures take them."""
+    from tests.figure_records import table1_selection  # with matplotlib, which few tests need
+
+    return table1_selection()
+
+
+@pytest.fixture
+def cycles(tmp_path: Path) -> Any:
+    """Made-up records of a sweep of iterative pruning, as figures take them."""
+    from tests.figure_records import cycles_selection
+
+    return cycles_selection(tmp_path / "cycles.yaml")
+
+
 def assert_one_line_refusal(finished: subprocess.CompletedProcess[str], *words: str) -> None:
     """Exit code 2, one line on stderr that has all `words`, no traceback."""
     assert finished.returncode == 2, finished.stderr or finished.stdout

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from benchmark import cli
-from benchmark.check import TINY, Finding, Trial, app, check, make_cell
+from benchmark.check import app
+from benchmark.check_method import TINY, Finding, Trial, check, make_cell
 from benchmark.methods import METHODS, declaration
 from benchmark.planning.grid import load_problem
 from tests.user_methods import Halfway

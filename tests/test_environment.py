@@ -33,7 +33,7 @@ from benchmark.launch.slurm.submissions import submissions
 from benchmark.problems.cache import cached
 from benchmark.results import provenance
 from benchmark.results.store import Store
-from tests.conftest import ROOT
+from tests.conftest import ROOT, assert_one_line_refusal
 
 ONE = ("--seeds", "1", "--only", "schedule=FT,sparsity=0.9,budget=5.55%", "--tracking", "off")
 NOT_TEXT = os.fsdecode(b"r\xff")
@@ -150,6 +150,7 @@ def test_nothing_that_a_repository_names_is_run_for_its_commit(repositories, tmp
     [
         (sweep.app, ["table1", *ONE, "--results", NOT_TEXT]),
         (sweep.app, ["table1", *ONE, "--data", NOT_TEXT]),
+        (sweep.app, ["table1", *ONE, "--set", f"epochs={NOT_TEXT}"]),
         (sweep.app, [f"{NOT_TEXT}.yaml"]),
         (sweep.app, ["table1", "--executor", "slurm", "--cluster", f"{NOT_TEXT}.yaml"]),
         (status.app, ["table1", "--results", NOT_TEXT]),
@@ -164,7 +165,7 @@ def test_what_is_not_text_is_refused_before_anything_is_done(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     line = refusal(capsys, app, *arguments)
     assert "r\\udcff" in line
-    assert "not text in utf-8" in line
+    assert line.endswith("this is not text in utf-8")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -177,6 +178,13 @@ def test_results_below_a_folder_that_is_not_text_are_refused_unless_by_a_link(tm
     assert "symbolic link" in line
     assert list((tmp_path / NOT_TEXT).iterdir()) == []
     Store.open_for_writing(tmp_path / "link" / "runs")
+
+
+def test_a_variable_that_torch_refuses_ends_a_command_in_one_line():
+    command = [sys.executable, "-m", "benchmark.check", "IMP"]
+    variables = {**os.environ, "TORCH_LOGS": "junk"}
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+    assert_one_line_refusal(done, "torch cannot be loaded", "junk")
 
 
 # matplotlib

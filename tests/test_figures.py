@@ -24,28 +24,16 @@ from benchmark.cells import Budget, Cell
 from benchmark.cli import main
 from benchmark.errors import UserError
 from tests.figure_records import (
-    cycles_selection,
     drawn,
     fewer,
     selection,
     selection_again,
-    table1_selection,
     variants_selection,
 )
 from tests.table1_records import MADE_UP, by_rank, fill, record_of, table1_records
 
 STEM = f"madeup-{MADE_UP.identity}"
 """The problem has no file in sweeps/problems, so its figures carry the recipe's hash."""
-
-
-@pytest.fixture
-def table1() -> Selection:
-    return table1_selection()
-
-
-@pytest.fixture
-def cycles(tmp_path: Path) -> Selection:
-    return cycles_selection(tmp_path / "cycles.yaml")
 
 
 @pytest.fixture

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from analysis.axes import sweep_axes
-from analysis.figures import Selection, runs, scores
+from analysis.figures import runs, scores
 from analysis.paper import figure1
 from analysis.paper.figures import FIGURES
 from analysis.report import plots
 from benchmark.errors import UserError
 from tests.figure_records import (
     collapse,
-    cycles_selection,
     drawn,
     fewer,
     made_up,
     selection,
     selection_again,
-    table1_selection,
 )
 from tests.table1_records import record_of
-
-
-@pytest.fixture
-def table1() -> Selection:
-    return table1_selection()
-
-
-@pytest.fixture
-def cycles(tmp_path: Path) -> Selection:
-    return cycles_selection(tmp_path / "cycles.yaml")
-
 
 # What they are about
 

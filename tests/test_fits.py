@@ -91,7 +91,8 @@ def test_a_network_that_no_memory_holds_is_refused_with_the_widest(model: str):
 
 @pytest.mark.parametrize("model", [name for name in MODELS if name != "vgg16" and 0 < REDUCED.get(name, 4) < 100])
 def test_one_value_a_channel_has_no_batch_statistics(model: str):
-    """Refused is just what torch refuses. VGG-16 takes no image as small, and some networks have no batch norm."""
+    """Refused is just what torch refuses. VGG-16 takes no image as small, and some networks have no batch norm or none
+    that any size would satisfy."""
     side = REDUCED.get(model, 4)
     for size, one in ((side, 1), (2 * side, 1), (side, 2)):
         problem = network(model, width=2, image_size=size, batch_size=one)
@@ -104,6 +105,13 @@ def test_one_value_a_channel_has_no_batch_statistics(model: str):
         else:
             MODELS[model](problem)(images)
             refuse_unfit(problem)
+
+
+def test_a_network_that_pools_the_whole_image_takes_no_batch_of_one_image():
+    for size in (64, 1024):
+        with pytest.raises(UserError, match=f"batch_size 1 is too small for image_size {size}: 2 or more"):
+            refuse_unfit(network("deeplabv3_resnet50", image_size=size, batch_size=1))
+    refuse_unfit(network("deeplabv3_resnet50", batch_size=2))
 
 
 def test_the_command_refuses_before_anything_is_planned(tmp_path: Path):

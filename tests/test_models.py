@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torchvision.models import segmentation
 
 from benchmark.cells import Problem
 from benchmark.errors import UserError
@@ -112,6 +113,25 @@ def test_all_weights_of_rank_2_of_the_convolutional_networks_are_prunable(name: 
     """As they were when rank alone decided: committed records depend on it."""
     network = models.build(problem(name, width=2 if name != "resnet50" else 0), 0)
     assert list(prunable(network)) == [key for key, weight in network.named_parameters() if weight.dim() >= 2]
+
+
+@pytest.mark.parametrize("name", ["fcn_resnet50", "deeplabv3_resnet50"])
+def test_networks_for_large_masks_are_torchvisions(name: str):
+    """Names, sizes and outputs, without the head that helps training alone."""
+    ours = models.build(problem(name, 5, 40, task="segmentation"), 0).eval()
+    with torch.device("meta"):  # which spares a second initialisation
+        theirs = getattr(segmentation, name)(weights=None, weights_backbone=None, num_classes=5, aux_loss=False).eval()
+    theirs.load_state_dict(ours.state_dict(), assign=True)
+    images = torch.randn(1, 3, 40, 40)
+    with torch.no_grad():
+        assert torch.allclose(ours(images), theirs(images)["out"], atol=1e-4)
+
+
+def test_what_a_unet_enlarges_has_the_variance_of_its_other_layers():
+    """With torch's own initialisation it is 1/12 of that, and pruning would remove whole layers of them first."""
+    for layer in models.build(problem("unet", task="segmentation", width=32), 0).up:
+        values = layer.up(torch.randn(4, layer.up.in_channels, 8, 8))
+        assert 1.7 < values.var() < 2.3
 
 
 @pytest.mark.parametrize(

@@ -23,16 +23,10 @@ from tests.figure_records import (
     cycles_selection,
     drawn,
     selection_again,
-    table1_selection,
     variants_selection,
 )
 from tests.other_metrics import MIRRORS, all_mirrored, mirrored_selection
 from tests.table1_records import MADE_UP, by_rank, fill, table1_records
-
-
-@pytest.fixture
-def table1() -> Selection:
-    return table1_selection()
 
 
 @pytest.mark.parametrize(

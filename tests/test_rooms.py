@@ -33,7 +33,7 @@ OUTSIDE = {
     **dict.fromkeys(("cells", "metric", "errors", "imports", "cli", "environment", "streams"), "vocabulary"),
     **dict.fromkeys(("yaml_files", "yaml_loader"), "vocabulary"),
     **dict.fromkeys(("worker", "recording"), "worker"),
-    **dict.fromkeys(("sweep", "status", "publish", "export", "check", "check_problem"), "commands"),
+    **dict.fromkeys(("sweep", "status", "publish", "export", "check", "check_method", "check_problem"), "commands"),
     "throughput": "measure",
     "api": "api",
 }

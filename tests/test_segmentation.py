@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from analysis import captions
 from benchmark.cells import Budget, Cell, Problem
 from benchmark.errors import UserError
 from benchmark.metric import MEAN_IOU, metric_of
@@ -65,15 +66,19 @@ def test_masks_are_exact(source: Source):
 
 
 def test_scenes_have_the_digits_of_their_own_split_alone(monkeypatch: pytest.MonkeyPatch):
-    images, labels, _, _ = sources._digit_images()
-    monkeypatch.setattr(
-        sources,
-        "_digit_images",
-        lambda: (images[labels == 1], labels[labels == 1], images[labels == 3], labels[labels == 3]),
+    training, test = sources._digit_splits()
+    ones, threes = (
+        Split(split.images[split.labels == digit], split.labels[split.labels == digit])
+        for split, digit in ((training, 1), (test, 3))
     )
+    monkeypatch.setattr(sources, "_digit_splits", lambda: (ones, threes))
     source = open_source(recipe())
     assert np.unique(source.training.images[..., 1]).tolist() == [0, 2]
     assert np.unique(source.test.images[..., 1]).tolist() == [0, 4]
+
+
+def test_captions_say_that_scenes_are_semi_synthetic():
+    assert "unet of width 8 on scenes (semi-synthetic), 40 epochs" in captions.problem(recipe())
 
 
 # Batches
@@ -230,7 +235,8 @@ def test_decoded_masks_are_kept_and_their_pixels_are_part_of_the_fingerprint(tmp
 
 def test_cityscapes_has_the_19_classes_that_are_evaluated_and_no_label_elsewhere(tmp_path: Path):
     labels = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    root = make_cityscapes(tmp_path, {"train": [labels] * 3, "val": [labels.T.copy()] * 2})
+    large = np.random.default_rng(0).integers(34, size=(32, 80), dtype=np.uint8)
+    root = make_cityscapes(tmp_path, {"train": [labels] * 3, "val": [labels.T.copy(), large]})
     problem = load_problem("cityscapes", {"image_size": 16, "crop_padding": 0})[0]
     source = open_source(problem, root)
     assert (len(source.training), len(source.test)) == (3, 2)
@@ -239,6 +245,8 @@ def test_cityscapes_has_the_19_classes_that_are_evaluated_and_no_label_elsewhere
     of_training |= {27: 14, 28: 15, 31: 16, 32: 17, 33: 18}
     assert by_id.tolist() == [of_training.get(number, IGNORED) for number in range(256)]
     assert np.array_equal(source.test.images[0, ..., 0], labels.T)
+    middle = large[1::2, 25:57:2]  # the nearest pixels of half the size, and of these the middle 16 of 40 columns
+    assert np.array_equal(source.test.images[1, ..., 3], by_id[middle])
 
 
 def test_folders_of_another_layout_are_refused_in_one_line(voc: Path, tmp_path: Path):

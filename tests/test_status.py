@@ -28,6 +28,7 @@ from benchmark.launch.slurm.task import _Job
 from benchmark.planning.grid import load_sweep
 from benchmark.planning.plan import Task, make_plan
 from benchmark.publish import made_up_record
+from benchmark.results.locks import Locks
 from benchmark.results.store import Store
 from tests.conftest import assert_one_line_refusal
 
@@ -105,6 +106,16 @@ def test_a_failed_cell_is_failed_until_it_is_queued_again_and_a_silent_job_is_na
     assert found.counts == {"failed": 1, "left": len(first.tasks) - 1, "queued": len(last.tasks)}
     assert [failure["message"] for failure in found.failures] == ["ValueError: no"]
     assert any("ended without a report (8_0" in note for note in found.notes)
+
+
+def test_a_cell_that_is_tried_again_here_is_running_and_no_longer_failed(tmp_path: Path):
+    store, (cell, *_) = Store(tmp_path), load_sweep("table1", seeds="1").cells
+    store.add_failure(cell.id, "exception", "ValueError: no")
+    assert [failure["id"] for failure in state(store).failures] == [cell.id]
+    lock = Locks().take(store.file("claims", cell.id))
+    found = state(store)
+    assert (found.counts["running"], found.counts["failed"], found.failures) == (1, 0, [])
+    lock.release()
 
 
 def test_an_array_whose_ids_were_never_noted_is_found_by_its_name(squeue, submitted):

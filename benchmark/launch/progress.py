@@ -62,7 +62,7 @@ class Progress:
         dense: its dense runs by state.
         jobs: of SLURM, by state.
         seconds_left: of what runs and is queued; None if unknown.
-        failures: of cells that are not queued again.
+        failures: of cells that neither run nor wait again.
         notes: lines for people.
         elsewhere: records of the sweep with another recipe or other seeds.
         unknown: why nobody knows what of it is queued; "" if that is known.
@@ -146,9 +146,7 @@ def progress(folder: Folder, name: str, asked: Asked | None = None) -> Progress:
             remaining.append(line)
     jobs = {job.id: job for job in cells.jobs.values()}
     result.jobs = Counter("running" if job.running else job.state.lower() for job in jobs.values())
-    result.failures = [
-        folder.failures[name] for name in cells.lines if name in folder.failures and name not in cells.jobs
-    ]
+    result.failures = [folder.failures[name] for name in cells.lines if _state(name, folder) == "failed"]
     result.seconds_left = _seconds_left(folder, cells.lines, remaining, jobs, submissions, result)
     result.notes += _notes(folder, submissions, jobs, cells.ended)
     return result

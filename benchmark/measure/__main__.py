@@ -198,7 +198,7 @@ def planning(
 
 @app.command(short_help="where the time of SLURM jobs went, a cell")
 def overhead(
-    results: Annotated[Path, typer.Option(help="A results folder that SLURM jobs worked on")] = Path("results/runs"),
+    results: Annotated[Path, typer.Option(help="A results folder that SLURM jobs worked on")] = cli.RESULTS,
 ) -> int:
     """Seconds a cell that SLURM jobs spent beyond training and evaluation: starting, in the cell, between cells."""
     from benchmark.measure import planning

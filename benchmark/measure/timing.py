@@ -38,10 +38,10 @@ def timed(call: Callable[[], Result], device: torch.device | None = None) -> tup
 
 
 def _wait_for(device: torch.device | None) -> None:
-    if device is not None and device.type != "cpu":
-        import torch
+    if device is not None:
+        from benchmark.training.latency import synchronise
 
-        getattr(torch, device.type).synchronize()
+        synchronise(device)
 
 
 def _processor() -> float:

@@ -215,6 +215,11 @@ def load_sweep(
     return Sweep(stem_of(str(path)), file.title, chosen, execution, seed_list, tuple(cells), tuning)
 
 
+def sweep_names() -> list[str]:
+    """Of the sweeps that come with the suite."""
+    return sorted(path.stem for path in SWEEPS.glob("*.yaml"))
+
+
 def load_problem(
     name: str, settings: Mapping[str, Any] | None = None, folder: Path = SWEEPS
 ) -> tuple[Problem, Execution]:

@@ -132,13 +132,13 @@ def decoded(
             bad.append(f"{escaped(item[0])} ({error})")
             return None
 
-    count = max(THREADS, min(BATCH, BATCH_BYTES // (problem.image_size**2 * problem.channels)))
+    step = max(THREADS, min(BATCH, BATCH_BYTES // (problem.image_size**2 * problem.channels)))
     with ThreadPoolExecutor(THREADS) as pool:
-        for first in range(0, len(files), count):
-            batch = files[first : first + count]
+        for first in range(0, len(files), step):
+            batch = files[first : first + step]
             results = zip(pool.map(attempt, batch), batch, strict=True)
             readable = [(image, label) for image, (_, label) in results if image is not None]
-            progress(min(first + count, len(files)), len(files))
+            progress(min(first + step, len(files)), len(files))
             if readable:
                 images, labels = zip(*readable, strict=True)
                 yield np.stack(images), np.array(labels, dtype=np.int64)

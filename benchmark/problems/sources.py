@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmark.cells import Problem
 from benchmark.errors import UserError, escaped
-from benchmark.problems.cache import Images, Labels, Progress, Raw, Source, Split, cached, key_of, lock
+from benchmark.problems.cache import Progress, Raw, Source, Split, cached, key_of, lock
 from benchmark.problems.decode import decoded
 from benchmark.problems.fits import check_digits, check_masks
 from benchmark.problems.folder import (
@@ -146,19 +146,16 @@ def download(problem: Problem, folder: Path | None) -> None:
 
 def _digits(problem: Problem) -> Source:
     check_digits(problem)
-    return _embedded(*_digit_images())
+    return _embedded(*_digit_splits())
 
 
 def _scenes(problem: Problem) -> Source:
     check_masks(problem)
-    images, labels, test_images, test_labels = _digit_images()
-    parts = []
-    for composed in (compose(images, labels, "training"), compose(test_images, test_labels, "test")):
-        parts += [composed, np.zeros(len(composed), dtype=np.int64)]
-    return _embedded(*parts, masked=True)
+    training, test = _digit_splits()
+    return _embedded(compose(training, "training"), compose(test, "test"))
 
 
-def _digit_images() -> tuple[Images, Labels, Images, Labels]:
+def _digit_splits() -> tuple[Split, Split]:
     """scikit-learn's digits, training and test: every class gives its last 30 % to the test set."""
     table = _digits_table()
     images = (table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).round().astype(np.uint8)[..., None]
@@ -167,7 +164,7 @@ def _digit_images() -> tuple[Images, Labels, Images, Labels]:
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         test[members[round(0.7 * len(members)) :]] = True
-    return images[~test], labels[~test], images[test], labels[test]
+    return Split(images[~test], labels[~test]), Split(images[test], labels[test])
 
 
 def _digits_table() -> NDArray[np.float64]:
@@ -195,20 +192,20 @@ def _noise(problem: Problem) -> Source:
     stream = np.random.default_rng(0)
     most = NOISE_BYTES // (problem.image_size**2 * problem.channels)
 
-    def make(count: int) -> tuple[Images, Labels]:
+    def make(count: int) -> Split:
         shape = (count, problem.image_size, problem.image_size, problem.channels)
-        return stream.integers(256, size=shape, dtype=np.uint8), stream.integers(problem.classes, size=count)
+        return Split(stream.integers(256, size=shape, dtype=np.uint8), stream.integers(problem.classes, size=count))
 
-    return _embedded(*make(max(256, min(4096, most))), *make(max(64, min(512, most))))
+    return _embedded(make(max(256, min(4096, most))), make(max(64, min(512, most))))
 
 
-def _embedded(images: Images, labels: Labels, test_images: Images, test_labels: Labels, masked: bool = False) -> Source:
+def _embedded(training: Split, test: Split) -> Source:
     content = hashlib.sha256()
-    for pixels, numbers in ((images, labels), (test_images, test_labels)):
-        content.update(str((len(pixels), pixels.shape[3], *pixels.shape[1:3])).encode())
-        content.update(np.ascontiguousarray(pixels).data)
-        content.update(numbers.astype("<i8").data)
-    training, test = Split(images, labels, masked=masked), Split(test_images, test_labels, masked=masked)
+    for split in (training, test):
+        count, *sides, channels = split.images.shape
+        content.update(str((count, channels, *sides)).encode())
+        content.update(np.ascontiguousarray(split.images).data)
+        content.update(split.labels.astype("<i8").data)
     return Source(training, test, content.hexdigest()[:16])
 
 

@@ -48,7 +48,8 @@ class Store:
         """The store in a folder, made if need be. Raises UserError if it cannot be made or written."""
         store = cls(path)
         try:
-            check_text([str(store.path.absolute())], "--results")
+            advice = "give a path that is, such as that of a symbolic link"
+            check_text([str(store.path.absolute())], "--results", advice)
             store.path.mkdir(parents=True, exist_ok=True)
             atomic.replace_file(store.path / ".writable", b"yes\n")
         except (OSError, atomic.CannotWrite) as error:

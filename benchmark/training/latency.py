@@ -55,14 +55,15 @@ def _laid_out(value: Tensor, layout: torch.memory_format) -> Tensor:
 
 
 def _time(network: nn.Module, inputs: tuple[Tensor, ...], device: torch.device) -> float:
-    _synchronise(device)
+    synchronise(device)
     start = time.perf_counter()
     network(*inputs)
-    _synchronise(device)
+    synchronise(device)
     return time.perf_counter() - start
 
 
-def _synchronise(device: torch.device) -> None:
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

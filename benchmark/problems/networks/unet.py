@@ -26,7 +26,7 @@ class Up(nn.Module):
         super().__init__()
         self.up = nn.ConvTranspose2d(2 * outputs, outputs, 2, 2)
         nn.init.normal_(self.up.weight, std=outputs**-0.5)  # He et al.'s: a pixel has a sum over 2 * outputs channels
-        nn.init.zeros_(self.up.bias)
+        nn.init.zeros_(self.up.bias)  # type: ignore[arg-type]
         self.convolutions = two_convolutions(2 * outputs, outputs)
 
     def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
