@@ -1,5 +1,5 @@
 # make table1   the paper's Table 1 on digits, from nothing
-# make test     the tests that need nothing but Python (JOBS=2 at a time): run them before every commit
+# make test     the tests that need nothing but Python (JOBS=3 at a time, as tests also wait): run them before every commit
 # make test-all the same, then those of docs/testing.md that need more: SLURM, Chromium, DALI, TeX, or minutes
 # make check    lint, format, types, security rules; known vulnerabilities of the dependencies (make audit: fail on any)
 # make faults   kills, damaged files, full disks, a bad W&B: what is lost, doubled or wrong (over an hour; SEED=n,
@@ -12,7 +12,7 @@ SEED ?= 0
 KILLS ?= 200
 ONLY ?=
 ROWS ?=
-JOBS ?= 2
+JOBS ?= 3
 PYTEST := $(RUN) -m pytest -n $(JOBS)
 
 .PHONY: table1 test test-all check audit faults clean
