@@ -148,7 +148,9 @@ def test_a_run_with_adam_stopped_in_mid_epoch_ends_as_if_it_had_not_been(tmp_pat
     plain.execute()
     calls = iter(range(1000))
     checkpoints = Checkpoints(tmp_path / "checkpoint", "cell")
-    stopped = dense(problem, session=Session(checkpoints, should_stop=lambda: next(calls) == DATA.iterations_per_epoch + 2))
+    stopped = dense(
+        problem, session=Session(checkpoints, should_stop=lambda: next(calls) == DATA.iterations_per_epoch + 2)
+    )
     with pytest.raises(Interrupted):
         stopped.execute()
     resumed = dense(problem, session=Session(checkpoints))
