@@ -29,19 +29,31 @@ def _link(sheet: Sheet, part: str = "") -> str:
 
 
 def _claims(report: Report) -> str:
-    rows = [
-        (f'<th scope="rowgroup" rowspan="{len(sheet.findings)}">{_link(sheet, "-claims")}</th>' * (number == 0))
-        + f'<td class="verdict {finding.verdict.replace(" ", "-")}">{escape(finding.verdict)}</td>'
-        + "".join(f"<td>{escape(text)}</td>" for text in _in_short(sheet, finding))
-        for sheet in report.sheets
-        for number, finding in enumerate(sheet.findings)
-    ]
+    rows = []
+    for sheet in report.sheets:
+        lines = _verdicts(sheet)
+        rows += [
+            (f'<th scope="rowgroup" rowspan="{len(lines)}">{_link(sheet, "-claims")}</th>' * (number == 0))
+            + f'<td class="verdict {verdict.replace(" ", "-")}">{escape(verdict)}</td>'
+            + "".join(f"<td>{escape(text)}</td>" for text in texts)
+            for number, (verdict, *texts) in enumerate(lines)
+        ]
     headings = ("sweep", "verdict", "claim", "difference", "what is missing")
     return grid(headings, rows) if rows else "<p>They are about none of these sweeps.</p>\n"
 
 
-def _in_short(sheet: Sheet, finding: Finding) -> tuple[str, str, str]:
-    return finding.statement, effect(finding, sheet.metric), lacking(finding)
+def _verdicts(sheet: Sheet) -> list[tuple[str, str, str, str]]:
+    """(verdict, claim, difference, what is missing) of a sheet's claims; several undecided ones are one line."""
+    undecided = [finding for finding in sheet.findings if finding.verdict == "undecided"]
+    shown = [finding for finding in sheet.findings if finding.verdict != "undecided" or len(undecided) == 1]
+    lines: list[tuple[str, str, str, str]] = [
+        (finding.verdict, finding.statement, effect(finding, sheet.metric), lacking(finding)) for finding in shown
+    ]
+    if len(undecided) > 1:
+        reasons = list(dict.fromkeys(map(lacking, undecided)))
+        missing = reasons[0] if len(reasons) == 1 else "listed with the table"
+        lines.append(("undecided", f"{len(undecided)} more claims", "", missing))
+    return lines
 
 
 def effect(finding: Finding, metric: Metric) -> str:
