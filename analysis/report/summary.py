@@ -14,6 +14,9 @@ from analysis.statistics import ALPHA, TESTED_SEEDS
 from analysis.tables import Table, score_columns
 from benchmark.metric import Metric
 
+MOST_CLAIMS = 12
+"""As many have a line each on the first screen."""
+
 
 def write(report: Report) -> str:
     parts = (
@@ -30,8 +33,9 @@ def _link(sheet: Sheet, part: str = "") -> str:
 
 def _claims(report: Report) -> str:
     rows = []
+    crowded = sum(len(sheet.findings) for sheet in report.sheets) > MOST_CLAIMS
     for sheet in report.sheets:
-        lines = _verdicts(sheet)
+        lines = _verdicts(sheet, crowded)
         rows += [
             (f'<th scope="rowgroup" rowspan="{len(lines)}">{_link(sheet, "-claims")}</th>' * (number == 0))
             + f'<td class="verdict {verdict.replace(" ", "-")}">{escape(verdict)}</td>'
@@ -42,14 +46,15 @@ def _claims(report: Report) -> str:
     return grid(headings, rows) if rows else "<p>They are about none of these sweeps.</p>\n"
 
 
-def _verdicts(sheet: Sheet) -> list[tuple[str, str, str, str]]:
-    """(verdict, claim, difference, what is missing) of a sheet's claims; several undecided ones are one line."""
+def _verdicts(sheet: Sheet, crowded: bool) -> list[tuple[str, str, str, str]]:
+    """(verdict, claim, difference, what is missing) of a sheet's claims. crowded: several undecided ones are a line."""
     undecided = [finding for finding in sheet.findings if finding.verdict == "undecided"]
-    shown = [finding for finding in sheet.findings if finding.verdict != "undecided" or len(undecided) == 1]
+    grouped = crowded and len(undecided) > 1
+    shown = [finding for finding in sheet.findings if finding.verdict != "undecided" or not grouped]
     lines: list[tuple[str, str, str, str]] = [
         (finding.verdict, finding.statement, effect(finding, sheet.metric), lacking(finding)) for finding in shown
     ]
-    if len(undecided) > 1:
+    if grouped:
         reasons = list(dict.fromkeys(map(lacking, undecided)))
         missing = reasons[0] if len(reasons) == 1 else "listed with the table"
         lines.append(("undecided", f"{len(undecided)} more claims", "", missing))
