@@ -289,9 +289,11 @@ def lose_node(cluster: Cluster, results: Path, job: str) -> None:
     wait_for(back, 60)
 
 
+SHORT = ("--set", "slurm.time=1min", "--set", "slurm.warning=20s")
+"""SLURM looks twice a minute: it warns after 40 to 70 s, which the cells' 102 s of sleep outlast."""
 TWO_RANKS = (*ONE, "--set", "slurm.tasks=2")
 TOGETHER = (
-    Fault("time limit", wait_for_the_limit, "warned", ("--set", "slurm.time=1min", "--set", "slurm.warning=20s"), 0.1),
+    Fault("time limit", wait_for_the_limit, "warned", SHORT, 0.5),
     Fault("scontrol requeue", requeue, "terminated"),
     Fault("scancel of one task", cancel_task, "terminated"),
     Fault("kill -9 of the task", kill_task, "lost"),
