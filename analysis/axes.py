@@ -46,9 +46,9 @@ class Axes:
         return "" not in self.schedules + self.budgets
 
     @property
-    def takes_no_schedule(self) -> bool:
-        """Whether no cell has a schedule or a budget, so that only methods and their settings are compared."""
-        return set(self.schedules) == {""} and set(self.budgets) == {""}
+    def from_scratch(self) -> bool:
+        """Whether no cell has a budget, so that methods which prune while they train are compared."""
+        return set(self.budgets) == {""}
 
 
 def sweep_axes(name: str, seeds: str | None = None, only: Sequence[str] = ()) -> Axes:

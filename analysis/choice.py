@@ -1,4 +1,4 @@
-"""Where a method has a grid of settings: per method and sparsity the one that is best in validation."""
+"""Where a method has a grid of settings: per method, schedule and sparsity the one that is best in validation."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from benchmark.methods import declaration
 from benchmark.metric import Metric
 from benchmark.planning.tuning import Contestant, choose, ranked
 
-Contest = tuple[str, float]
-"""(method, sparsity), of which one setting wins."""
+Contest = tuple[str, str, float]
+"""(method, schedule, sparsity), of which one setting wins; schedule "" where the cells have none."""
 Chosen = Mapping[Contest, pd.DataFrame]
 """The records of the chosen setting, one a seed."""
 
 
-CONTESTANT = ("method", "sparsity", "hyperparameters", "seed")
+CONTESTANT = ("method", "schedule", "sparsity", "hyperparameters", "seed")
 """Columns that say which run of which contest a record is."""
 
 
@@ -33,7 +33,7 @@ def chosen(group: Group) -> Chosen:
     if not group.axes.other_seeds:
         runs = runs[runs["seed"].isin(group.axes.seeds)]
     winners = {}
-    for key, tried in runs.groupby(["method", "sparsity"], sort=False):
+    for key, tried in runs.groupby(["method", "schedule", "sparsity"], sort=False):
         contest = cast(Contest, key)
         winner = tried[tried["hyperparameters"] == best.get(contest)]
         if not winner.empty:
@@ -63,35 +63,40 @@ def _compared_seeds(group: Group) -> list[int]:
     if group.axes.tuning_seeds:
         return sorted(group.axes.tuning_seeds)
     compared: set[int] = set()
-    for _, runs in group.cells.groupby(["method", "sparsity"]):
+    for _, runs in group.cells.groupby(["method", "schedule", "sparsity"]):
         seeds = [set(part["seed"]) for _, part in runs.groupby("hyperparameters")]
         compared |= set.intersection(*seeds) or set.union(*seeds)
     return sorted(compared)
 
 
-def sentences(group: Group, winners: Chosen, methods: Sequence[str]) -> list[str]:
-    """What was chosen from how many and how surely, a sentence a method; none for a sweep without choice."""
+def sentences(group: Group, winners: Chosen, rows: Mapping[tuple[str, str], str]) -> list[str]:
+    """What was chosen from how many and how surely, a sentence a row; none for a sweep without choice.
+
+    rows: labels by (method, schedule).
+    """
     choices = []
     contests = ranked(_contestants(group))
-    for method in methods:
+    for (method, schedule), label in rows.items():
         declared = {setting for name, _, _, _, setting in group.axes.cells if name == method}
         if len(declared) < 2:
             continue
         parts = []
         for sparsity in group.axes.sparsities:
-            if (method, sparsity) in winners and (method, sparsity) in contests:
-                found = contests[(method, sparsity)]
+            contest = (method, schedule, sparsity)
+            if contest in winners and contest in contests:
+                found = contests[contest]
                 count = "" if len(found) == len(declared) else f" (of the {len(found)} with records)"
                 words = settings.in_words(settings.text_of(dict(found[0].setting))) or "defaults"
                 remarks = ", ".join(_remarks(method, declared, found, group.metric))
                 parts.append(f"{per_cent(sparsity)}: {words}{count}{f' ({remarks})' if remarks else ''}")
-        choices.append(f"{method}, chosen from {len(declared)} settings: {'; '.join(parts)}.")
+        choices.append(f"{label}, chosen from {len(declared)} settings: {'; '.join(parts)}.")
     if choices:
         seeds = _compared_seeds(group)
         over = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+        which = "row" if any(schedule for _, schedule in rows) else "method"
         choices.insert(
             0,
-            f"Settings: per method and sparsity the one with the best mean validation {group.metric.label} over "
+            f"Settings: per {which} and sparsity the one with the best mean validation {group.metric.label} over "
             f"{over}, never test; settings that missed the target only where all did; of equal ones the default, then "
             "the first. In brackets: how far it was ahead of the next, in standard errors (SE) over these seeds where "
             "there are several; which of its values is the smallest or largest of three or more that were tried.",

@@ -12,6 +12,11 @@ Kind = tuple[str, str, str]
 """(method, schedule, hyperparameters), as in the DataFrame."""
 
 
+def row_label(method: str, schedule: str) -> str:
+    """Of a method that prunes while it trains; `schedule`: a decay that is not the recipe's."""
+    return f"{method}, {schedule}" if schedule else method
+
+
 def row_labels(axes: Axes) -> dict[Kind, str]:
     """Rows in the sweep's order, in words: what varies, a default where it alone tells the row from another one."""
     names = _varied(axes)

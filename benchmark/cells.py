@@ -218,8 +218,9 @@ class Budget:
 class Cell:
     """One training run of a grid: everything that decides its result.
 
-    `schedule` and `budget` are None for runs that do not retrain (the dense run, methods that prune while they train);
-    `sparsity` is the fraction of the prunable weights to remove, None for the dense run.
+    `budget` is None for runs that do not retrain (the dense run, methods that prune while they train), and so is their
+    `schedule`, unless they train with another decay than the recipe's ("linear"); `sparsity` is the fraction of the
+    prunable weights to remove, None for the dense run.
     """
 
     problem: Problem
@@ -243,6 +244,13 @@ class Cell:
     @property
     def is_dense(self) -> bool:
         return self.method == "dense"
+
+    @property
+    def recipe(self) -> Problem:
+        """The problem, with the decay of the learning rate that a run which does not retrain names as its schedule."""
+        if self.budget is not None or self.schedule is None:
+            return self.problem
+        return self.problem.model_copy(update={"decay": self.schedule})
 
     @property
     def hash(self) -> str:

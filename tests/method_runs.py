@@ -32,11 +32,12 @@ def make_run(
     data: Batches = DATA,
     channels_last: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
+    schedule: str | None = None,
     **hyperparameters,
 ) -> Run:
     chosen = check_hyperparameters(method, hyperparameters)
     problem = data.problem
-    cell = Cell(problem, method, 0, sparsity=sparsity, hyperparameters=chosen)
+    cell = Cell(problem, method, 0, schedule, sparsity, hyperparameters=chosen)
     network = models.build(problem, 0)
     if channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -115,6 +115,35 @@ def test_stages_lose_the_fractions_that_they_are_given(stages: str, left: tuple[
     assert [layer["left"] for layer in record["smaller"]["layers"].values()] == list(left)
 
 
+@pytest.fixture(scope="module")
+def resnet56():
+    problem, _ = load_problem("cifar10", {"model": "resnet56"})
+    return models.build(problem, 0)
+
+
+@pytest.mark.parametrize(
+    ("layout", "sparsity", "removed", "whole"),
+    [
+        ("A", 0.1, 97, (7, 9, 18, 26)),
+        ("B", 0.6, 189, (7, 8, 9, 16, 18, 26)),
+        ("C", 0.6, 364, (7, 8, 9, 16, 18, 26)),
+        ("D", 0.6, 483, (7, 8, 9, 16, 18, 26)),
+    ],
+)
+def test_le_and_hua_s_layouts_remove_what_their_script_removes(resnet56, layout, sparsity, removed, whole):
+    """The counts are those of their script run on its own; `whole`: blocks, from 0, whose filters all stay."""
+    criterion = Filters(resnet56, (3, 32, 32), Masks(prunable(resnet56)), random=False, stages=layout)
+    criterion.prune_to(sparsity, torch.Generator())
+    gone = {name: int(channels.sum()) for name, channels in criterion.removed.items()}
+    assert sum(gone.values()) == removed
+    assert [name for name, count in gone.items() if not count] == [f"blocks.{block}.conv1" for block in whole]
+
+
+def test_a_layout_of_le_and_hua_needs_their_network():
+    with pytest.raises(UserError, match="the 27 blocks of resnet56; this network has 3 groups of filters"):
+        make_run(cell("filters", stages="A")).execute()
+
+
 @pytest.mark.parametrize("stages", ["6/3", "6/3/1/1", "6/x/1", "-1/1/1", "0/0/0", "inf/1/1", "1/nan/1", ""])
 def test_stages_that_fit_no_network_are_refused_in_a_line(stages: str):
     with pytest.raises(UserError, match=r"hyperparameter stages is .* 3 widths \(6, 12, 24 filters\)"):

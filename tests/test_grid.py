@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from analysis.claims import per_cent
 from benchmark.cells import Budget, Cell
 from benchmark.errors import UserError
-from benchmark.methods import settings_of
-from benchmark.planning.grid import SWEEPS, axis, load_sweep, parse_seeds
+from benchmark.methods import declaration, settings_of
+from benchmark.planning.grid import SWEEPS, axis, load_problem, load_sweep, parse_seeds
 from benchmark.yaml_files import read_yaml
 
 
@@ -64,9 +64,10 @@ def test_only_keeps_what_meets_all_parts_of_one_filter():
 
 @pytest.mark.parametrize(
     ("only", "name_at", "count"),
-    [("s_init=-2.50,sparsity=0.9", 0, 2), ("method=CS,s_init=0", 1, 9), ("momentum=0.98", 0, 9)],
+    [("s_init=-2.50,sparsity=0.9", 0, 16), ("method=CS,s_init=0", 1, 72), ("momentum=0.98", 0, 72)],
 )
 def test_only_also_chooses_by_hyperparameter_be_it_the_default(only: str, name_at: int, count: int):
+    """With each decay of the learning rate, one seed and three that tune."""
     key, value = only.split(",")[name_at].split("=")
     cells = load_sweep("table2", seeds="1", only=[only]).cells
     assert [settings_of(cell)[key] for cell in cells] == [float(value)] * count
@@ -100,7 +101,7 @@ def test_settings_change_the_recipe():
         ({"problem": ""}, ["problem ''", "digits"]),
         ({"only": ["schedule=XYZ"]}, ["'XYZ'", "FT, LRW, SLR, CLR, LLR, ALLR"]),
         ({"only": ["colour=red"]}, ["KEY=VALUE", "schedule"]),
-        ({"name": "table2", "only": ["s_init=7"]}, ["no s_init '7'", "-2.5, -3, -2"]),
+        ({"name": "table2", "only": ["s_init=7"]}, ["no s_init '7'", "-2.5, -3.2, -1.7"]),
         ({"only": ["sparsity=abc"]}, ["a number such as 0.9"]),
         ({"order": "size"}, ["--order", "sparsity"]),
         ({"settings": {"epochs": 45}}, ["milestones 80", "epochs 45", "--set 'milestones=[15,30,40]'"]),
@@ -376,3 +377,20 @@ def test_any_value_anywhere_is_read_or_refused_in_one_line(tmp_path_factory, key
     (folder / "table1.yaml").write_text(yaml.safe_dump(content))
     with contextlib.suppress(UserError):
         assert load_sweep("table1", folder=folder).cells
+
+
+def test_a_method_from_scratch_takes_a_decay_of_its_learning_rate_as_its_schedule(tmp_path):
+    """ "recipe" is no other cell than before, and nor is the recipe's own decay by its name."""
+    path = tmp_path / "decays.yaml"
+    path.write_text("title: t\ngrids: [{method: GMP, sparsity: [0.9], schedule: [recipe, linear, cosine]}]\nseeds: 1\n")
+    assert [cell.schedule for cell in load_sweep(str(path)).cells] == [None, "linear", "cosine"]
+    assert load_sweep(str(path)).cells[0] == Cell(load_problem("digits")[0], "GMP", 0, None, 0.9)
+    by_recipe = load_sweep(str(path), settings={"decay": "linear"})
+    assert [cell.schedule for cell in by_recipe.cells] == [None, "cosine"]
+    path.write_text("title: t\ngrids: [{method: GMP, sparsity: [0.9], schedule: [ALLR]}]\n")
+    with pytest.raises(UserError, match="GMP does not retrain: schedule ALLR is not one of recipe, linear, cosine"):
+        load_sweep(str(path))
+    path.write_text("title: t\ngrids: [{method: BIMP, sparsity: [0.9], schedule: [linear]}]\n")
+    (bimp, *_) = load_sweep(str(path)).cells
+    with pytest.raises(UserError, match="method BIMP always decays linearly: leave schedule linear out"):
+        declaration("BIMP").check(bimp, settings_of(bimp))

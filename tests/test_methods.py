@@ -18,6 +18,7 @@ from benchmark.pruning import selection
 from benchmark.pruning.flat import Vector
 from benchmark.recording import make_record
 from benchmark.training.loop import Run
+from benchmark.training.schedules import dense_learning_rates
 from tests.method_runs import (
     PER_EPOCH,
     SCRATCH,
@@ -358,3 +359,12 @@ def test_a_diverged_network_is_not_asked_for_weights_it_does_not_have():
     assert run.progress.cut_short
     assert isinstance(run.network, nn.Module)
     assert make_record(run.cell, run, None)["status"] == "collapsed"
+
+
+@pytest.mark.parametrize("method", [name for name in SCRATCH if name != "BIMP"])
+def test_a_method_trains_with_the_decay_that_its_cell_names(method: str):
+    run = make_run(method, schedule="linear")
+    rates = run.execute().rates[0]
+    linear = dense_learning_rates(run.cell.problem.model_copy(update={"decay": "linear"}), PER_EPOCH)
+    assert rates == linear.tolist()
+    assert make_run(method).execute().rates[0] != rates

@@ -163,7 +163,7 @@ def test_settings_are_compared_over_the_seeds_that_all_of_them_have(sweep):
     )
     table = table_of(sweep, given)
     assert at(table, "GMP", "80", "accuracy").n == 1
-    assert json.loads(chosen(group_of(sweep, given))[("GMP", 0.8)]["hyperparameters"].iloc[0]) == better
+    assert json.loads(chosen(group_of(sweep, given))[("GMP", "", 0.8)]["hyperparameters"].iloc[0]) == better
 
 
 def test_asked_for_other_seeds_the_tuning_seed_decides_but_is_not_shown(tmp_path: Path):
@@ -171,7 +171,7 @@ def test_asked_for_other_seeds_the_tuning_seed_decides_but_is_not_shown(tmp_path
     path.write_text(SWEEP.replace("seeds: 3", "seeds: 3\ntuning_seeds: 1"))
     given = made_up(path, validation=lambda cell: 0.9 if (cell.seed == 0) == bool(cell.hyperparameters) else 0.8)
     (group,) = groups.groups(frames.read(given, "tests"), sweep_axes(str(path), "1,2"))
-    runs = chosen(group)[("GMP", 0.7)]
+    runs = chosen(group)[("GMP", "", 0.7)]
     assert set(runs["hyperparameters"]) == {'{"interval": 5}'}
     assert set(runs["seed"]) == {1, 2}
     assert "over seed 0, never test" in " ".join(Table2().measured(group).caption)
@@ -183,7 +183,7 @@ def test_seeds_that_settings_compete_with_are_no_test_seeds(tmp_path: Path):
     path.write_text(SWEEP.replace("seeds: 3", "seeds: 3\ntuning: {seeds: [100, 101]}"))
     given = made_up(path, validation=lambda cell: 0.8 + 0.01 * bool(cell.hyperparameters) * max(0, cell.seed - 99))
     group = group_of(path, given)
-    assert set(chosen(group)[("GMP", 0.7)]["seed"]) == {0, 1, 2}
+    assert set(chosen(group)[("GMP", "", 0.7)]["seed"]) == {0, 1, 2}
     table = Table2().measured(group)
     assert (at(table, "GMP", "70", "accuracy").n, at(table, "GMP", "70", "accuracy").expected) == (3, 3)
     caption = " ".join(table.caption)
@@ -328,6 +328,43 @@ def test_one_rival_that_collapses_once_leaves_bimp_within_a_point():
     lc = given.scores[("LC", 0.9, "")]
     collapsed = {**given.scores, ("LC", 0.9, ""): lc.where(lc.index != 4, 10.0)}
     assert finding("bimp-within-a-point", replace(given, scores=collapsed)).verdict == "held"
+
+
+def test_each_decay_of_the_learning_rate_has_its_rows_its_choice_and_its_claims(sweep):
+    """With a linear decay GMP chooses another interval, and is two points better than with the recipe's."""
+    linear = SWEEP.replace("{method: GMP,", "{method: GMP, schedule: [recipe, linear],")
+    sweep.write_text(linear)
+    cells = [
+        Cell(MADE_UP, c.method, c.seed, c.schedule, c.sparsity, None, c.hyperparameters)
+        for c in load_sweep(str(sweep)).cells
+    ]
+
+    def validation(cell: Cell) -> float:
+        return 0.9 if (dict(cell.hyperparameters).get("interval") == 5) == (cell.schedule == "linear") else 0.8
+
+    given = [
+        record(
+            cell,
+            as_published(cell) + 0.02 * (cell.schedule == "linear") + 0.0001 * cell.seed,
+            validation(cell) if cell.method == "GMP" else None,
+        )
+        for cell in cells
+    ]
+    group = group_of(sweep, given)
+    table = Table2().measured(group)
+    assert [row.label for row in table.rows] == [*METHODS, "GMP, linear"]
+    ahead = at(table, "GMP, linear", "80", "accuracy").mean - at(table, "GMP", "80", "accuracy").mean
+    assert ahead == pytest.approx(2)
+    words = " ".join(table.caption)
+    assert "those of the dense run (step decay), or of a linear decay where a row says so" in words
+    assert "GMP, chosen from 2 settings: 70 %: defaults" in words
+    assert "GMP, linear, chosen from 2 settings: 70 %: interval 5" in words
+    found = {finding.key: finding for finding in Table2().check(Table2().evidence(group))}
+    assert {key.rpartition("-")[2] for key in found} == {"recipe", "linear"}
+    assert len(found) == 8
+    by_label = {key: {c.label: c.difference.mean for c in one.comparisons} for key, one in found.items()}
+    gap = "BIMP - GMP, 80 %"
+    assert by_label["bimp-beats-most-recipe"][gap] - by_label["bimp-beats-most-linear"][gap] == pytest.approx(2)
 
 
 def test_a_method_that_ended_at_another_sparsity_is_not_compared(sweep):

@@ -57,22 +57,22 @@ def test_the_best_setting_is_chosen_for_each_method_and_sparsity_on_validation_a
 
     cells = [cell for cell in sweep.cells if cell.seed == 0]
     found = choose(record(cell, validation(cell), test=1 - validation(cell)) for cell in cells)
-    assert found == {("GMP", 0.5): (), ("GMP", 0.8): (("interval", 2),), ("LC", 0.5): (("decay", 100),)}
+    assert found == {("GMP", "", 0.5): (), ("GMP", "", 0.8): (("interval", 2),), ("LC", "", 0.5): (("decay", 100),)}
 
 
 def test_of_equal_settings_the_default_is_chosen_then_the_first(sweep: Sweep):
     default, second, third = [cell for cell in sweep.cells if cell.seed == 0 and cell.method == "LC"]
     for order in ([default, second, third], [third, second, default]):
-        assert choose(record(cell, 0.9) for cell in order) == {("LC", 0.5): ()}
-    assert choose(record(cell, 0.9) for cell in (second, third)) == {("LC", 0.5): (("decay", 100),)}
-    assert choose(record(cell, 0.9) for cell in (third, second)) == {("LC", 0.5): (("decay", 1000),)}
+        assert choose(record(cell, 0.9) for cell in order) == {("LC", "", 0.5): ()}
+    assert choose(record(cell, 0.9) for cell in (second, third)) == {("LC", "", 0.5): (("decay", 100),)}
+    assert choose(record(cell, 0.9) for cell in (third, second)) == {("LC", "", 0.5): (("decay", 1000),)}
     runs = [
         record(second, 0.1),
         record(second.with_seed(1), 0.2),
         record(default, 0.15),
         record(default.with_seed(1), 0.15),
     ]
-    assert choose(runs) == {("LC", 0.5): ()}, "(0.1 + 0.2) / 2 is 0.15, whatever its last digit"
+    assert choose(runs) == {("LC", "", 0.5): ()}, "(0.1 + 0.2) / 2 is 0.15, whatever its last digit"
 
 
 def test_a_setting_that_missed_the_target_wins_only_where_all_did(sweep: Sweep):
@@ -80,10 +80,10 @@ def test_a_setting_that_missed_the_target_wins_only_where_all_did(sweep: Sweep):
     default, second, third = [cell for cell in sweep.cells if cell.seed == 0 and cell.method == "LC"]
     missed = {"status": "missed_target"}
     runs = [record(default, 0.95) | missed, record(second, 0.8), record(third, 0.7)]
-    assert choose(runs) == {("LC", 0.5): (("decay", 100),)}
+    assert choose(runs) == {("LC", "", 0.5): (("decay", 100),)}
     twice = [*(record(cell.with_seed(1), 0.9) for cell in (default, second, third)), *runs]
-    assert choose(twice) == {("LC", 0.5): (("decay", 100),)}
-    assert choose(made | missed for made in runs) == {("LC", 0.5): ()}
+    assert choose(twice) == {("LC", "", 0.5): (("decay", 100),)}
+    assert choose(made | missed for made in runs) == {("LC", "", 0.5): ()}
 
 
 def test_a_file_may_name_seeds_that_settings_compete_with_and_nothing_else(tmp_path: Path):
@@ -118,13 +118,13 @@ def test_tuning_that_cannot_be_is_refused_in_one_line(tmp_path: Path, text: str,
 def test_a_setting_does_not_win_by_a_seed_that_the_others_have_not(sweep: Sweep):
     first, second, _ = [cell for cell in sweep.cells if cell.seed == 0 and cell.method == "LC"]
     runs = [record(first, 0.8), record(first.with_seed(1), 1.0), record(second, 0.85)]
-    assert choose(runs) == {("LC", 0.5): (("decay", 100),)}
+    assert choose(runs) == {("LC", "", 0.5): (("decay", 100),)}
 
 
 def test_means_are_over_all_tuning_seeds(sweep: Sweep):
     first, second, _ = [cell for cell in sweep.cells if cell.seed == 0 and cell.method == "LC"]
     runs = [record(first, 0.8), record(first.with_seed(1), 0.9), record(second, 0.95), record(second.with_seed(1), 0.7)]
-    assert choose(runs) == {("LC", 0.5): ()}
+    assert choose(runs) == {("LC", "", 0.5): ()}
 
 
 def test_first_every_setting_with_the_tuning_seeds_then_the_chosen_with_the_others(sweep: Sweep, tmp_path: Path):

@@ -11,7 +11,7 @@ from analysis.choice import chosen
 from analysis.claims import per_cent
 from analysis.figures import drawing
 from analysis.figures.drawing import Drawing, Places, Selection
-from analysis.labels import row_labels
+from analysis.labels import row_label, row_labels
 from benchmark.errors import UserError
 from benchmark.metric import Metric
 
@@ -130,12 +130,12 @@ def _outside(entries: list[str], metric: Metric, unit: str = "") -> list[str]:
 
 def shown(selection: Selection) -> pd.DataFrame:
     """The records with their "row": chosen settings of a sweep of methods, else the largest budget of each schedule."""
-    if selection.group.axes.takes_no_schedule:
+    if selection.group.axes.from_scratch:
         winners = list(chosen(selection.group).values())
         if not winners:
             raise UserError(f"the figures of {selection.group.axes.name}: no setting is chosen yet")
         cells = pd.concat(winners)
-        return cells.assign(row=cells["method"])
+        return cells.assign(row=[row_label(*key) for key in zip(cells["method"], cells["schedule"], strict=True)])
     cells = selection.cells
     retrained = cells[cells["budget"] != ""]
     if len(retrained) and not selection.narrowed:
@@ -145,7 +145,7 @@ def shown(selection: Selection) -> pd.DataFrame:
 
 
 def _shown_words(selection: Selection) -> str:
-    if selection.group.axes.takes_no_schedule:
+    if selection.group.axes.from_scratch:
         return f", settings chosen on validation {selection.metric.label}"
     budgets = ", ".join(text for text in shown(selection)["budget"].unique() if text)
     return f" at a budget of {budgets}" if budgets else ""

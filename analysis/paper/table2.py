@@ -1,21 +1,24 @@
 """Table 2 of the paper, BIMP against the methods that prune while they train, and how it compares with the published.
 
-Every method has a small grid of settings. Per method and sparsity the one that is best in validation is shown.
+Every method has a small grid of settings, and a row for each decay of its learning rate. Per row and sparsity the
+setting that is best in validation is shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
-from typing import cast
+from typing import Any, cast
 
 import pandas as pd
 
 from analysis import choice
 from analysis.axes import Axes
 from analysis.choice import Chosen, chosen
-from analysis.claims import Evidence, per_cent
+from analysis.claims import Evidence, Finding, per_cent
 from analysis.groups import Group, reached, remarks, score_entry
+from analysis.labels import row_label
 from analysis.layout import Layout, measured_table, published_table
 from analysis.paper.claims_table2 import CLAIMS, MARGINS
 from analysis.tables import NOT_ASKED, Column, Entry, Row, Table, entry
@@ -31,25 +34,25 @@ class Table2(Layout):
     pairing = "one seed, the same initial weights and data order"
 
     def fits(self, axes: Axes) -> bool:
-        return axes.takes_no_schedule
+        return axes.from_scratch
 
     def measured(self, group: Group) -> Table:
         axes, runs = group.axes, chosen(group)
-        asked = {(method, sparsity) for method, _, sparsity, _, _ in axes.cells}
-        keys = {method: [(method, sparsity) for sparsity in axes.sparsities] for method in methods(axes)}
+        asked = {(method, schedule, sparsity) for method, schedule, sparsity, _, _ in axes.cells}
+        labels = row_kinds(axes)
         rows = [
             Row(
-                method,
+                label,
                 (
-                    _throughput(method, runs, group.expected),
+                    _throughput(kind, runs, group.expected),
                     *(
                         entry
-                        for key in cells
+                        for key in ((*kind, sparsity) for sparsity in axes.sparsities)
                         for entry in (_entries(group, runs.get(key)) if key in asked else [NOT_ASKED] * 3)
                     ),
                 ),
             )
-            for method, cells in keys.items()
+            for kind, label in labels.items()
         ]
         return measured_table(
             group,
@@ -61,7 +64,8 @@ class Table2(Layout):
             "these runs as they ran, with data loading and beside other work, where the published rates are "
             "synchronised and without data loading; `python -m benchmark.throughput --methods all` measures what "
             "each method costs like for like.",
-            *choice.sentences(group, runs, methods(axes)),
+            *_decays(group),
+            *choice.sentences(group, runs, labels),
             seeds=[seed for part in runs.values() for seed in part["seed"]],
         )
 
@@ -90,15 +94,35 @@ class Table2(Layout):
 
     def evidence(self, group: Group) -> Evidence:
         """Of the chosen settings alone."""
-        by_key = {(method, sparsity, ""): runs for (method, sparsity), runs in chosen(group).items()}
+        by_key = {
+            (row_label(method, schedule), sparsity, ""): runs
+            for (method, schedule, sparsity), runs in chosen(group).items()
+        }
+        labels = row_kinds(group.axes)
         return Evidence(
             {key: group.scores(runs) for key, runs in by_key.items()},
-            methods(group.axes),
+            tuple(labels.values()),
             group.axes.sparsities,
             ("",),
             {(*key, ""): float(numbers["accuracy_mean"]) for key, numbers in published_numbers().items()},
+            factors={label: kind for kind, label in labels.items()},
             reached={key: reached(runs) for key, runs in by_key.items()},
             metric=group.metric,
+        )
+
+    def check(self, evidence: Evidence) -> tuple[Finding, ...]:
+        """The claims once for each decay of the learning rate that the methods other than BIMP trained with."""
+        schedules = tuple(dict.fromkeys(schedule for _, schedule in evidence.factors.values()))
+        if len(schedules) < 2:
+            return super().check(evidence)
+        return tuple(
+            replace(
+                finding,
+                key=f"{finding.key}-{schedule or 'recipe'}",
+                statement=f"{finding.statement} (the others' learning rates: {schedule or 'as in the recipe'})",
+            )
+            for schedule in schedules
+            for finding in super(Table2, self).check(_trained_with(schedule, evidence))
         )
 
     def has_claims(self, axes: Axes) -> bool:
@@ -108,6 +132,49 @@ class Table2(Layout):
 def methods(axes: Axes) -> tuple[str, ...]:
     """The sweep's methods, the paper's first and in its order."""
     return tuple(sorted(axes.methods, key=lambda name: METHODS.index(name) if name in METHODS else len(METHODS)))
+
+
+def row_kinds(axes: Axes) -> dict[tuple[str, str], str]:
+    """(method, schedule) -> label: the methods with the recipe's learning rates, then those with another decay."""
+    kinds = [
+        (method, schedule)
+        for schedule in sorted(axes.schedules)
+        for method in methods(axes)
+        if any(cell[:2] == (method, schedule) for cell in axes.cells)
+    ]
+    return {kind: row_label(*kind) for kind in kinds}
+
+
+def _decays(group: Group) -> list[str]:
+    """What the learning rates of the rows are, where these differ."""
+    decays = [schedule for schedule in group.axes.schedules if schedule]
+    if not decays:
+        return []
+    return [
+        f"Learning rates: those of the dense run ({group.recipe.decay} decay), or of a {' or '.join(decays)} decay "
+        "where a row says so, which is tuned on its own; BIMP's dense phase decays linearly in any case."
+    ]
+
+
+def _trained_with(schedule: str, evidence: Evidence) -> Evidence:
+    """The rows with that decay and those that have no other one (BIMP), by the names of their methods."""
+    several = {method for method, other in evidence.factors.values() if other}
+    names = {
+        label: method
+        for label, (method, other) in evidence.factors.items()
+        if other == schedule or method not in several
+    }
+
+    def renamed(values: Mapping[Any, Any]) -> dict[Any, Any]:
+        return {(names[row], *rest): value for (row, *rest), value in values.items() if row in names}
+
+    return replace(
+        evidence,
+        scores=renamed(evidence.scores),
+        rows=tuple(names.values()),
+        reached=renamed(evidence.reached),
+        factors={},
+    )
 
 
 def published_numbers() -> Mapping[tuple[str, float], Mapping[str, float]]:
@@ -141,9 +208,9 @@ def _entries(group: Group, runs: pd.DataFrame | None) -> tuple[Entry, Entry, Ent
     )
 
 
-def _throughput(method: str, cells: Chosen, expected: int) -> Entry:
+def _throughput(kind: tuple[str, str], cells: Chosen, expected: int) -> Entry:
     """Mean over the seeds of what a seed's runs had on average over the sparsities."""
-    parts = [runs for (name, _), runs in cells.items() if name == method]
+    parts = [runs for (*other, _), runs in cells.items() if tuple(other) == kind]
     if not parts:
         return entry([], expected)
     runs = pd.concat(parts)

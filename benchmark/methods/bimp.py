@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmark.errors import UserError
 from benchmark.methods.declarations import COUNT, DECAY, NORM, Declaration, Numbers, Schedules, Words
 from benchmark.methods.imp import Cycle, prune
+from benchmark.methods.limits import decays_linearly
 from benchmark.methods.scratch import FromScratch
 from benchmark.pruning.criteria import Unstructured
 from benchmark.pruning.gradual import cycle_lengths, ladder
@@ -35,6 +36,7 @@ class BIMP(FromScratch):
             "norm": NORM,
             **DECAY,
         },
+        check=decays_linearly,
     )
 
     def __init__(self, context: Context):

@@ -12,6 +12,7 @@ from benchmark.cells import Cell, Scalar
 from benchmark.methods.accepted import Accepted, Numbers, Schedules, Words
 from benchmark.methods.ladders import cycles, trunk
 from benchmark.methods.limits import (
+    decays_linearly,
     leaves_a_weight,
     leaves_a_weight_or_filters,
     leaves_two_intervals,
@@ -29,7 +30,7 @@ class Declaration:
     Args:
         where: "module:Class".
         from_dense: whether it starts from the dense network of its seed, else from the initial weights.
-        retrains: whether it takes a retraining schedule and a budget.
+        retrains: whether it takes a retraining schedule and a budget; if not, a schedule is a decay of the rate.
         defaults: every hyperparameter with its default.
         accepted: the values of a hyperparameter, where not every value of its default's type will do.
         cycles: how often a cell is pruned and retrained; once if None.
@@ -55,7 +56,7 @@ NAMES: dict[str, Any] = {
     **{"Declaration": Declaration, "Numbers": Numbers, "Words": Words, "Schedules": Schedules},
     **{"COUNT": COUNT, "DECAY": DECAY, "NORM": NORM, "cycles": cycles, "trunk": trunk},
     **{"leaves_two_intervals": leaves_two_intervals, "leaves_a_weight_or_filters": leaves_a_weight_or_filters},
-    **{"momentum_of_sgd": momentum_of_sgd},
+    **{"momentum_of_sgd": momentum_of_sgd, "decays_linearly": decays_linearly},
 }
 """The names that a declaration in this package may use."""
 

@@ -115,7 +115,8 @@ class IMP(Method):
         criterion: what is pruned: weights by "magnitude" or at "random", "filters" of the smallest L1 norm, or
             "random_filters" (Le & Hua 2021). For filters the cell's sparsity is the fraction that every prunable layer
             loses (benchmark.pruning.filters); the sparsity of the weights follows from it.
-        stages: "6/3/1" lets the stages of a network lose different fractions of filters, the first all of the sparsity.
+        stages: "6/3/1" lets the stages of a network lose different fractions of filters, the first all of the sparsity;
+            "A" to "D" are Le and Hua's layouts for ResNet-56.
     """
 
     declaration = Declaration(

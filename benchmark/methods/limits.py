@@ -45,6 +45,13 @@ def leaves_two_intervals(cell: Cell, settings: Mapping[str, Scalar]) -> None:
     check_interval(cell.method, int(settings["interval"]), cell.problem.epochs)
 
 
+def decays_linearly(cell: Cell, settings: Mapping[str, Scalar]) -> None:
+    """The same for a method that trains with a linear decay whatever the recipe says."""
+    leaves_a_weight(cell, settings)
+    if cell.schedule is not None:
+        raise UserError(f"method {cell.method} always decays linearly: leave schedule {cell.schedule} out")
+
+
 def momentum_of_sgd(cell: Cell, settings: Mapping[str, Scalar]) -> None:
     """The same for a method that is defined for SGD with momentum."""
     leaves_a_weight(cell, settings)

@@ -34,6 +34,8 @@ MOST_THREADS = 4096
 MOST_IMAGES = 10**12
 MOST_ITERATIONS = 10**10
 MOST_SECONDS = 1e9
+DECAYS = ("recipe", "linear", "cosine")
+"""How the learning rate of a method that does not retrain decays: as in the recipe, or to 0 over all epochs."""
 DEFAULT_ORDER = ("seed", "sparsity", "budget", "method", "hyperparameters", "schedule")
 """Outermost axis first: every schedule of one column runs before the next column, one seed after the other."""
 
@@ -59,7 +61,7 @@ class ProblemFile(_Strict):
 
 
 class Grid(_Strict):
-    """The product of its lists. Methods that do not retrain leave schedule and budget out."""
+    """The product of its lists. Methods that do not retrain have no budget; their schedules are DECAYS."""
 
     method: str
     sparsity: tuple[float, ...] = Field(min_length=1)
@@ -289,10 +291,14 @@ def _cells(grid: Grid, problem: Problem, seeds: Sequence[int]) -> list[Cell]:
     declared = declaration(grid.method)
     if declared.retrains and not (grid.schedule and grid.budget):
         raise UserError(f"method {grid.method} retrains: it needs a list of schedules and a list of budgets")
-    if not declared.retrains and (grid.schedule or grid.budget):
-        raise UserError(f"method {grid.method} does not retrain: leave schedule and budget out")
-    for schedule in grid.schedule:
-        resolve(schedule)
+    if not declared.retrains and grid.budget:
+        raise UserError(f"method {grid.method} does not retrain: leave budget out")
+    if declared.retrains:
+        for schedule in grid.schedule:
+            resolve(schedule)
+        schedules: list[str | None] = list(grid.schedule)
+    else:
+        schedules = [_decay(grid.method, name, problem) for name in grid.schedule]
     lists = (seeds, grid.sparsity, grid.budget or " ", grid.schedule or " ", *grid.hyperparameters.values())
     if (count := math.prod(map(len, lists))) > MOST_CELLS:
         raise UserError(f"{count} cells, more than {MOST_CELLS}; give fewer values or seeds")
@@ -308,8 +314,15 @@ def _cells(grid: Grid, problem: Problem, seeds: Sequence[int]) -> list[Cell]:
         for sparsity in grid.sparsity
         for budget in budgets or [None]
         for setting in settings
-        for schedule in grid.schedule or (None,)
+        for schedule in schedules or (None,)
     ]
+
+
+def _decay(method: str, name: str, problem: Problem) -> str | None:
+    """The schedule of a cell that does not retrain: None for the recipe's own decay."""
+    if name not in DECAYS:
+        raise UserError(f"method {method} does not retrain: schedule {cut(name)} is not one of {', '.join(DECAYS)}")
+    return None if name in ("recipe", problem.decay) else name
 
 
 def _counts_whole(defaults: Mapping[str, Scalar], given: dict[str, Scalar]) -> dict[str, Scalar]:

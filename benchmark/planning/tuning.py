@@ -1,6 +1,6 @@
 """Sweeps that tune: every setting of a method runs with a few seeds, the best one of them with all the others.
 
-Settings compete per (method, sparsity) by the metric in validation; the test images have no say. Imports no torch.
+Settings compete per (method, schedule, sparsity) by the metric in validation; the test images have no say. No torch.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from benchmark.planning.grid import Sweep
 from benchmark.results.records import Record
 from benchmark.results.store import Store, read_compact
 
-Contest = tuple[str, float | None]
-"""(method, sparsity): the settings of a method compete for each sparsity on their own."""
+Contest = tuple[str, str, float | None]
+"""(method, schedule, sparsity): its settings compete for each schedule ("" for none) and sparsity on their own."""
 DIGITS = 9
 
 
@@ -43,12 +43,12 @@ class Contestant:
 
 
 def choose(records: Iterable[Record]) -> dict[Contest, Hyperparameters]:
-    """The setting that wins, for each method and sparsity: see `ranked`."""
+    """The setting that wins each contest: see `ranked`."""
     return {contest: contestants[0].setting for contest, contestants in ranked(records).items()}
 
 
 def ranked(records: Iterable[Record]) -> dict[Contest, list[Contestant]]:
-    """The settings of each method and sparsity, the best first.
+    """The settings of each contest, the best first.
 
     By the mean of their final validation over the seeds that all settings of a contest have (over all if there is no
     such seed), so that none wins by an easier seed. A run that ended with no finite value is worse than any. Settings
@@ -59,7 +59,8 @@ def ranked(records: Iterable[Record]) -> dict[Contest, list[Contestant]]:
     for record in records:
         cell = record["cell"]
         setting = tuple(sorted(cell["hyperparameters"].items()))
-        found.setdefault((cell["method"], cell["sparsity"]), {}).setdefault(setting, {})[cell["seed"]] = record
+        contest = cell["method"], cell["schedule"] or "", cell["sparsity"]
+        found.setdefault(contest, {}).setdefault(setting, {})[cell["seed"]] = record
     return {contest: _ranked(settings) for contest, settings in found.items()}
 
 
@@ -148,4 +149,4 @@ def _reference(sweep: Sweep, store: Store) -> Iterator[Record]:
 
 
 def _contest(cell: Cell) -> Contest:
-    return cell.method, cell.sparsity
+    return cell.method, cell.schedule or "", cell.sparsity

@@ -185,15 +185,39 @@ def build_smaller(network: nn.Module, image: Sequence[int], removed: Mapping[str
     return smaller
 
 
+LAYOUTS = {
+    "A": ("1/1/1", (16, 20, 38, 54)),
+    "B": ("6/3/1", (16, 18, 20, 34, 38, 54)),
+    "C": ("6/5/4", (16, 18, 20, 34, 38, 54)),
+    "D": ("1/1/1", (16, 18, 20, 34, 38, 54)),
+}
+"""Le and Hua's (2021) for ResNet-56, as their script has them: what each stage loses, and layers that lose nothing.
+Layers count from 1, the stem; the first convolution of block b is layer 2b. Theirs are A at a sparsity of 0.1, the
+others at 0.6. Of c filters int(c (1 - p)) stay."""
+BLOCKS = 27
+"""Of ResNet-56."""
+
+
 def shares(stages: str, groups: Sequence[FilterGroup]) -> dict[str, float]:
     """By group, what the fraction asked for is multiplied by, up to 1.
 
     stages: "even" is 1 for all. "6/3/1" gives the first stage 1, the second 1/2 and the third 1/6; a stage is all
-    groups with equally many channels, the narrowest first. At a fraction of 0.6, "6/3/1" gives Le and Hua's rates B for
-    ResNet-56 (.6/.3/.1) and "6/5/4" their rates C.
+    groups with equally many channels, the narrowest first. "A" to "D" are LAYOUTS.
     """
     if stages == "even":
         return {group.name: 1.0 for group in groups}
+    if stages in LAYOUTS:
+        if len(groups) != BLOCKS:
+            raise UserError(
+                f"method IMP: hyperparameter stages is {stages!r}, a layout of Le and Hua for the {BLOCKS} blocks of "
+                f"resnet56; this network has {len(groups)} groups of filters"
+            )
+        ratios_of_stages, spared = LAYOUTS[stages]
+        of_all = shares(ratios_of_stages, groups)
+        return {
+            group.name: 0.0 if 2 * block in spared else of_all[group.name]
+            for block, group in enumerate(groups, start=1)
+        }
     widths = sorted({group.channels for group in groups})
     try:
         ratios = [float(part) for part in stages.split("/")]
@@ -201,8 +225,8 @@ def shares(stages: str, groups: Sequence[FilterGroup]) -> dict[str, float]:
         ratios = []
     if len(ratios) != len(widths) or not all(0 <= ratio < math.inf for ratio in ratios) or not any(ratios):
         raise UserError(
-            f"method IMP: hyperparameter stages is {stages!r}; it takes 'even' or a number from 0 up for each of this "
-            f"network's {len(widths)} widths ({', '.join(map(str, widths))} filters), such as "
+            f"method IMP: hyperparameter stages is {stages!r}; it takes 'even', A to D or a number from 0 up for each "
+            f"of this network's {len(widths)} widths ({', '.join(map(str, widths))} filters), such as "
             f"{'/'.join(map(str, range(len(widths), 0, -1)))!r}"
         )
     return {group.name: ratios[widths.index(group.channels)] / max(ratios) for group in groups}
@@ -212,8 +236,8 @@ class Filters(Criterion):
     """The criteria "filters" (smallest L1 norm; Li et al. 2017) and "random_filters" (Le & Hua 2021).
 
     The sparsity asked for is the fraction of filters removed in every group: round(sparsity * channels), but never all.
-    `stages` lowers it for some groups (`shares`). The norm of a channel that shortcuts tie together is the sum over the
-    tied layers.
+    `stages` lowers it for some groups (`shares`), and LAYOUTS have a rounding of their own. The norm of a channel that
+    shortcuts tie together is the sum over the tied layers.
 
     Args:
         network: whose filters are pruned.
@@ -226,7 +250,7 @@ class Filters(Criterion):
     def __init__(self, network: nn.Module, image: Sequence[int], masks: Masks, random: bool, stages: str = "even"):
         self.network, self.image, self.masks, self.random = network, tuple(image), masks, random
         self.groups = find_groups(network, image)
-        self.shares = shares(stages, self.groups)
+        self.stages, self.shares = stages, shares(stages, self.groups)
         self.removed = {group.name: torch.zeros(group.channels, dtype=torch.bool) for group in self.groups}
         self.parameters = dict(network.named_parameters())
         touched = dict.fromkeys(part.parameter for group in self.groups for part in group.parts)
@@ -240,7 +264,10 @@ class Filters(Criterion):
     def prune_to(self, sparsity: float, generator: torch.Generator) -> Difference:
         for group in self.groups:
             gone = self.removed[group.name]
-            target = round(sparsity * self.shares[group.name] * group.channels)
+            share = sparsity * self.shares[group.name]
+            target = round(share * group.channels)
+            if self.stages in LAYOUTS:
+                target = group.channels - int(group.channels * (1 - share))
             count = min(target, group.channels - 1) - int(gone.sum())
             scores = torch.rand(group.channels, generator=generator) if self.random else self._norms(group)
             scores[gone] = torch.inf

@@ -211,7 +211,7 @@ def job_type(record: Record) -> str:
     cell = record["cell"]
     if cell["method"] == "dense":
         return "dense"
-    return "method" if cell["schedule"] is None else "retraining"
+    return "method" if cell["budget"] is None else "retraining"
 
 
 def tags(record: Record) -> list[str]:

@@ -59,7 +59,7 @@ class Run:
         self.cell, self.network, self.data, self.group = cell, network, data, group
         self.options, self.session = options or RunOptions(), session or Session()
         self.task = make_task(cell.problem)
-        dense_rates = dense_learning_rates(cell.problem, data.iterations_per_epoch)
+        dense_rates = dense_learning_rates(cell.recipe, data.iterations_per_epoch)
         self.method = make_method(
             Context(
                 cell=cell,
@@ -69,7 +69,7 @@ class Run:
                 example=data.example,
                 iterations_per_epoch=data.iterations_per_epoch,
                 dense_rates=dense_rates,
-                dense_warmup=dense_warmup_iterations(cell.problem, data.iterations_per_epoch, len(dense_rates)),
+                dense_warmup=dense_warmup_iterations(cell.recipe, data.iterations_per_epoch, len(dense_rates)),
                 measure=self.measure,
                 recalibrate=self.recalibrate,
                 note=self.note,
