@@ -42,7 +42,7 @@ def _table(table: Table) -> str:
     rows += [[f"*{escape(row.label)}*", *map(escape, row.cells)] for row in table.footer]
     sentences = [escape(sentence) for sentence in (*words.notes(table), *table.caption)]
     caption = "<br>\n".join([*sentences, words.legend(LEGEND)])
-    return f"### {escape(table.title)}\n\n{_grid([escape(table.stub), *headings], rows)}\n{caption}\n"
+    return f"### {escape(table.title)}\n\n{grid([escape(table.stub), *headings], rows)}\n{caption}\n"
 
 
 def _heading(column: Column) -> str:
@@ -55,7 +55,7 @@ def _cell(entry: Entry, column: Column) -> str:
     return MARKS.get(cell.mark or 0, "{}").format(number) + cell.suffix
 
 
-def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     rule = ["---"] + ["--:"] * (len(headings) - 1)
     return "".join(f"| {' | '.join(row)} |\n" for row in (headings, rule, *rows))
 
@@ -69,4 +69,4 @@ def _finding(finding: Finding) -> str:
 
 
 def _folded(summary: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return f"<details><summary>{summary}</summary>\n\n{_grid(headings, rows)}\n</details>\n"
+    return f"<details><summary>{summary}</summary>\n\n{grid(headings, rows)}\n</details>\n"

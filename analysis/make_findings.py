@@ -1,0 +1,86 @@
+"""Every claim on every problem, as markdown: python -m analysis.make_findings [--verdicts]."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis.claims import Comparison, Finding
+from analysis.make_tables import make_sheets
+from analysis.options import ResultsOption, WandbOption
+from analysis.render import words
+from analysis.render.markdown import escape, grid
+from analysis.render.sheet import Sheet
+from analysis.wandb_runs import open_source
+from benchmark.cli import main, make_app
+from benchmark.errors import UserError
+
+HEADINGS = (
+    "claim",
+    "verdict",
+    "hardest comparison",
+    "difference",
+    words.COMPARISON_HEADINGS[2],
+    "seeds",
+    "to decide it",
+)
+
+app = make_app()
+
+
+@app.command()
+def make_findings(
+    names: Annotated[list[str] | None, typer.Argument(help="Sweeps. Default: all with records.")] = None,
+    results: ResultsOption = Path("results"),
+    from_wandb: WandbOption = None,
+    verdicts: Annotated[bool, typer.Option("--verdicts", help="One table of verdicts, problems side by side.")] = False,
+) -> None:
+    """Print every claim of the papers on every problem that has records: verdict, effect, seeds, and the command."""
+    sheets = [sheet for sheet in make_sheets(names or [], open_source(results, from_wandb)) if sheet.findings]
+    if not sheets:
+        raise UserError(f"--results {results}: no claim is about the sweeps that have records there")
+    sys.stdout.write(side_by_side(sheets) if verdicts else "\n".join(_section(sheet, results) for sheet in sheets))
+
+
+def side_by_side(sheets: Sequence[Sheet]) -> str:
+    """A row a claim, a column a problem; a problem with several recipes has several columns."""
+    problems = list(dict.fromkeys((sheet.problem, sheet.recipe) for sheet in sheets))
+    names = [name for name, _ in problems]
+    verdicts: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
+    for sheet in sheets:
+        for finding in sheet.findings:
+            of_claim = verdicts.setdefault((sheet.sweep, finding.statement), {})
+            of_claim[(sheet.problem, sheet.recipe)] = finding.verdict
+    headings = [escape(name if names.count(name) == 1 else f"{name} {recipe}") for name, recipe in problems]
+    rows = [
+        [escape(sweep), escape(statement), *(of_claim.get(problem, "") for problem in problems)]
+        for (sweep, statement), of_claim in verdicts.items()
+    ]
+    return grid(["sweep", "claim", *headings], rows)
+
+
+def _section(sheet: Sheet, results: Path) -> str:
+    command = f"python -m analysis.make_tables {sheet.sweep} --problem {sheet.problem} --results {results} --details"
+    rows = [_row(finding) for finding in sheet.findings]
+    unit = f"Differences in {sheet.metric.of_differences}, the better one first positive."
+    return f"### {escape(sheet.sweep)}, {escape(sheet.problem)}\n\n    {command}\n\n{unit}\n\n{grid(HEADINGS, rows)}"
+
+
+def _row(finding: Finding) -> list[str]:
+    comparison = hardest(finding)
+    label, difference, interval, *_ = words.comparison_cells(comparison)
+    cells = (finding.statement, finding.verdict, label, difference, interval, str(comparison.difference.n))
+    return [*map(escape, cells), escape(finding.needed)]
+
+
+def hardest(finding: Finding) -> Comparison:
+    """The comparison that speaks least for the claim: of the largest p value, or of the smallest difference."""
+    return max(finding.comparisons, key=lambda one: (one.p if one.p == one.p else -1.0, -one.difference.mean))
+
+
+if __name__ == "__main__":
+    sys.exit(main(app))
