@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from analysis.claims import Comparison, Finding
-from analysis.make_tables import make_sheets
 from analysis.options import ResultsOption, WandbOption
+from analysis.paper.sheets import make_sheets
 from analysis.render import words
 from analysis.render.markdown import escape, grid
 from analysis.render.sheet import Sheet

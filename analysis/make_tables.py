@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -12,17 +11,13 @@ import typer
 from rich.console import Console
 
 from analysis import tables
-from analysis.axes import Axes, sweep_axes, without_parts
-from analysis.frames import Records
-from analysis.layout import layout_of, sheets_of
-from analysis.options import ProblemOption, ResultsOption, WandbOption, nothing, warn
-from analysis.paper.layouts import LAYOUTS
+from analysis.aggregates import aggregates
+from analysis.options import ProblemOption, ResultsOption, WandbOption
+from analysis.paper.sheets import make_sheets
 from analysis.render import BINARY_WRITERS, SUFFIXES, WRITERS, Sheet, terminal
-from analysis.sources import Results, Source
 from analysis.wandb_runs import open_source
 from benchmark.cli import main, make_app
 from benchmark.errors import UserError
-from benchmark.planning.grid import SWEEPS
 
 ONE_HEADER = ("csv", "records")
 """Formats of which several sheets make one file: a header is not said again before columns have changed."""
@@ -54,6 +49,9 @@ def make_tables(
         int | None,
         typer.Option(min=1, help="Also where the mean of so many other seeds, or another processor's, will lie."),
     ] = None,
+    aggregate: Annotated[
+        bool, typer.Option("--aggregate", help="Also each row in one number over all columns, with intervals.")
+    ] = False,
     details: Annotated[bool, typer.Option("--details", help="Print every comparison behind the claims.")] = False,
 ) -> None:
     """Print or write the tables of the sweeps for which there are records.
@@ -67,38 +65,12 @@ def make_tables(
             replace(sheet, tables=(sheet.tables[0], tables.elsewhere(sheet.tables[0], elsewhere), *sheet.tables[1:]))
             for sheet in sheets
         ]
+    if aggregate:
+        sheets = [replace(sheet, tables=(sheet.tables[0], aggregates(sheet), *sheet.tables[1:])) for sheet in sheets]
     if output:
         write_files(sheets, chosen, output)
         return
     print_sheets(sheets, chosen, details)
-
-
-def make_sheets(
-    names: Sequence[str], source: Path | Source, problem: str | None = None, seeds: str | None = None
-) -> list[Sheet]:
-    """The sheets of the named sweeps, or of all that have records; warnings go to stderr. Raises UserError."""
-    place = Results(source) if isinstance(source, Path) else source
-    named = [sweep_axes(name, seeds) for name in names]
-    for axes in named:
-        if layout_of(axes, LAYOUTS) is None:
-            raise UserError(f"{axes.name}: there is no table for what this sweep varies; make_figures may draw it")
-    sweeps: list[tuple[Axes, Records]] = []
-    warnings: dict[str, None] = {}
-    for axes in named or (sweep_axes(path.stem, seeds) for path in sorted(SWEEPS.glob("*.yaml"))):
-        if layout_of(axes, LAYOUTS) is None:
-            continue
-        records = place.of_sweep(axes, problem)
-        warnings |= dict.fromkeys(place.problems(axes) if records is None else records.problems)
-        if records is None and names:
-            warn(list(warnings))
-            raise nothing(axes.name, place, problem, seeds)
-        sweeps += [(axes, records)] if records else []
-    warn(list(warnings))
-    shown = sweeps if names else without_parts(sweeps)
-    sheets = [sheet for axes, records in shown for sheet in sheets_of(LAYOUTS, records, axes, problem)]
-    if not sheets:
-        raise nothing("table1", place, problem, seeds)
-    return sheets
 
 
 def _parse_formats(text: str | None, default: list[str], to_files: bool) -> list[str]:

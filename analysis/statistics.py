@@ -170,15 +170,21 @@ def rank_correlation(first: Sequence[float | None], second: Sequence[float | Non
     return float(stats.spearmanr(a, b).statistic), len(pairs)
 
 
+def improvement(*columns: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    """Share of pairs of runs, one of each row, in which the first row's is higher; ties one half; mean of the columns.
+
+    columns: those of the first row, then as many of the second; runs along `axis`, the last one.
+    """
+    half = len(columns) // 2
+    differences = (a[..., :, None] - b[..., None, :] for a, b in zip(columns[:half], columns[half:], strict=True))
+    return np.mean([(np.sign(difference) + 1).mean(axis=(-2, -1)) / 2 for difference in differences], axis=0)
+
+
 def probability_of_improvement(columns: Sequence[tuple[ArrayLike, ArrayLike]]) -> float:
     """P(a run of the first beats a run of the second), ties one half, averaged over columns.
 
     As in rliable (Agarwal et al., NeurIPS 2021): the Mann-Whitney statistic over the number of pairs of runs, not
     paired over seeds. Columns in which either has no run are left out; NaN if none remains.
     """
-    shares = []
-    for first, second in columns:
-        a, b = _finite(first), _finite(second)
-        if len(a) and len(b):
-            shares.append(stats.mannwhitneyu(a, b, method="asymptotic").statistic / (len(a) * len(b)))
-    return float(np.mean(shares)) if shares else math.nan
+    both = [(a, b) for a, b in ((_finite(first), _finite(second)) for first, second in columns) if len(a) and len(b)]
+    return float(improvement(*(a for a, _ in both), *(b for _, b in both))) if both else math.nan

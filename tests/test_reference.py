@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.make_tables import make_sheets
+from analysis.paper.sheets import make_sheets
 from benchmark import cli
 from benchmark.export import app
 from benchmark.planning.grid import load_sweep

@@ -38,7 +38,7 @@ OUTSIDE = {
     "api": "api",
 }
 """The room of each file of benchmark/ that lies in no folder."""
-COMMANDS = {"analysis.make_tables", "analysis.make_figures", "analysis.make_report"}
+COMMANDS = {"analysis.make_tables", "analysis.make_findings", "analysis.make_figures", "analysis.make_report"}
 """Within analysis: what is generic, then analysis.paper, then these, which wire both."""
 
 

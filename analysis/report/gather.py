@@ -16,7 +16,7 @@ from analysis.render.sheet import Sheet
 from analysis.sources import Source
 from benchmark.errors import UserError
 from benchmark.metric import Metric
-from benchmark.planning.grid import SWEEPS
+from benchmark.planning.grid import sweep_names
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def gather(
     """
     every = place.everything()
     replaced = {Path(name).stem for name in more}
-    names = [*(path.stem for path in sorted(SWEEPS.glob("*.yaml")) if path.stem not in replaced), *more]
+    names = [*(name for name in sweep_names() if name not in replaced), *more]
     sweeps = [(axes, place.of_sweep(axes, problem)) for axes in map(sweep_axes, names)]
     known = without_parts([(axes, records) for axes, records in sweeps if records is not None])
     frames = [every.frame, *(records.frame for _, records in known)]

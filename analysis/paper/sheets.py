@@ -1,0 +1,44 @@
+"""The sheets of sweeps: what every command shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.axes import Axes, sweep_axes, without_parts
+from analysis.frames import Records
+from analysis.layout import layout_of, sheets_of
+from analysis.options import nothing, warn
+from analysis.paper.layouts import LAYOUTS
+from analysis.render.sheet import Sheet
+from analysis.sources import Results, Source
+from benchmark.errors import UserError
+from benchmark.planning.grid import sweep_names
+
+
+def make_sheets(
+    names: Sequence[str], source: Path | Source, problem: str | None = None, seeds: str | None = None
+) -> list[Sheet]:
+    """The sheets of the named sweeps, or of all that have records; warnings go to stderr. Raises UserError."""
+    place = Results(source) if isinstance(source, Path) else source
+    named = [sweep_axes(name, seeds) for name in names]
+    for axes in named:
+        if layout_of(axes, LAYOUTS) is None:
+            raise UserError(f"{axes.name}: there is no table for what this sweep varies; make_figures may draw it")
+    sweeps: list[tuple[Axes, Records]] = []
+    warnings: dict[str, None] = {}
+    for axes in named or (sweep_axes(name, seeds) for name in sweep_names()):
+        if layout_of(axes, LAYOUTS) is None:
+            continue
+        records = place.of_sweep(axes, problem)
+        warnings |= dict.fromkeys(place.problems(axes) if records is None else records.problems)
+        if records is None and names:
+            warn(list(warnings))
+            raise nothing(axes.name, place, problem, seeds)
+        sweeps += [(axes, records)] if records else []
+    warn(list(warnings))
+    shown = sweeps if names else without_parts(sweeps)
+    sheets = [sheet for axes, records in shown for sheet in sheets_of(LAYOUTS, records, axes, problem)]
+    if not sheets:
+        raise nothing("table1", place, problem, seeds)
+    return sheets
