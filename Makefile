@@ -2,6 +2,7 @@
 # make test     the tests that need nothing but Python (JOBS=3 at a time, as tests also wait): run them before every commit
 # make test-all the same, then those of docs/testing.md that need more: SLURM, Chromium, DALI, TeX, or minutes
 # make check    lint, format, types, security rules; known vulnerabilities of the dependencies (make audit: fail on any)
+# make docs     the documentation as a site, in docs/_build
 # make faults   kills, damaged files, full disks, a bad W&B: what is lost, doubled or wrong (over an hour; SEED=n,
 #               KILLS=n, ONLY=kills,disk; ROWS=FILE keeps what is finished, and the same command goes on after it)
 PYTHON ?= python3
@@ -15,7 +16,7 @@ ROWS ?=
 JOBS ?= 3
 PYTEST := $(RUN) -m pytest -n $(JOBS)
 
-.PHONY: table1 test test-all check audit faults clean
+.PHONY: table1 test test-all check audit docs faults clean
 .DEFAULT_GOAL := table1
 
 table1: $(ENV)/installed
@@ -36,6 +37,10 @@ check: $(ENV)/installed
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	$(RUN) -m tests.audit
+
+docs: $(ENV)/installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(RUN) -m sphinx -q -W docs docs/_build
 
 audit: $(ENV)/installed
 	$(RUN) -m tests.audit --strict

@@ -1,4 +1,4 @@
-"""Pruning and retraining for a training loop of your own.
+"""Pruning and retraining for a training loop of your own::
 
     sparse = sparsify(model, optimizer, sparsity=0.9, retrain=10_000, peak_rate=0.1)
     for inputs, targets in batches:       # 10,000 of them

@@ -1,14 +1,14 @@
 """The interface of a pruning method: a few named hooks, most with a default that does nothing.
 
 A run is a sequence of phases. `begin` opens a phase (it may prune) and returns its learning rates, one per iteration.
-Every iteration then calls, in this order,
+Every iteration then calls, in this order::
 
     before_iteration(k)     k counts from 0 within the phase: the place to prune during training
     enter_forward()         write the weights that the network should compute with
-      forward, loss, backward
+    (forward, loss, backward)
     exit_forward()          put the trained weights back
     after_backward()        change the gradients
-      optimizer step
+    (step of the optimizer)
     after_step()            keep pruned weights at zero
 
 and `finish` closes the run. Evaluation, too, happens between enter_forward and exit_forward. The loop knows no method
