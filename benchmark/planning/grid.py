@@ -18,14 +18,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from benchmark.cells import MOST_EPOCHS, SLUG, Budget, Cell, Problem, Scalar, cut, plain, shown
+from benchmark.cells import MOST_EPOCHS, SLUG, Budget, Cell, Problem, Scalar, cut, shown
 from benchmark.errors import UserError
-from benchmark.methods import check_hyperparameters, declaration, settings_of
+from benchmark.methods import check_hyperparameters, declaration
+from benchmark.planning.choose import filtered, ordered
 from benchmark.training.schedules import resolve
 from benchmark.yaml_files import is_file, is_piped, names_file, read_yaml, shipped, stem_of, validated
 
 SWEEPS = shipped("sweeps")
-AXES = ("method", "schedule", "sparsity", "budget", "seed", "hyperparameters")
 MOST_SEEDS = 100_000
 LARGEST_SEED = 2**63 - 1
 MOST_CELLS = 2_000_000
@@ -36,8 +36,6 @@ MOST_ITERATIONS = 10**10
 MOST_SECONDS = 1e9
 DECAYS = ("recipe", "linear", "cosine")
 """How the learning rate of a method that does not retrain decays: as in the recipe, or to 0 over all epochs."""
-DEFAULT_ORDER = ("seed", "sparsity", "budget", "method", "hyperparameters", "schedule")
-"""Outermost axis first: every schedule of one column runs before the next column, one seed after the other."""
 
 
 class _Strict(BaseModel):
@@ -210,10 +208,10 @@ def load_sweep(
             raise UserError(f"{path}: grids.{number}: {error}") from None
         if len(cells) > MOST_CELLS:
             raise UserError(f"{path}: more than {MOST_CELLS} cells; give fewer values or seeds")
-    kept = _filtered(list(dict.fromkeys(cells)), only)
+    kept = filtered(list(dict.fromkeys(cells)), only)
     if tuning:  # a filter on seeds leaves the choice possible
         kept = list(dict.fromkeys([*kept, *(cell.with_seed(seed) for cell in kept for seed in tuning)]))
-    cells = _ordered(kept, order)
+    cells = ordered(kept, order)
     return Sweep(stem_of(str(path)), file.title, chosen, execution, seed_list, tuple(cells), tuning)
 
 
@@ -344,53 +342,6 @@ def _affordable(budget: Budget, problem: Problem) -> Budget:
     if budget.amount > most:
         raise UserError(f"budget {cut(str(budget))} is too long: up to {most}{budget.unit} is accepted")
     return budget
-
-
-def axis(cell: Cell, name: str) -> str:
-    """A cell's value on an axis, or of a hyperparameter, as users write it; "" if it has none."""
-    if name == "hyperparameters":
-        return ",".join(f"{key}={value}" for key, value in cell.hyperparameters)
-    value = getattr(cell, name) if name in AXES else settings_of(cell).get(name)
-    return "" if value is None else plain(value) if isinstance(value, float) else str(value)
-
-
-def _filtered(cells: list[Cell], only: Sequence[str]) -> list[Cell]:
-    if not only:
-        return cells
-    wanted = [_parse_filter(text, cells) for text in only]
-    kept = [cell for cell in cells if any(all(axis(cell, k) == v for k, v in one.items()) for one in wanted)]
-    if not kept:
-        raise UserError(f"--only {' --only '.join(only)}: no cell of this sweep meets all parts of one filter")
-    return kept
-
-
-def _parse_filter(text: str, cells: list[Cell]) -> dict[str, str]:
-    keys = list(dict.fromkeys([*AXES[:-1], *(name for cell in cells for name, _ in cell.hyperparameters)]))
-    wanted = {}
-    for part in text.split(","):
-        key, equals, value = part.strip().partition("=")
-        if not equals or key not in keys:
-            raise UserError(f"--only {text}: write KEY=VALUE[,KEY=VALUE], where KEY is one of {', '.join(keys)}")
-        accepted = [value for value in dict.fromkeys(axis(cell, key) for cell in cells) if value]
-        try:
-            value = value if value in accepted else plain(float(value))  # 0.90 is 0.9
-        except ValueError:
-            if key == "sparsity":
-                raise UserError(f"--only {text}: sparsity is a number such as 0.9") from None
-        if value not in accepted:
-            raise UserError(f"--only {text}: no {key} {value!r} in this sweep; it has {', '.join(accepted)}")
-        wanted[key] = value
-    return wanted
-
-
-def _ordered(cells: list[Cell], order: str | Sequence[str] | None) -> list[Cell]:
-    given = [part.strip() for part in order.split(",")] if isinstance(order, str) else list(order or DEFAULT_ORDER)
-    unknown = [name for name in given if name not in AXES]
-    if unknown or len(set(given)) != len(given):
-        raise UserError(f"--order {','.join(given)}: axes, outermost first, each once, out of {', '.join(AXES)}")
-    names = given + [name for name in DEFAULT_ORDER if name not in given]
-    ranks: list[tuple[str, dict[Any, int]]] = [(name, {}) for name in names]  # of values, by first appearance
-    return sorted(cells, key=lambda cell: [known.setdefault(getattr(cell, name), len(known)) for name, known in ranks])
 
 
 def _find(folder: Path, name: str, kind: str) -> Path:
