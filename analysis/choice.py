@@ -1,7 +1,8 @@
-"""Where a method has a grid of settings: per method, schedule and sparsity the one that is best in validation."""
+"""Where a method has a grid of settings: in each contest the one that is best in validation."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, cast
@@ -9,21 +10,22 @@ from typing import Any, cast
 import pandas as pd
 
 from analysis import settings
-from analysis.claims import per_cent
+from analysis.claims import column_words
 from analysis.groups import Group
 from analysis.statistics import Difference, paired_difference
 from benchmark.methods import declaration
 from benchmark.metric import Metric
 from benchmark.planning.tuning import Contestant, choose, ranked
 
-Contest = tuple[str, str, float]
-"""(method, schedule, sparsity), of which one setting wins; schedule "" where the cells have none."""
+Contest = tuple[str, str, float, str]
+"""(method, schedule, sparsity, budget), of which one setting wins; "" for no schedule or budget."""
+
 Chosen = Mapping[Contest, pd.DataFrame]
 """The records of the chosen setting, one a seed."""
 
 
-CONTESTANT = ("method", "schedule", "sparsity", "hyperparameters", "seed")
-"""Columns that say which run of which contest a record is."""
+CONTEST = ("method", "schedule", "sparsity", "budget")
+"""Columns of a contest."""
 
 
 def chosen(group: Group) -> Chosen:
@@ -33,7 +35,7 @@ def chosen(group: Group) -> Chosen:
     if not group.axes.other_seeds:
         runs = runs[runs["seed"].isin(group.axes.seeds)]
     winners = {}
-    for key, tried in runs.groupby(["method", "schedule", "sparsity"], sort=False):
+    for key, tried in runs.groupby(list(CONTEST), sort=False):
         contest = cast(Contest, key)
         winner = tried[tried["hyperparameters"] == best.get(contest)]
         if not winner.empty:
@@ -48,7 +50,7 @@ def _contestants(group: Group) -> Iterator[dict[str, Any]]:
         rows = rows[rows["seed"].isin(group.axes.tuning_seeds)]
     places = {text: place for place, text in enumerate(group.axes.hyperparameters)}
     rows = rows.sort_values("hyperparameters", key=lambda column: column.map(places), kind="stable")
-    for row in rows[[*CONTESTANT, "status", "final_validation"]].to_dict("records"):
+    for row in rows[[*CONTEST, "hyperparameters", "seed", "status", "final_validation"]].to_dict("records"):
         value = row["final_validation"]
         yield {
             "cell": {**row, "hyperparameters": settings.values_of(str(row["hyperparameters"]))},
@@ -63,40 +65,41 @@ def _compared_seeds(group: Group) -> list[int]:
     if group.axes.tuning_seeds:
         return sorted(group.axes.tuning_seeds)
     compared: set[int] = set()
-    for _, runs in group.cells.groupby(["method", "schedule", "sparsity"]):
+    for _, runs in group.cells.groupby(list(CONTEST)):
         seeds = [set(part["seed"]) for _, part in runs.groupby("hyperparameters")]
         compared |= set.intersection(*seeds) or set.union(*seeds)
     return sorted(compared)
 
 
 def sentences(group: Group, winners: Chosen, rows: Mapping[tuple[str, str], str]) -> list[str]:
-    """What was chosen from how many and how surely, a sentence a row; none for a sweep without choice.
+    """What was chosen from how many and how surely, a sentence a row; none for a row without choice.
 
     rows: labels by (method, schedule).
     """
     choices = []
     contests = ranked(_contestants(group))
     for (method, schedule), label in rows.items():
-        declared = {setting for name, _, _, _, setting in group.axes.cells if name == method}
+        declared = {setting for *kind, _, _, setting in group.axes.cells if kind == [method, schedule]}
         if len(declared) < 2:
             continue
         parts = []
-        for sparsity in group.axes.sparsities:
-            contest = (method, schedule, sparsity)
+        for sparsity, budget in itertools.product(group.axes.sparsities, group.axes.budgets):
+            contest = (method, schedule, sparsity, budget)
             if contest in winners and contest in contests:
                 found = contests[contest]
                 count = "" if len(found) == len(declared) else f" (of the {len(found)} with records)"
                 words = settings.in_words(settings.text_of(dict(found[0].setting))) or "defaults"
                 remarks = ", ".join(_remarks(method, declared, found, group.metric))
-                parts.append(f"{per_cent(sparsity)}: {words}{count}{f' ({remarks})' if remarks else ''}")
+                parts.append(f"{column_words(sparsity, budget)}: {words}{count}{f' ({remarks})' if remarks else ''}")
         choices.append(f"{label}, chosen from {len(declared)} settings: {'; '.join(parts)}.")
     if choices:
         seeds = _compared_seeds(group)
         over = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
         which = "row" if any(schedule for _, schedule in rows) else "method"
+        column = "sparsity and budget" if any(group.axes.budgets) else "sparsity"
         choices.insert(
             0,
-            f"Settings: per {which} and sparsity the one with the best mean validation {group.metric.label} over "
+            f"Settings: per {which} and {column} the one with the best mean validation {group.metric.label} over "
             f"{over}, never test; settings that missed the target only where all did; of equal ones the default, then "
             "the first. In brackets: how far it was ahead of the next, in standard errors (SE) over these seeds where "
             "there are several; which of its values is the smallest or largest of three or more that were tried.",

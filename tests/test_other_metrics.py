@@ -292,12 +292,12 @@ def test_the_setting_that_is_best_by_the_metric_is_chosen_to_run_and_to_be_shown
 def test_a_setting_that_ended_with_no_finite_value_is_worse_than_any(tuned):
     path, records = tuned
     others = all_mirrored(records, "perplexity")
-    best = choose(others)[("LC", "", 0.9)]
+    best = choose(others)[("LC", "", 0.9, "")]
     for record in others:
         cell = record["cell"]
         if (cell["method"], cell["sparsity"], cell["seed"]) == ("LC", 0.9, 0) and cell["hyperparameters"] == dict(best):
             record["perplexity"]["final"]["validation"] = None
-    now = choose(others)[("LC", "", 0.9)]
+    now = choose(others)[("LC", "", 0.9, "")]
     assert now != best
     caption = " ".join(sheet_of(others, path).tables[0].caption)
     (shown,) = re.findall(r"LC, chosen from 3 settings: .*?90 %: ([^.;(]*) \(", caption)

@@ -71,12 +71,27 @@ def test_the_readme_shows_where_numbers_of_another_processor_will_lie(command):
         assert row in finished.stdout
 
 
-def test_the_readme_says_of_the_claims_what_five_seeds_say():
-    (sheet,) = make_sheets(["table1"], REFERENCE, "digits")
-    shown = re.search(r"<!-- claims:.*?-->\n(.*?)<!-- end", (ROOT / "README.md").read_text(), re.S)
+@pytest.mark.parametrize(
+    ("page", "block", "options"), [("docs/findings.md", "findings", ()), ("README.md", "claims", ("--verdicts",))]
+)
+def test_the_pages_say_of_the_claims_what_the_committed_runs_say(command, monkeypatch, page, block, options):
+    """make_findings prints them as they stand there: after new runs, paste what it prints."""
+    shown = re.search(rf"<!-- {block}:.*?-->\n(.*?)<!-- end", (ROOT / page).read_text(), re.S)
     assert shown is not None
-    assert shown[1].splitlines()[2:] == [f"| {found.statement} | {found.verdict} |" for found in sheet.findings]
-    assert {found.verdict for found in sheet.findings} == {"held", "undecided", "by construction"}
+    monkeypatch.chdir(ROOT)
+    printed = command("analysis.make_findings", "--results", "results/reference", *options)
+    assert shown[1].strip() == printed.stdout.strip()
+
+
+def test_the_committed_tables_are_those_of_the_committed_records(command, monkeypatch, tmp_path: Path):
+    """After new runs: python -m analysis.make_tables --results results/reference --output results/reference."""
+    monkeypatch.chdir(ROOT)
+    printed = command("analysis.make_tables", "--results", "results/reference", "--output", str(tmp_path))
+    assert printed.returncode == 0, printed.stderr
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == {path.name for path in REFERENCE.iterdir() if path.is_file() and path.suffix != ".jsonl"}
+    for name in sorted(made):
+        assert (tmp_path / name).read_text().splitlines() == (REFERENCE / name).read_text().splitlines(), name
 
 
 def test_three_seeds_decide_none_of_the_claims():

@@ -163,7 +163,7 @@ def test_settings_are_compared_over_the_seeds_that_all_of_them_have(sweep):
     )
     table = table_of(sweep, given)
     assert at(table, "GMP", "80", "accuracy").n == 1
-    assert json.loads(chosen(group_of(sweep, given))[("GMP", "", 0.8)]["hyperparameters"].iloc[0]) == better
+    assert json.loads(chosen(group_of(sweep, given))[("GMP", "", 0.8, "")]["hyperparameters"].iloc[0]) == better
 
 
 def test_asked_for_other_seeds_the_tuning_seed_decides_but_is_not_shown(tmp_path: Path):
@@ -171,7 +171,7 @@ def test_asked_for_other_seeds_the_tuning_seed_decides_but_is_not_shown(tmp_path
     path.write_text(SWEEP.replace("seeds: 3", "seeds: 3\ntuning_seeds: 1"))
     given = made_up(path, validation=lambda cell: 0.9 if (cell.seed == 0) == bool(cell.hyperparameters) else 0.8)
     (group,) = groups.groups(frames.read(given, "tests"), sweep_axes(str(path), "1,2"))
-    runs = chosen(group)[("GMP", "", 0.7)]
+    runs = chosen(group)[("GMP", "", 0.7, "")]
     assert set(runs["hyperparameters"]) == {'{"interval": 5}'}
     assert set(runs["seed"]) == {1, 2}
     assert "over seed 0, never test" in " ".join(Table2().measured(group).caption)
@@ -183,7 +183,7 @@ def test_seeds_that_settings_compete_with_are_no_test_seeds(tmp_path: Path):
     path.write_text(SWEEP.replace("seeds: 3", "seeds: 3\ntuning: {seeds: [100, 101]}"))
     given = made_up(path, validation=lambda cell: 0.8 + 0.01 * bool(cell.hyperparameters) * max(0, cell.seed - 99))
     group = group_of(path, given)
-    assert set(chosen(group)[("GMP", "", 0.7)]["seed"]) == {0, 1, 2}
+    assert set(chosen(group)[("GMP", "", 0.7, "")]["seed"]) == {0, 1, 2}
     table = Table2().measured(group)
     assert (at(table, "GMP", "70", "accuracy").n, at(table, "GMP", "70", "accuracy").expected) == (3, 3)
     caption = " ".join(table.caption)

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from analysis.paper.sheets import make_sheets
 from benchmark.cells import Cell
+from benchmark.cli import main
 from benchmark.errors import UserError
 from benchmark.methods import METHODS
 from benchmark.planning.grid import Sweep, load_sweep
 from benchmark.planning.tuning import choose, current, stages, tuned_only
 from benchmark.results.store import Store, write_compact
+from benchmark.sweep import app as sweep_app
 from tests.conftest import assert_one_line_refusal
 
 FILE = """
@@ -57,22 +60,26 @@ def test_the_best_setting_is_chosen_for_each_method_and_sparsity_on_validation_a
 
     cells = [cell for cell in sweep.cells if cell.seed == 0]
     found = choose(record(cell, validation(cell), test=1 - validation(cell)) for cell in cells)
-    assert found == {("GMP", "", 0.5): (), ("GMP", "", 0.8): (("interval", 2),), ("LC", "", 0.5): (("decay", 100),)}
+    assert found == {
+        ("GMP", "", 0.5, ""): (),
+        ("GMP", "", 0.8, ""): (("interval", 2),),
+        ("LC", "", 0.5, ""): (("decay", 100),),
+    }
 
 
 def test_of_equal_settings_the_default_is_chosen_then_the_first(sweep: Sweep):
     default, second, third = [cell for cell in sweep.cells if cell.seed == 0 and cell.method == "LC"]
     for order in ([default, second, third], [third, second, default]):
-        assert choose(record(cell, 0.9) for cell in order) == {("LC", "", 0.5): ()}
-    assert choose(record(cell, 0.9) for cell in (second, third)) == {("LC", "", 0.5): (("decay", 100),)}
-    assert choose(record(cell, 0.9) for cell in (third, second)) == {("LC", "", 0.5): (("decay", 1000),)}
+        assert choose(record(cell, 0.9) for cell in order) == {("LC", "", 0.5, ""): ()}
+    assert choose(record(cell, 0.9) for cell in (second, third)) == {("LC", "", 0.5, ""): (("decay", 100),)}
+    assert choose(record(cell, 0.9) for cell in (third, second)) == {("LC", "", 0.5, ""): (("decay", 1000),)}
     runs = [
         record(second, 0.1),
         record(second.with_seed(1), 0.2),
         record(default, 0.15),
         record(default.with_seed(1), 0.15),
     ]
-    assert choose(runs) == {("LC", "", 0.5): ()}, "(0.1 + 0.2) / 2 is 0.15, whatever its last digit"
+    assert choose(runs) == {("LC", "", 0.5, ""): ()}, "(0.1 + 0.2) / 2 is 0.15, whatever its last digit"
 
 
 def test_a_setting_that_missed_the_target_wins_only_where_all_did(sweep: Sweep):
@@ -80,10 +87,10 @@ def test_a_setting_that_missed_the_target_wins_only_where_all_did(sweep: Sweep):
     default, second, third = [cell for cell in sweep.cells if cell.seed == 0 and cell.method == "LC"]
     missed = {"status": "missed_target"}
     runs = [record(default, 0.95) | missed, record(second, 0.8), record(third, 0.7)]
-    assert choose(runs) == {("LC", "", 0.5): (("decay", 100),)}
+    assert choose(runs) == {("LC", "", 0.5, ""): (("decay", 100),)}
     twice = [*(record(cell.with_seed(1), 0.9) for cell in (default, second, third)), *runs]
-    assert choose(twice) == {("LC", "", 0.5): (("decay", 100),)}
-    assert choose(made | missed for made in runs) == {("LC", "", 0.5): ()}
+    assert choose(twice) == {("LC", "", 0.5, ""): (("decay", 100),)}
+    assert choose(made | missed for made in runs) == {("LC", "", 0.5, ""): ()}
 
 
 def test_a_file_may_name_seeds_that_settings_compete_with_and_nothing_else(tmp_path: Path):
@@ -118,13 +125,13 @@ def test_tuning_that_cannot_be_is_refused_in_one_line(tmp_path: Path, text: str,
 def test_a_setting_does_not_win_by_a_seed_that_the_others_have_not(sweep: Sweep):
     first, second, _ = [cell for cell in sweep.cells if cell.seed == 0 and cell.method == "LC"]
     runs = [record(first, 0.8), record(first.with_seed(1), 1.0), record(second, 0.85)]
-    assert choose(runs) == {("LC", "", 0.5): (("decay", 100),)}
+    assert choose(runs) == {("LC", "", 0.5, ""): (("decay", 100),)}
 
 
 def test_means_are_over_all_tuning_seeds(sweep: Sweep):
     first, second, _ = [cell for cell in sweep.cells if cell.seed == 0 and cell.method == "LC"]
     runs = [record(first, 0.8), record(first.with_seed(1), 0.9), record(second, 0.95), record(second.with_seed(1), 0.7)]
-    assert choose(runs) == {("LC", "", 0.5): ()}
+    assert choose(runs) == {("LC", "", 0.5, ""): ()}
 
 
 def test_first_every_setting_with_the_tuning_seeds_then_the_chosen_with_the_others(sweep: Sweep, tmp_path: Path):
@@ -230,3 +237,26 @@ def test_the_command_tunes_chooses_and_goes_on_by_itself(tmp_path: Path, command
     tuned = command(*arguments, "--tuned-only", "--seeds", "4")
     assert "1 cells trained" in tuned.stdout
     assert_one_line_refusal(command("benchmark.sweep", "table1", "--tuned-only"), "--tuned-only", "tunes nothing")
+
+
+def test_the_peak_and_warm_up_of_a_schedule_can_be_tuned_for_every_entry(tmp_path: Path):
+    """Really trained: the rates are the schedule's times the peak, and the table shows what was chosen."""
+    path = tmp_path / "tuned.yaml"
+    path.write_text(
+        "title: LLR tuned\nseeds: 1\ntuning: {seeds: [7]}\n"
+        "recipe: {epochs: 4, milestones: [2, 3], warmup_epochs: 1, training_share: 0.3}\n"
+        "grids:\n  - {method: IMP, schedule: [LLR], sparsity: [0.5], budget: [1ep, 2ep],"
+        " hyperparameters: {peak: [1, 0.1], warmup: [0.1, 0]}}\n"
+    )
+    results = tmp_path / "results"
+    assert main(sweep_app, [str(path), "--results", str(results), "--tracking", "off", "--workers", "1"]) == 0
+    records = [record for record in Store(results).records() if record["cell"]["method"] == "IMP"]
+    assert len(records) == 2 * 4 + 2, "each setting with the seed that tunes, the best of each budget with the other"
+    for record in records:
+        settings = {"peak": 1, "warmup": 0.1, **record["cell"]["hyperparameters"]}
+        assert record["cycles"][0]["peak"] == pytest.approx(0.1 * settings["peak"])
+    (sheet,) = make_sheets([str(path)], results)
+    assert [(row.label, [entry.n for entry in row.entries]) for row in sheet.tables[0].rows] == [("LLR", [1, 1])]
+    words = " ".join(sheet.tables[0].caption)
+    assert "over n = 1 seed (0)" in words
+    assert "LLR, chosen from 4 settings: 50 % at 1ep: " in words

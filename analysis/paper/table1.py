@@ -11,6 +11,7 @@ from typing import cast
 
 import pandas as pd
 
+from analysis import choice
 from analysis.axes import Axes
 from analysis.claims import Evidence, Key, budget_words, per_cent
 from analysis.groups import Group, reached, score_entry
@@ -25,11 +26,12 @@ class Table1(Layout):
     claims, margins = CLAIMS, MARGINS
 
     def fits(self, axes: Axes) -> bool:
-        """One method that retrains, with one setting."""
-        return len(axes.methods) == 1 and len(axes.hyperparameters) == 1 and axes.retrains
+        """One method that retrains, with one setting, or with the one that is chosen for each entry."""
+        one = len(axes.hyperparameters) == 1 or bool(axes.tuning_seeds)
+        return len(axes.methods) == 1 and one and axes.retrains
 
     def measured(self, group: Group) -> Table:
-        by_cell, axes = _by_cell(group.cells), group.axes
+        by_cell, axes = _by_cell(group), group.axes
         asked = {cell[1:4] for cell in axes.cells}
         keys = [(sparsity, budget) for sparsity in axes.sparsities for budget in axes.budgets]
         columns = [Column(f"sparsity {per_cent(s)}", f"budget {budget_words(b)}") for s, b in keys]
@@ -37,7 +39,11 @@ class Table1(Layout):
             Row(name, tuple(score_entry(group, by_cell.get((name, *key)), (name, *key) in asked) for key in keys))
             for name in axes.schedules
         ]
-        return measured_table(group, "schedule", columns, rows)
+        (method,) = axes.methods
+        labels = {(method, name): name for name in axes.schedules}
+        choices = choice.sentences(group, choice.chosen(group), labels) if axes.tuning_seeds else []
+        seeds = [seed for runs in by_cell.values() for seed in runs["seed"]]
+        return measured_table(group, "schedule", columns, rows, *choices, seeds=seeds)
 
     def has_published(self, axes: Axes) -> bool:
         cells = {(schedule, sparsity, budget) for _, schedule, sparsity, budget, _ in axes.cells}
@@ -60,7 +66,7 @@ class Table1(Layout):
         )
 
     def evidence(self, group: Group) -> Evidence:
-        by_cell = _by_cell(group.cells.dropna(subset="final_test"))
+        by_cell = {key: part.dropna(subset="final_test") for key, part in _by_cell(group).items()}
         rates = {key: part.set_index("seed")["learning_rates"] for key, part in by_cell.items()}
         return Evidence(
             {key: group.scores(part) for key, part in by_cell.items()},
@@ -86,5 +92,8 @@ def published_numbers() -> Mapping[Key, tuple[float, float]]:
     return dict(zip(keys, zip(frame["accuracy_mean"], frame["accuracy_std"], strict=True), strict=True))
 
 
-def _by_cell(cells: pd.DataFrame) -> dict[Key, pd.DataFrame]:
-    return {cast(Key, key): part for key, part in cells.groupby(["schedule", "sparsity", "budget"])}
+def _by_cell(group: Group) -> dict[Key, pd.DataFrame]:
+    """The runs of each entry, of the chosen setting where the sweep tunes."""
+    if group.axes.tuning_seeds:
+        return {contest[1:]: runs for contest, runs in choice.chosen(group).items()}
+    return {cast(Key, key): part for key, part in group.cells.groupby(["schedule", "sparsity", "budget"])}

@@ -38,7 +38,7 @@ class Table2(Layout):
 
     def measured(self, group: Group) -> Table:
         axes, runs = group.axes, chosen(group)
-        asked = {(method, schedule, sparsity) for method, schedule, sparsity, _, _ in axes.cells}
+        asked = {cell[:4] for cell in axes.cells}
         labels = row_kinds(axes)
         rows = [
             Row(
@@ -47,7 +47,7 @@ class Table2(Layout):
                     _throughput(kind, runs, group.expected),
                     *(
                         entry
-                        for key in ((*kind, sparsity) for sparsity in axes.sparsities)
+                        for key in ((*kind, sparsity, "") for sparsity in axes.sparsities)
                         for entry in (_entries(group, runs.get(key)) if key in asked else [NOT_ASKED] * 3)
                     ),
                 ),
@@ -95,8 +95,8 @@ class Table2(Layout):
     def evidence(self, group: Group) -> Evidence:
         """Of the chosen settings alone."""
         by_key = {
-            (row_label(method, schedule), sparsity, ""): runs
-            for (method, schedule, sparsity), runs in chosen(group).items()
+            (row_label(method, schedule), sparsity, budget): runs
+            for (method, schedule, sparsity, budget), runs in chosen(group).items()
         }
         labels = row_kinds(group.axes)
         return Evidence(
@@ -210,7 +210,7 @@ def _entries(group: Group, runs: pd.DataFrame | None) -> tuple[Entry, Entry, Ent
 
 def _throughput(kind: tuple[str, str], cells: Chosen, expected: int) -> Entry:
     """Mean over the seeds of what a seed's runs had on average over the sparsities."""
-    parts = [runs for (*other, _), runs in cells.items() if tuple(other) == kind]
+    parts = [runs for contest, runs in cells.items() if contest[:2] == kind]
     if not parts:
         return entry([], expected)
     runs = pd.concat(parts)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from benchmark.errors import UserError
-from benchmark.methods.declarations import COUNT, NORM, Declaration, Words
+from benchmark.methods.declarations import COUNT, NORM, Declaration, Numbers, Words
 from benchmark.methods.ladders import cycles, trunk
 from benchmark.methods.limits import WHOLE_FILTERS, leaves_a_weight_or_filters
 from benchmark.problems.seeds import generator
@@ -20,6 +20,7 @@ from benchmark.pruning.gradual import cycle_lengths, ladder
 from benchmark.pruning.masks import norm, norm_of_difference, random_scores
 from benchmark.training.method import Context, Method
 from benchmark.training.schedules import (
+    WARMUP_SHARE,
     LearningRates,
     Retraining,
     learning_rates,
@@ -40,6 +41,8 @@ class Cycle:
         dense: learning rates of the dense phase, shape (n,).
         dense_warmup: iterations of that phase's warm-up.
         span: iterations that `iterations` is divided by in ALLR's d2.
+        peak: what the schedule's learning rates are multiplied by, at most 1.
+        warmup_share: of `iterations`.
     """
 
     number: int
@@ -49,6 +52,8 @@ class Cycle:
     dense: LearningRates
     dense_warmup: int
     span: int
+    peak: float = 1.0
+    warmup_share: float = WARMUP_SHARE
 
 
 def prune(method: Method, cycle: Cycle, criterion: Criterion) -> LearningRates:
@@ -72,8 +77,9 @@ def prune(method: Method, cycle: Cycle, criterion: Criterion) -> LearningRates:
         iterations=cycle.iterations,
         relative_distance=relative_distance(before, moved, 1 - masks.alive / alive),
         budget_share=min(cycle.iterations / cycle.span, 1.0),
+        warmup_share=cycle.warmup_share,
     )
-    rates = learning_rates(cycle.schedule, retraining)
+    rates = cycle.peak * learning_rates(cycle.schedule, retraining)
     context.note(
         {
             "cycle": cycle.number,
@@ -117,6 +123,8 @@ class IMP(Method):
             loses (benchmark.pruning.filters); the sparsity of the weights follows from it.
         stages: "6/3/1" lets the stages of a network lose different fractions of filters, the first all of the sparsity;
             "A" to "D" are Le and Hua's layouts for ResNet-56.
+        peak, warmup: what a tuned schedule is free in: a factor of its learning rates, at most 1, and the share of the
+            retraining that is warm-up.
     """
 
     declaration = Declaration(
@@ -126,6 +134,7 @@ class IMP(Method):
         defaults={
             **{"cycles": 1, "ladder": "even", "momentum": "fresh", "norm": "all"},
             **{"criterion": "magnitude", "stages": "even"},
+            **{"peak": 1.0, "warmup": 0.1},
         },
         accepted={
             "cycles": COUNT,
@@ -133,6 +142,8 @@ class IMP(Method):
             "momentum": Words("fresh", "kept"),
             "norm": NORM,
             "criterion": Words("magnitude", "random", "filters", "random_filters"),
+            "peak": Numbers(0, 1, open_below=True),
+            "warmup": Numbers(0, 1, open_above=True),
         },
         cycles=cycles,
         trunk=trunk,
@@ -166,6 +177,8 @@ class IMP(Method):
             dense=context.dense_rates,
             dense_warmup=context.dense_warmup,
             span=len(context.dense_rates),
+            peak=context.number("peak"),
+            warmup_share=context.number("warmup"),
         )
         return prune(self, cycle, self.criterion)
 

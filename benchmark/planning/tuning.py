@@ -1,6 +1,6 @@
 """Sweeps that tune: every setting of a method runs with a few seeds, the best one of them with all the others.
 
-Settings compete per (method, schedule, sparsity) by the metric in validation; the test images have no say. No torch.
+Settings compete per `Contest` by the metric in validation; the test images have no say. Imports no torch.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from benchmark.planning.grid import Sweep
 from benchmark.results.records import Record
 from benchmark.results.store import Store, read_compact
 
-Contest = tuple[str, str, float | None]
-"""(method, schedule, sparsity): its settings compete for each schedule ("" for none) and sparsity on their own."""
+Contest = tuple[str, str, float | None, str]
+"""(method, schedule, sparsity, budget), within which settings compete; "" for no schedule or budget."""
 DIGITS = 9
 
 
@@ -59,7 +59,7 @@ def ranked(records: Iterable[Record]) -> dict[Contest, list[Contestant]]:
     for record in records:
         cell = record["cell"]
         setting = tuple(sorted(cell["hyperparameters"].items()))
-        contest = cell["method"], cell["schedule"] or "", cell["sparsity"]
+        contest = cell["method"], cell["schedule"] or "", cell["sparsity"], cell["budget"] or ""
         found.setdefault(contest, {}).setdefault(setting, {})[cell["seed"]] = record
     return {contest: _ranked(settings) for contest, settings in found.items()}
 
@@ -149,4 +149,4 @@ def _reference(sweep: Sweep, store: Store) -> Iterator[Record]:
 
 
 def _contest(cell: Cell) -> Contest:
-    return cell.method, cell.schedule or "", cell.sparsity
+    return cell.method, cell.schedule or "", cell.sparsity, "" if cell.budget is None else str(cell.budget)

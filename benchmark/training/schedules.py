@@ -30,6 +30,12 @@ OVERSHOOT = 1e-9
 """How far rounding may lift a schedule from outside above the dense peak, relative to it."""
 
 
+WARMUP_SHARE = 0.1
+"""Of the iterations of retraining."""
+WARMUP_DIGITS = 6
+"""A share of the iterations is whole to so many digits: 0.29 times 100 is a little less than 29."""
+
+
 def dense_learning_rates(problem: Problem, iterations_per_epoch: int, epochs: float | None = None) -> LearningRates:
     """Learning rates of the dense run, shape (n,), n = round(epochs * iterations_per_epoch).
 
@@ -88,6 +94,7 @@ class Retraining:
         iterations: N, the length of this retraining phase.
         relative_distance: d1, 0 if nothing was pruned.
         budget_share: d2 = min(T_rt / T, 1).
+        warmup_share: W / N.
     """
 
     dense: LearningRates
@@ -95,6 +102,7 @@ class Retraining:
     iterations: int
     relative_distance: float = 0.0
     budget_share: float = 0.0
+    warmup_share: float = WARMUP_SHARE
 
     def __post_init__(self) -> None:
         dense = np.array(self.dense, dtype=np.float64)
@@ -110,6 +118,8 @@ class Retraining:
             raise ValueError(f"relative distance d1 = {self.relative_distance!r}, expected a non-negative number")
         if not 0 <= self.budget_share <= 1:
             raise ValueError(f"budget share d2 = {self.budget_share!r}, expected a number from 0 to 1")
+        if not 0 <= self.warmup_share <= 1:
+            raise ValueError(f"warm-up share {self.warmup_share!r}, expected a number from 0 to 1")
 
     @property
     def eta_max(self) -> float:
@@ -124,8 +134,8 @@ class Retraining:
 
     @property
     def warmup(self) -> int:
-        """W = floor(0.1 N), iterations of the warm-up of retraining."""
-        return self.iterations // 10
+        """W = floor(0.1 N), iterations of the warm-up of retraining, or of another share of N."""
+        return math.floor(round(self.warmup_share * self.iterations, WARMUP_DIGITS))
 
 
 Schedule = Callable[[Retraining], LearningRates]
