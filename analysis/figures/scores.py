@@ -11,7 +11,7 @@ from analysis.choice import chosen
 from analysis.claims import per_cent
 from analysis.figures import drawing
 from analysis.figures.drawing import Drawing, Places, Selection
-from analysis.labels import row_label, row_labels
+from analysis.labels import row_labels
 from benchmark.errors import UserError
 from benchmark.metric import Metric
 
@@ -131,11 +131,17 @@ def _outside(entries: list[str], metric: Metric, unit: str = "") -> list[str]:
 def shown(selection: Selection) -> pd.DataFrame:
     """The records with their "row": chosen settings of a sweep of methods, else the largest budget of each schedule."""
     if selection.group.axes.from_scratch:
-        winners = list(chosen(selection.group).values())
+        decay = _decay(selection)
+        apart = {method for method, schedule, *_ in selection.group.axes.cells if schedule == decay}
+        winners = [
+            runs
+            for (method, schedule, *_), runs in chosen(selection.group).items()
+            if schedule == decay or method not in apart
+        ]
         if not winners:
             raise UserError(f"the figures of {selection.group.axes.name}: no setting is chosen yet")
         cells = pd.concat(winners)
-        return cells.assign(row=[row_label(*key) for key in zip(cells["method"], cells["schedule"], strict=True)])
+        return cells.assign(row=cells["method"])
     cells = selection.cells
     retrained = cells[cells["budget"] != ""]
     if len(retrained) and not selection.narrowed:
@@ -146,9 +152,16 @@ def shown(selection: Selection) -> pd.DataFrame:
 
 def _shown_words(selection: Selection) -> str:
     if selection.group.axes.from_scratch:
-        return f", settings chosen on validation {selection.metric.label}"
+        decay = _decay(selection)
+        learning_rates = f", learning rates with a {decay} decay" if decay else ""
+        return f", settings chosen on validation {selection.metric.label}{learning_rates}"
     budgets = ", ".join(text for text in shown(selection)["budget"].unique() if text)
     return f" at a budget of {budgets}" if budgets else ""
+
+
+def _decay(selection: Selection) -> str:
+    """Of the learning rates of the methods shown, where the sweep has several; BIMP's is linear in any case."""
+    return max(selection.group.axes.schedules)
 
 
 def row_names(selection: Selection, cells: pd.DataFrame) -> pd.Series:

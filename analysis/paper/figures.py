@@ -48,7 +48,7 @@ def has_masks(axes: Axes) -> bool:
 
 
 def has_distances(axes: Axes) -> bool:
-    return any(axes.schedules) and not varies(axes, CRITERIA)
+    return axes.retrains and not varies(axes, CRITERIA)
 
 
 ROWS = "methods or schedules side by side, without cycles or several criteria"
