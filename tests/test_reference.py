@@ -27,9 +27,9 @@ def table1() -> list[dict]:
 
 
 def test_table1_is_complete_and_from_one_state_of_the_code(table1: list[dict]):
-    cells = {cell.id for cell in load_sweep("table1", seeds="5").cells}
+    cells = {cell.id for cell in load_sweep("table1", seeds="20").cells}
     assert cells <= {record["id"] for record in table1}
-    assert len(table1) == len(cells) + 5
+    assert len(table1) == len(cells) + 20
     assert {record["provenance"]["dirty"] for record in table1} == {False}
     assert len({record["provenance"]["code"] for record in table1}) == 1
 
@@ -48,7 +48,7 @@ def test_digits_show_the_papers_effect(table1: list[dict]):
 
 
 def test_the_readme_shows_the_table_that_the_command_prints(command):
-    """The sweep's own three seeds, of the five that are committed."""
+    """The sweep's own three seeds, of the twenty that are committed."""
     options = ("--seeds", "3", "--results", str(REFERENCE), "--format", "markdown")
     finished = command("analysis.make_tables", "table1", *options)
     assert finished.returncode == 0, finished.stderr
@@ -106,10 +106,10 @@ def test_an_export_holds_the_records_of_a_sweep_and_its_dense_runs(command, tabl
     store = Store(tmp_path / "store")
     for record in table1:
         store.commit(record)
-    options = ("--seeds", "5", "--results", str(store.path), "--output", str(tmp_path))
+    options = ("--seeds", "20", "--results", str(store.path), "--output", str(tmp_path))
     finished = command("benchmark.export", "table1", *options)
     assert finished.returncode == 0, finished.stderr
-    assert "275 of 275 records" in finished.stdout
+    assert "1100 of 1100 records" in finished.stdout
     assert list(read_compact(tmp_path / "table1-digits.jsonl")) == table1
     write_compact(tmp_path / "again.jsonl", table1)
     assert (tmp_path / "again.jsonl").read_bytes() == (REFERENCE / "table1-digits.jsonl").read_bytes()
@@ -135,7 +135,7 @@ def test_an_export_replaces_no_file_that_holds_records_which_it_would_lose(table
     for record in table1[:30]:
         store.commit(record)
     path = tmp_path / "table1-digits.jsonl"
-    arguments = ["table1", "--seeds", "5", "--results", str(store.path), "--output", str(tmp_path)]
+    arguments = ["table1", "--seeds", "20", "--results", str(store.path), "--output", str(tmp_path)]
     for there in (table1[:3], table1[:30]):
         write_compact(path, there)
         assert cli.main(app, arguments) == 1, "incomplete, but it holds all that the file held"
@@ -144,7 +144,7 @@ def test_an_export_replaces_no_file_that_holds_records_which_it_would_lose(table
     assert cli.main(app, arguments) == 2
     assert path.read_bytes() == before
     (line,) = capsys.readouterr().err.splitlines()
-    for word in (str(path), "245 of its 275 records would be lost", "the 30 to export", "--output DIR", "--force"):
+    for word in (str(path), "1070 of its 1100 records would be lost", "the 30 to export", "--output DIR", "--force"):
         assert word in line
     path.write_bytes(b"{}\n")
     assert cli.main(app, arguments) == 2, "a line that nothing reads may be a record of another version"
