@@ -132,3 +132,19 @@ def test_a_collapsed_run_of_one_seed_has_no_deviation(table1):
     drawing = drawn(scores.methods, fewer(collapse(table1, "CLR"), "CLR"))
     assert drawing.figure.axes[0].texts[0].get_text() == "CLR 10.0"
     assert "CLR at 90 % (10.00, 1 of 1 runs collapsed)" in drawing.sentences[-1]
+
+
+def test_of_several_decays_of_the_learning_rate_one_is_drawn_and_named(tmp_path):
+    """The linear one where there is one, as BIMP has no other: a line a method, and no two of one method."""
+    path = tmp_path / "decays.yaml"
+    path.write_text(
+        "title: t\nseeds: 2\ngrids:\n  - {method: BIMP, sparsity: [0.7, 0.9]}\n"
+        "  - {method: GMP, schedule: [recipe, linear], sparsity: [0.7, 0.9]}\n"
+    )
+    cells = made_up(str(path))
+    records = [record_of(cell, 0.95 if cell.schedule == "linear" else 0.9) for cell in cells]
+    chosen = selection(str(path), records)
+    shown = scores.shown(chosen)
+    assert set(shown["row"]) == {"BIMP", "GMP"}
+    assert set(shown[shown["row"] == "GMP"]["final_test"]) == {0.95}
+    assert "learning rates with a linear decay" in " ".join(drawn(scores.methods, chosen).sentences)
