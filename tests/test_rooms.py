@@ -32,8 +32,10 @@ ROOMS = {
 OUTSIDE = {
     **dict.fromkeys(("cells", "metric", "errors", "imports", "cli", "environment", "streams"), "vocabulary"),
     **dict.fromkeys(("yaml_files", "yaml_loader"), "vocabulary"),
-    **dict.fromkeys(("worker", "recording"), "worker"),
-    **dict.fromkeys(("sweep", "status", "publish", "export", "check", "check_method", "check_problem"), "commands"),
+    **dict.fromkeys(("worker", "recording", "trained"), "worker"),
+    **dict.fromkeys(
+        ("sweep", "status", "publish", "export", "checkpoint", "check", "check_method", "check_problem"), "commands"
+    ),
     "throughput": "measure",
     "api": "api",
 }
