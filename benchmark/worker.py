@@ -220,7 +220,7 @@ class Worker:
             "data": data.fingerprint,
             "data_remarks": list(data.remarks),
             "device": self.device.type,
-            "device_name": _device_name(self.device),
+            "device_name": device_name(self.device),
             "ranks": self.group.ranks,
             "threads": torch.get_num_threads(),
             "start": start_time.isoformat(timespec="milliseconds"),
@@ -274,7 +274,8 @@ class Worker:
             return ()
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """Of the GPU or the processor, as records have it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return _processor() or platform.processor() or platform.machine()

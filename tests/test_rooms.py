@@ -36,7 +36,7 @@ OUTSIDE = {
     **dict.fromkeys(
         ("sweep", "status", "publish", "export", "checkpoint", "check", "check_method", "check_problem"), "commands"
     ),
-    "throughput": "measure",
+    **dict.fromkeys(("latency", "throughput"), "measure"),
     "api": "api",
 }
 """The room of each file of benchmark/ that lies in no folder."""
