@@ -56,7 +56,7 @@ def make_record(cell: Cell, run: Run, parent: Record | None, smaller: nn.Module 
             "per_epoch": run.data.iterations_per_epoch,
             **({} if scale is None else {"skipped": int(scale.skipped)}),
         },
-        "parameters_sha256": _parameters_hash(run.network),
+        "parameters_sha256": parameters_hash(run.network),
     }
 
 
@@ -105,7 +105,7 @@ def _finite(values: Any) -> Any:
     return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
-def _parameters_hash(network: nn.Module) -> str:
+def parameters_hash(network: nn.Module) -> str:
     """Hash of every parameter and buffer, bit for bit: tests compare weights by it."""
     return digest(
         {

@@ -31,6 +31,7 @@ app = cli.make_app()
 console = make_console()
 
 MOST_WORKERS = 4096
+KEPT = ("nothing", "weights")
 
 
 def _folder(option: str) -> Callable[[str | Path], Path]:
@@ -88,6 +89,7 @@ def sweep(
     ] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Set records that cannot be read aside")] = False,
     validate_every: Annotated[int, typer.Option(min=1, help="Epochs from one validation to the next")] = 1,
+    keep: Annotated[str, typer.Option(help="Of a finished cell beside its record: nothing or weights")] = "nothing",
     checkpoint_seconds: Annotated[float, typer.Option(help="Between checkpoints of a running cell")] = 60.0,
     hang_seconds: Annotated[float, typer.Option(help="A cell without a finished iteration for so long fails")] = 1800.0,
 ) -> int:
@@ -98,6 +100,8 @@ def sweep(
         raise UserError(f"--hang-seconds {hang_seconds:g}: a number above 0")
     if not checkpoint_seconds >= 0:
         raise UserError(f"--checkpoint-seconds {checkpoint_seconds:g}: a number from 0 up")
+    if keep not in KEPT:
+        raise UserError(f"--keep {keep}: one of {', '.join(KEPT)}")
     if cells and not dry_run:
         raise UserError("--cells needs --dry-run")
     if dry_run and (repair or cancel):
@@ -123,6 +127,7 @@ def sweep(
         cells_per_gpu=cells_per_gpu,
         threads=chosen.execution.threads,
         validate_every=validate_every,
+        keep=keep,
         checkpoint_seconds=checkpoint_seconds,
         hang_seconds=hang_seconds,
         cluster=cluster,

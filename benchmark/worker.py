@@ -150,20 +150,32 @@ class Worker:
     ) -> bool:
         """True if the cell now has this run's record, False if another was first. aside: its damaged record."""
         started, start_time = time.perf_counter(), datetime.now(UTC)
-        sources = outside.sources(cell)  # before that code is imported
-        data = self.data(cell.problem)
-        network = synchronise_batch_norm(models.build(cell.problem, cell.seed).to(self.device), self.group)
-        parent = self._load_parent(cell, network) if declaration(cell.method).from_dense else None
-        maker = made_by(cell.problem.loader, sources)
-        checkpoints = checkpoint.Checkpoints(self.store.file("checkpoints", cell.id), cell.id, maker)
-        session = Session(
-            checkpoints=checkpoints,
+        maker = made_by(cell.problem.loader, outside.sources(cell))  # before that code is imported
+        run, parent = self._make_run(cell)
+        run.session = Session(
+            checkpoints=checkpoint.Checkpoints(self.store.file("checkpoints", cell.id), cell.id, maker),
             trunks=checkpoint.Trunks(self.store.path / "trunks", maker),
             parent=parent["weights_sha256"] if parent else "",
             report=report,
             should_stop=should_stop,
             began=started,
         )
+        run.execute()
+        if not self.group.leads:
+            return False
+        return self._commit(run, parent, start_time, aside)
+
+    def train_again(self, cell: Cell) -> Run:
+        """Train a cell whether or not it has a record, from its start to its end, and write nothing."""
+        run, _ = self._make_run(cell)
+        run.execute()
+        return run
+
+    def _make_run(self, cell: Cell) -> tuple[Run, Record | None]:
+        """The run of a cell, which saves nothing as it is, and the record of the dense run that it starts from."""
+        data = self.data(cell.problem)
+        network = synchronise_batch_norm(models.build(cell.problem, cell.seed).to(self.device), self.group)
+        parent = self._load_parent(cell, network) if declaration(cell.method).from_dense else None
         run = Run(
             cell,
             network,
@@ -171,17 +183,13 @@ class Worker:
             load(cell.method),
             settings_of(cell),
             options=self.options,
-            session=session,
             group=self.group,
             start_position=cell.problem.epochs * data.iterations_per_epoch if parent else 0,
         )
         if cell.is_dense and cell.problem.weights:  # nothing to train, but to measure
             self._load_given(cell.problem, network)
             run.method.phases = 0
-        run.execute()
-        if not self.group.leads:
-            return False
-        return self._commit(run, parent, start_time, aside)
+        return run, parent
 
     def _load_given(self, problem: Problem, network: nn.Module) -> None:
         try:
@@ -200,6 +208,9 @@ class Worker:
                 raise ArithmeticError(f"the dense run collapsed ({'; '.join(record['remarks'])})")
             content, record["weights_sha256"] = checkpoint.encode(cell.id, network.state_dict())
             atomic.replace_file(self.store.weights_path(cell.id, record["weights_sha256"]), content)
+        elif self.options.keep == "weights":
+            about = {"id": cell.id, "parameters_sha256": record["parameters_sha256"]}
+            atomic.replace_file(self.store.kept_path(record), checkpoint.safe(network.state_dict(), about))
         compared = None if smaller is None else latency.compare(network, smaller, data)
         record["seconds"] = {**run.session.seconds(run), **({} if compared is None else {"latency": compared})}
         record["images_per_second"] = progress.images / max(progress.seconds["training"], 1e-9)
@@ -209,7 +220,7 @@ class Worker:
             "data": data.fingerprint,
             "data_remarks": list(data.remarks),
             "device": self.device.type,
-            "device_name": _device_name(self.device),
+            "device_name": device_name(self.device),
             "ranks": self.group.ranks,
             "threads": torch.get_num_threads(),
             "start": start_time.isoformat(timespec="milliseconds"),
@@ -263,7 +274,8 @@ class Worker:
             return ()
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """Of the GPU or the processor, as records have it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return _processor() or platform.processor() or platform.machine()

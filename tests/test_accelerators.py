@@ -55,7 +55,7 @@ def test_images_of_an_evaluation_are_copied_to_a_device_once_and_in_their_order(
     copied = data._on_device("validation")
     assert data._on_device("validation") is copied
     pixels = torch.cat([images for images, _ in data.evaluation_batches("validation")]).permute(0, 2, 3, 1)
-    assert torch.equal(data._normalise(copied.to(torch.float32)), pixels)
+    assert torch.equal(data.normalise(copied.to(torch.float32)), pixels)
 
 
 @pytest.mark.parametrize("missing", ["wandb", "submitit", "plotly", "torch_pruning", "sklearn", "pandas"])

@@ -305,7 +305,7 @@ def naive_batches(data: Data, source, seed: int, epoch: int) -> list[np.ndarray]
         image = image[top : top + size, left : left + size]
         if data.problem.flip and draws.flips[place]:
             image = image[:, ::-1]
-        found.append((image / 255 - data._normalise.mean.numpy()) / data._normalise.std.numpy())
+        found.append((image / 255 - data.normalise.mean.numpy()) / data.normalise.std.numpy())
     return found
 
 
@@ -449,7 +449,7 @@ def test_an_epoch_goes_on_after_an_evaluation_in_its_middle(large: Path, loaders
 def test_streamed_evaluation_resizes_and_crops_the_centre(large: Path):
     data = streamed(large)
     pixels = torch.cat([batch for batch, _ in data.evaluation_batches("test")])[3]
-    back = (pixels * data._normalise.std[:, None, None] + data._normalise.mean[:, None, None]) * 255
+    back = (pixels * data.normalise.std[:, None, None] + data.normalise.mean[:, None, None]) * 255
     image = decode_with_pillow(str(large / "test" / "dog" / "01.png"), 3)
     expected = reference.center_crop(reference.resize(image, [28], antialias=True), [24, 24])
     assert torch.allclose(back, expected.float(), atol=1.01)  # torchvision rounds once more where it comes from float32

@@ -32,9 +32,11 @@ ROOMS = {
 OUTSIDE = {
     **dict.fromkeys(("cells", "metric", "errors", "imports", "cli", "environment", "streams"), "vocabulary"),
     **dict.fromkeys(("yaml_files", "yaml_loader"), "vocabulary"),
-    **dict.fromkeys(("worker", "recording"), "worker"),
-    **dict.fromkeys(("sweep", "status", "publish", "export", "check", "check_method", "check_problem"), "commands"),
-    "throughput": "measure",
+    **dict.fromkeys(("worker", "recording", "trained"), "worker"),
+    **dict.fromkeys(
+        ("sweep", "status", "publish", "export", "checkpoint", "check", "check_method", "check_problem"), "commands"
+    ),
+    **dict.fromkeys(("latency", "throughput"), "measure"),
     "api": "api",
 }
 """The room of each file of benchmark/ that lies in no folder."""

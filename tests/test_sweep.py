@@ -92,9 +92,12 @@ def test_what_an_earlier_run_left_unpublished_the_next_one_publishes(untouched: 
     assert unpublished(Store(tmp_path), "offline") == []
 
 
-def test_worker_count_and_order_change_no_bit(untouched: Store, tmp_path: Path):
-    sweep(tmp_path, "--workers", "3", "--order", "schedule", check=True)
-    assert results(Store(tmp_path)) == results(untouched)
+def test_worker_count_order_and_kept_weights_change_no_bit(untouched: Store, tmp_path: Path):
+    sweep(tmp_path, "--workers", "3", "--order", "schedule", "--keep", "weights", check=True)
+    store = Store(tmp_path)
+    assert results(store) == results(untouched)
+    assert all(store.kept_path(record).is_file() for record in store.records() if record["cell"]["method"] != "dense")
+    assert not list(untouched.path.glob("weights/*/*.safetensors"))
 
 
 def test_ctrl_c_stops_cleanly_says_how_to_go_on_and_loses_nothing(untouched: Store, tmp_path: Path):
@@ -331,6 +334,7 @@ def test_shares_that_leave_no_image_are_refused_before_a_worker_starts(
         (["--checkpoint-seconds", "-5"], ["--checkpoint-seconds -5", "from 0 up"]),
         (["--checkpoint-seconds", "nan"], ["--checkpoint-seconds nan", "from 0 up"]),
         (["--workers", "99999999"], ["--workers 99999999", "4096"]),
+        (["--keep", "everything"], ["--keep everything", "nothing, weights"]),
         (["--validate-every", "3", "--executor", "slurm"], ["--validate-every 3", "slurm.validate_every=3"]),
     ],
 )

@@ -11,6 +11,19 @@ def mlp(problem):
     return nn.Sequential(nn.Flatten(), nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, problem.classes))
 
 
+def convolutional(problem):
+    return nn.Sequential(
+        nn.Conv2d(problem.channels, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 12, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(48, problem.classes),
+    )
+
+
 def volumes(problem):
     return nn.Sequential(nn.Conv3d(1, 2, 2), nn.Flatten(), nn.Linear(2, problem.classes))
 

@@ -41,6 +41,7 @@ class Options:
         cells_per_gpu: cells that share a GPU.
         threads: that the problem allows a process; None for any number.
         validate_every: epochs from one validation to the next.
+        keep: of a finished cell beside its record: "nothing" or its "weights".
         checkpoint_seconds: from one checkpoint of a cell to the next.
         hang_seconds: without a finished iteration until a cell fails.
         cluster: the profile of a cluster, as a name or a file.
@@ -53,6 +54,7 @@ class Options:
     cells_per_gpu: int = 1
     threads: int | None = None
     validate_every: int = 1
+    keep: str = "nothing"
     checkpoint_seconds: float = 60.0
     hang_seconds: float = 1800.0
     cluster: str | None = None

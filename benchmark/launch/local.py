@@ -32,6 +32,7 @@ class Local(Launcher):
             device=options.device,
             checkpoint_seconds=options.checkpoint_seconds,
             validate_every=options.validate_every,
+            keep=options.keep,
         )
         self.pool_options = replace(shares, run=run_options, hang_seconds=options.hang_seconds)
         if self.rank is not None:

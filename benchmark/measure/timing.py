@@ -102,8 +102,16 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 
 def quartiles(values: Sequence[float], digits: int = 3) -> str:
     """Median and quartiles."""
-    low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else [values[0]] * 3
+    low, _, high = cut_points(values)
     return _in_words(values, low, high, digits)
+
+
+def cut_points(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lower quartile, median and upper quartile."""
+    if len(values) < 2:
+        return values[0], values[0], values[0]
+    low, middle, high = statistics.quantiles(values, n=4)
+    return low, middle, high
 
 
 def _in_words(values: Sequence[float], low: float, high: float, digits: int) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmark.cells import Problem
+from benchmark.problems.augment import Normalisation
 from benchmark.problems.fits import check_loader, check_split
 from benchmark.problems.seeds import generator
 
@@ -40,10 +41,12 @@ class Batches(ABC):
 
     fingerprint: of images and labels. remarks: what a record should say about them. remembered: results of passes over
     the images (training.evaluation). shard: (rank, ranks); this process trains on its part of every batch.
+    normalise: what pixels go through, None where the inputs are no images.
     """
 
     fingerprint: str
     remarks: tuple[str, ...]
+    normalise: Normalisation | None = None
 
     def __init__(self, problem: Problem, device: torch.device, shard: tuple[int, int] = (0, 1)):
         check_loader(problem)

@@ -66,6 +66,8 @@ class Draws:
 class Data(Batches):
     """A problem's images in memory: those of `folder`, or of `source` if that is given."""
 
+    normalise: Normalisation
+
     def __init__(
         self,
         problem: Problem,
@@ -82,7 +84,7 @@ class Data(Batches):
         labels = torch.from_numpy(training.labels)
         index, validation = held_out(problem, labels)
         inner = training.images[:, pad : pad + size, pad : pad + size]
-        self._normalise = Normalisation(problem, device, lambda: moments(inner[..., : problem.channels], index))
+        self.normalise = Normalisation(problem, device, lambda: moments(inner[..., : problem.channels], index))
         self._windows = Windows(training.images, size, device)
         self._index, self.labels = index.to(device), labels[index].to(device)
         self._copies: dict[str, Tensor] = {}
@@ -129,7 +131,7 @@ class Data(Batches):
 
     def _batch(self, pixels: Tensor, labels: Tensor) -> ImageBatch:
         """What the network takes and the task compares with. pixels: from 0 to 255, (b, height, width, channels)."""
-        return laid_out(self._normalise(pixels.to(torch.float32)), self.problem), labels
+        return laid_out(self.normalise(pixels.to(torch.float32)), self.problem), labels
 
     def evaluation_batches(self, name: str) -> Iterator[ImageBatch]:
         images, index, labels = self._evaluation[name]

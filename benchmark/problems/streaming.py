@@ -63,6 +63,8 @@ class StreamedData(Batches):
         decoder: one of DECODERS; None is the fastest that is installed.
     """
 
+    normalise: Normalisation
+
     def __init__(
         self,
         problem: Problem,
@@ -105,7 +107,7 @@ class StreamedData(Batches):
             persistent_workers=loaders > 0,
             pin_memory=device.type == "cuda",
         )
-        self._normalise = Normalisation(problem, device, self._measure)
+        self.normalise = Normalisation(problem, device, self._measure)
 
     @property
     def remarks(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -140,7 +142,7 @@ class StreamedData(Batches):
     def _load(self, requests: list[list[Request]]) -> Iterator[ImageBatch]:
         for images, labels in self._raw(requests):
             pixels = images.to(self.device, non_blocking=True).to(torch.float32)
-            yield laid_out(self._normalise(pixels), self.problem), labels.to(self.device, non_blocking=True)
+            yield laid_out(self.normalise(pixels), self.problem), labels.to(self.device, non_blocking=True)
 
     def _raw(self, requests: list[list[Request]]) -> Iterator[ImageBatch]:
         nested = self._loading  # such as an evaluation in the middle of an epoch, whose loader must not start over

@@ -185,6 +185,21 @@ def build_smaller(network: nn.Module, image: Sequence[int], removed: Mapping[str
     return smaller
 
 
+def without_zeros(network: nn.Module, image: Sequence[int]) -> nn.Module:
+    """`build_smaller` for a trained network: without the channels that are zero with all that computes them."""
+    parameters = dict(network.named_parameters())
+    removed = {}
+    for group in find_groups(network, image):
+        alive = torch.zeros(group.channels, dtype=torch.bool)
+        for part in group.parts:
+            if part.dimension == 0:
+                rows = parameters[part.parameter].detach().cpu().reshape(len(part.channel), -1)
+                alive[part.channel[rows.ne(0).any(1) & (part.channel >= 0)]] = True
+        alive[0] |= not alive.any()  # a layer without filters would be none
+        removed[group.name] = ~alive
+    return build_smaller(network, image, removed)
+
+
 LAYOUTS = {
     "A": ("1/1/1", (16, 20, 38, 54)),
     "B": ("6/3/1", (16, 18, 20, 34, 38, 54)),

@@ -3,6 +3,7 @@
     records/<ab>/<cell id>.json          done: the first writer wins, never overwritten
     failures/<ab>/<cell id>.<n>.json     attempt n failed: cause, message, traceback, end of the log
     weights/<ab>/<cell id>.<hash>.pt     final weights of runs that others start from
+    weights/<ab>/<cell id>.<hash>.safetensors    of all others, where --keep weights asks for them
     checkpoints/<ab>/<cell id>/          of an unfinished run
     claims/<ab>/<cell id>.<n>            lock of the process that trains it now
     pins/<ab>/<name>                     what must not change while the folder is used, such as the data's fingerprint
@@ -198,6 +199,10 @@ class Store:
     def weights_path(self, cell_id: str, checksum: str) -> Path:
         """Named after its content, so that of two runs that finish a cell at once each keeps its weights."""
         return self.file("weights", cell_id, f".{checksum[:HASH_LENGTH]}.pt")
+
+    def kept_path(self, record: Record) -> Path:
+        """Of the final weights of a cell that no other starts from, named after the hash of them in its record."""
+        return self.file("weights", record["id"], f".{record['parameters_sha256']}.safetensors")
 
     def weights_problem(self, record: Record) -> str | None:
         """What is wrong with the weights of a dense record, None if nothing is."""

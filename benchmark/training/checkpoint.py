@@ -11,10 +11,13 @@ import os
 import pickle
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
+from torch import Tensor
 
 from benchmark.cells import HASH_LENGTH
 from benchmark.results import atomic
@@ -43,6 +46,12 @@ def load(
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BadCheckpoint(f"{path} holds something else than tensors and numbers: {reason}") from None
+
+
+def safe(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> bytes:
+    """A safetensors file of tensors, each with bytes of its own, and of texts about them."""
+    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    return save(copies, dict(about))
 
 
 class Trunks:

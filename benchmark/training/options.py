@@ -16,6 +16,7 @@ class RunOptions:
         checkpoint_seconds: between two checkpoints of a run.
         data: the folder of the images; None for the default.
         validate_every: epochs between two validations; every phase ends with one.
+        keep: of a finished cell beside its record: "nothing" or its "weights".
     """
 
     device: str = "auto"
@@ -23,3 +24,4 @@ class RunOptions:
     checkpoint_seconds: float = 60.0
     data: Path | None = None
     validate_every: int = 1
+    keep: str = "nothing"

@@ -32,7 +32,8 @@ class Slurm(Launcher):
                 f"--validate-every {options.validate_every} is for this machine: with --executor slurm use "
                 f"--set slurm.validate_every={options.validate_every}"
             )
-        self.profile = load_profile(options.cluster, options.settings)
+        keep = {} if options.keep == "nothing" else {"keep": options.keep}
+        self.profile = load_profile(options.cluster, {**keep, **options.settings})
 
     def submit(self, work: Work) -> int:
         """Submit what is neither done nor queued; exit code 1 if sbatch did not take all of it."""

@@ -88,6 +88,7 @@ class Profile(BaseModel):
     warning: Seconds = Field(default=120, description="ask to be told so long before the time limit")
     checkpoint: Seconds = Field(default=300, description="between checkpoints, for what gives no warning")
     validate_every: Count = Field(default=1, description="epochs from one validation to the next")
+    keep: Literal["nothing", "weights"] = Field(default="nothing", description="of a finished cell beside its record")
     hang: Seconds = Field(default=1800, description="a cell without a finished iteration for so long fails")
     code_changed: Literal["refuse", "warn"] = "refuse"
     retries: Retries = Retries()

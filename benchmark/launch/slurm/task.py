@@ -226,6 +226,7 @@ class _Job:
             checkpoint_seconds=profile.checkpoint,
             data=None if about["data"] is None else Path(about["data"]),
             validate_every=profile.validate_every,
+            keep=profile.keep,
         )
         return PoolOptions(
             workers=profile.workers,

@@ -1,0 +1,138 @@
+"""The trained network of a finished cell: from the weights that were kept, or trained again to the same bits."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import Tensor, nn
+
+from benchmark.cells import Cell, cut
+from benchmark.errors import UserError
+from benchmark.problems import models
+from benchmark.pruning.filters import without_zeros
+from benchmark.recording import parameters_hash
+from benchmark.results.records import Record
+from benchmark.results.store import Store
+from benchmark.training import checkpoint
+from benchmark.training.options import RunOptions
+from benchmark.worker import ParentMissing, Worker
+
+SHOWN = 3
+"""Ids that an error names where many fit."""
+
+
+class OtherResult(Exception):
+    """This machine trains a cell to other weights than those of its record. The message is one line."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished cell. network: as it was trained, on the CPU, in evaluation. worker: has the data."""
+
+    cell: Cell
+    record: Record
+    network: nn.Module
+    worker: Worker
+
+    def example(self, count: int) -> tuple[Tensor, ...]:
+        """So many inputs for the network, on the CPU."""
+        return tuple(value.cpu() for value in self.worker.data(self.cell.problem).example(count))
+
+    def about(self) -> dict[str, str]:
+        """JSON texts: the "record" and, of images, the "pixels", {"mean": [...], "std": [...]} by channel: the network
+        takes (pixels / 255 - mean) / std."""
+        normalise = self.worker.data(self.cell.problem).normalise
+        about = {"record": self.record}
+        if normalise is not None:
+            about["pixels"] = {"mean": normalise.mean.tolist(), "std": normalise.std.tolist()}
+        return {name: json.dumps(value) for name, value in about.items()}
+
+    def compact(self) -> nn.Module:
+        """The network without its removed filters. The record must have "smaller"."""
+        problem = self.cell.problem
+        return without_zeros(self.network, (problem.channels, problem.image_size, problem.image_size))
+
+
+def find(store: Store, text: str) -> Record:
+    """The record of the cell of this id, or of the only one with this text in its id. Raises UserError."""
+    ids = store.ids()
+    fitting = [text] if text in ids else sorted(cell_id for cell_id in ids if text in cell_id)
+    if len(fitting) == 1:
+        record = store.read(fitting[0])
+        if record is None:
+            raise UserError(f"CELL {cut(text)}: {store.problems[-1]}")
+        return record
+    if fitting:
+        shown = ", ".join(fitting[:SHOWN]) + (", ..." if len(fitting) > SHOWN else "")
+        raise UserError(f"CELL {cut(text)}: {len(fitting)} cells have that in their id: {shown}; write more of it")
+    raise UserError(
+        f"CELL {cut(text)}: none of the {len(ids)} finished cells of {store.path} has that in its id; "
+        f"{store.path}/records lists them"
+    )
+
+
+def load(store: Store, record: Record, data: Path | None = None) -> Trained:
+    """The network of a record. Where its weights are not kept it is trained again, and a line on stderr says so.
+
+    data: the folder of the images. Raises UserError, and OtherResult if training gives other weights than the record's.
+    """
+    cell = Cell.from_json(record["cell"])
+    network = models.build(cell.problem, cell.seed)
+    worker = Worker(store, RunOptions(device="cpu", data=data))
+    if not _load_kept(store, record, network):
+        network, worker = _again(store, record, cell, data)
+    return Trained(cell, record, network.cpu().eval(), worker)
+
+
+def _load_kept(store: Store, record: Record, network: nn.Module) -> bool:
+    """Load the record's weights into the network; False if they are not in the results folder, or not as they were."""
+    try:
+        if checksum := record.get("weights_sha256"):
+            weights, _ = checkpoint.load(store.weights_path(record["id"], checksum), record["id"])
+        else:
+            weights = load_safetensors(store.kept_path(record).read_bytes())
+        network.load_state_dict(weights)
+    except (OSError, checkpoint.BadCheckpoint, SafetensorError, RuntimeError):
+        return False
+    return parameters_hash(network) == record["parameters_sha256"]
+
+
+def _again(store: Store, record: Record, cell: Cell, data: Path | None) -> tuple[nn.Module, Worker]:
+    """Train the cell as its record says that it was trained: on that device, with as many threads."""
+    made, seconds = record["provenance"], record["seconds"]
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if made["ranks"] > 1 or not there.get(made["device"], True):
+        how = f"by {made['ranks']} ranks together" if made["ranks"] > 1 else f"on {made['device']}, which is not here"
+        raise UserError(
+            f"CELL {cell.id}: its weights were not kept, and it was trained {how}; a sweep with --keep weights into "
+            "another results folder has them"
+        )
+    expected = seconds["total"] + seconds.get("inherited", 0.0)
+    _say(f"{cell.id}: no usable weights are kept; training it again, about {expected:.1f} s")
+    started = time.perf_counter()
+    worker = Worker(store, RunOptions(made["device"], made["threads"], data=data))
+    try:
+        run = worker.train_again(cell)
+    except ParentMissing as error:
+        raise UserError(f"CELL {cell.id}: {error}; the sweep command trains that one again") from None
+    _say(f"{cell.id}: trained in {time.perf_counter() - started:.1f} s")
+    if parameters_hash(run.network) != record["parameters_sha256"]:
+        metric = run.task.metric
+        here, before = run.progress.measures[metric.name], record[metric.name]
+        raise OtherResult(
+            f"{cell.id}: this machine trains other weights, with a test {metric.label} of "
+            f"{metric.text(here['final']['test'])} where the record says {metric.text(before['final']['test'])}; "
+            "a sweep here into another --results folder gives weights with their record"
+        )
+    return run.network, worker
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
