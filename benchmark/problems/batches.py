@@ -12,6 +12,7 @@ from torch import Tensor
 from benchmark.cells import Problem
 from benchmark.problems.fits import check_loader, check_split
 from benchmark.problems.seeds import generator
+from benchmark.tasks.symbols import Vocabulary
 
 Batch = tuple[Tensor | tuple[Tensor, ...], Tensor]
 """inputs and targets, on the training device; inputs that are several tensors are the arguments of the network."""
@@ -39,11 +40,13 @@ class Batches(ABC):
     number of workers, and for an epoch that is resumed in its middle.
 
     fingerprint: of images and labels. remarks: what a record should say about them. remembered: results of passes over
-    the images (training.evaluation). shard: (rank, ranks); this process trains on its part of every batch.
+    the images (training.evaluation). shard: (rank, ranks); this process trains on its part of every batch. vocabulary:
+    what symbols stand for, where the data are texts that are translated.
     """
 
     fingerprint: str
     remarks: tuple[str, ...]
+    vocabulary = Vocabulary()
 
     def __init__(self, problem: Problem, device: torch.device, shard: tuple[int, int] = (0, 1)):
         check_loader(problem)
@@ -96,18 +99,20 @@ class Batches(ABC):
         return torch.cat(parts), [len(part) for part in parts]
 
 
-def held_out(problem: Problem, labels: Tensor) -> tuple[Tensor, Tensor]:
+def held_out(problem: Problem, labels: Tensor, validates: bool = True) -> tuple[Tensor, Tensor]:
     """(training, validation): indices of the two splits, for labels (n,) of all images of the training folder.
 
-    Raises UserError if one of the splits has too few images.
+    validates: False where the data have a validation split of their own, so that none is held out. Raises UserError if
+    one of the splits has too few images.
     """
-    validation = stratified(labels, problem.validation_fraction, generator(0, problem.dataset, "validation"))
+    fraction = problem.validation_fraction if validates else 0
+    validation = stratified(labels, fraction, generator(0, problem.dataset, "validation"))
     training = ~validation
     if problem.training_share < 1:
         stream = generator(0, problem.dataset, "training share")
         kept = training.nonzero()[:, 0]
         training[kept[stratified(labels[kept], 1 - problem.training_share, stream)]] = False
-    check_split(problem, labels.bincount().tolist())
+    check_split(problem, labels.bincount().tolist(), validates)
     return training.nonzero()[:, 0], validation.nonzero()[:, 0]
 
 
