@@ -90,6 +90,9 @@ class Problem(BaseModel):
     weights: str = Field(
         default="", pattern="^[0-9a-f]*$", description="hash of a file that stands for the dense run; --weights sets it"
     )
+    tokenizer: str = Field(
+        default="", pattern="^[0-9a-f]*$", description="hash of the tokenizer that came with the weights"
+    )
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD; beta 1 of Adam and AdamW")
     beta2: float = Field(default=0.999, ge=0, lt=1, description="of Adam and AdamW")

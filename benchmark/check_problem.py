@@ -53,7 +53,9 @@ class Subject:
 
     @cached_property
     def task(self) -> Task:
-        return make_task(self.problem)
+        task = make_task(self.problem)
+        task.use(self.data)
+        return task
 
     @cached_property
     def batch(self) -> Batch:

@@ -70,7 +70,8 @@ def sweep(
         typer.Option(parser=_folder("--data"), metavar="PATH", help="The folder of the images; default data/"),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Your dense network instead of training one: a .pt or .safetensors file")
+        str | None,
+        typer.Option(help="Your dense network, not trained: a .pt or .safetensors file, a Hugging Face folder"),
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the images if they are not there")] = False,
     results: Annotated[
@@ -149,6 +150,8 @@ def _read_weights(text: str, recipe: dict[str, Any]) -> tuple[bytes, Path]:
 
     path = given.find(text)
     raw, recipe["weights"] = given.content(path)
+    if Path(text).is_dir():
+        recipe.update({key: value for key, value in given.beside(path.parent).items() if key not in recipe})
     return raw, path
 
 
@@ -156,7 +159,8 @@ def _take_weights(raw: bytes, path: Path, problem: Problem, store: Store | None)
     """Check that weights fit the problem's network, and copy them into the store. Raises UserError."""
     from benchmark.training import given
 
-    given.check(raw, path, problem)
+    if remark := given.check(raw, path, problem):
+        console.print(remark, soft_wrap=True, highlight=False, markup=False)
     if store is not None:
         given.keep(raw, path, problem, store.given)
 

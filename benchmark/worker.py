@@ -91,7 +91,8 @@ class Worker:
         try:
             prepare_device(problem, self.device)
             check_compile(problem, self.group)
-            data = open_data(problem, self.device, self.options.data, (self.group.rank, self.group.ranks))
+            shard = (self.group.rank, self.group.ranks)
+            data = open_data(problem, self.device, self.options.data, shard, self.store.given)
         except UserError as error:
             raise CannotGoOn(str(error)) from None
         first = self.store.pin(f"data-{problem.identity}", data.fingerprint)

@@ -41,7 +41,7 @@ def run(work: Work, workers: int, make_pool: Callable[[], Pool]) -> int:
     if plan.tasks:
         from benchmark.problems.prepare import prepare  # later than the plan, which should come at once
 
-        prepare(work.sweep.problem, work.data, work.download, work.console)
+        prepare(work.sweep.problem, work.data, work.download, work.console, work.store.given)
     return _Running(work, workers, make_pool).run(plan)
 
 

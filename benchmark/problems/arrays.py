@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from benchmark.problems.seeds import generator
 
 
 class ArrayData(Batches):
-    """A problem's examples, those of `examples` if that is given. Validation is a random part of the training ones.
+    """A problem's examples, those of `examples` if that is given. Validation is a random part of the training ones,
+    unless the data set has examples for it.
 
-    Integers become int64 and other numbers float32.
+    Batches have integers as int64 and other numbers as float32.
     """
 
     def __init__(
@@ -30,19 +32,21 @@ class ArrayData(Batches):
         folder: Path | None = None,
         shard: tuple[int, int] = (0, 1),
         examples: ExampleSet | None = None,
+        given: Path | None = None,
     ):
         super().__init__(problem, device, shard)
-        examples = examples or open_examples(problem, folder)
-        self.fingerprint, self.remarks = examples.fingerprint, examples.remarks
+        examples = examples or open_examples(problem, folder, given)
+        self.fingerprint, self.remarks, self.vocabulary = examples.fingerprint, examples.remarks, examples.vocabulary
         one_class = torch.zeros(len(examples.training), dtype=torch.int64)
-        training, validation = held_out(problem, one_class)
+        training, validation = held_out(problem, one_class, examples.validation is None)
+        part = (examples.training, validation.numpy()) if examples.validation is None else (examples.validation, ...)
         self._splits = {
             "training": self._part(examples.training, training.numpy()),
-            "validation": self._part(examples.training, validation.numpy()),
-            "test": self._part(examples.test, np.arange(len(examples.test))),
+            "validation": self._part(*part),
+            "test": self._part(examples.test, ...),
         }
 
-    def _part(self, examples: Examples, index: NDArray[np.int64]) -> tuple[tuple[Tensor, ...], Tensor]:
+    def _part(self, examples: Examples, index: NDArray[np.int64] | EllipsisType) -> tuple[tuple[Tensor, ...], Tensor]:
         inputs = tuple(_tensor(array[index]).to(self.device) for array in examples.inputs)
         return inputs, _tensor(examples.targets[index]).to(self.device)
 
@@ -66,15 +70,24 @@ class ArrayData(Batches):
 
     def _batch(self, name: str, index: Tensor | slice) -> Batch:
         inputs, targets = self._splits[name]
-        return tuple(tensor[index] for tensor in inputs), targets[index]
+        return tuple(map(_widened, (tensor[index] for tensor in inputs))), _widened(targets[index])
 
     def example(self, count: int) -> tuple[Tensor, ...]:
         """The first examples of the test split, again and again where it has fewer."""
         inputs, targets = self._splits["test"]
         index = torch.arange(count, device=self.device) % len(targets)
-        return tuple(tensor[index] for tensor in inputs)
+        return tuple(_widened(tensor[index]) for tensor in inputs)
+
+
+NARROW = (np.dtype(np.int16), np.dtype(np.int32))
+"""Kept as they are, and widened batch by batch: millions of sentences would take four times the memory as int64."""
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:
-    kind = np.int64 if np.issubdtype(array.dtype, np.integer) or array.dtype == bool else np.float32
+    whole = np.issubdtype(array.dtype, np.integer) or array.dtype == bool
+    kind = array.dtype if array.dtype in NARROW else np.int64 if whole else np.float32
     return torch.from_numpy(np.ascontiguousarray(array, dtype=kind))
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor if tensor.is_floating_point() else tensor.long()

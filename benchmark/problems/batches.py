@@ -13,6 +13,7 @@ from benchmark.cells import Problem
 from benchmark.problems.augment import Normalisation
 from benchmark.problems.fits import check_loader, check_split
 from benchmark.problems.seeds import generator
+from benchmark.tasks.symbols import Vocabulary
 
 Batch = tuple[Tensor | tuple[Tensor, ...], Tensor]
 """inputs and targets, on the training device; inputs that are several tensors are the arguments of the network."""
@@ -41,12 +42,14 @@ class Batches(ABC):
 
     fingerprint: of images and labels. remarks: what a record should say about them. remembered: results of passes over
     the images (training.evaluation). shard: (rank, ranks); this process trains on its part of every batch.
-    normalise: what pixels go through, None where the inputs are no images.
+    normalise: what pixels go through, None where the inputs are no images. vocabulary: what symbols stand for, where
+    the data are texts that are translated.
     """
 
     fingerprint: str
     remarks: tuple[str, ...]
     normalise: Normalisation | None = None
+    vocabulary = Vocabulary()
 
     def __init__(self, problem: Problem, device: torch.device, shard: tuple[int, int] = (0, 1)):
         check_loader(problem)
@@ -99,18 +102,20 @@ class Batches(ABC):
         return torch.cat(parts), [len(part) for part in parts]
 
 
-def held_out(problem: Problem, labels: Tensor) -> tuple[Tensor, Tensor]:
+def held_out(problem: Problem, labels: Tensor, validates: bool = True) -> tuple[Tensor, Tensor]:
     """(training, validation): indices of the two splits, for labels (n,) of all images of the training folder.
 
-    Raises UserError if one of the splits has too few images.
+    validates: False where the data have a validation split of their own, so that none is held out. Raises UserError if
+    one of the splits has too few images.
     """
-    validation = stratified(labels, problem.validation_fraction, generator(0, problem.dataset, "validation"))
+    fraction = problem.validation_fraction if validates else 0
+    validation = stratified(labels, fraction, generator(0, problem.dataset, "validation"))
     training = ~validation
     if problem.training_share < 1:
         stream = generator(0, problem.dataset, "training share")
         kept = training.nonzero()[:, 0]
         training[kept[stratified(labels[kept], 1 - problem.training_share, stream)]] = False
-    check_split(problem, labels.bincount().tolist())
+    check_split(problem, labels.bincount().tolist(), validates)
     return training.nonzero()[:, 0], validation.nonzero()[:, 0]
 
 

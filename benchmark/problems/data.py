@@ -30,13 +30,20 @@ images two to three times as fast as batches of 1000, whose activations fit no c
 
 
 def open_data(
-    problem: Problem, device: torch.device, folder: Path | None = None, shard: tuple[int, int] = (0, 1)
+    problem: Problem,
+    device: torch.device,
+    folder: Path | None = None,
+    shard: tuple[int, int] = (0, 1),
+    given: Path | None = None,
 ) -> Batches:
-    """The problem's data: in memory, or streamed from disk where the recipe crops large images. Raises UserError."""
+    """The problem's data: in memory, or streamed from disk where the recipe crops large images. Raises UserError.
+
+    folder: --data. given: the results folder's copies of what came with --weights.
+    """
     if has_examples(problem):
         from benchmark.problems.arrays import ArrayData
 
-        return ArrayData(problem, device, folder, shard)
+        return ArrayData(problem, device, folder, shard, given=given)
     if problem.loader == "dali":
         from benchmark.problems.dali import DaliData
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from benchmark.cells import FUNCTION, Problem
 from benchmark.errors import UserError
+from benchmark.tasks.symbols import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -28,57 +29,74 @@ class Examples:
 
 @dataclass(frozen=True)
 class ExampleSet:
-    """A data set. remarks: what a user should know about the data."""
+    """A data set.
+
+    Args:
+        training, test: the examples of these parts.
+        remarks: what a user should know about the data.
+        validation: None where a part of the training examples is held out for it.
+        vocabulary: what symbols stand for, where the examples are texts that are translated.
+    """
 
     training: Examples
     test: Examples
     remarks: tuple[str, ...] = ()
+    validation: Examples | None = None
+    vocabulary: Vocabulary = field(default_factory=Vocabulary)
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all arrays, their types and shapes."""
-        content = hashlib.sha256()
-        for part in (self.training, self.test):
+        """Hash of all arrays, their types and shapes, and of the file of the vocabulary where it has one."""
+        content = hashlib.sha256(self.vocabulary.identity.encode())
+        for part in filter(None, (self.training, self.test, self.validation)):
             for array in (*part.inputs, part.targets):
                 content.update(f"{array.dtype.str} {array.shape}".encode())
                 content.update(np.ascontiguousarray(array).data)
         return f"examples-{content.hexdigest()[:16]}"
 
 
-def _text(problem: Problem, folder: Path | None) -> ExampleSet:
+def _text(problem: Problem, folder: Path | None, given: Path | None) -> ExampleSet:
     from benchmark.problems.texts import read_text
 
     return read_text(problem, folder)
 
 
-def _python_docs(problem: Problem, folder: Path | None) -> ExampleSet:
+def _python_docs(problem: Problem, folder: Path | None, given: Path | None) -> ExampleSet:
     from benchmark.problems.texts import python_docs
 
     return python_docs(problem)
 
 
-def _numbers(problem: Problem, folder: Path | None) -> ExampleSet:
+def _numbers(problem: Problem, folder: Path | None, given: Path | None) -> ExampleSet:
     from benchmark.problems.numbers import numbers
 
     return numbers(problem)
 
 
-def _pairs(problem: Problem, folder: Path | None) -> ExampleSet:
+def _pairs(problem: Problem, folder: Path | None, given: Path | None) -> ExampleSet:
     from benchmark.problems.texts import read_pairs
 
     return read_pairs(problem, folder)
 
 
-EXAMPLES: dict[str, Callable[[Problem, Path | None], ExampleSet]] = {
+def _wmt16(problem: Problem, folder: Path | None, given: Path | None) -> ExampleSet:
+    from benchmark.problems.wmt16 import read_wmt16
+
+    return read_wmt16(problem, folder, given)
+
+
+EXAMPLES: dict[str, Callable[[Problem, Path | None, Path | None], ExampleSet]] = {
     "python_docs": _python_docs,
     "text": _text,
     "numbers": _numbers,
     "pairs": _pairs,
+    "wmt16_en_de": _wmt16,
+    "wmt16_de_en": _wmt16,
 }
-"""By the names that recipes use."""
+"""By the names that recipes use: functions of the problem, the folder of --data and `Store.given`."""
 TASK_OF = {
     **dict.fromkeys(("python_docs", "text"), "language_modelling"),
-    **dict.fromkeys(("numbers", "pairs"), "translation"),
+    **dict.fromkeys(("numbers", "pairs", "wmt16_en_de", "wmt16_de_en"), "translation"),
     **dict.fromkeys(("scenes", "voc", "cityscapes"), "segmentation"),
 }
 """What can be learned from a data set; "classification" from all others."""
@@ -94,10 +112,13 @@ def has_masks(problem: Problem) -> bool:
     return TASK_OF.get(problem.dataset) == "segmentation"
 
 
-def open_examples(problem: Problem, folder: Path | None) -> ExampleSet:
-    """The problem's examples. Raises UserError where they are missing, cannot be read or do not fit the recipe."""
+def open_examples(problem: Problem, folder: Path | None, given: Path | None = None) -> ExampleSet:
+    """The problem's examples. Raises UserError where they are missing, cannot be read or do not fit the recipe.
+
+    folder: --data. given: the results folder's copies of what came with --weights.
+    """
     outside = problem.dataset not in EXAMPLES
-    examples = _from_outside(problem) if outside else EXAMPLES[problem.dataset](problem, folder)
+    examples = _from_outside(problem) if outside else EXAMPLES[problem.dataset](problem, folder, given)
     for name, part in (("training", examples.training), ("test", examples.test)):
         if len(part) < 2:
             raise UserError(f"problem {problem.name}: data set {problem.dataset} has {len(part)} {name} examples")

@@ -30,7 +30,7 @@ MOST_WEIGHTS = 2_000_000_000
 """Of a network: with gradients, momentum and masks they take 32 GB."""
 REDUCED = {
     **{"resnet10": 8, "resnet18": 8, "resnet50": 32, "unet": 8, "fcn_resnet50": 8, "deeplabv3_resnet50": 10_000},
-    **dict.fromkeys(("vit", "transformer_lm", "transformer"), 0),
+    **dict.fromkeys(("vit", "transformer_lm", "transformer", "t5"), 0),
 }
 """How many pixels a side become one before the last batch norm; 4 in most networks (vgg16 takes none as small), 0
 without batch norm, and all where a batch norm follows pooling over the whole image."""
@@ -52,6 +52,7 @@ def refuse_unfit(problem: Problem) -> None:
     if problem.crop_padding > problem.image_size and not problem.resized_crop:
         _refuse(problem, f"crop_padding {problem.crop_padding} is larger than image_size {problem.image_size}")
     check_loader(problem)
+    check_installed(problem)
 
 
 def check_learned(problem: Problem) -> None:
@@ -102,15 +103,24 @@ def has_dali() -> bool:
     return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
 
 
-def check_split(problem: Problem, members: Iterable[int]) -> None:
-    """Raises UserError if training or validation would have too few images. members: images of each class."""
+def check_installed(problem: Problem) -> None:
+    """Raises UserError if the network needs transformers, and that is not installed."""
+    if problem.model == "t5" and importlib.util.find_spec("transformers") is None:
+        _refuse(problem, "model t5 needs transformers, which is not installed: pip install -e '.[hf]'")
+
+
+def check_split(problem: Problem, members: Iterable[int], validates: bool = True) -> None:
+    """Raises UserError if training or validation would have too few images.
+
+    members: images of each class. validates: whether a part of them is held out.
+    """
     training = validation = 0
     for count in members:
-        held_out = round(problem.validation_fraction * count)
+        held_out = round(problem.validation_fraction * count) if validates else 0
         left = count - held_out
         validation += held_out
         training += left - (round((1 - problem.training_share) * left) if problem.training_share < 1 else 0)
-    if not validation:
+    if validates and not validation:
         _refuse(problem, f"validation_fraction {problem.validation_fraction:g} leaves no image to validate with")
     if training < min(2, problem.batch_size):  # one image alone has no batch statistics
         numbers = f"training_share {problem.training_share:g}, validation_fraction {problem.validation_fraction:g}"

@@ -43,6 +43,10 @@ HOW_TO_GET = {
     "gtFine_trainvaltest.zip side by side",
     "text": "a text of your own: --data FILE, or DIR with train.txt and test.txt",
     "pairs": "parallel text of your own: DIR with train.source, train.target, test.source and test.target",
+    **dict.fromkeys(
+        ("wmt16_en_de", "wmt16_de_en"),
+        "DIR of Hugging Face's data set wmt/wmt16: de-en/train-*.parquet and de-en/test-*.parquet",
+    ),
     "imagefolder": "one folder of images for each class, in DIR/train and in DIR/test or DIR/val",
 }
 ARCHIVES = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}

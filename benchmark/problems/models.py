@@ -109,6 +109,13 @@ def _transformer(problem: Problem) -> nn.Module:
     return Translator(problem.width or 128, problem.depth or OWN_DEPTH["transformer"], problem.classes)
 
 
+def _t5(problem: Problem) -> nn.Module:
+    """T5 (Raffel et al. 2020) by the library transformers; of T5-small's size if the recipe says nothing."""
+    from benchmark.problems.networks.t5 import T5
+
+    return T5(problem)
+
+
 MODELS: dict[str, Callable[[Problem], nn.Module]] = {
     "resnet8": _small_resnet(1),
     "resnet20": _small_resnet(3),
@@ -124,10 +131,11 @@ MODELS: dict[str, Callable[[Problem], nn.Module]] = {
     "deeplabv3_resnet50": _deeplabv3_resnet50,
     "transformer_lm": _transformer_lm,
     "transformer": _transformer,
+    "t5": _t5,
 }
 TASK_OF = {
     **dict.fromkeys(("unet", "fcn_resnet50", "deeplabv3_resnet50"), "segmentation"),
-    **{"transformer_lm": "language_modelling", "transformer": "translation"},
+    **{"transformer_lm": "language_modelling", "transformer": "translation", "t5": "translation"},
 }
 """What a network is for: "classification" for all others."""
 SIDES = {"vit": 4, "unet": 8}

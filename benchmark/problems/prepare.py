@@ -17,15 +17,15 @@ from benchmark.problems.folder import EMBEDDED, check_classes, find, list_images
 from benchmark.problems.sources import download, open_source
 
 
-def prepare(problem: Problem, folder: Path | None, fetch: bool, console: Console) -> None:
+def prepare(problem: Problem, folder: Path | None, fetch: bool, console: Console, given: Path | None = None) -> None:
     """Fetch the data if `fetch` is set, check them, and decode small images once for all workers.
 
     Raises UserError if something is missing, cannot be read or does not fit the recipe.
     """
     if has_examples(problem):
-        examples = open_examples(problem, folder)
+        examples = open_examples(problem, folder, given)
         _print(examples.remarks, console)
-        check_split(problem, [len(examples.training)])
+        check_split(problem, [len(examples.training)], examples.validation is None)
         return
     if problem.dataset in EMBEDDED:
         _check_split(problem, open_source(problem).training.labels)

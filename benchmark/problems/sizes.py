@@ -9,8 +9,9 @@ from benchmark.cells import Problem
 
 BLOCKS = {"resnet8": 1, "resnet20": 3, "resnet56": 9, "resnet10": 1, "resnet18": 2}
 """Of each stage."""
-OWN_DEPTH = {"vit": 6, "transformer_lm": 4, "transformer": 2}
-"""Blocks of a transformer where the recipe says nothing; of "transformer", blocks of the encoder and of the decoder."""
+OWN_DEPTH = {"vit": 6, "transformer_lm": 4, "transformer": 2, "t5": 6}
+"""Blocks of a transformer where the recipe says nothing; of "transformer" and "t5", those of the encoder and as many of
+the decoder."""
 
 
 def prunable_weights(problem: Problem) -> int | None:
@@ -50,8 +51,8 @@ def _layers(problem: Problem) -> Iterator[int] | None:
         return _unet(problem.width or 16, images, classes)
     if model == "transformer_lm":
         return _blocks(problem.width or 128, problem)
-    if model == "transformer":
-        width = problem.width or 128
+    if model in ("transformer", "t5"):
+        width = problem.width or (512 if model == "t5" else 128)
         return chain(_blocks(width, problem), _blocks(width, problem, across=True))
     return None
 

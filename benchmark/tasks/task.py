@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from benchmark.cells import Problem
 from benchmark.metric import Metric
+from benchmark.tasks.symbols import Vocabulary
 
 Inputs = Tensor | tuple[Tensor, ...]
 Sums = tuple[Tensor, ...]
@@ -28,7 +29,12 @@ CHANCE_MOST = 0.05
 
 
 class Targets(Protocol):
-    """The training data of a task, as `chance` may ask for them."""
+    """The data of a task, as `use` and `chance` may ask for them.
+
+    vocabulary: what symbols stand for, where the data are texts that are translated.
+    """
+
+    vocabulary: Vocabulary
 
     def target_counts(self) -> Tensor:
         """How often each value occurs among the training targets, int64 (values,)."""
@@ -51,6 +57,9 @@ class Task(ABC):
 
     def __init__(self, problem: Problem):
         self.problem = problem
+
+    def use(self, data: Targets) -> None:  # noqa: B027
+        """Called with the data before all else; most tasks need nothing of them."""
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

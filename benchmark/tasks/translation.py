@@ -10,8 +10,9 @@ from sacrebleu.metrics.bleu import BLEUScore
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmark.cells import Problem
 from benchmark.metric import BLEU
-from benchmark.tasks.symbols import PADDING, START, STOP
+from benchmark.tasks.symbols import PADDING, Vocabulary
 from benchmark.tasks.task import Inputs, Sums, Targets, Task, floating
 
 ORDERS = 4
@@ -33,6 +34,13 @@ class Translation(Task):
 
     metric = BLEU
 
+    def __init__(self, problem: Problem):
+        super().__init__(problem)
+        self.vocabulary = Vocabulary()
+
+    def use(self, data: Targets) -> None:
+        self.vocabulary = data.vocabulary
+
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         smoothing = self.problem.label_smoothing
         logits, symbols = outputs.flatten(0, 1), targets.flatten()
@@ -53,8 +61,9 @@ class Translation(Task):
 
     def sums(self, network: nn.Module, inputs: Inputs, outputs: Tensor, targets: Tensor) -> Sums:
         loss = functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), ignore_index=PADDING, reduction="sum")
-        translated = cast(Translates, network).generate(inputs[0], targets.shape[1], START, STOP)
-        return loss, self.units(targets), _statistics(translated, targets).to(targets.device)
+        start, stop = self.vocabulary.start, self.vocabulary.stop
+        translated = cast(Translates, network).generate(inputs[0], targets.shape[1], start, stop)
+        return loss, self.units(targets), _statistics(translated, targets, self.vocabulary).to(targets.device)
 
     def value(self, sums: Sums) -> float:
         *counts, output, reference = sums[2].tolist()
@@ -65,17 +74,17 @@ class Translation(Task):
         return CHANCE
 
 
-def _statistics(translated: Tensor, references: Tensor) -> Tensor:
-    """What BLEU is made of, summed over the sentences of a batch. sacrebleu counts words, so symbols become words."""
-    scorer = SacreBLEU(tokenize="none", effective_order=True)
+def _statistics(translated: Tensor, references: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """What BLEU is made of, summed over the sentences of a batch. sacrebleu counts words, so symbols become text."""
+    scorer = SacreBLEU(tokenize=vocabulary.tokenize, effective_order=True)
     total = torch.zeros(2 * ORDERS + 2, dtype=torch.int64)
     for output, reference in zip(translated.tolist(), references.tolist(), strict=True):
-        score: BLEUScore = scorer.sentence_score(_words(output), [_words(reference)])
+        hypothesis, expected = (vocabulary.text(_sentence(row, vocabulary.stop)) for row in (output, reference))
+        score: BLEUScore = scorer.sentence_score(hypothesis, [expected])
         total += torch.tensor([*score.counts, *score.totals, score.sys_len, score.ref_len])
     return total
 
 
-def _words(symbols: list[int]) -> str:
-    """Symbols up to the first `stop` as a line of words."""
-    end = symbols.index(STOP) if STOP in symbols else len(symbols)
-    return " ".join(str(symbol) for symbol in symbols[:end] if symbol != PADDING)
+def _sentence(symbols: list[int], stop: int) -> list[int]:
+    """Symbols up to the first `stop`."""
+    return symbols[: symbols.index(stop)] if stop in symbols else symbols

@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from benchmark.cells import HASH_LENGTH, Problem
 from benchmark.errors import UserError, escaped
-from benchmark.problems import models
+from benchmark.problems import hugging_face, models
 from benchmark.results import atomic
 
 TORCHVISION = "torchvision:"
 SAFE = ".safetensors"
+IN_FOLDER = (f"model{SAFE}", "pytorch_model.bin")
+"""Where Hugging Face's model folders have the weights."""
 INSIDE = ("state_dict", "model", "model_state_dict")
 """Keys under which training scripts save the weights beside other things."""
 PREFIX = "module."
@@ -28,10 +30,13 @@ PREFIX = "module."
 
 
 def find(text: str) -> Path:
-    """The file of `--weights FILE`, or of "torchvision:ResNet50_Weights.IMAGENET1K_V2" in torch's cache on disk.
+    """The file of `--weights FILE`, that in a Hugging Face model folder `--weights DIR`, or that of
+    "torchvision:ResNet50_Weights.IMAGENET1K_V2" in torch's cache on disk.
 
     Raises UserError.
     """
+    if Path(text).is_dir():
+        return _in_folder(Path(text))
     if not text.startswith(TORCHVISION):
         return Path(text)
     from torchvision.models import get_weight
@@ -49,6 +54,20 @@ def find(text: str) -> Path:
     return file
 
 
+def _in_folder(folder: Path) -> Path:
+    for name in IN_FOLDER:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"--weights {escaped(folder)}: there is no {' or '.join(IN_FOLDER)} in this folder")
+
+
+def beside(folder: Path) -> dict[str, Any]:
+    """Recipe fields from what lies beside the weights in a Hugging Face model folder. Raises UserError."""
+    tokenizer = hugging_face.tokenizer_in(folder)
+    hashed = {} if tokenizer is None else {"tokenizer": hugging_face.hash_of(tokenizer)}
+    return {**hugging_face.recipe_fields(folder), **hashed}
+
+
 def content(path: Path) -> tuple[bytes, str]:
     """(bytes, hash of them) of a file of weights. Raises UserError."""
     try:
@@ -58,17 +77,23 @@ def content(path: Path) -> tuple[bytes, str]:
     return raw, hashlib.sha256(raw).hexdigest()[:HASH_LENGTH]
 
 
-def check(raw: bytes, path: Path, problem: Problem) -> None:
-    """Whether the weights in a file fit the problem's network. Raises UserError."""
+def check(raw: bytes, path: Path, problem: Problem) -> str | None:
+    """Whether the weights in a file fit the problem's network, and what of them is left out. Raises UserError."""
     where = f"--weights {escaped(path)}"
-    fit(models.build(problem, 0), _decode(raw, path.suffix, where), where)
+    return fit(models.build(problem, 0), _decode(raw, path.suffix, where), where)
 
 
 def keep(raw: bytes, path: Path, problem: Problem, folder: Path) -> None:
-    """Copy a file that `content` read to `folder`, under the recipe's hash. Raises CannotWrite."""
+    """Copy a file that `content` read to `folder`, under the recipe's hash, and the tokenizer beside it, if the recipe
+    has that, under its own. Raises CannotWrite."""
     place = folder / f"{problem.weights}{SAFE if path.suffix == SAFE else '.pt'}"
     if not place.exists():
         atomic.create_file(place, raw)
+    tokenizer = hugging_face.tokenizer_in(path.parent) if problem.tokenizer else None
+    if tokenizer is not None and hugging_face.hash_of(tokenizer) == problem.tokenizer:
+        place = folder / f"{problem.tokenizer}.{tokenizer.name}"
+        if not place.exists():
+            atomic.create_file(place, tokenizer.read_bytes())
 
 
 def load(network: nn.Module, problem: Problem, folder: Path) -> None:
@@ -113,9 +138,14 @@ def _parse(raw: bytes, suffix: str) -> Any:
     return load_safetensors(raw)
 
 
-def fit(network: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
-    """Load tensors of the same names and shapes. UserError that names the first that does not fit."""
+def fit(network: nn.Module, tensors: dict[str, Tensor], where: str) -> str | None:
+    """Load tensors of the same names and shapes. UserError that names the first that does not fit.
+
+    A parameter that the network has under several names may be in the file under one of them. Tensors whose names begin
+    as one of the network's `left_out` are no part of it: they are not loaded, and the result is a sentence about them.
+    """
     expected = network.state_dict()
+    tensors = _with_shared(network, tensors, where)
     for name, tensor in expected.items():
         if name not in tensors:
             raise UserError(f"{where}: tensor {name} of shape {tuple(tensor.shape)} is missing; the network needs it")
@@ -123,7 +153,28 @@ def fit(network: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
             raise UserError(
                 f"{where}: tensor {name} has shape {tuple(tensors[name].shape)}, in the network {tuple(tensor.shape)}"
             )
-    extra = [name for name in tensors if name not in expected]
+    surplus = [name for name in tensors if name not in expected]
+    left_out = tuple(getattr(network, "left_out", ()))
+    extra = [name for name in surplus if not name.startswith(left_out)]
     if extra:
         raise UserError(f"{where}: tensor {extra[0]} is not in the network ({len(extra)} such tensors)")
-    network.load_state_dict(tensors)
+    network.load_state_dict({name: tensors[name] for name in expected})
+    if not surplus:
+        return None
+    return f"{where}: {len(surplus)} tensors that this network does not have are left out, the first: {surplus[0]}"
+
+
+def _with_shared(network: nn.Module, tensors: dict[str, Tensor], where: str) -> dict[str, Tensor]:
+    """The tensors, each under all names that the network has for it. Raises UserError where two of them differ."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    complete = dict(tensors)
+    for shared in names.values():
+        first, *others = [name for name in shared if name in tensors] or shared[:1]
+        for other in others:
+            if not torch.equal(tensors[first], tensors[other]):
+                raise UserError(f"{where}: tensors {first} and {other} differ; in the network they are one")
+        if first in tensors:
+            complete |= dict.fromkeys(shared, tensors[first])
+    return complete

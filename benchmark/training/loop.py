@@ -59,6 +59,7 @@ class Run:
         self.cell, self.network, self.data, self.group = cell, network, data, group
         self.options, self.session = options or RunOptions(), session or Session()
         self.task = make_task(cell.problem)
+        self.task.use(data)
         dense_rates = dense_learning_rates(cell.recipe, data.iterations_per_epoch)
         self.method = make_method(
             Context(

@@ -20,6 +20,9 @@ class Dilated(nn.Module):
     width: channels of the first stage's 3x3 convolutions. head: of the backbone's CHANNELS.
     """
 
+    left_out = ("aux_classifier.",)
+    """Of weights that are brought along: torchvision's have the auxiliary head, too."""
+
     def __init__(self, width: int, head: nn.Module):
         super().__init__()
         whole = resnet50(width_per_group=width, replace_stride_with_dilation=[False, True, True])
