@@ -139,7 +139,8 @@ def semi_structured(network: nn.Module, device: torch.device) -> tuple[nn.Module
     """A copy whose linear layers of 2:4 zeros use the kernels of NVIDIA's GPUs for these (Mishra et al. 2021)."""
     if device.type != "cuda":
         raise NotHere("needs a GPU")
-    return _with_weights(network.to(device), is_2_4, torch.sparse.to_sparse_semi_structured, "has 2:4 zeros")
+    there = copy.deepcopy(network).to(device)
+    return _with_weights(there, is_2_4, torch.sparse.to_sparse_semi_structured, "has 2:4 zeros")
 
 
 def is_2_4(weight: Tensor) -> bool:
