@@ -184,6 +184,33 @@ def selection(
     return 0
 
 
+@app.command(short_help="retraining as one CUDA graph a step, over the eager loop")
+def graph(
+    model: Annotated[str, typer.Option(help="The network that trains, on noise")] = "resnet20",
+    set_: Set = None,
+    loops: Annotated[str, typer.Option(help="Compared with eager training, comma-separated")] = "reduce-overhead,graph",
+    processes: Annotated[int, typer.Option(min=1, max=MOST_PROCESSES, help="That train at the same time")] = 1,
+    device: Device = "auto",
+    iterations: Iterations = 280,
+    repeats: Repeats = 5,
+) -> int:
+    """Images/s of IMP's retraining as one CUDA graph a step and under torch.compile, over eager training."""
+    from benchmark.measure.graph import compare
+
+    settings = cli.parse_settings(set_ or [])
+    recipe, differences, turns = compare(model, settings, loops.split(","), processes, iterations, repeats, device)
+    print(
+        f"{model} {recipe.precision}, batch {recipe.batch_size}, {processes} process{'es' * (processes > 1)}: eager "
+        f"{spread(rates(turns.baseline), 0)} images/s, {repeats} turns of {iterations} iterations"
+    )
+    for name, difference in differences.items():
+        print(
+            f"{name}: {spread(rates(turns.others[name]), 0)} images/s, {spread(turns.ratios(name))} times eager; losses "
+            f"are eager's to {difference:.1g} of them"
+        )
+    return 0
+
+
 @app.command(short_help="planning, submission and status of very many cells")
 def planning(
     cells: Annotated[int, typer.Option(min=100, help="Cells of the sweep")] = 100_000,
