@@ -19,7 +19,6 @@ from torch import Tensor
 
 from benchmark.cells import Problem
 from benchmark.errors import UserError
-from benchmark.launch.machine import cores
 from benchmark.measure.common import Crew, usable_device
 from benchmark.measure.loops import retraining_run, whole_batches
 from benchmark.measure.timing import Seconds, Turns, take_turns, timed
@@ -68,7 +67,7 @@ def eager(run: Run, data: Data) -> Steps:
 
 
 class WholeStep:
-    """A training step for which the host only says "go": `replay`. It trains on the batches of `fill` in their order."""
+    """A training step for which the host only says "go": `replay`. It goes through the batches of `fill`."""
 
     def __init__(self, run: Run, example: list[ImageBatch]):
         device, rates = run.data.device, run.rates
@@ -140,9 +139,12 @@ def whole_steps(run: Run, data: Data) -> Steps:
 
 
 def make(name: str, recipe: Problem, device: torch.device) -> tuple[Run, Steps]:
-    """A loop of LOOPS from the same pruned network as the others."""
+    """A loop of LOOPS from the same pruned network as the others, at the schedule's largest rates: before them losses
+    hardly change, and would be the same whatever a step did."""
     data = Data(recipe.model_copy(update={"compile": COMPILED if name == COMPILED else "none"}), device)
     run = retraining_run(data)
+    assert run.rates is not None
+    run.rates = run.rates[run.rates.argmax() :]
     return run, (whole_steps if name == GRAPH else eager)(run, data)
 
 
@@ -174,7 +176,7 @@ def compare(
     models.build(recipe, 0)  # refuses what is no network before any process is started
     images = processes * iterations * recipe.batch_size
     with ExitStack() as stack:
-        crew = Crew(multiprocessing.get_context("spawn"), processes, _work, recipe, there, tuple(loops), processes)
+        crew = Crew(multiprocessing.get_context("spawn"), processes, _work, recipe, there, tuple(loops))
         stack.callback(crew.end)
         answers = crew.receive()
         differences = {name: max(answer[name] for answer in answers) for name in loops}
@@ -192,8 +194,8 @@ def compare(
     return recipe, differences, turns
 
 
-def _work(connection: Connection, recipe: Problem, device: torch.device, loops: Sequence[str], processes: int) -> None:
-    torch.set_num_threads(max(1, cores() // processes))
+def _work(connection: Connection, recipe: Problem, device: torch.device, loops: Sequence[str]) -> None:
+    torch.set_num_threads(1)  # the host says only what comes next
     made = {name: make(name, recipe, device) for name in (EAGER, *loops)}
     trained = {name: losses(run, steps) for name, (run, steps) in made.items()}
     connection.send({name: _difference(trained[name], trained[EAGER]) for name in loops})
