@@ -5,15 +5,23 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException
 
+from benchmark import cli, sweep
+from benchmark.errors import UserError
+from benchmark.launch import serving
+from benchmark.measure.loops import retraining_run
 from benchmark.problems import models
+from benchmark.problems.augment import Windows
 from benchmark.problems.data import Data
-from benchmark.training import checkpoint
-from benchmark.training.evaluation import recalibrate
+from benchmark.training import checkpoint, evaluation, precision
+from benchmark.training.evaluation import evaluate, recalibrate
 from tests.conftest import ROOT
-from tests.method_runs import PROBLEM, make_run
+from tests.fake_gpu import Waits, on_a_gpu
+from tests.method_runs import PROBLEM, SCRATCH, data_with, make_run
 
 
 def test_a_checkpoint_that_is_loaded_onto_another_device_gives_rates_that_the_host_reads(tmp_path):
@@ -70,3 +78,122 @@ for name in METHODS:
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("method", ["dense", "IMP", *SCRATCH])
+def test_every_step_of_a_method_stays_on_the_gpu(method: str):
+    """No value is read, and nothing on the processor is computed with. Where GMP prunes, it reads how much."""
+    data = data_with()
+    run = retraining_run(data) if method == "IMP" else make_run(method, data=data)
+    for phase in range(run.method.phases if method != "IMP" else 0):
+        run.rates = run.method.begin(phase)
+    assert run.rates is not None
+    last = range(max(len(run.rates) - 20, 0), len(run.rates))
+    with on_a_gpu(run) as moved:
+        images = torch.zeros(64, 1, 8, 8, device="cuda")
+        labels = torch.zeros(64, dtype=torch.int64, device="cuda")
+        for k in set(last) - set(getattr(run.method, "steps", ())):
+            moved.step(k, 0.1, images, labels)
+        assert moved.step.loss.device.type == moved.step.correct.device.type == "cuda"
+
+
+def test_the_fake_gpu_notices_what_a_gpu_would():
+    with on_a_gpu(make_run("DNW", data=data_with())) as moved:
+        images, labels = torch.zeros(64, 1, 8, 8), torch.zeros(64, dtype=torch.int64, device="cuda")
+        with pytest.raises(RuntimeError, match="device"):
+            moved.step(0, 0.1, images, labels)
+        with pytest.raises(DataDependentOutputException):
+            moved.step.loss.item()
+
+
+def test_batches_evaluation_and_batch_statistics_stay_on_the_gpu(monkeypatch: pytest.MonkeyPatch):
+    """What is read is the digest of a state that may be known already, and in the end the sums of loss and metric."""
+    monkeypatch.setattr(evaluation, "_digest", lambda *tensors: str({tensor.device.type for tensor in tensors}))
+    with on_a_gpu(make_run("DNW", data=data_with())) as moved:
+        data = moved.data
+        assert isinstance(data, Data)
+        data._windows = Windows(np.zeros((data.training_images * 2, 10, 10, 1), np.uint8), 8, torch.device("cuda"))
+        for images, labels in data.training_batches(0, 0):
+            assert images.device.type == labels.device.type == "cuda"
+        recalibrate(moved.network, data, 0)
+        data._copies["test"] = torch.zeros(100, 8, 8, 1, dtype=torch.uint8, device="cuda")
+        data._evaluation = {"test": (None, range(100), torch.zeros(100, dtype=torch.int64, device="cuda"))}
+        monkeypatch.setattr(type(moved.task), "value", lambda self, sums: sums[0])
+        monkeypatch.setattr(type(moved.task), "mean_loss", lambda self, sums: sums[1])
+        sums = evaluate(moved.network, moved.task, data, "test")
+        assert {total.device.type for total in sums} == {"cuda"}
+        assert all("cpu" not in key for key in data.remembered)
+
+
+def test_the_host_reads_the_device_as_often_in_a_long_epoch_as_in_a_short_one():
+    seen = {}
+    for size in (128, 16):
+        recipe = {"epochs": 2, "milestones": [1], "warmup_epochs": 0, "recalibration_batches": 0}
+        run = make_run("BIMP", data=data_with(batch_size=size, **recipe))
+        with Waits() as waits:
+            run.execute()
+        seen[run.data.iterations_per_epoch] = len(waits.seen)
+    few, many = sorted(seen)
+    assert many > 5 * few
+    assert seen[many] == seen[few]
+
+
+TOO_OLD = "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU driver by"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            RuntimeError("Found no NVIDIA driver on your system. Please check"),
+            "(Found no NVIDIA driver on your system,",
+        ),
+        (RuntimeError(TOO_OLD), "driver on your system is too old (found version 11040),"),
+        (RuntimeError("No CUDA GPUs are available"), "(No CUDA GPUs are available, CUDA_VISIBLE_DEVICES is '7')"),
+        (AssertionError("Torch not compiled with CUDA enabled"), "(Torch not compiled with CUDA enabled,"),
+        (RuntimeError("CUDA error: no kernel image is available\nCompile with"), "(CUDA error: no kernel image is av"),
+    ],
+)
+def test_a_gpu_that_cannot_be_used_is_one_line_with_the_reason(monkeypatch, error: Exception, words: str):
+    def fail(*arguments, **named):
+        raise error
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    monkeypatch.setattr(precision.torch, "ones", fail)
+    with pytest.raises(
+        UserError, match=r"--device cuda: torch .* cannot use a GPU here .*; --device cpu works"
+    ) as raised:
+        precision.prepare_device(PROBLEM, torch.device("cuda"))
+    assert words in str(raised.value)
+
+
+def test_a_gpu_that_others_have_filled_is_tried_again(monkeypatch):
+    def fail(*arguments, **named):
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(precision.torch, "ones", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        precision.prepare_device(PROBLEM, torch.device("cuda"))
+
+
+def test_a_cell_that_fits_on_no_gpu_says_what_to_change():
+    class Full:
+        def run(self, *arguments):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    kind, cause, line, _ = serving.attempt(Full(), make_run("DNW").cell, None, None)
+    assert (kind, cause) == ("failed", "out of memory")
+    assert line.startswith(
+        "the GPU is full; fewer --cells-per-gpu, or a smaller batch_size, need less: OutOfMemoryError"
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_sweep_on_a_gpu_that_is_not_there_ends_in_one_line_and_fails_no_cell(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    arguments = ["table1", "--device", "cuda", "--seeds", "1", "--tracking", "off", "--results", str(tmp_path / "runs")]
+    assert cli.main(sweep.app, arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --device cuda: torch ")
+    assert "CUDA_VISIBLE_DEVICES is '0'" in line
+    assert not (tmp_path / "runs" / "failures").exists()

@@ -304,6 +304,19 @@ def test_gpus_that_no_gpu_can_be_called_are_none(monkeypatch, visible: str, foun
     assert machine.gpus() == found
 
 
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [((), ()), (("nvidia1", "nvidia0", "nvidia10"), ("0", "1", "10")), (("kfd", "dxg"), ())],
+)
+def test_gpus_are_counted_without_nvidia_smi_too(monkeypatch, files: tuple[str, ...], found: tuple[str, ...]):
+    """Else there would be a worker a core, all of them on the first GPU."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(machine.shutil, "which", lambda name: None)
+    monkeypatch.setattr(machine, "gpu_files", lambda: [Path("/dev") / name for name in files])
+    assert machine.gpus() == found
+    assert machine.share_out(None).workers == (len(found) or machine.cores())
+
+
 def test_a_rank_that_nobody_told_where_to_meet_is_one_line(monkeypatch: pytest.MonkeyPatch):
     for name in ("MASTER_ADDR", "SLURM_STEP_NODELIST"):
         monkeypatch.delenv(name, raising=False)

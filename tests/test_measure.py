@@ -67,6 +67,21 @@ def test_an_option_s_gain_stands_beside_what_it_does_to_accuracy(capsys):
         (["selection", "--rounds", "0"], "--rounds"),
         (["selection", "--size", "many"], "--size 'many': numbers of weights such as 0.85e6"),
         (["selection", "--sparsity", "1"], "--sparsity 1"),
+        (["selection", "--against", "median"], "--against median: some of kthvalue,sort,topk"),
+        (["smoke", "--device", "cuda"], "--device cuda: "),
+        (["smoke", "--set", "model=nope"], "model 'nope' is unknown: one of resnet8"),
+        (["graph", "--device", "cuda"], "--device cuda: "),
+        (["graph", "--loops", "fast"], "--loops fast: some of reduce-overhead,graph"),
+        (["graph", "--model", "nope"], "model 'nope' is unknown: one of resnet8"),
+        (["gpu"], "give --out FOLDER for the results, or --pack FOLDER"),
+        (["gpu", "--out", "nowhere", "--pack", "nowhere"], "give --out FOLDER for the results, or --pack FOLDER"),
+        (["gpu", "--out", "nowhere"], "--device cuda: "),
+        (["gpu", "--out", "nowhere", "--device", "mps"], "--device mps: cuda, or cpu for a rehearsal"),
+        (["gpu", "--out", "nowhere", "--device", "cpu", "--data", "nothing"], "--data nothing: there is no such"),
+        (["gpu", "--out", "README.md", "--device", "cpu"], "--out README.md: it cannot be used (File exists)"),
+        (["gpu", "--out", "nowhere", "--budget", "5"], "--budget"),
+        (["gpu", "--pack", "tests"], "--pack tests: it exists"),
+        (["gpu", "--pack", "nowhere", "--data", "nothing"], "--data nothing: an archive of the images"),
         (["planning", "--cells", "1"], "--cells"),
         (["overhead", "--results", "nowhere"], "--results nowhere: no such folder"),
         (["reading", "--records", "0"], "--records"),
@@ -105,7 +120,7 @@ def test_the_help_has_a_line_of_its_own_for_every_measurement(capsys, monkeypatc
     monkeypatch.setenv("COLUMNS", "79")
     out = printed(capsys, "--help")
     assert "..." not in out.replace("[ARGS]...", "")
-    names = "option cells packed memory streaming startup selection planning overhead reading report"
+    names = "option cells packed memory streaming startup selection graph smoke gpu planning overhead reading report"
     for name in names.split():
         assert re.search(rf"^  {name} +\S", out, re.M)
 

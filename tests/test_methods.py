@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmark.errors import UserError
 from benchmark.methods import gsm as gsm_module
@@ -19,6 +18,7 @@ from benchmark.pruning.flat import Vector
 from benchmark.recording import make_record
 from benchmark.training.loop import Run
 from benchmark.training.schedules import dense_learning_rates
+from tests.fake_gpu import Waits
 from tests.method_runs import (
     PER_EPOCH,
     SCRATCH,
@@ -143,19 +143,6 @@ def test_batch_statistics_are_re_estimated_after_the_final_prune_unless_the_reci
             outcomes[method, batches] = bn.running_mean.clone()
     for method in SCRATCH:
         assert not torch.equal(outcomes[method, 0], outcomes[method, 100])
-
-
-class Waits(TorchDispatchMode):
-    """Notes the operations for which the host would wait for an accelerator."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[str] = []
-
-    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-        if function.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero):
-            self.seen.append(str(function))
-        return function(*arguments, **(keywords or {}))
 
 
 @pytest.mark.parametrize("method", SCRATCH)

@@ -79,8 +79,9 @@ def gpus() -> tuple[str, ...]:
     if visible is not None:  # CUDA sees none from the first on that names none
         return tuple(takewhile(GPU_ID.fullmatch, (part.strip() for part in visible.split(","))))
     tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return ()
+    if tool is None:  # as in some containers; without ids all workers, one a core, would share the first GPU
+        numbers = sorted(int(match[1]) for file in gpu_files() if (match := re.fullmatch(r"nvidia(\d+)", file.name)))
+        return tuple(map(str, numbers))
     try:
         listing = subprocess.run([tool, "-L"], capture_output=True, check=False, timeout=30).stdout  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):

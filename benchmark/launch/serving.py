@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ FOLLOWER_SECONDS = 5.0
 """How long the other ranks of a cell may take to leave after this one."""
 BROKEN = ("out of memory", "device error", "rank lost")
 """Causes after which a process is not to be trusted with another cell."""
+FULL = "the GPU is full; fewer --cells-per-gpu, or a smaller batch_size, need less: "
 LINE = 1000
 """Characters of an error's message that are shown; its traceback is kept whole."""
 
@@ -53,6 +55,8 @@ def serve(connection: Connection, settings: WorkerSettings) -> None:
     if settings.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = settings.gpu
     try:
+        import torch
+
         from benchmark.training.session import Interrupted
         from benchmark.worker import Worker
     except Exception as error:
@@ -60,7 +64,10 @@ def serve(connection: Connection, settings: WorkerSettings) -> None:
 
         raise failure or error from None
     group, followers = ranks.lead(settings)
-    worker = Worker(Store(settings.store), settings.run, group)
+    run = settings.run
+    if run.device == "auto" and settings.gpu is not None and torch.backends.cuda.is_built():
+        run = replace(run, device="cuda")  # one that does not work is said, before days go by on the processor
+    worker = Worker(Store(settings.store), run, group)
     last_sign = time.monotonic()
 
     def say(message: tuple[Any, ...]) -> None:
@@ -112,7 +119,9 @@ def attempt(worker: Any, cell: Cell, report: Any, should_stop: Any) -> tuple[Any
     except MemoryError as error:
         return ("failed", "out of memory", one_line(f"MemoryError: {error}"), traceback.format_exc())
     except (Exception, SystemExit) as error:
-        return ("failed", _cause(error), one_line(f"{type(error).__name__}: {error}"), traceback.format_exc())
+        cause = _cause(error)
+        advice = FULL if cause == "out of memory" else ""
+        return ("failed", cause, advice + one_line(f"{type(error).__name__}: {error}"), traceback.format_exc())
 
 
 def one_line(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,17 @@ import typer
 from benchmark import cli
 from benchmark.errors import UserError
 from benchmark.launch.machine import cores
-from benchmark.measure.common import MOST_PROCESSES, Device, Folder, Iterations, Name, Repeats, Set, Threads
+from benchmark.measure.common import (
+    MOST_PROCESSES,
+    Device,
+    Folder,
+    Iterations,
+    Name,
+    Repeats,
+    Set,
+    Threads,
+    usable_device,
+)
 from benchmark.measure.timing import rates, spread
 
 app = cli.make_app(help=__doc__)
@@ -176,12 +187,76 @@ def selection(
     ),
     one_shot_size: Annotated[float, typer.Option(help="Weights of the comparison with global_unstructured")] = 0.85e6,
     device: Device = "auto",
+    against: Annotated[str, typer.Option(help="Some of kthvalue, sort and topk, comma-separated")] = "kthvalue",
 ) -> int:
     """Exact selection of the smallest |w| against torch.kthvalue, and one-shot pruning against torch.nn.utils.prune."""
     from benchmark.measure.selection import show
 
-    show(size, rounds, sparsity, clock, model, one_shot_size, device)
+    show(size, rounds, sparsity, clock, model, one_shot_size, device, against.split(","))
     return 0
+
+
+@app.command(short_help="retraining as one CUDA graph a step, over the eager loop")
+def graph(
+    model: Annotated[str, typer.Option(help="The network that trains, on noise")] = "resnet20",
+    set_: Set = None,
+    loops: Annotated[str, typer.Option(help="Compared with eager training, comma-separated")] = "reduce-overhead,graph",
+    processes: Annotated[int, typer.Option(min=1, max=MOST_PROCESSES, help="That train at the same time")] = 1,
+    device: Device = "auto",
+    iterations: Iterations = 280,
+    repeats: Repeats = 5,
+) -> int:
+    """Images/s of IMP's retraining as one CUDA graph a step and under torch.compile, over eager training."""
+    from benchmark.measure.graph import compare
+
+    settings = cli.parse_settings(set_ or [])
+    recipe, differences, turns = compare(model, settings, loops.split(","), processes, iterations, repeats, device)
+    print(
+        f"{model} {recipe.precision}, batch {recipe.batch_size}, {processes} process{'es' * (processes > 1)}: eager "
+        f"{spread(rates(turns.baseline), 0)} images/s, {repeats} turns of {iterations} iterations"
+    )
+    for name, difference in differences.items():
+        print(
+            f"{name}: {spread(rates(turns.others[name]), 0)} images/s, {spread(turns.ratios(name))} times eager; "
+            f"losses are eager's to {difference:.1g} of them"
+        )
+    return 0
+
+
+@app.command(short_help="does training work on this device as it does on a processor?")
+def smoke(set_: Set = None, device: Device = "auto") -> int:
+    """Steps of every method, precisions, evaluation and resuming on a device. Exit code 1 if one goes wrong."""
+    from benchmark.measure.smoke import show
+
+    return int(not show(cli.parse_settings(set_ or []), device))
+
+
+@app.command(short_help="everything that a GPU should be asked, in order, within a time limit")
+def gpu(
+    out: Annotated[Path | None, typer.Option(help="The folder of the results")] = None,
+    budget: Annotated[float, typer.Option(min=20, help="Seconds for all steps together")] = 570,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the steps that are finished in --out")] = False,
+    device: Annotated[str, typer.Option(help="cuda; on cpu all steps are tiny, as a rehearsal")] = "cuda",
+    data: Annotated[Path | None, typer.Option(help="CIFAR-10's images for Table 1: a folder or a tar archive")] = None,
+    pack: Annotated[
+        Path | None, typer.Option(help="Measure nothing, but put all that a machine without network needs there")
+    ] = None,
+    python: Annotated[str, typer.Option(help="With --pack: that machine's Python")] = "3.12",
+) -> int:
+    """Run docs/performance.md's plan for a GPU step by step. Exit code 1 if a step failed."""
+    deadline = time.monotonic() + budget
+    from benchmark.measure import gpu as steps
+    from benchmark.measure.gpu_pack import fill
+
+    if (out is None) == (pack is None):
+        raise UserError("give --out FOLDER for the results, or --pack FOLDER to prepare a machine without network")
+    if pack is not None:
+        return _show(fill(pack, data, python))
+    assert out is not None
+    if device not in ("cpu", "cuda"):
+        raise UserError(f"--device {device}: cuda, or cpu for a rehearsal")
+    usable_device(device)
+    return int(not steps.measure(out, deadline, device, data, resume))
 
 
 @app.command(short_help="planning, submission and status of very many cells")

@@ -1,10 +1,13 @@
-"""Training loops to be timed: the suite's, and forward, backward and step alone."""
+"""Training loops to be timed: the suite's, and forward, backward and step alone. All batches are whole: a smaller one
+at the end of every epoch would run uncompiled, and have its algorithms chosen anew."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmark.cells import Cell
+from torch import nn
+
+from benchmark.cells import Budget, Cell
 from benchmark.methods import METHODS, load
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
@@ -24,9 +27,26 @@ def dense_run(data: Batches) -> Run:
     return run
 
 
+def retraining_run(data: Batches, network: nn.Module | None = None) -> Run:
+    """IMP's retraining at 90 % sparsity, pruned and ready to be driven; `network` takes the place of the recipe's."""
+    problem = data.problem
+    prepare_device(problem, data.device)
+    cell = Cell(problem, "IMP", 0, "LLR", 0.9, Budget(1000, "ep"))
+    network = (models.build(problem, 0) if network is None else network).to(data.device)
+    run = Run(cell, network, data, load("IMP"), dict(METHODS["IMP"].defaults))
+    run.rates = run.method.begin(0)
+    network.train()
+    return run
+
+
+def whole_batches(data: Batches) -> int:
+    """In an epoch; at least the one that there is."""
+    return max(1, data.training_images // data.problem.batch_size)
+
+
 def drive(run: Run, iterations: int) -> None:
     """Iterations of the suite's loop, batches as training draws them: losses are counted, stopping is asked for."""
-    per_epoch = run.data.iterations_per_epoch
+    per_epoch = whole_batches(run.data)
     rate = run.cell.problem.learning_rate / 10
     for first in range(0, iterations, per_epoch):
         batches = run.data.training_batches(0, first // per_epoch, 0, min(per_epoch, iterations - first))
@@ -37,15 +57,13 @@ def drive(run: Run, iterations: int) -> None:
 
 
 def bare_loop(run: Run, iterations: int) -> Callable[[], None]:
-    """As many forward, backward and optimizer steps on prepared batches of the same sizes, nothing else."""
+    """As many forward, backward and optimizer steps on a prepared batch, nothing else."""
     problem, data = run.cell.problem, run.data
     optimizer = make_optimizer(run.method, problem)
-    last = data.iterations_per_epoch - 1
-    whole, rest = (next(data.training_batches(0, 0, k, k + 1)) for k in (0, last))
-    order = [rest if k % (last + 1) == last else whole for k in range(iterations)]
+    inputs, targets = next(data.training_batches(0, 0, 0, 1))
 
     def loop() -> None:
-        for inputs, targets in order:
+        for _ in range(iterations):
             with autocast(problem.precision, data.device):
                 loss = run.task.loss(predict(run.network, inputs), targets)
             optimizer.zero_grad()

@@ -9,7 +9,8 @@ middle of one, `--clock processor` leaves the waiting out. Every result is compa
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,7 +31,12 @@ from benchmark.pruning.selection import Bracket, find_threshold, keep_all_but_sm
 LAYERS = 55
 SMALLEST = 100_000
 CLOCKS = ("wall", "processor")
-KTHVALUE = "torch.kthvalue"
+THEIRS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "kthvalue": lambda magnitudes, k: magnitudes.kthvalue(k).values,
+    "sort": lambda magnitudes, k: magnitudes.sort().values[k - 1],
+    "topk": lambda magnitudes, k: magnitudes.topk(k, largest=False, sorted=False).values.max(),
+}
+"""The k-th smallest value by torch's own functions."""
 COLD, WARM, VECTOR = "cold", "warm", "warm, from the vector"
 TORCH_PRUNE, ONE_SHOT = "global_unstructured", "one-shot"
 HEADINGS = ("weights", "ours", "ms", "theirs, ms", "theirs", "times quicker", "range")
@@ -38,7 +44,16 @@ Times = dict[str, list[float]]
 """Seconds of each variant, a value a round."""
 
 
-def show(sizes: str, rounds: int, sparsity: float, clock: str, model: str, one_shot_size: float, device: str) -> None:
+def show(
+    sizes: str,
+    rounds: int,
+    sparsity: float,
+    clock: str,
+    model: str,
+    one_shot_size: float,
+    device: str,
+    against: Sequence[str] = ("kthvalue",),
+) -> None:
     """Print the table. Raises UserError.
 
     Args:
@@ -49,7 +64,11 @@ def show(sizes: str, rounds: int, sparsity: float, clock: str, model: str, one_s
         model: a network whose own weights are selected from as well, or "".
         one_shot_size: weights that are pruned in one shot.
         device: as --device names it.
+        against: names of THEIRS.
     """
+    for name in against:
+        if name not in THEIRS:
+            raise UserError(f"--against {name}: some of {','.join(THEIRS)}")
     if not 0 < sparsity < 1:
         raise UserError(f"--sparsity {sparsity}: a fraction above 0 and below 1")
     if clock not in CLOCKS:
@@ -66,9 +85,10 @@ def show(sizes: str, rounds: int, sparsity: float, clock: str, model: str, one_s
         table.add_column(heading, justify="left" if heading in ("ours", "theirs") else "right", no_wrap=True)
     remarks = []
     for label, weights in cases:
-        times, mismatches, hits = compare_thresholds(weights, rounds, sparsity, clock)
-        for variant in (COLD, WARM, VECTOR):
-            _add_row(table, label, times, KTHVALUE, variant)
+        times, mismatches, hits = compare_thresholds(weights, rounds, sparsity, clock, against)
+        for name in against:
+            for variant in (COLD, WARM, VECTOR):
+                _add_row(table, label, times, f"torch.{name}", variant)
         held = f", {hits} of {rounds} warm brackets held" if there.type == "cpu" else ""  # elsewhere none is used
         total = sum(weight.numel() for weight in weights)
         remarks.append(f"{label}: {total} weights in {len(weights)} tensors, {mismatches} mismatches{held}")
@@ -123,8 +143,10 @@ def drift(weights: list[Tensor], generator: torch.Generator) -> None:
         weight.mul_(scale).add_(noise, alpha=1e-3 * float(weight.std()))
 
 
-def compare_thresholds(weights: list[Tensor], rounds: int, sparsity: float, clock: str) -> tuple[Times, int, int]:
-    """(times, results that differ from kthvalue's, warm brackets that held).
+def compare_thresholds(
+    weights: list[Tensor], rounds: int, sparsity: float, clock: str, against: Sequence[str]
+) -> tuple[Times, int, int]:
+    """(times, results that differ from the first of `against`, warm brackets that held).
 
     VECTOR is what a method does in every step: the weights are gathered into one vector, which is timed with it, and
     the threshold is found there from the last one's bracket.
@@ -138,9 +160,12 @@ def compare_thresholds(weights: list[Tensor], rounds: int, sparsity: float, cloc
         vector.take(weights)
         return find_threshold([vector.values], k, magnitude=True, bracket=vector_bracket).value
 
+    def by_torch(name: str) -> float:
+        return float(THEIRS[name](magnitudes, k))
+
     # torch's reads magnitudes whose making is not timed, which is in its favour; the others read the weights.
     variants: dict[str, Callable[[], float]] = {
-        KTHVALUE: lambda: float(magnitudes.kthvalue(k).values),
+        **{f"torch.{name}": partial(by_torch, name) for name in against},
         COLD: lambda: find_threshold(weights, k, magnitude=True).value,
         WARM: lambda: find_threshold(weights, k, magnitude=True, bracket=bracket).value,
         VECTOR: from_vector,
@@ -157,7 +182,7 @@ def compare_thresholds(weights: list[Tensor], rounds: int, sparsity: float, cloc
         for name in [*names[start:], *names[:start]]:  # each finds the caches as each other leaves them
             seconds, values[name] = timed(variants[name], flat.device)
             times[name].append(getattr(seconds, clock))
-        mismatches += sum(value != values[KTHVALUE] for value in values.values())
+        mismatches += sum(value != values[names[0]] for value in values.values())
     return times, mismatches, bracket.hits
 
 

@@ -15,21 +15,18 @@ from typing import Any, cast
 
 import torch
 
-from benchmark.cells import Budget, Cell
 from benchmark.errors import UserError
 from benchmark.measure.common import usable_device
-from benchmark.measure.loops import bare_loop, dense_run, drive
+from benchmark.measure.loops import bare_loop, dense_run, drive, retraining_run
 from benchmark.measure.method_costs import compare_dst, compare_methods, parse_methods
 from benchmark.measure.research_loop import Null, PlainLoop, pillow_batches
 from benchmark.measure.timing import Turns, clocked, quartiles, rates, take_turns
-from benchmark.methods import METHODS, load
 from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.batches import Batches
 from benchmark.problems.data import Data, open_data
 from benchmark.problems.examples import has_examples
 from benchmark.problems.sources import open_source
-from benchmark.training.loop import Run
 from benchmark.training.precision import prepare_device
 
 BASELINES = {
@@ -105,7 +102,7 @@ def compare(
 def compare_loops(data: Batches, iterations: int, repeats: int) -> Turns:
     """The suite's loop over the bare one."""
     run = dense_run(data)
-    images = iterations / data.iterations_per_epoch * data.training_images
+    images = iterations * min(data.problem.batch_size, data.training_images)
     bare = clocked(bare_loop(run, iterations), images, data.device)
     return take_turns(bare, {SUITE: clocked(lambda: drive(run, iterations), images, data.device)}, repeats)
 
@@ -130,10 +127,7 @@ def compare_steps(data: Batches, iterations: int, repeats: int, null: bool, fold
     """Retraining at 90 % sparsity over the research script's, which is always float32."""
     problem, device = data.problem, data.device
     network, plain_network = (Null(problem) if null else models.build(problem, 0) for _ in range(2))
-    cell = Cell(problem, "IMP", 0, "LLR", 0.9, Budget(1000, "ep"))
-    run = Run(cell, network.to(device), data, load("IMP"), dict(METHODS["IMP"].defaults))
-    run.method.begin(0)
-    network.train()
+    run = retraining_run(data, network)
     plain_network = plain_network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     plain = PlainLoop(problem, plain_network, open_source(problem, folder).training, device, 0.9)
     images = iterations * problem.batch_size

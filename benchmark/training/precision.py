@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -71,12 +72,13 @@ class LossScale:
 
 
 def prepare_device(problem: Problem, device: torch.device) -> None:
-    """Set torch up for this recipe. Raises UserError if it cannot train in the recipe's precision on the device.
+    """Set torch up for this recipe. Raises UserError if the device does not work, or not in the recipe's precision.
 
     fp32 means float32 throughout; torch's default for convolutions on recent NVIDIA GPUs is TF32. cuDNN benchmarks its
     algorithms, which pays since batches have one shape.
     """
     if device.type == "cuda":
+        _check_cuda(device)
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = problem.precision == "tf32"
     elif problem.precision == "tf32":
@@ -85,6 +87,22 @@ def prepare_device(problem: Problem, device: torch.device) -> None:
         )
     if problem.precision in LOWER:
         _try_on_one_layer(problem, device)
+
+
+def _check_cuda(device: torch.device) -> None:
+    """Raises UserError where no cell could train: no driver, one that is too old, a GPU that is not there or that this
+    build of torch has no code for. A GPU that others have filled may be free for the next try."""
+    try:
+        torch.ones(1, device=device).add_(1).item()
+    except (RuntimeError, AssertionError) as error:
+        if "out of memory" in str(error):
+            raise
+        reason = " ".join(str(error).split()).split(". ")[0][:200]
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        named = "" if visible is None else f", CUDA_VISIBLE_DEVICES is {visible!r}"
+        raise UserError(
+            f"--device cuda: torch {torch.__version__} cannot use a GPU here ({reason}{named}); --device cpu works"
+        ) from None
 
 
 def _try_on_one_layer(problem: Problem, device: torch.device) -> None:
