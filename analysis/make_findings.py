@@ -43,7 +43,7 @@ def make_findings(
     sheets = [sheet for sheet in make_sheets(names or [], open_source(results, from_wandb)) if sheet.findings]
     if not sheets:
         raise UserError(f"--results {results}: no claim is about the sweeps that have records there")
-    sys.stdout.write(side_by_side(sheets) if verdicts else "\n".join(_section(sheet, results) for sheet in sheets))
+    sys.stdout.write(side_by_side(sheets) if verdicts else sections(sheets, results))
 
 
 def side_by_side(sheets: Sequence[Sheet]) -> str:
@@ -61,6 +61,11 @@ def side_by_side(sheets: Sequence[Sheet]) -> str:
         for (sweep, statement), of_claim in verdicts.items()
     ]
     return grid(["sweep", "claim", *headings], rows)
+
+
+def sections(sheets: Sequence[Sheet], results: Path) -> str:
+    """A table a sheet, a row a claim, each with the command that prints all of its comparisons."""
+    return "\n".join(_section(sheet, results) for sheet in sheets)
 
 
 def _section(sheet: Sheet, results: Path) -> str:

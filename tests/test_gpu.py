@@ -95,6 +95,7 @@ def assert_gone(process: int) -> None:
     raise AssertionError("a process that a step started has outlived it")
 
 
+@pytest.mark.long
 def test_the_sweep_takes_the_rest_of_the_time_and_its_results_come_home_in_one_file(play, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "GRACE", 2.0)
     out = tmp_path / "out"

@@ -116,6 +116,7 @@ def refused(capsys: pytest.CaptureFixture[str], results: Path, *more: object) ->
     return error
 
 
+@pytest.mark.long
 def test_the_dense_network_is_the_one_in_the_folder_and_its_bleu_that_of_transformers(
     texts: Path, model: Path, tmp_path: Path
 ):

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from analysis.make_findings import sections, side_by_side
+from analysis.make_tables import write_files
 from analysis.paper.sheets import make_sheets
+from analysis.render import WRITERS, Sheet
 from benchmark import cli
 from benchmark.export import app
 from benchmark.planning.grid import load_sweep
@@ -15,6 +18,7 @@ from benchmark.results.store import Store, read_compact, write_compact
 from tests.conftest import ROOT, assert_one_line_refusal
 
 REFERENCE = ROOT / "results" / "reference"
+PLACE = Path("results/reference")
 
 
 def mean(rows: list[dict]) -> float:
@@ -71,27 +75,38 @@ def test_the_readme_shows_where_numbers_of_another_processor_will_lie(command):
         assert row in finished.stdout
 
 
+@pytest.fixture(scope="module")
+def sheets() -> list[Sheet]:
+    """Of all committed records, which captions name as someone in the checkout would."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(ROOT)
+        return make_sheets([], PLACE)
+
+
 @pytest.mark.parametrize(
-    ("page", "block", "options"), [("docs/findings.md", "findings", ()), ("README.md", "claims", ("--verdicts",))]
+    ("page", "block", "write"),
+    [("docs/findings.md", "findings", lambda sheets: sections(sheets, PLACE)), ("README.md", "claims", side_by_side)],
 )
-def test_the_pages_say_of_the_claims_what_the_committed_runs_say(command, monkeypatch, page, block, options):
+def test_the_pages_say_of_the_claims_what_the_committed_runs_say(sheets, page, block, write):
     """make_findings prints them as they stand there: after new runs, paste what it prints."""
     shown = re.search(rf"<!-- {block}:.*?-->\n(.*?)<!-- end", (ROOT / page).read_text(), re.S)
     assert shown is not None
-    monkeypatch.chdir(ROOT)
-    printed = command("analysis.make_findings", "--results", "results/reference", *options)
-    assert shown[1].strip() == printed.stdout.strip()
+    assert shown[1].strip() == write([sheet for sheet in sheets if sheet.findings]).strip()
 
 
-def test_the_committed_tables_are_those_of_the_committed_records(command, monkeypatch, tmp_path: Path):
+def test_the_committed_tables_are_those_of_the_committed_records(sheets, tmp_path: Path):
     """After new runs: python -m analysis.make_tables --results results/reference --output results/reference."""
-    monkeypatch.chdir(ROOT)
-    printed = command("analysis.make_tables", "--results", "results/reference", "--output", str(tmp_path))
-    assert printed.returncode == 0, printed.stderr
+    write_files(sheets, list(WRITERS), tmp_path)
     made = {path.name for path in tmp_path.iterdir()}
     assert made == {path.name for path in REFERENCE.iterdir() if path.is_file() and path.suffix != ".jsonl"}
     for name in sorted(made):
         assert (tmp_path / name).read_text().splitlines() == (REFERENCE / name).read_text().splitlines(), name
+
+
+def test_the_command_prints_the_claims_of_a_sweep_that_it_is_asked_for(command):
+    printed = command("analysis.make_findings", "table1", "--results", str(REFERENCE / "table1-digits.jsonl"))
+    assert printed.stdout.startswith("### table1, digits\n")
+    assert "| ALLR is best: above every other schedule (averaged over the columns) | not held |" in printed.stdout
 
 
 def test_three_seeds_decide_none_of_the_claims():
@@ -103,14 +118,15 @@ def test_three_seeds_decide_none_of_the_claims():
 
 
 def test_an_export_holds_the_records_of_a_sweep_and_its_dense_runs(command, table1: list[dict], tmp_path: Path):
-    store = Store(tmp_path / "store")
-    for record in table1:
+    store, some = Store(tmp_path / "store"), [record for record in table1 if record["cell"]["seed"] < 3]
+    for record in some:
         store.commit(record)
-    options = ("--seeds", "20", "--results", str(store.path), "--output", str(tmp_path))
+    options = ("--seeds", "3", "--results", str(store.path), "--output", str(tmp_path))
     finished = command("benchmark.export", "table1", *options)
     assert finished.returncode == 0, finished.stderr
-    assert "1100 of 1100 records" in finished.stdout
-    assert list(read_compact(tmp_path / "table1-digits.jsonl")) == table1
+    assert "165 of 165 records" in finished.stdout
+    exported = list(read_compact(tmp_path / "table1-digits.jsonl"))
+    assert sorted(exported, key=lambda record: record["id"]) == sorted(some, key=lambda record: record["id"])
     write_compact(tmp_path / "again.jsonl", table1)
     assert (tmp_path / "again.jsonl").read_bytes() == (REFERENCE / "table1-digits.jsonl").read_bytes()
 
