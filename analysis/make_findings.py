@@ -48,18 +48,12 @@ def make_findings(
 
 def side_by_side(sheets: Sequence[Sheet]) -> str:
     """A row a claim, a column a problem; a problem with several recipes has several columns."""
-    problems = list(dict.fromkeys((sheet.problem, sheet.recipe) for sheet in sheets))
-    names = [name for name, _ in problems]
-    verdicts: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
-    for sheet in sheets:
-        for finding in sheet.findings:
-            of_claim = verdicts.setdefault((sheet.sweep, finding.statement), {})
-            of_claim[(sheet.problem, sheet.recipe)] = finding.verdict
-    headings = [escape(name if names.count(name) == 1 else f"{name} {recipe}") for name, recipe in problems]
+    problems, claims = words.verdicts_by_problem(sheets)
     rows = [
-        [escape(sweep), escape(statement), *(of_claim.get(problem, "") for problem in problems)]
-        for (sweep, statement), of_claim in verdicts.items()
+        [escape(sweep), escape(statement), *(verdicts.get(problem, "") for problem in problems)]
+        for (sweep, statement), verdicts in claims.items()
     ]
+    headings = map(escape, problems)
     return grid(["sweep", "claim", *headings], rows)
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from analysis.claims import Comparison, Finding
+from analysis.render.sheet import Sheet
 from analysis.report import summary
+from analysis.report.gather import Report
 from analysis.statistics import Difference
+from analysis.tables import Table
 from benchmark.metric import ACCURACY
 from tests.conftest import ROOT
 from tests.test_report import Outline, make_report
@@ -101,3 +106,17 @@ def test_a_collapsed_run_stretches_no_axis(reference):
     words = Outline(text).words
     assert "Left out, since runs collapsed there: DNW at 90 % (1 of 3)." in words["figure-speedup-digits"]
     assert "Below the axis: DNW at 90 %" in words["figure-methods-digits"]
+
+
+def test_of_many_claims_the_verdicts_stand_side_by_side_by_problem():
+    def sheet(problem: str, verdict: str) -> Sheet:
+        findings = tuple(replace(finding(verdict, (1.0, 5, 0.01)), statement=f"Claim {n}") for n in range(7))
+        table = Table("measured", "", "", (), ())
+        return Sheet(f"table1-{problem}", "table1", problem, problem, (table,), findings)
+
+    report = Report(pd.DataFrame(), {}, [], [sheet("digits", "held"), sheet("cifar10", "not held")], [], [], "", {})
+    words = Outline(f'<div id="claims">{summary._claims(report)}</div>').words["claims"]
+    assert "sweepclaimdigitscifar10" in words.replace("\n", "")
+    assert words.count("Claim 6") == 1
+    assert "Claim 6heldnot held" in words
+    assert "+1.00" not in words

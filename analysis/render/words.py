@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,6 +83,19 @@ def claims_by_title(sheet: Sheet) -> list[tuple[str, list[Finding]]]:
         title = CONSTRUCTION_TITLE if finding.verdict == "by construction" else CLAIMS_TITLE
         parts.setdefault(title, []).append(finding)
     return list(parts.items())
+
+
+def verdicts_by_problem(sheets: Sequence[Sheet]) -> tuple[list[str], dict[tuple[str, str], dict[str, str]]]:
+    """(problems, {(sweep, claim): {problem: verdict}}); a problem with several recipes is named with each."""
+    recipes = list(dict.fromkeys((sheet.problem, sheet.recipe) for sheet in sheets))
+    count = Counter(problem for problem, _ in recipes)
+    names = {recipe: recipe[0] if count[recipe[0]] == 1 else " ".join(recipe) for recipe in recipes}
+    claims: dict[tuple[str, str], dict[str, str]] = {}
+    for sheet in sheets:
+        for finding in sheet.findings:
+            verdicts = claims.setdefault((sheet.sweep, finding.statement), {})
+            verdicts[names[(sheet.problem, sheet.recipe)]] = finding.verdict
+    return list(names.values()), claims
 
 
 def claims_caption(sheet: Sheet) -> str:

@@ -15,7 +15,7 @@ from analysis.tables import Table, score_columns
 from benchmark.metric import Metric
 
 MOST_CLAIMS = 12
-"""As many have a line each on the first screen."""
+"""As many have a line each on the first screen, with their differences."""
 
 
 def write(report: Report) -> str:
@@ -32,33 +32,35 @@ def _link(sheet: Sheet, part: str = "") -> str:
 
 
 def _claims(report: Report) -> str:
+    """A line each with its difference and what is missing; of many claims the verdicts, problems side by side."""
+    findings = [(sheet, finding) for sheet in report.sheets for finding in sheet.findings]
+    if not findings:
+        return "<p>They are about none of these sweeps.</p>\n"
+    if len(findings) > MOST_CLAIMS:
+        return _side_by_side(report.sheets)
     rows = []
-    crowded = sum(len(sheet.findings) for sheet in report.sheets) > MOST_CLAIMS
     for sheet in report.sheets:
-        lines = _verdicts(sheet, crowded)
-        rows += [
-            (f'<th scope="rowgroup" rowspan="{len(lines)}">{_link(sheet, "-claims")}</th>' * (number == 0))
-            + f'<td class="verdict {verdict.replace(" ", "-")}">{escape(verdict)}</td>'
-            + "".join(f"<td>{escape(text)}</td>" for text in texts)
-            for number, (verdict, *texts) in enumerate(lines)
-        ]
-    headings = ("sweep", "verdict", "claim", "difference", "what is missing")
-    return grid(headings, rows) if rows else "<p>They are about none of these sweeps.</p>\n"
+        first = f'<th scope="rowgroup" rowspan="{len(sheet.findings)}">{_link(sheet, "-claims")}</th>'
+        for finding in sheet.findings:
+            texts = (finding.statement, effect(finding, sheet.metric), lacking(finding))
+            rows.append(first + _verdict(finding.verdict) + "".join(f"<td>{escape(text)}</td>" for text in texts))
+            first = ""
+    return grid(("sweep", "verdict", "claim", "difference", "what is missing"), rows)
 
 
-def _verdicts(sheet: Sheet, crowded: bool) -> list[tuple[str, str, str, str]]:
-    """(verdict, claim, difference, what is missing) of a sheet's claims. crowded: several undecided ones are a line."""
-    undecided = [finding for finding in sheet.findings if finding.verdict == "undecided"]
-    grouped = crowded and len(undecided) > 1
-    shown = [finding for finding in sheet.findings if finding.verdict != "undecided" or not grouped]
-    lines: list[tuple[str, str, str, str]] = [
-        (finding.verdict, finding.statement, effect(finding, sheet.metric), lacking(finding)) for finding in shown
-    ]
-    if grouped:
-        reasons = list(dict.fromkeys(map(lacking, undecided)))
-        missing = reasons[0] if len(reasons) == 1 else "listed with the table"
-        lines.append(("undecided", f"{len(undecided)} more claims", "", missing))
-    return lines
+def _side_by_side(sheets: Sequence[Sheet]) -> str:
+    problems, claims = words.verdicts_by_problem([sheet for sheet in sheets if sheet.findings])
+    rows, before = [], ""
+    for (sweep, statement), verdicts in claims.items():
+        name = "" if sweep == before else escape(sweep)
+        cells = "".join(_verdict(verdicts.get(problem, "")) for problem in problems)
+        rows.append(f'<th scope="row">{name}</th><td>{escape(statement)}</td>{cells}')
+        before = sweep
+    return grid(("sweep", "claim", *map(escape, problems)), rows)
+
+
+def _verdict(verdict: str) -> str:
+    return f'<td class="verdict {verdict.replace(" ", "-")}">{escape(verdict)}</td>'
 
 
 def effect(finding: Finding, metric: Metric) -> str:
