@@ -27,7 +27,7 @@ class LanguageModelling(Task):
         return functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), label_smoothing=smoothing)
 
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return (outputs.argmax(2) == targets).sum()
+        return (outputs.max(2).indices == targets).sum()  # argmax takes twice as long on a processor
 
     def zeros(self, device: torch.device) -> Sums:
         """(cross-entropy, symbols), shape () each."""

@@ -50,7 +50,7 @@ class Translation(Task):
         return (targets != PADDING).sum()
 
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return ((outputs.argmax(2) == targets) & (targets != PADDING)).sum()
+        return ((outputs.max(2).indices == targets) & (targets != PADDING)).sum()
 
     def zeros(self, device: torch.device) -> Sums:
         """(cross-entropy, symbols) of shape (), and int64 (2 * ORDERS + 2,): matches and n-grams of each order, and the
