@@ -132,6 +132,7 @@ def test_every_point_and_cell_names_records_that_are_on_the_page(report):
     assert {cell["rate"] for cell in data["cells"].values()} <= set(data["curves"])
 
 
+@pytest.mark.long
 def test_a_thousand_records_stay_under_ten_megabytes(tmp_path: Path, capsys):
     make_store(tmp_path, 1000)
     assert make_report(tmp_path, tmp_path / "report.html") == 0
