@@ -6,14 +6,15 @@
         sparse.step()
 
 It prunes globally and exactly, keeps pruned weights at zero through any torch optimizer, and sets the learning rate of
-every step, over any scheduler. The masks, distances and schedules are those that the cells of a sweep use. Importing it imports torch and
-numpy and nothing else that is large.
+every step, over any scheduler. The masks, distances and schedules are those that the cells of a sweep use. Importing it
+imports torch and numpy and nothing else that is large.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def sparsify(
     """
     if not 0 < sparsity < 1:
         raise UserError(f"sparsity {sparsity!r}: a number above 0 and below 1")
-    if not isinstance(retrain, int):
+    if not isinstance(retrain, Integral):
         raise UserError(f"retrain {retrain!r}: a count of optimizer steps")
     if not 1 <= cycles <= retrain:
         raise UserError(f"cycles {cycles} of {retrain} steps: a count from 1 to the number of steps")
