@@ -233,13 +233,19 @@ class Feedback(Sparse):
         super().__init__(model, optimizer)
         self.pruned_at, self.bracket = pruned_at, Bracket()
         self.trained: Vector = self.masks.flat.vector()
-        self.masked = False
+        self.masked = self.called = False
         self._handles = [
             model.register_forward_pre_hook(lambda module, inputs: self._mask()),
             self.optimizer.register_step_pre_hook(self._before_update),
         ]
 
     def step(self) -> None:
+        if not self.called:
+            raise UserError(
+                f"DPF masks weights where the forward of {type(self.model).__name__} begins, and none came before a "
+                "step: hand over the network that your loop calls"
+            )
+        self.called = False
         self.done += 1
         self._prepare()
 
@@ -251,6 +257,7 @@ class Feedback(Sparse):
 
     @torch.no_grad()
     def _mask(self) -> None:
+        self.called = True
         if not self.masked:
             self.trained.take(self.masks.weights)
             self.masks.apply_()

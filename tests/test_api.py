@@ -235,6 +235,23 @@ def test_what_cannot_be_used_is_one_line(change: dict, words: str):
     assert words in str(caught.value)
 
 
+def test_feedback_on_a_network_that_the_loop_does_not_call_is_refused():
+    class Module(nn.Module):
+        """As of Lightning: its training step calls the layers."""
+
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Linear(4, 4)
+
+    model = Module()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    sparse = prune_gradually(model, optimizer, 0.5, steps=10, interval=2, feedback=True)
+    model.layers(torch.ones(1, 4)).sum().backward()
+    optimizer.step()
+    with pytest.raises(UserError, match="the forward of Module begins, and none came before a step"):
+        sparse.step()
+
+
 def test_importing_it_imports_torch_and_numpy_alone():
     code = """
 import sys, torch, numpy
