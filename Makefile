@@ -1,6 +1,6 @@
 # make table1   the paper's Table 1 on digits, from nothing
 # make test     the tests that need nothing but Python (JOBS=3 at a time, as tests also wait): run them before every commit
-# make test-all the same, then those of docs/testing.md that need more: SLURM, Chromium, DALI, TeX, or minutes
+# make test-all the same, then those of docs/testing.md that need more: SLURM, Chromium, DALI, TeX, timm, or minutes
 # make check    lint, format, types, security rules; known vulnerabilities of the dependencies (make audit: fail on any)
 # make docs     the documentation as a site, in docs/_build
 # make faults   kills, damaged files, full disks, a bad W&B: what is lost, doubled or wrong (over an hour; SEED=n,
@@ -27,7 +27,7 @@ test: $(ENV)/installed
 
 # after `make test`: make -o test test-all runs what that left out
 test-all: $(ENV)/installed test
-	$(PYTEST) --dist loadfile -m 'slurm or browser or dali or tex or long'
+	$(PYTEST) --dist loadfile -m 'slurm or browser or dali or tex or examples or long'
 
 faults: $(ENV)/installed
 	$(RUN) -m tests.faults --seed $(SEED) --kills $(KILLS) --only '$(ONLY)' $(if $(ROWS),--rows '$(ROWS)')

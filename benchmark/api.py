@@ -6,18 +6,21 @@
         sparse.step()
 
 It prunes globally and exactly, keeps pruned weights at zero through any torch optimizer, and sets the learning rate of
-every step. The masks, distances and schedules are those that the cells of a sweep use. Importing it imports torch and
-numpy and nothing else that is large.
+every step, over any scheduler. The masks, distances and schedules are those that the cells of a sweep use. Importing it
+imports torch and numpy and nothing else that is large.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from benchmark.errors import UserError
 from benchmark.pruning.flat import Vector
@@ -52,11 +55,13 @@ def sparsify(
 
     Args:
         model: on its device, with the weights to start from.
-        optimizer: any of torch's, made for the model's parameters. Groups keep the ratios of their learning rates.
+        optimizer: any of torch's, made for the model's parameters, or accelerate's or Lightning's wrapper of one.
+            Groups keep the ratios of their learning rates, with a scheduler those that it began with.
         sparsity: fraction of the prunable weights to remove, above 0 and below 1.
         retrain: optimizer steps of retraining, over all cycles.
         schedule: FT, LRW, SLR, CLR, LLR or ALLR (Zimmer et al. 2023, Table 1), or "module:function".
-        peak_rate: largest learning rate of the dense training; the optimizer's present one if None.
+        peak_rate: largest learning rate of the dense training. None: the optimizer's, with a scheduler the one that it
+            began with.
         dense_rates: the learning rate of every step of the dense training; LLR and ALLR do without.
         dense_steps: steps of the dense training. ALLR takes the share that retraining has of them; without it, it goes
             by the measured distance alone.
@@ -67,6 +72,8 @@ def sparsify(
     """
     if not 0 < sparsity < 1:
         raise UserError(f"sparsity {sparsity!r}: a number above 0 and below 1")
+    if not isinstance(retrain, Integral):
+        raise UserError(f"retrain {retrain!r}: a count of optimizer steps")
     if not 1 <= cycles <= retrain:
         raise UserError(f"cycles {cycles} of {retrain} steps: a count from 1 to the number of steps")
     if dense_rates is None and schedule not in FROM_PEAK:
@@ -74,7 +81,9 @@ def sparsify(
             f"schedule {schedule} needs dense_rates, the learning rate of each step of the dense training; "
             f"{' and '.join(FROM_PEAK)} do without"
         )
-    peak = _peak(optimizer) if peak_rate is None else peak_rate
+    peak = max(map(_base_rate, optimizer.param_groups)) if peak_rate is None else peak_rate
+    if dense_rates is None and not 0 < peak < math.inf:
+        raise UserError(f"peak_rate {peak:g}: the largest learning rate of the dense training, a number above 0")
     dense = np.full(dense_steps or 1, peak) if dense_rates is None else np.asarray(dense_rates, dtype=np.float64)
     sparsities, lengths = ladder("even", sparsity, cycles), cycle_lengths(retrain, cycles)
     span = len(dense) if dense_rates is not None or dense_steps else None
@@ -109,12 +118,15 @@ class Sparse:
     """Masks over a model in training. `masks.sparsity` is the fraction pruned, `done` how many steps were made."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer):
+        while isinstance(wrapped := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+            optimizer = wrapped  # those of accelerate and Lightning take no hooks
         self.model, self.optimizer = model, optimizer
         weights = prunable(model)
         if not weights:
             raise UserError(f"{type(model).__name__} has no convolution and no linear layer, so nothing can be pruned")
         self.masks = Masks(weights)
         self.done = 0
+        self._handles: list[RemovableHandle] = []
 
     def step(self) -> None:
         """After `optimizer.step()`: pruned weights to zero, then what is due before the next step."""
@@ -126,7 +138,9 @@ class Sparse:
         """What is due before step `done`."""
 
     def finish(self) -> nn.Module:
-        """The model with the weights that it computes with."""
+        """The model with the weights that it computes with; model and optimizer are left as they were without this."""
+        for handle in self._handles:
+            handle.remove()
         return self.model
 
     def state_dict(self) -> dict[str, Any]:
@@ -160,13 +174,18 @@ class Retrained(Sparse):
         self.lengths = lengths
         self.rates: list[float] = []
         self.distances: list[float] = []
-        peak = _peak(optimizer)
-        self.ratios = [group["lr"] / peak if peak else 1.0 for group in optimizer.param_groups]
+        rates = [_base_rate(group) for group in self.optimizer.param_groups]
+        self.ratios = [rate / max(rates) if max(rates) else 1.0 for rate in rates]
         self._prepare()
+        # a scheduler that somebody else steps, such as a trainer's, has set other rates by then
+        self._handles.append(self.optimizer.register_step_pre_hook(lambda *arguments: self._set_rates()))
 
     def _prepare(self) -> None:
         if self.done in self.starts:
             self._prune(self.starts.index(self.done))
+        self._set_rates()
+
+    def _set_rates(self) -> None:
         start = max(start for start in self.starts if start <= self.done)
         if self.done - start < len(self.rates):
             for group, ratio in zip(self.optimizer.param_groups, self.ratios, strict=True):
@@ -214,13 +233,19 @@ class Feedback(Sparse):
         super().__init__(model, optimizer)
         self.pruned_at, self.bracket = pruned_at, Bracket()
         self.trained: Vector = self.masks.flat.vector()
-        self.masked = False
+        self.masked = self.called = False
         self._handles = [
             model.register_forward_pre_hook(lambda module, inputs: self._mask()),
-            optimizer.register_step_pre_hook(lambda optimizer, *arguments: self._unmask()),
+            self.optimizer.register_step_pre_hook(self._before_update),
         ]
 
     def step(self) -> None:
+        if not self.called:
+            raise UserError(
+                f"DPF masks weights where the forward of {type(self.model).__name__} begins, and none came before a "
+                "step: hand over the network that your loop calls"
+            )
+        self.called = False
         self.done += 1
         self._prepare()
 
@@ -232,10 +257,25 @@ class Feedback(Sparse):
 
     @torch.no_grad()
     def _mask(self) -> None:
+        self.called = True
         if not self.masked:
             self.trained.take(self.masks.weights)
             self.masks.apply_()
             self.masked = True
+
+    def _before_update(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        """Unmask before the update: with a closure, which computes forward and backward, that is after it."""
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if closure is None:
+            self._unmask()
+            return None
+
+        def computed() -> Any:
+            loss = closure()
+            self._unmask()
+            return loss
+
+        return args[:1], {**kwargs, "closure": computed}
 
     @torch.no_grad()
     def _unmask(self) -> None:
@@ -245,9 +285,7 @@ class Feedback(Sparse):
 
     def finish(self) -> nn.Module:
         self._mask()
-        for handle in self._handles:
-            handle.remove()
-        return self.model
+        return super().finish()
 
     def state_dict(self) -> dict[str, Any]:
         """Take the model's state after this, which puts its dense weights in place."""
@@ -255,5 +293,6 @@ class Feedback(Sparse):
         return super().state_dict()
 
 
-def _peak(optimizer: torch.optim.Optimizer) -> float:
-    return float(max(group["lr"] for group in optimizer.param_groups))
+def _base_rate(group: dict[str, Any]) -> float:
+    """The learning rate before any scheduler changed it: at a warm-up's start and at a cosine's end it is 0."""
+    return float(group.get("initial_lr", group["lr"]))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import re
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -170,6 +169,52 @@ def test_groups_keep_the_ratios_of_their_learning_rates():
     assert max(sparse.rates) <= 0.1
 
 
+def test_a_scheduler_that_steps_too_changes_no_rate_of_an_update(monkeypatch: pytest.MonkeyPatch):
+    """A trainer has one, here with groups of two rates and a warm-up, from 0 on."""
+    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
+    groups = [{"params": model[0].parameters(), "lr": 0.02}, {"params": model[1].parameters(), "lr": 0.1}]
+    optimizer = torch.optim.SGD(groups)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 7 * k)
+    module = importlib.import_module("torch.optim.sgd")
+    rates, update = [], module.sgd
+    monkeypatch.setattr(module, "sgd", lambda *to, lr, **more: (rates.append(lr), update(*to, lr=lr, **more)))
+    sparse = sparsify(model, optimizer, 0.5, retrain=3, schedule="LLR")
+    for _ in range(4):
+        model(torch.ones(1, 6)).sum().backward()
+        optimizer.step()
+        sparse.step()
+        scheduler.step()
+    assert rates[1:6:2] == pytest.approx(sparse.rates)
+    assert rates[0:6:2] == pytest.approx([rate / 5 for rate in sparse.rates])
+    assert max(sparse.rates) == pytest.approx(0.1)
+    assert rates[6:] == pytest.approx([0.02 * 21, 0.1 * 21]), "after retraining the scheduler is free again"
+
+
+def test_an_update_from_a_closure_trains_the_dense_weights_too():
+    def train(with_closure: bool) -> list[Tensor]:
+        model = network()
+        optimizer = sgd(model)
+        sparse = prune_gradually(model, optimizer, 0.9, steps=40, interval=8, feedback=True)
+        for k in range(40):
+            images, labels = next(DATA.training_batches(0, 0, k % PER_EPOCH, k % PER_EPOCH + 1))
+
+            def loss(images: Tensor = images, labels: Tensor = labels) -> Tensor:
+                optimizer.zero_grad()
+                result = functional.cross_entropy(model(images), labels)
+                result.backward()
+                return result
+
+            if with_closure:
+                optimizer.step(loss)
+            else:
+                loss()
+                optimizer.step()
+            sparse.step()
+        return list(sparse.finish().parameters())
+
+    assert same(train(True), train(False))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -177,6 +222,8 @@ def test_groups_keep_the_ratios_of_their_learning_rates():
         ({"schedule": "FT"}, "schedule FT needs dense_rates"),
         ({"schedule": "FTT", "dense_rates": [0.1]}, "unknown schedule 'FTT': use one of FT, LRW"),
         ({"cycles": 0}, "cycles 0 of 10 steps"),
+        ({"retrain": float("inf")}, "retrain inf: a count of optimizer steps"),
+        ({"peak_rate": 0.0}, "peak_rate 0: the largest learning rate of the dense training, a number above 0"),
         ({"model": nn.Embedding(3, 3)}, "Embedding has no convolution and no linear layer"),
     ],
 )
@@ -186,6 +233,23 @@ def test_what_cannot_be_used_is_one_line(change: dict, words: str):
     with pytest.raises(UserError) as caught:
         sparsify(model, optimizer, **{"sparsity": 0.5, "retrain": 10, **change})
     assert words in str(caught.value)
+
+
+def test_feedback_on_a_network_that_the_loop_does_not_call_is_refused():
+    class Module(nn.Module):
+        """As of Lightning: its training step calls the layers."""
+
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Linear(4, 4)
+
+    model = Module()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    sparse = prune_gradually(model, optimizer, 0.5, steps=10, interval=2, feedback=True)
+    model.layers(torch.ones(1, 4)).sum().backward()
+    optimizer.step()
+    with pytest.raises(UserError, match="the forward of Module begins, and none came before a step"):
+        sparse.step()
 
 
 def test_importing_it_imports_torch_and_numpy_alone():
@@ -198,13 +262,3 @@ sys.exit(str(new - {"benchmark"}) if new - {"benchmark"} else 0)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_the_loop_of_the_docs_prunes_and_retrains(capsys: pytest.CaptureFixture[str]):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(), re.S)
-    names: dict[str, Any] = {}
-    exec(code, names)
-    assert names["sparse"].done == 200
-    zeros = sum(int((weight == 0).sum()) for weight in names["sparse"].masks.weights)
-    assert zeros == round(0.9 * (64 * 128 + 128 * 10))
-    assert names["optimizer"].param_groups[0]["lr"] < 0.01

@@ -82,6 +82,9 @@ def test_an_option_s_gain_stands_beside_what_it_does_to_accuracy(capsys):
         (["gpu", "--out", "nowhere", "--budget", "5"], "--budget"),
         (["gpu", "--pack", "tests"], "--pack tests: it exists"),
         (["gpu", "--pack", "nowhere", "--data", "nothing"], "--data nothing: an archive of the images"),
+        (["library", "--model", "resnet21"], "--model 'resnet21': one of resnet8"),
+        (["library", "--one-shot", "resnet21"], "--one-shot 'resnet21': one of resnet8"),
+        (["library", "--batch", "0"], "--batch"),
         (["planning", "--cells", "1"], "--cells"),
         (["overhead", "--results", "nowhere"], "--results nowhere: no such folder"),
         (["reading", "--records", "0"], "--records"),
@@ -120,7 +123,8 @@ def test_the_help_has_a_line_of_its_own_for_every_measurement(capsys, monkeypatc
     monkeypatch.setenv("COLUMNS", "79")
     out = printed(capsys, "--help")
     assert "..." not in out.replace("[ARGS]...", "")
-    names = "option cells packed memory streaming startup selection graph smoke gpu planning overhead reading report"
+    names = "option cells packed memory streaming startup selection graph smoke gpu library "
+    names += "planning overhead reading report"
     for name in names.split():
         assert re.search(rf"^  {name} +\S", out, re.M)
 
@@ -211,14 +215,30 @@ def test_start_up_is_measured(capsys):
 
 
 def test_a_selection_is_measured_for_sizes_and_for_a_network_s_own_weights_and_compared(capsys):
-    short = ["--size", "1e5", "--one-shot-size", "1e5", "--model", "resnet20", "--rounds", "2", "--device", "cpu"]
+    short = ["--size", "1e5", "--model", "resnet20", "--rounds", "2", "--device", "cpu"]
     out = printed(capsys, "selection", *short)
     for label in ("0.1 M", "resnet20"):
         for variant in ("cold", "warm", "warm, from the vector"):
             assert re.search(rf"{re.escape(label)} +│ {variant} +│ +\d+\.\d\d │ +\d+\.\d\d │ torch.kthvalue", out)
     assert "0.1 M: 100000 weights in 55 tensors, 0 mismatches, 2 of 2 warm brackets held" in out
     assert "resnet20: 268336 weights in 20 tensors, 0 mismatches" in out
-    assert "one-shot at 0.1 M: 0 masks differ" in out
+
+
+def test_the_library_is_measured_in_a_loop_and_over_torch_s_pruning(capsys):
+    small = ("--model", "resnet8", "--batch", "4", "--one-shot", "resnet8")
+    step, one_shot = printed(
+        capsys, "library", *small, "--iterations", "1", "--repeats", "2", "--rounds", "2"
+    ).splitlines()
+    more = NUMBER.replace(r"\d+", r"-?\d+")
+    assert re.search(
+        rf"^resnet8, 3x32x32, batch 4, 1 thread.* takes {more} % more than without, by processor time {more} % more; ",
+        step,
+    )
+    assert re.search(rf"optimizer.step\(\) {NUMBER} ms, sparse.step\(\) {NUMBER} ms, .* {NUMBER} % of the step$", step)
+    assert re.search(
+        rf"M weights.* sparsify {NUMBER} times as fast as global_unstructured, by processor time {NUMBER}, .*; 0 masks",
+        one_shot,
+    )
 
 
 def test_planning_writing_and_status_of_many_cells_are_timed(capsys):

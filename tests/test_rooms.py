@@ -26,7 +26,7 @@ ROOMS = {
     "launch": "vocabulary results problems training methods planning tracking worker",
     "commands": "vocabulary results tasks problems pruning training methods planning tracking worker launch",
     "analysis": "vocabulary results training methods planning tracking",
-    "measure": "vocabulary results tasks problems pruning training methods planning worker launch analysis",
+    "measure": "vocabulary results tasks problems pruning training methods planning api worker launch analysis",
 }
 """Every room with those that its files may import; each stands below it."""
 OUTSIDE = {

@@ -176,7 +176,7 @@ def startup(repeats: Repeats = 5) -> int:
     return 0
 
 
-@app.command(short_help="exact selection of the smallest weights over torch.kthvalue and torch.nn.utils.prune")
+@app.command(short_help="exact selection of the smallest weights over torch.kthvalue")
 def selection(
     size: Annotated[str, typer.Option(help="Weights, comma-separated")] = "0.85e6,25e6",
     rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Repeats, all variants in each")] = 20,
@@ -185,14 +185,13 @@ def selection(
     model: Annotated[str, typer.Option(help="A network whose own weights are selected from, too; '' for none")] = (
         "resnet56"
     ),
-    one_shot_size: Annotated[float, typer.Option(help="Weights of the comparison with global_unstructured")] = 0.85e6,
     device: Device = "auto",
     against: Annotated[str, typer.Option(help="Some of kthvalue, sort and topk, comma-separated")] = "kthvalue",
 ) -> int:
-    """Exact selection of the smallest |w| against torch.kthvalue, and one-shot pruning against torch.nn.utils.prune."""
+    """Exact selection of the smallest |w| against torch.kthvalue."""
     from benchmark.measure.selection import show
 
-    show(size, rounds, sparsity, clock, model, one_shot_size, device, against.split(","))
+    show(size, rounds, sparsity, clock, model, device, against.split(","))
     return 0
 
 
@@ -257,6 +256,22 @@ def gpu(
         raise UserError(f"--device {device}: cuda, or cpu for a rehearsal")
     usable_device(device)
     return int(not steps.measure(out, deadline, device, data, resume))
+
+
+@app.command(short_help="benchmark.api in a training loop, and its pruning over torch.nn.utils.prune")
+def library(
+    model: Annotated[str, typer.Option(help="The network that trains")] = "resnet20",
+    batch: Annotated[int, typer.Option(min=2, max=100_000, help="Images of a training step")] = 128,
+    one_shot: Annotated[str, typer.Option(help="The network whose weights are pruned in one shot")] = "resnet50",
+    iterations: Iterations = 4,
+    repeats: Repeats = 9,
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Turns of the one-shot pruning")] = 5,
+    threads: Threads = 1,
+) -> int:
+    """What sparse.step() adds to a training step on the processor, and one-shot pruning over global_unstructured."""
+    from benchmark.measure.library import lines
+
+    return _show(lines(model, batch, one_shot, iterations, repeats, rounds, threads))
 
 
 @app.command(short_help="planning, submission and status of very many cells")

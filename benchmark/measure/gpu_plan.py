@@ -113,7 +113,7 @@ def _measurements(device: str, rehearsal: bool) -> Iterator[Step]:
             ("benchmark.measure", "graph", *on, "--model", "resnet20", "--loops", "reduce-overhead", *turns(140)),
             "the same of torch.compile's graphs",
         )  # fmt: skip
-    size = ("--size", "1e5", "--one-shot-size", "1e5", "--rounds", "1") if rehearsal else ("--rounds", "10")
+    size = ("--size", "1e5", "--rounds", "1") if rehearsal else ("--rounds", "10")
     yield Step(
         "selection", 25,
         ("benchmark.measure", "selection", *on, "--against", "kthvalue,sort,topk", *size),

@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
-from torch.nn.utils import prune
+from torch import Tensor
 
 from benchmark.errors import UserError
 from benchmark.measure.common import usable_device
@@ -26,7 +25,7 @@ from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.pruning.flat import Flat
 from benchmark.pruning.masks import prunable
-from benchmark.pruning.selection import Bracket, find_threshold, keep_all_but_smallest
+from benchmark.pruning.selection import Bracket, find_threshold
 
 LAYERS = 55
 SMALLEST = 100_000
@@ -38,7 +37,6 @@ THEIRS: dict[str, Callable[[Tensor, int], Tensor]] = {
 }
 """The k-th smallest value by torch's own functions."""
 COLD, WARM, VECTOR = "cold", "warm", "warm, from the vector"
-TORCH_PRUNE, ONE_SHOT = "global_unstructured", "one-shot"
 HEADINGS = ("weights", "ours", "ms", "theirs, ms", "theirs", "times quicker", "range")
 Times = dict[str, list[float]]
 """Seconds of each variant, a value a round."""
@@ -50,7 +48,6 @@ def show(
     sparsity: float,
     clock: str,
     model: str,
-    one_shot_size: float,
     device: str,
     against: Sequence[str] = ("kthvalue",),
 ) -> None:
@@ -62,7 +59,6 @@ def show(
         sparsity: the fraction that goes.
         clock: one of CLOCKS.
         model: a network whose own weights are selected from as well, or "".
-        one_shot_size: weights that are pruned in one shot.
         device: as --device names it.
         against: names of THEIRS.
     """
@@ -74,7 +70,6 @@ def show(
     if clock not in CLOCKS:
         raise UserError(f"--clock {clock}: {' or '.join(CLOCKS)}")
     counts = [_count("--size", text) for text in sizes.split(",")]
-    once = _count("--one-shot-size", str(one_shot_size))
     there = usable_device(device)
     cases = [(f"{count / 1e6:g} M", layers(count, there)) for count in counts]
     if model:
@@ -92,9 +87,6 @@ def show(
         held = f", {hits} of {rounds} warm brackets held" if there.type == "cpu" else ""  # elsewhere none is used
         total = sum(weight.numel() for weight in weights)
         remarks.append(f"{label}: {total} weights in {len(weights)} tensors, {mismatches} mismatches{held}")
-    times, mismatches = compare_one_shot(once, rounds, sparsity, clock, there)
-    _add_row(table, f"{once / 1e6:g} M", times, TORCH_PRUNE, ONE_SHOT)
-    remarks.append(f"one-shot at {once / 1e6:g} M: {mismatches} masks differ")
     console = Console(width=120)
     console.print(table)
     console.print("\n".join(remarks))
@@ -184,30 +176,3 @@ def compare_thresholds(
             times[name].append(getattr(seconds, clock))
         mismatches += sum(value != values[names[0]] for value in values.values())
     return times, mismatches, bracket.hits
-
-
-def compare_one_shot(size: int, rounds: int, sparsity: float, clock: str, device: torch.device) -> tuple[Times, int]:
-    """One-shot global magnitude pruning of modules: (times, masks that differ)."""
-    times: Times = {TORCH_PRUNE: [], ONE_SHOT: []}
-    mismatches = 0
-    for _ in range(rounds):
-        weights = layers(size, device)
-        modules = [nn.Linear(1, 1, bias=False) for _ in weights]
-        for module, weight in zip(modules, weights, strict=True):
-            module.weight = nn.Parameter(weight.clone().unsqueeze(0))
-
-        def with_torch(modules: list[nn.Linear] = modules) -> None:
-            prune.global_unstructured([(m, "weight") for m in modules], prune.L1Unstructured, amount=sparsity)
-
-        def one_shot(weights: list[Tensor] = weights) -> list[Tensor]:
-            masks = keep_all_but_smallest(weights, round(sparsity * size), magnitude=True)
-            torch._foreach_mul_(weights, masks)
-            return masks
-
-        before, _ = timed(with_torch, device)
-        after, masks = timed(one_shot, device)
-        times[TORCH_PRUNE].append(getattr(before, clock))
-        times[ONE_SHOT].append(getattr(after, clock))
-        expected = [dict(module.named_buffers())["weight_mask"][0] for module in modules]
-        mismatches += sum(not torch.equal(mask, other) for mask, other in zip(masks, expected, strict=True))
-    return times, mismatches
