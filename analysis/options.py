@@ -12,9 +12,16 @@ import typer
 from analysis.captions import printable
 from analysis.sources import Source
 from benchmark.errors import UserError
+from benchmark.yaml_files import stem_of
 
 ResultsOption = Annotated[Path, typer.Option(help="Results folder, store, folder of .jsonl files, or one of them.")]
-ProblemOption = Annotated[str | None, typer.Option(help="Only this problem. Default: all with records.")]
+ProblemOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Only this problem, a name or a file. Default: all with records.",
+        callback=lambda name: None if name is None else stem_of(name),
+    ),
+]
 WandbOption = Annotated[
     str | None, typer.Option(help="Read Weights & Biases: a folder of offline runs, or ENTITY/PROJECT.")
 ]

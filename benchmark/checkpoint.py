@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -37,7 +36,7 @@ def checkpoint(
     gave other weights than those of the record; then nothing is written.
     """
     store = Store.open_existing(results)
-    _check_writable(out)
+    cli.check_writable(out)
     from benchmark import trained
     from benchmark.training.formats import check_format, encode
 
@@ -61,15 +60,6 @@ def checkpoint(
         raise UserError(f"--out {escaped(out)}: {error}") from None
     print(f"{escaped(out)}: {record['id']}, {len(content):,} bytes")
     return 0
-
-
-def _check_writable(out: Path) -> None:
-    """Raises UserError where training first would be in vain."""
-    if out.is_dir():
-        raise UserError(f"--out {escaped(out)}: it is a folder; write a file")
-    if not os.access(out.parent, os.W_OK):
-        why = "cannot be written" if out.parent.exists() else "is not there"
-        raise UserError(f"--out {escaped(out)}: the folder {escaped(out.parent)} {why}")
 
 
 if __name__ == "__main__":

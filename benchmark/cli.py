@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import typer
 
 from benchmark import environment
 from benchmark.cells import cut
-from benchmark.errors import UserError
+from benchmark.errors import UserError, escaped
 from benchmark.streams import Output, OutputLost
 from benchmark.yaml_loader import NotYaml, load
 
@@ -86,3 +87,12 @@ def parse_settings(texts: list[str], option: str = "--set") -> dict[str, Any]:
         except NotYaml as error:
             raise UserError(f"{option} {cut(text)}: the value is not valid YAML: {error}") from None
     return found
+
+
+def check_writable(out: Path) -> None:
+    """Raises UserError where the work before writing `out` would be in vain."""
+    if out.is_dir():
+        raise UserError(f"--out {escaped(out)}: it is a folder; write a file")
+    if not os.access(out.parent, os.W_OK):
+        why = "cannot be written" if out.parent.exists() else "is not there"
+        raise UserError(f"--out {escaped(out)}: the folder {escaped(out.parent)} {why}")

@@ -36,6 +36,8 @@ def latency(
     store = Store.open_existing(results)
     if out is not None and out.suffix not in FILES:
         raise UserError(f"--out {escaped(out)}: a file that ends in {' or '.join(FILES)}")
+    if out is not None:
+        cli.check_writable(out)
     there = usable_device(device)
     from benchmark import trained
     from benchmark.measure import latency as measured

@@ -128,3 +128,12 @@ def test_a_plan_with_weights_trains_no_dense_network_and_writes_nothing(trained,
 def test_weights_that_are_not_in_the_results_folder_are_asked_for(tmp_path: Path, capsys):
     assert sweep(tmp_path / "runs", "--set", "weights=0123456789ab") == 2
     assert "weights 0123456789ab are not in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["ResNet50_Weights.IMAGENET", "ResNet50_Weight.DEFAULT", "ResNet50_Weights", "nothing"]
+)
+def test_weights_that_torchvision_does_not_have_are_refused_in_a_line(name: str):
+    with pytest.raises(UserError, match="torchvision has no such weights; accepted: such as") as caught:
+        given.find(f"torchvision:{name}")
+    assert "\n" not in str(caught.value)

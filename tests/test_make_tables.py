@@ -222,3 +222,15 @@ def test_the_reading_benchmark_says_that_its_records_are_synthetic_and_deletes_t
     assert "synthetic store of 120 records" in done.stdout
     assert "records/s" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_problem_may_be_named_as_the_file_that_it_was_trained_by(tmp_path: Path, command):
+    (tmp_path / "reference").mkdir()
+    write_compact(tmp_path / "reference" / "table1-madeup.jsonl", table1_records(by_rank))
+    name = table1_records(by_rank)[0]["cell"]["problem"]["name"]
+    by_name, by_file = (
+        command("analysis.make_tables", "table1", "--results", str(tmp_path), "--problem", problem)
+        for problem in (name, f"somewhere/{name}.yaml")
+    )
+    assert by_name.returncode == 0
+    assert by_name.stdout == by_file.stdout

@@ -43,7 +43,7 @@ def find(text: str) -> Path:
 
     try:
         url = get_weight(text.removeprefix(TORCHVISION)).url
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, KeyError):
         raise UserError(
             f"--weights {text}: torchvision has no such weights; accepted: such as "
             f"{TORCHVISION}ResNet50_Weights.IMAGENET1K_V2"
