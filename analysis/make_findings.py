@@ -66,7 +66,7 @@ def _section(sheet: Sheet, results: Path) -> str:
     command = f"python -m analysis.make_tables {sheet.sweep} --problem {sheet.problem} --results {results} --details"
     rows = [_row(finding) for finding in sheet.findings]
     unit = f"Differences in {sheet.metric.of_differences}, the better one first positive."
-    return f"### {escape(sheet.sweep)}, {escape(sheet.problem)}\n\n    {command}\n\n{unit}\n\n{grid(HEADINGS, rows)}"
+    return f"## {escape(sheet.sweep)}, {escape(sheet.problem)}\n\n    {command}\n\n{unit}\n\n{grid(HEADINGS, rows)}"
 
 
 def _row(finding: Finding) -> list[str]:

@@ -289,8 +289,9 @@ def lose_node(cluster: Cluster, results: Path, job: str) -> None:
     wait_for(back, 60)
 
 
-SHORT = ("--set", "slurm.time=1min", "--set", "slurm.warning=20s")
-"""SLURM looks twice a minute: it warns after 40 to 70 s, which the cells' 102 s of sleep outlast."""
+SHORT = ("--set", "slurm.time=2min", "--set", "slurm.warning=60s", "--set", "slurm.retries.idle=100")
+"""SLURM looks twice a minute: it warns after 60 to 90 s, which the cells' 102 s of sleep outlast. Where much else runs,
+starting alone may take as long, again and again."""
 TWO_RANKS = (*ONE, "--set", "slurm.tasks=2")
 TOGETHER = (
     Fault("time limit", wait_for_the_limit, "warned", SHORT, 0.5),

@@ -105,7 +105,7 @@ def test_the_committed_tables_are_those_of_the_committed_records(sheets, tmp_pat
 
 def test_the_command_prints_the_claims_of_a_sweep_that_it_is_asked_for(command):
     printed = command("analysis.make_findings", "table1", "--results", str(REFERENCE / "table1-digits.jsonl"))
-    assert printed.stdout.startswith("### table1, digits\n")
+    assert printed.stdout.startswith("## table1, digits\n")
     assert "| ALLR is best: above every other schedule (averaged over the columns) | not held |" in printed.stdout
 
 
