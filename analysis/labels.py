@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 from analysis import settings
 from analysis.axes import Axes
@@ -10,6 +11,14 @@ from benchmark.methods import declaration
 
 Kind = tuple[str, str, str]
 """(method, schedule, hyperparameters), as in the DataFrame."""
+
+
+def trained_with(decay: str, kinds: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Of (method, schedule) of methods that prune while they train: those with that decay of the learning rate ("" is
+    the recipe's), and those of methods that have no other than the recipe's, as BIMP."""
+    kinds = set(kinds)
+    several = {method for method, schedule in kinds if schedule}
+    return {(method, schedule) for method, schedule in kinds if schedule == decay or method not in several}
 
 
 def row_label(method: str, schedule: str) -> str:

@@ -16,8 +16,8 @@ from analysis.claims import per_cent
 from benchmark.cells import Budget, Cell
 from benchmark.errors import UserError
 from benchmark.methods import declaration, settings_of
-from benchmark.planning.choose import axis
 from benchmark.planning.grid import SWEEPS, load_problem, load_sweep, parse_seeds
+from benchmark.planning.subset import axis
 from benchmark.yaml_files import read_yaml
 
 

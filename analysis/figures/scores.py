@@ -11,7 +11,7 @@ from analysis.choice import chosen
 from analysis.claims import per_cent
 from analysis.figures import drawing
 from analysis.figures.drawing import Drawing, Places, Selection
-from analysis.labels import row_labels
+from analysis.labels import row_labels, trained_with
 from benchmark.errors import UserError
 from benchmark.metric import Metric
 
@@ -131,13 +131,8 @@ def _outside(entries: list[str], metric: Metric, unit: str = "") -> list[str]:
 def shown(selection: Selection) -> pd.DataFrame:
     """The records with their "row": chosen settings of a sweep of methods, else the largest budget of each schedule."""
     if selection.group.axes.from_scratch:
-        decay = _decay(selection)
-        apart = {method for method, schedule, *_ in selection.group.axes.cells if schedule == decay}
-        winners = [
-            runs
-            for (method, schedule, *_), runs in chosen(selection.group).items()
-            if schedule == decay or method not in apart
-        ]
+        kinds = trained_with(_decay(selection), (cell[:2] for cell in selection.group.axes.cells))
+        winners = [runs for contest, runs in chosen(selection.group).items() if contest[:2] in kinds]
         if not winners:
             raise UserError(f"the figures of {selection.group.axes.name}: no setting is chosen yet")
         cells = pd.concat(winners)

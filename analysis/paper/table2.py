@@ -18,7 +18,7 @@ from analysis.axes import Axes
 from analysis.choice import Chosen, chosen
 from analysis.claims import Evidence, Finding, per_cent
 from analysis.groups import Group, reached, remarks, score_entry
-from analysis.labels import row_label
+from analysis.labels import row_label, trained_with
 from analysis.layout import Layout, measured_table, published_table
 from analysis.paper.claims_table2 import CLAIMS, MARGINS
 from analysis.tables import NOT_ASKED, Column, Entry, Row, Table, entry
@@ -157,13 +157,9 @@ def _decays(group: Group) -> list[str]:
 
 
 def _trained_with(schedule: str, evidence: Evidence) -> Evidence:
-    """The rows with that decay and those that have no other one (BIMP), by the names of their methods."""
-    several = {method for method, other in evidence.factors.values() if other}
-    names = {
-        label: method
-        for label, (method, other) in evidence.factors.items()
-        if other == schedule or method not in several
-    }
+    """The rows of `trained_with`, by the names of their methods."""
+    kinds = trained_with(schedule, ((method, other) for method, other in evidence.factors.values()))
+    names = {label: method for label, (method, other) in evidence.factors.items() if (method, other) in kinds}
 
     def renamed(values: Mapping[Any, Any]) -> dict[Any, Any]:
         return {(names[row], *rest): value for (row, *rest), value in values.items() if row in names}

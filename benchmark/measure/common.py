@@ -6,6 +6,8 @@ Imports no torch until a device is asked for.
 from __future__ import annotations
 
 import contextlib
+import resource
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +37,15 @@ Repeats = Annotated[int, typer.Option(min=1, max=10_000, help="Turns")]
 Threads = Annotated[int, typer.Option(min=1, max=1024, help="Processor threads")]
 Iterations = Annotated[int, typer.Option(min=1, max=1_000_000, help="Iterations of one turn")]
 Device = Annotated[str, typer.Option(help=f"{', '.join(DEVICES[:-1])} or {DEVICES[-1]}")]
+
+
+MB = 1 << 20
+
+
+def peak_mb() -> float:
+    """MB that this process had in memory at most."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MB
 
 
 def usable_device(name: str) -> torch.device:

@@ -18,13 +18,13 @@ from benchmark.cells import Problem, cut
 from benchmark.errors import UserError
 from benchmark.problems import models
 from benchmark.trained import Trained
-from benchmark.training.formats import encode
+from benchmark.training.formats import ONNX_NEEDS, encode
 from benchmark.training.latency import in_format
 from benchmark.training.precision import autocast
 
 Inputs = tuple[Tensor, ...]
 RUNTIMES = ("torch", "onnxruntime")
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+PACKAGES = (*ONNX_NEEDS, "onnxruntime")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 LONGEST = 100
 """Characters that are shown of why a form does not run."""
@@ -37,7 +37,7 @@ class Form:
     Args:
         runtime: one of RUNTIMES.
         name: "dense", "masked" (pruned weights are zeros), "compact", "2:4" or "csr".
-        content: what `load` takes; empty if there is no such form here.
+        content: what `call` takes; empty if there is no such form here.
         size: bytes of its file.
         remark: why there is none, or what it covers.
     """

@@ -190,7 +190,7 @@ def _group(step: Step, log: TextIO) -> Iterator[subprocess.Popen[bytes]]:
     """A process that leads a group, which is killed at the end with all that it started."""
     print(f"\n== {step.name}: python -m {' '.join(step.arguments)}", file=log, flush=True)
     command = [sys.executable, "-m", *step.arguments]
-    environment = {**os.environ, "COLUMNS": "160", "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "COLUMNS": str(WIDTH), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(  # noqa: S603
         command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
     )

@@ -7,8 +7,6 @@ import io
 import json
 import math
 import multiprocessing
-import resource
-import sys
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -18,15 +16,14 @@ from rich.table import Table
 from torch.nn import functional
 
 from benchmark.cells import Problem
-from benchmark.measure.common import Crew
+from benchmark.measure.common import MB, Crew, peak_mb
 from benchmark.measure.energy import joules
 from benchmark.measure.forms import Form, Inputs, call, forms
-from benchmark.measure.timing import cut_points
+from benchmark.measure.timing import cut_points, in_words
 from benchmark.trained import Trained
 from benchmark.training.latency import by_turns
 from benchmark.worker import device_name
 
-MB = 1 << 20
 Points = tuple[float, float, float]
 """Lower quartile, median and upper quartile."""
 
@@ -130,16 +127,10 @@ def _grow(
     with torch.no_grad():  # the code of the commonest layers is read into memory
         functional.linear(functional.conv2d(torch.zeros(1, 1, 8, 8), torch.zeros(8, 1, 3, 3)), torch.zeros(2, 6))
     inputs = tuple(torch.from_numpy(array) for array in arrays)
-    before = _peak()
+    before = peak_mb()
     call(form, inputs, problem, device, threads)()
     on_gpu = device.type == "cuda" and form.runtime == "torch"
-    connection.send(torch.cuda.max_memory_allocated(device) / MB if on_gpu else _peak() - before)
-
-
-def _peak() -> float:
-    """MB that this process had in memory at most."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MB
+    connection.send(torch.cuda.max_memory_allocated(device) / MB if on_gpu else peak_mb() - before)
 
 
 def table(rows: list[Row]) -> Table:
@@ -156,7 +147,7 @@ def table(rows: list[Row]) -> Table:
     shown.add_column("")
     for form in dict.fromkeys((row.runtime, row.form) for row in rows):
         same = [row for row in rows if (row.runtime, row.form) == form]
-        texts = [text for row in same for text in (_points_in_words(row.milliseconds, 3), _gain(row))]
+        texts = [text for row in same for text in (_milliseconds(row), _gain(row))]
         last = same[-1]
         size = None if last.file_bytes is None else last.file_bytes / 1000
         numbers = (_number(last.memory_mb, 1), _number(size, 1), _number(last.energy_mj, 3))
@@ -168,15 +159,12 @@ def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _points_in_words(points: Points | None, digits: int) -> str:
-    if points is None:
-        return "-"
-    low, middle, high = points
-    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+def _milliseconds(row: Row) -> str:
+    return "-" if row.milliseconds is None else in_words(row.milliseconds, 3)
 
 
 def _gain(row: Row) -> str:
-    return "-" if row.gain is None else f"x {_points_in_words(row.gain, 2)}"
+    return "-" if row.gain is None else f"x {in_words(row.gain, 2)}"
 
 
 def to_json(rows: list[Row]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,14 +15,13 @@ import torch
 
 from benchmark.cells import Problem
 from benchmark.errors import UserError
-from benchmark.measure.common import Crew, usable_device
+from benchmark.measure.common import MB, Crew, peak_mb, usable_device
 from benchmark.measure.loops import dense_run, drive
 from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.cache import Images, Labels, Raw, Source, cached
 from benchmark.problems.data import Data
 
-MB = 1 << 20
 PART = 5_000
 
 
@@ -109,7 +107,7 @@ def _look(device: torch.device) -> Memory:
             for name, value in _fields(line):
                 mapped[name] = mapped.get(name, 0) + value
     private = mapped.get("Private_Clean", 0) + mapped.get("Private_Dirty", 0)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_mb()
     gpu = torch.cuda.max_memory_allocated(device) / MB if device.type == "cuda" else 0.0
     return Memory(peak, rollup["Pss"], mapped.get("Size", 0), mapped.get("Rss", 0), private, gpu)
 

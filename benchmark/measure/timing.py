@@ -97,13 +97,12 @@ def rates(seconds: Iterable[Seconds]) -> list[float]:
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
     """Median and range."""
-    return _in_words(values, min(values), max(values), digits)
+    return in_words((min(values), statistics.median(values), max(values)), digits)
 
 
 def quartiles(values: Sequence[float], digits: int = 3) -> str:
     """Median and quartiles."""
-    low, _, high = cut_points(values)
-    return _in_words(values, low, high, digits)
+    return in_words(cut_points(values), digits)
 
 
 def cut_points(values: Sequence[float]) -> tuple[float, float, float]:
@@ -114,5 +113,6 @@ def cut_points(values: Sequence[float]) -> tuple[float, float, float]:
     return low, middle, high
 
 
-def _in_words(values: Sequence[float], low: float, high: float, digits: int) -> str:
-    return f"{statistics.median(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+def in_words(points: tuple[float, float, float], digits: int) -> str:
+    low, middle, high = points
+    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from benchmark.cells import MOST_EPOCHS, SLUG, Budget, Cell, Problem, Scalar, cut, shown
 from benchmark.errors import UserError
 from benchmark.methods import check_hyperparameters, declaration
-from benchmark.planning.choose import filtered, ordered
+from benchmark.planning.subset import filtered, ordered
 from benchmark.training.schedules import resolve
 from benchmark.yaml_files import is_file, is_piped, names_file, read_yaml, shipped, stem_of, validated
 
