@@ -21,6 +21,11 @@ WRONG = [
     ("IMP", "momentum", "reset", "fresh or kept"),
     ("IMP", "norm", "some", "all or prunable"),
     ("IMP", "cycles", 0, "a number from 1 up"),
+    ("IMP", "stages", "E", "even, A, B, C, D, or a number from 0 up for each stage"),
+    *(
+        ("IMP", "stages", stages, "even, A, B, C, D, or a number from 0 up for each stage")
+        for stages in ("6/x/1", "-1/1/1", "0/0/0", "inf/1/1", "1/nan/1", "")
+    ),
     ("BIMP", "span", "T1", "T0 or T"),
     ("BIMP", "dense_share", 1, "a number above 0 and below 1"),
     ("BIMP", "dense_share", 0, "a number above 0 and below 1"),
@@ -51,6 +56,30 @@ def test_a_sweep_with_such_a_value_ends_at_planning_with_one_line_and_code_2(tmp
     assert len(lines) == 1
     assert "mine.yaml: grids.0: method IMP: hyperparameter ladder is 'steep'; it takes even or renda" in lines[0]
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("criterion", "stages", "refusal"),
+    [
+        ("random", "6/3/1", "stages is for the criteria filters and random_filters alone"),
+        ("filters", "A", "stages is 'A', a layout of Le and Hua for resnet56; the model is resnet8"),
+        ("filters", "6/3", "stages is '6/3'; model resnet8 has 3 stages"),
+        ("random_filters", "6/3/1/1", "it takes 'even' or 3 numbers"),
+        ("filters", "6/3/1", ""),
+    ],
+)
+def test_stages_that_do_not_fit_the_network_or_the_criterion_end_at_planning(
+    criterion: str, stages: str, refusal: str, tmp_path: Path, capsys
+):
+    settings = {"criterion": [criterion], "stages": [stages]}
+    grid = {"method": "IMP", "schedule": ["LLR"], "sparsity": [0.6], "budget": ["10%"], "hyperparameters": settings}
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"title": "t", "grids": [grid]}))
+    code = cli.main(app, [str(file), "--results", str(tmp_path / "results"), "--dry-run"])
+    lines = capsys.readouterr().err.splitlines()
+    assert code == (2 if refusal else 0)
+    assert len(lines) == (1 if refusal else 0)
+    assert refusal in "".join(lines)
 
 
 @pytest.mark.parametrize("sweep", ["table1", "table2", "figure1", "retraining_variants"])

@@ -61,6 +61,25 @@ class Numbers:
         return f"{words} ({LARGEST:g} at most)" if self.most == math.inf else words
 
 
+class Shares:
+    """One of some words, or a number from 0 up for each stage of a network, not all 0, such as "6/3/1"."""
+
+    def __init__(self, *words: str):
+        self.words = words
+
+    def takes(self, value: Scalar) -> bool:
+        if value in self.words:
+            return True
+        try:
+            ratios = [float(part) for part in str(value).split("/")]
+        except ValueError:
+            return False
+        return all(0 <= ratio < math.inf for ratio in ratios) and any(ratios)
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.words)}, or a number from 0 up for each stage of the network, such as '6/3/1'"
+
+
 class Schedules:
     """Names of retraining schedules: one of SCHEDULES, or "module:function"."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.cells import Cell, Scalar
-from benchmark.methods.accepted import Accepted, Numbers, Schedules, Words
+from benchmark.methods.accepted import Accepted, Numbers, Schedules, Shares, Words
 from benchmark.methods.ladders import cycles, trunk
 from benchmark.methods.limits import (
     decays_linearly,
@@ -53,7 +53,7 @@ DECAY: dict[str, Accepted] = {"decay": Numbers(0)}
 NORM = Words("all", "prunable")
 
 NAMES: dict[str, Any] = {
-    **{"Declaration": Declaration, "Numbers": Numbers, "Words": Words, "Schedules": Schedules},
+    **{"Declaration": Declaration, "Numbers": Numbers, "Words": Words, "Schedules": Schedules, "Shares": Shares},
     **{"COUNT": COUNT, "DECAY": DECAY, "NORM": NORM, "cycles": cycles, "trunk": trunk},
     **{"leaves_two_intervals": leaves_two_intervals, "leaves_a_weight_or_filters": leaves_a_weight_or_filters},
     **{"momentum_of_sgd": momentum_of_sgd, "decays_linearly": decays_linearly},

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmark.errors import UserError
-from benchmark.methods.declarations import COUNT, NORM, Declaration, Numbers, Words
+from benchmark.methods.declarations import COUNT, NORM, Declaration, Numbers, Shares, Words
 from benchmark.methods.ladders import cycles, trunk
-from benchmark.methods.limits import WHOLE_FILTERS, leaves_a_weight_or_filters
+from benchmark.methods.limits import leaves_a_weight_or_filters
 from benchmark.problems.seeds import generator
 from benchmark.pruning.criteria import Criterion, Unstructured
 from benchmark.pruning.filters import Filters
@@ -142,6 +141,7 @@ class IMP(Method):
             "momentum": Words("fresh", "kept"),
             "norm": NORM,
             "criterion": Words("magnitude", "random", "filters", "random_filters"),
+            "stages": Shares("even", "A", "B", "C", "D"),
             "peak": Numbers(0, 1, open_below=True),
             "warmup": Numbers(0, 1, open_above=True),
         },
@@ -155,10 +155,6 @@ class IMP(Method):
         cell, chosen = context.cell, context.hyperparameters
         assert cell.sparsity is not None
         assert cell.budget is not None
-        if chosen["stages"] != "even" and chosen["criterion"] not in WHOLE_FILTERS:
-            raise UserError(
-                f"method IMP: hyperparameter stages is for the criteria {' and '.join(WHOLE_FILTERS)} alone"
-            )
         self.criterion = CRITERIA[str(chosen["criterion"])](self)
         self.ladder = ladder(str(chosen["ladder"]), cell.sparsity, int(chosen["cycles"]))
         self.phases = len(self.ladder)

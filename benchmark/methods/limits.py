@@ -11,6 +11,12 @@ from benchmark.problems.sizes import prunable_weights
 WHOLE_FILTERS = ("filters", "random_filters")
 """Criteria that leave every layer a filter, whatever the sparsity."""
 
+STAGES = {"resnet8": 3, "resnet20": 3, "resnet56": 3}
+"""Of these networks, of whose filters `stages` may take shares; those of others are counted when they are built."""
+
+LAYOUTS = ("A", "B", "C", "D")
+OF_LAYOUTS = "resnet56"
+
 OF_SYMBOLS = ("language_modelling", "translation")
 """Tasks whose inputs are no images."""
 
@@ -30,13 +36,29 @@ def leaves_a_weight(cell: Cell, settings: Mapping[str, Scalar]) -> None:
 
 def leaves_a_weight_or_filters(cell: Cell, settings: Mapping[str, Scalar]) -> None:
     """The same for methods with a `criterion`; filters are those of networks for images."""
+    stages = str(settings["stages"])
     if settings["criterion"] not in WHOLE_FILTERS:
         leaves_a_weight(cell, settings)
+        if stages != "even":
+            raise UserError(
+                f"method {cell.method}: hyperparameter stages is for the criteria {' and '.join(WHOLE_FILTERS)} alone"
+            )
     elif cell.problem.task in OF_SYMBOLS:
         raise UserError(
             f"problem {cell.problem.name}: criterion {settings['criterion']} is for networks for images, not for task "
             f"{cell.problem.task}; criterion magnitude and random are for all"
         )
+    elif cell.problem.model in STAGES and stages != "even":
+        _fits_stages(cell, stages)
+
+
+def _fits_stages(cell: Cell, stages: str) -> None:
+    model, expected = cell.problem.model, STAGES[cell.problem.model]
+    start = f"problem {cell.problem.name}: hyperparameter stages is {stages!r}"
+    if stages in LAYOUTS and model != OF_LAYOUTS:
+        raise UserError(f"{start}, a layout of Le and Hua for {OF_LAYOUTS}; the model is {model}")
+    if stages not in LAYOUTS and stages.count("/") + 1 != expected:
+        raise UserError(f"{start}; model {model} has {expected} stages: it takes 'even' or {expected} numbers")
 
 
 def leaves_two_intervals(cell: Cell, settings: Mapping[str, Scalar]) -> None:

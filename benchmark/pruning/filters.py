@@ -14,7 +14,6 @@ convolutions and layers of other kinds.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -234,11 +233,8 @@ def shares(stages: str, groups: Sequence[FilterGroup]) -> dict[str, float]:
             for block, group in enumerate(groups, start=1)
         }
     widths = sorted({group.channels for group in groups})
-    try:
-        ratios = [float(part) for part in stages.split("/")]
-    except ValueError:
-        ratios = []
-    if len(ratios) != len(widths) or not all(0 <= ratio < math.inf for ratio in ratios) or not any(ratios):
+    ratios = [float(part) for part in stages.split("/")]  # from 0 up and not all 0: planning has seen to it
+    if len(ratios) != len(widths):
         raise UserError(
             f"method IMP: hyperparameter stages is {stages!r}; it takes 'even', A to D or a number from 0 up for each "
             f"of this network's {len(widths)} widths ({', '.join(map(str, widths))} filters), such as "
