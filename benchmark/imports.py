@@ -24,11 +24,19 @@ def load(where: str, what: str) -> Any:
         _drop_bytecode(module_name)
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever somebody else's module does while it is imported
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise UserError(f"{what}: cannot import {module_name!r} ({reason})") from error
+        raise UserError(f"{what}: cannot import {module_name!r} ({_why(error, module_name)})") from error
     if not hasattr(module, name):
         raise UserError(f"{what}: module {module_name!r} has no {name!r}")
     return getattr(module, name)
+
+
+def _why(error: BaseException, module: str) -> str:
+    """In a few words, why a module cannot be imported."""
+    if "/" in module or module.endswith(".py"):
+        return f"a module is named by its name, here {Path(module).stem}:..., and not by its file"
+    if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+        return f"Python finds no module {error.name!r}; PYTHONPATH=. adds this folder"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def files(module: str) -> tuple[Path, list[Path]] | None:

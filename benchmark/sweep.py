@@ -138,7 +138,11 @@ def sweep(
     work = Work(name, chosen, store, console, data, download, mode, repair)
     if cancel:
         return launcher.cancel(work)
-    code = launcher.describe(work, cells) if dry_run else launcher.submit(work)
+    if dry_run:
+        work.check(store)
+        code = launcher.describe(work, cells)
+    else:
+        code = launcher.submit(work)
     if not isinstance(code, int):
         raise UserError(f"--executor {executor}: its submit and describe return an exit code, not {code!r}")
     return code

@@ -375,7 +375,8 @@ def test_a_damaged_record_stops_the_sweep_and_repair_trains_the_cell_again(untou
     shutil.copytree(untouched.path, store.path)
     path = sorted(store.path.glob("records/*/*ALLR*"))[0]
     path.write_bytes(damage(path.read_bytes()))
-    assert_one_line_refusal(sweep(store.path), path.name, "--repair", *words)
+    for options in ((), ("--dry-run",)):
+        assert_one_line_refusal(sweep(store.path, *options), path.name, "--repair", *words)
     repaired = sweep(store.path, "--repair", "--workers", "1")
     assert repaired.returncode == 0, repaired.stderr
     assert results(store) == results(untouched)
