@@ -48,20 +48,22 @@ def make_figures(
     chosen = _parse_names(names or [])
     place = open_source(results, from_wandb, whole=True)
     explicit = bool(names) and "all" not in (names or [])
-    made = 0
+    made, left_out = 0, []
     for figure in chosen:
         try:
             drawings = draw(figure, place, sweep, problem, only or [])
         except UserError as error:
             if explicit:
                 raise
-            print(f"left out: {error}", file=sys.stderr)
+            left_out.append(f"left out: {error}")
             continue
         for drawing in drawings:
             _write(drawing, suffixes, output)
             made += 1
     if not made:
         raise nothing(sweep or "table1", place, problem)
+    for line in left_out:
+        print(line, file=sys.stderr)
 
 
 def draw(

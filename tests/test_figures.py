@@ -323,6 +323,14 @@ def test_without_names_every_figure_that_has_records_is_made(tmp_path: Path, mak
     assert "left out: figure distance" in said.err
 
 
+def test_without_records_one_line_says_how_to_make_some(make_figures):
+    code, said = make_figures()
+    assert code == 2
+    assert len(said.err.splitlines()) == 1
+    assert "python -m benchmark.sweep table1" in said.err
+
+
+
 def test_only_filters_as_in_the_sweep(tmp_path: Path, make_figures):
     fill(tmp_path / "runs", table1_records(by_rank))
     code, _ = make_figures(

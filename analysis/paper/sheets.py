@@ -21,20 +21,19 @@ def make_sheets(
 ) -> list[Sheet]:
     """The sheets of the named sweeps, or of all that have records; warnings go to stderr. Raises UserError."""
     place = Results(source) if isinstance(source, Path) else source
-    named = [sweep_axes(name, seeds) for name in names]
-    for axes in named:
-        if layout_of(axes, LAYOUTS) is None:
-            raise UserError(f"{axes.name}: there is no table for what this sweep varies; make_figures may draw it")
     sweeps: list[tuple[Axes, Records]] = []
     warnings: dict[str, None] = {}
-    for axes in named or (sweep_axes(name, seeds) for name in sweep_names()):
+    for name in names or sweep_names():
+        axes = sweep_axes(name, seeds)
         if layout_of(axes, LAYOUTS) is None:
+            if names:
+                raise UserError(f"{axes.name}: there is no table for what this sweep varies; make_figures may draw it")
             continue
         records = place.of_sweep(axes, problem)
         warnings |= dict.fromkeys(place.problems(axes) if records is None else records.problems)
         if records is None and names:
             warn(list(warnings))
-            raise nothing(axes.name, place, problem, seeds)
+            raise nothing(name, place, problem, seeds)
         sweeps += [(axes, records)] if records else []
     warn(list(warnings))
     shown = sweeps if names else without_parts(sweeps)
