@@ -19,7 +19,7 @@ from benchmark.launch.launcher import Options, Work, build
 from benchmark.launch.machine import check_device_name
 from benchmark.launch.slurm.profile import split_settings
 from benchmark.planning.grid import load_sweep
-from benchmark.planning.plan import refuse_unfit
+from benchmark.planning.plan import refuse_damaged, refuse_unfit
 from benchmark.planning.tuning import tuned_only
 from benchmark.problems import fits
 from benchmark.problems.folder import complete
@@ -139,7 +139,7 @@ def sweep(
     if cancel:
         return launcher.cancel(work)
     if dry_run:
-        work.check(store)
+        refuse_damaged(chosen.cells, store, repair=False)
         code = launcher.describe(work, cells)
     else:
         code = launcher.submit(work)

@@ -90,10 +90,6 @@ class Work:
         UserError for a folder or a record that cannot be used."""
         store = Store.open_for_writing(self.store.path)
         store.tidy()
-        self.check(store)
-
-    def check(self, store: Store) -> None:
-        """The part of `open` that only reads, unless `repair`."""
         cells = self.sweep.cells
         warn([*refuse_damaged(cells, store, self.repair), *mixtures(cells, store), *edited(cells, store)])
 
