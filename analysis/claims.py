@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, Literal
 
 import pandas as pd
@@ -28,6 +29,7 @@ At = Callable[[str, float, str], Any]
 """(row, sparsity, budget) -> scores of which higher ones are better: a Series over seeds, or a published number."""
 Key = tuple[str, float, str]
 """Row of the table (a schedule or a method), sparsity, budget ("" where there is none)."""
+NOTHING = pd.Series(dtype=float)
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,11 @@ class Evidence:
 
     def measured_at(self, row: str, sparsity: float, budget: str) -> pd.Series:
         """Oriented, so that a positive difference is an improvement whatever the metric."""
-        return self.metric.oriented(self.scores.get((row, sparsity, budget), pd.Series(dtype=float)))
+        return self._oriented.get((row, sparsity, budget), NOTHING)
+
+    @cached_property
+    def _oriented(self) -> dict[Key, pd.Series]:
+        return {key: self.metric.oriented(scores) for key, scores in self.scores.items()}
 
     def published_at(self, row: str, sparsity: float, budget: str) -> float:
         """NaN where the scores are no accuracies, which a published number says nothing about."""

@@ -66,7 +66,12 @@ class Group:
         return self._of_seeds(runs, "final_validation")
 
     def _of_seeds(self, runs: pd.DataFrame, column: str) -> pd.Series:
-        return self.metric.shown(runs.dropna(subset=column).set_index("seed")[column])
+        return self.metric.shown(by_seed(runs, column).dropna())
+
+
+def by_seed(runs: pd.DataFrame, column: str) -> pd.Series:
+    """A column of some runs over their seeds, without the rest of the table, which would cost most of the time."""
+    return pd.Series(runs[column].array, index=pd.Index(runs["seed"].array, name="seed"), name=column)
 
 
 def groups(records: Records, axes: Axes, problem: str | None = None) -> list[Group]:
@@ -102,8 +107,7 @@ def differ(epochs: Iterable[float]) -> bool:
 
 def reached(runs: pd.DataFrame) -> float:
     """The sparsity that runs ended at, as a fraction: their median, without those that collapsed to any; else NaN."""
-    alive = runs[runs["status"] != "collapsed"]
-    return float(alive["sparsity_reached"].median())
+    return float(runs["sparsity_reached"][runs["status"] != "collapsed"].median())
 
 
 def score_entry(group: Group, runs: pd.DataFrame | None, asked: bool = True) -> Entry:
@@ -120,13 +124,13 @@ def score_entry(group: Group, runs: pd.DataFrame | None, asked: bool = True) -> 
     unusable = len(runs) - len(scores)
     if unusable:
         flags += (f"{unusable} of {len(runs)} runs recorded no test {group.metric.label}",)
-    found = entry(list(scores), group.expected, flags, tuple(runs.sort_values("seed")["id"]))
+    found = entry(list(scores), group.expected, flags, tuple(by_seed(runs, "id").sort_index()))
     return replace(found, competes=not unusable)  # the mean of the runs that did not diverge would flatter it
 
 
 def _partial_collapses(group: Group, runs: pd.DataFrame) -> tuple[str, ...]:
     """How many runs that are no collapse by chance level are far below the others; a few of three seeds or more."""
-    alive = group.scores(runs[runs["status"] != "collapsed"])
+    alive = group.scores(runs.loc[runs["status"] != "collapsed", ["seed", "final_test"]])
     if len(alive) < 3 or not group.metric.has_points:
         return ()
     below = group.metric.oriented(alive.median() - alive)

@@ -14,7 +14,7 @@ import pandas as pd
 from analysis import choice
 from analysis.axes import Axes
 from analysis.claims import Evidence, Key, budget_words, per_cent
-from analysis.groups import Group, reached, score_entry
+from analysis.groups import Group, by_seed, reached, score_entry
 from analysis.layout import Layout, measured_table, published_table
 from analysis.paper.claims_table1 import CLAIMS, MARGINS, SCHEDULES
 from analysis.tables import Column, Entry, Row, Table
@@ -66,8 +66,8 @@ class Table1(Layout):
         )
 
     def evidence(self, group: Group) -> Evidence:
-        by_cell = {key: part.dropna(subset="final_test") for key, part in _by_cell(group).items()}
-        rates = {key: part.set_index("seed")["learning_rates"] for key, part in by_cell.items()}
+        by_cell = {key: part[part["final_test"].notna()] for key, part in _by_cell(group).items()}
+        rates = {key: by_seed(part, "learning_rates") for key, part in by_cell.items()}
         return Evidence(
             {key: group.scores(part) for key, part in by_cell.items()},
             group.axes.schedules,
