@@ -15,6 +15,8 @@ ONLY ?=
 ROWS ?=
 JOBS ?= 3
 PYTEST := $(RUN) -m pytest -n $(JOBS)
+# containers set it; here each of the hundreds of processes that tests start would compile everything again
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: table1 test test-all check audit docs faults clean
 .DEFAULT_GOAL := table1

@@ -330,7 +330,6 @@ def test_without_records_one_line_says_how_to_make_some(make_figures):
     assert "python -m benchmark.sweep table1" in said.err
 
 
-
 def test_only_filters_as_in_the_sweep(tmp_path: Path, make_figures):
     fill(tmp_path / "runs", table1_records(by_rank))
     code, _ = make_figures(

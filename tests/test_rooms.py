@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,17 +62,20 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names) if package else [node.module]
 
 
-IMPORTS = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): list(imports(path))
-    for folder in ("benchmark", "analysis")
-    for path in sorted((ROOT / folder).rglob("*.py"))
-}
+@functools.cache
+def all_imports() -> dict[str, list[str]]:
+    """By module of the suite."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): list(imports(path))
+        for folder in ("benchmark", "analysis")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    }
 
 
 def edges() -> dict[tuple[str, str], list[str]]:
     """(room, room that it imports) -> the files that do."""
     found: dict[tuple[str, str], list[str]] = {}
-    for module, names in IMPORTS.items():
+    for module, names in all_imports().items():
         for name in names:
             if name.partition(".")[0] in ("benchmark", "analysis") and room(name) and room(name) != room(module):
                 found.setdefault((room(module), room(name)), []).append(f"{module} -> {name}")
@@ -112,11 +116,15 @@ def test_the_readme_shows_the_list():
 
 
 def test_in_analysis_nothing_generic_knows_the_paper_and_the_commands_wire_it():
-    knowing = {module for module, names in IMPORTS.items() if room(module) == "analysis" and any(map(of_paper, names))}
+    knowing = {
+        module for module, names in all_imports().items() if room(module) == "analysis" and any(map(of_paper, names))
+    }
     assert {module for module in knowing if not of_paper(module)} == COMMANDS
 
 
 def test_no_file_of_analysis_needs_a_command():
     assert not [
-        module for module, names in IMPORTS.items() if room(module) == "analysis" and not COMMANDS.isdisjoint(names)
+        module
+        for module, names in all_imports().items()
+        if room(module) == "analysis" and not COMMANDS.isdisjoint(names)
     ]

@@ -29,7 +29,7 @@ COMMANDS = {
     "dry run": (sweep.app, "table1 --dry-run --cells --results LIVE"),
     "publish": (publish.app, "table2 --mode offline --results LIVE"),
     "export": (export.app, "table1 --seeds 1 --results LIVE --output FOLDER"),
-    "tables": (make_tables.app, f"table1 --results {REFERENCE}"),
+    "tables": (make_tables.app, f"table1 --problem cifar10 --results {REFERENCE}"),
     "table files": (make_tables.app, "table1 --results LIVE --output FOLDER"),
     "figures": (make_figures.app, "budget --format svg --results LIVE --output FOLDER"),
     "report": (make_report.app, "--results LIVE --output FOLDER/report.html"),
