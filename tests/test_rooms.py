@@ -72,6 +72,10 @@ def all_imports() -> dict[str, list[str]]:
     }
 
 
+def of_analysis() -> dict[str, list[str]]:
+    return {module: names for module, names in all_imports().items() if room(module) == "analysis"}
+
+
 def edges() -> dict[tuple[str, str], list[str]]:
     """(room, room that it imports) -> the files that do."""
     found: dict[tuple[str, str], list[str]] = {}
