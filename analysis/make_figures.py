@@ -1,4 +1,4 @@
-"""Figures out of records: python -m analysis.make_figures [figure1|budget|methods|speedup|schedules|distance|...]."""
+"""Figures out of records: python -m analysis.make_figures [figure1|budget|methods|speedup|schedules|latency|...]."""
 
 from __future__ import annotations
 

@@ -31,6 +31,7 @@ from tests.figure_records import (
     variants_selection,
 )
 from tests.table1_records import MADE_UP, by_rank, fill, record_of, table1_records
+from tests.test_smaller_table import made_up as records_of_smaller_networks
 
 STEM = f"madeup-{MADE_UP.identity}"
 """The problem has no file in sweeps/problems, so its figures carry the recipe's hash."""
@@ -39,6 +40,11 @@ STEM = f"madeup-{MADE_UP.identity}"
 @pytest.fixture
 def variants() -> Selection:
     return variants_selection()
+
+
+@pytest.fixture
+def smaller() -> Selection:
+    return selection("retraining_variants", records_of_smaller_networks())
 
 
 # What they show
@@ -255,7 +261,7 @@ def test_budgets_are_epochs_whatever_their_unit(budget, iterations, cycles, expe
 
 # How they look
 
-MADE_OF = {"figure1": "cycles", "distance": "cycles", "variants": "variants"}
+MADE_OF = {"figure1": "cycles", "distance": "cycles", "variants": "variants", "latency": "smaller"}
 
 
 @pytest.mark.parametrize("kind", FIGURES, ids=lambda kind: kind.name)

@@ -6,11 +6,12 @@ import json
 
 from analysis import settings
 from analysis.axes import Axes
-from analysis.figures import Figure, runs, scores
+from analysis.figures import Figure, latency, runs, scores
 from analysis.paper import figure1, rates, variants_figure
 from analysis.paper.claims_table1 import SCHEDULES
 from analysis.paper.table2 import METHODS
 from analysis.report import plots
+from benchmark.methods.limits import WHOLE_FILTERS
 
 ORDER = (SCHEDULES, METHODS)
 """The place of a name is its colour and marker, in every figure."""
@@ -31,6 +32,10 @@ def has_cycles(axes: Axes) -> bool:
 
 def has_criteria(axes: Axes) -> bool:
     return varies(axes, CRITERIA) and len(axes.schedules) > 1
+
+
+def has_filters(axes: Axes) -> bool:
+    return any(settings.values_of(text).get("criterion") in WHOLE_FILTERS for text in axes.hyperparameters)
 
 
 def has_rows(axes: Axes) -> bool:
@@ -68,6 +73,7 @@ FIGURES = (
         "several criteria, each with several schedules",
         ("retraining_variants",),
     ),
+    Figure("latency", latency.latency, has_filters, "criteria that prune whole filters", ("retraining_variants",)),
     Figure("schedules", rates.schedules, has_budgets, BUDGETS, ("table1",)),
     Figure("distance", rates.distance, has_distances, "schedules, with one criterion", ("figure1", "table1")),
     Figure("layers", runs.layers, has_masks, "methods side by side, without cycles or criteria", BOTH),
