@@ -28,8 +28,9 @@ def latency(selection: Selection) -> Drawing:
         look = {**drawing.line_style(position), "linestyle": "none"}
         panel.errorbar(of_row["x"], of_row["mean"], yerr=drawing.errors(of_row), label=row, elinewidth=0.7, **look)
     for place, point in enumerate(points[points["row"] != DENSE].sort_values("x").to_dict("records")):
-        near = {"xytext": (4, -8 if place % 2 else 4), "textcoords": "offset points", "fontsize": 6, "color": "0.35"}
-        panel.annotate(per_cent(point["sparsity"]), (point["x"], point["mean"]), **near)
+        offset = (4, -8 if place % 2 else 4)
+        at = (point["x"], point["mean"])
+        panel.annotate(per_cent(point["sparsity"]), at, offset, textcoords="offset points", fontsize=6, color="0.35")
     batch = selection.group.recipe.batch_size
     panel.set_xlabel(f"forward pass of {batch} examples, milliseconds")
     panel.set_ylabel(drawing.axis_title(metric))
@@ -57,10 +58,10 @@ def table(selection: Selection) -> pd.DataFrame:
     for (_, schedule, text), label in row_labels(group.axes).items():
         labels.setdefault(text, label.removesuffix(f", {schedule}"))
     points = [_point(DENSE, group.dense.assign(sparsity=0.0), masked, metric)] if len(group.dense) else []
-    for (text, _), runs in cells.groupby(["hyperparameters", "sparsity"], sort=False):
+    for (setting, _), runs in cells.groupby(["hyperparameters", "sparsity"], sort=False):
         share = (runs["latency_smaller"] / runs["latency_masked"]).median()  # taken in turns: what else ran cancels out
         seconds = masked if pd.isna(share) else share * masked
-        points.append(_point(labels[str(text)], _best_in_validation(runs, metric), seconds, metric))
+        points.append(_point(labels[str(setting)], _best_in_validation(runs, metric), seconds, metric))
     return pd.concat(points, ignore_index=True)
 
 
