@@ -13,7 +13,7 @@ import typer
 from analysis.options import ProblemOption, ResultsOption, WandbOption, warn
 from analysis.paper.figures import FIGURES, ORDER
 from analysis.paper.layouts import LAYOUTS
-from analysis.report import page
+from analysis.report import listing, page
 from analysis.report.gather import Report, gather
 from analysis.sources import Source
 from analysis.wandb_runs import open_source
@@ -37,13 +37,18 @@ def make_report(
     """Write one HTML file: claims, best and missing; tables, figures, every cell and failure; where they are from."""
     report = report_of(open_source(results, from_wandb, whole=True), problem, sweep or [])
     warn(report.problems)
-    written = page.write(report)
+    beside = output.with_name(f"{output.stem}-cells.csv") if len(report.frame) > listing.MOST else None
+    written = page.write(report, beside.name if beside else "")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(written, encoding="utf-8")
+        if beside:
+            beside.write_text(listing.table(report), encoding="utf-8")
     except OSError as error:
         raise UserError(f"--output {output}: cannot write there ({error.strerror or error})") from None
     print(f"{output}: {len(report.frame)} records, {len(report.failures)} failures, {len(written) / 1e6:.1f} MB")
+    if beside:
+        print(f"{beside}: the list of all records, {listing.MOST} of which are on the page")
     if show:
         webbrowser.open(output.resolve().as_uri())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import random
@@ -10,10 +11,12 @@ import shutil
 import time
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from analysis.make_report import app
+from analysis.report import listing
 from analysis.report.data import _shown
 from benchmark.cli import main
 from benchmark.measure.synthetic import synthetic_cells, synthetic_record
@@ -119,9 +122,13 @@ def test_it_reads_with_scripts_off(report):
     )
 
 
+def page_data_of(text: str) -> dict[str, Any]:
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text)[1])
+
+
 def test_every_point_and_cell_names_records_that_are_on_the_page(report):
     text = report.read_text()
-    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text)[1])
+    data = page_data_of(text)
     named = {name for group in re.findall(r'data-runs="([^"]*)"', text) for name in group.split()}
     points = [
         point for plot in data["plots"].values() for trace in plot["data"] for point in trace.get("customdata", [])
@@ -130,6 +137,26 @@ def test_every_point_and_cell_names_records_that_are_on_the_page(report):
     assert points
     assert named == set(data["cells"])
     assert {cell["rate"] for cell in data["cells"].values()} <= set(data["curves"])
+
+
+def test_of_many_records_a_page_lists_some_of_every_entry_and_a_file_beside_it_all(
+    report, tmp_path, monkeypatch, capsys
+):
+    every = set(re.findall(r'<tr data-runs="([^"]*)"', report.read_text()))
+    monkeypatch.setattr(listing, "MOST", 55)
+    assert make_report(report.parent, tmp_path / "some.html") == 0
+    assert "some-cells.csv: the list of all records, 55 of which are on the page" in capsys.readouterr().out
+    text = (tmp_path / "some.html").read_text()
+    on_the_page = set(re.findall(r'<tr data-runs="([^"]*)"', text))
+    assert len(on_the_page) == 55
+    assert on_the_page < every
+    assert "55 of 60 records, some of every entry of the tables; some-cells.csv, beside this page, lists all." in text
+    assert on_the_page == set(page_data_of(text)["cells"])
+    entries = re.findall(r'<td[^>]* data-runs="([^"]*)"', text)
+    assert len(entries) == len(re.findall(r'<td[^>]* data-runs="([^"]*)"', report.read_text()))
+    assert {name for names in entries for name in names.split()} <= on_the_page
+    with open(tmp_path / "some-cells.csv", encoding="utf-8") as file:
+        assert {row["id"] for row in csv.DictReader(file)} == every
 
 
 @pytest.mark.long

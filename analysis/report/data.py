@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import compress
 from typing import Any
 
@@ -17,10 +17,13 @@ RATE_POINTS = 100
 """Points of a learning-rate curve at most; those of iterative pruning have many peaks, and many cells share one."""
 
 
-def page_data(report: Report, plots: Mapping[str, Any]) -> str:
-    """JSON for a script element: cells by id, learning-rate curves by fingerprint (many cells share one), and plots."""
+def page_data(report: Report, ids: Collection[str], plots: Mapping[str, Any]) -> str:
+    """JSON for a script element: cells by id, learning-rate curves by fingerprint (many cells share one), and plots.
+
+    ids: of the cells that it describes.
+    """
     curves: dict[str, Any] = {}
-    cells = {name: _cell(record, curves) for name, record in report.whole.items()}
+    cells = {name: _cell(record, curves) for name, record in report.whole.items() if name in ids}
     text = json.dumps({"cells": cells, "curves": curves, "plots": plots}, separators=(",", ":"), allow_nan=False)
     # Inside <script> a browser obeys "</script>" and "<!--", whatever the JSON around them says.
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

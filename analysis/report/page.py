@@ -10,8 +10,7 @@ import base64
 import hashlib
 import itertools
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -19,31 +18,30 @@ from typing import Any
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from analysis import settings
 from analysis.render import html
-from analysis.report import summary
+from analysis.report import listing, summary
 from analysis.report.data import page_data
 from analysis.report.gather import Picture, Report
-from benchmark.metric import Metric
 
 TITLE = "Pruning and retraining: report"
-COLUMNS = (
-    *("problem", "method", "schedule", "sparsity", "budget", "settings", "seed", "status", "test", "validation"),
-    *("metric", "speedup", "sparsity reached", "images/s", "seconds", "device", "commit", "id"),
-)
-"""Of the list of cells. Test and validation are values of the metric, in its unit."""
 PLACE = ("problem", "device", "host", "commit", "code", "versions")
 """What tells apart where and how records were made."""
 
 
-def write(report: Report) -> str:
-    plots = {item.drawing.name: item.figure.plot(item.selection) for item in report.pictures if item.figure.plot}
+def write(report: Report, beside: str = "") -> str:
+    """The page. beside: the name of a file that lists all records, where the page does not."""
+    ids = listing.listed(report)
+    plots = {
+        item.drawing.name: listing.of_plot(item.figure.plot(item.selection), ids)
+        for item in report.pictures
+        if item.figure.plot
+    }
     library, script = get_plotlyjs(), _asset("report.js")
     parts = [
         ("summary", "Summary", summary.write(report)),
-        *_sheets(report),
+        *_sheets(report, ids),
         ("figures", "Figures", "".join(_picture(picture, plots) for picture in report.pictures)),
-        ("cells", "All cells", _cells(report)),
+        ("cells", "All cells", _cells(report, ids, beside)),
         ("failures", "Failures", "".join(map(_failure, itertools.count(), report.failures))),
         ("unusable", "Files that could not be used", _list(report.problems)),
         ("provenance", "Where the records are from", _provenance(report)),
@@ -61,7 +59,7 @@ def write(report: Report) -> str:
         f"<style>{html.STYLE}{_asset('report.css')}</style>\n</head>\n<body>\n"
         f"<header><p>{escape(TITLE)}</p><nav><ul>{links}</ul></nav></header>\n<main>\n{body}</main>\n"
         '<aside id="inspector" hidden aria-live="polite"></aside>\n'
-        f'<script type="application/json" id="data">{page_data(report, plots)}</script>\n'
+        f'<script type="application/json" id="data">{page_data(report, ids, plots)}</script>\n'
         f'<script type="text/plain" id="library">{library}</script>\n<script>{script}</script>\n</body>\n</html>\n'
     )
 
@@ -116,9 +114,9 @@ def _place(record: Mapping[str, Any]) -> tuple[str, ...]:
 # Tables and figures
 
 
-def _sheets(report: Report) -> list[tuple[str, str, str]]:
+def _sheets(report: Report, ids: Collection[str]) -> list[tuple[str, str, str]]:
     return [
-        (sheet.slug, f"{sheet.sweep}, {sheet.problem}", html.sections(sheet, f"{sheet.slug}-"))
+        (sheet.slug, f"{sheet.sweep}, {sheet.problem}", html.sections(listing.of_sheet(sheet, ids), f"{sheet.slug}-"))
         for sheet in report.sheets
     ]
 
@@ -140,37 +138,31 @@ def _picture(picture: Picture, plots: Mapping[str, Any]) -> str:
 # Cells and failures
 
 
-def _cells(report: Report) -> str:
-    """Every record and every failure, a row each; scripts make it sortable and filterable."""
-    rows = [_row(values, report.metrics[values["identity"]]) for values in report.frame.to_dict("records")]
+def _cells(report: Report, ids: Collection[str], beside: str) -> str:
+    """Listed records and every failure, a row each; scripts make it sortable and filterable."""
+    rows = list(map(_row, listing.rows(report, ids)))
     rows += [_failed_row(number, failure) for number, failure in enumerate(report.failures)]
-    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in COLUMNS)
+    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in listing.COLUMNS)
+    rest = len(report.frame) - len(ids)
+    where = f"; {beside}, beside this page, lists all" if beside else ""
+    cut = f"<p>{len(ids)} of {len(report.frame)} records, some of every entry of the tables{escape(where)}.</p>\n"
     return (
-        '<p class="tools" hidden><label>Filter <input id="filter" type="search" placeholder="words, such as ALLR 0.9">'
-        '</label> <label>Status <select id="status"><option value="">all</option></select></label> '
-        '<output id="count"></output></p>\n'
+        f'{cut if rest else ""}<p class="tools" hidden><label>Filter <input id="filter" type="search" '
+        'placeholder="words, such as ALLR 0.9"></label> <label>Status <select id="status"><option value="">all</option>'
+        '</select></label> <output id="count"></output></p>\n'
         f'<div class="wide"><table id="list"><thead><tr>{head}</tr></thead>\n<tbody>\n{"".join(rows)}</tbody>'
         "</table></div>\n"
     )
 
 
-def _row(values: Mapping[Any, Any], metric: Metric) -> str:
-    name = str(values["id"])
-    test, validation = metric.shown(values["final_test"]), metric.shown(values["final_validation"])
-    cells = (
-        *(values["problem"], values["method"], values["schedule"], _number(values["sparsity"], "g"), values["budget"]),
-        *(settings.in_words(values["hyperparameters"]), str(values["seed"]), values["status"]),
-        *(_number(test, ".2f"), _number(validation, ".2f"), metric.label_and_unit),
-        *(_number(values["speedup"], ".2f"), _number(values["sparsity_reached"], ".4f")),
-        *(_number(values["images_per_second"], ".0f"), _number(values["seconds"], ".2f")),
-        *(values["device"], values["commit"][:7], name),
-    )
-    marked = "" if values["status"] == "ok" else ' class="remarkable"'
-    return f'<tr data-runs="{escape(name)}"{marked}>{"".join(f"<td>{escape(str(cell))}</td>" for cell in cells)}</tr>\n'
+def _row(texts: tuple[str, ...]) -> str:
+    status, name = texts[listing.COLUMNS.index("status")], texts[-1]
+    marked = "" if status == "ok" else ' class="remarkable"'
+    return f'<tr data-runs="{escape(name)}"{marked}>{"".join(f"<td>{escape(text)}</td>" for text in texts)}</tr>\n'
 
 
 def _failed_row(number: int, failure: Mapping[str, Any]) -> str:
-    empty = {column: "" for column in COLUMNS} | {"status": "failed"}
+    empty = {column: "" for column in listing.COLUMNS} | {"status": "failed"}
     cells = "".join(f"<td>{escape(text)}</td>" for text in list(empty.values())[:-1])
     name = escape(str(failure.get("id")))
     return f'<tr class="failed">{cells}<td><a href="#failure-{number}">{name}</a></td></tr>\n'
@@ -196,7 +188,3 @@ def _text(value: Any) -> str:
 
 def _list(lines: Sequence[str]) -> str:
     return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>" if lines else ""
-
-
-def _number(value: float, form: str) -> str:
-    return "" if math.isnan(value) else format(value, form)
