@@ -173,7 +173,7 @@ def ranked(table: Table) -> Table:
 
 def elsewhere(table: Table, others: int) -> Table:
     """Where the mean of `others` further seeds, or of as many on another kind of processor, will lie (95 %), for every
-    ranked column; a dash where fewer than two runs say so."""
+    ranked column; a dash where there are fewer than two runs."""
 
     def words(entry: Entry, column: Column) -> str:
         if entry.mean is None or entry.std is None or entry.n is None:
@@ -187,6 +187,7 @@ def elsewhere(table: Table, others: int) -> Table:
         TextRow(row.label, tuple(words(row.entries[index], table.columns[index]) for index in kept))
         for row in table.rows
     )
+    dashes = any("–" in row.cells for row in rows)
     return Table(
         f"{table.key}-elsewhere",
         f"{table.title}: where the mean of {others} other seeds will lie",
@@ -197,6 +198,7 @@ def elsewhere(table: Table, others: int) -> Table:
         (
             "95% prediction intervals, from the runs of the table above (normal values). Another kind of processor "
             "gives other dense networks, as other seeds do.",
+            *(["–: it takes two runs or more to say."] if dashes else []),
         ),
     )
 

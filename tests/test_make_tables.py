@@ -189,6 +189,13 @@ def test_seeds_can_be_chosen(tmp_path: Path, make_tables):
     assert_one_line_refusal(make_tables("--seeds", "none"), "seeds 'none'")
 
 
+def test_one_seed_says_nothing_of_others_and_the_table_says_so(tmp_path: Path, make_tables):
+    fill(tmp_path / "runs", table1_records(by_rank, seeds=(0, 1)))
+    reason = "–: it takes two runs or more to say."
+    assert reason in make_tables("--elsewhere", "3", "--seeds", "0,").stdout
+    assert reason not in make_tables("--elsewhere", "3").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
