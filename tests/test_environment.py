@@ -21,7 +21,6 @@ import pytest
 from analysis import make_figures, make_report, make_tables
 from analysis.figures import style
 from benchmark import cli, environment, export, publish, status, streams, sweep
-from benchmark.cells import Problem
 from benchmark.environment import cache_folder
 from benchmark.errors import UserError
 from benchmark.launch import machine, ranks
@@ -30,7 +29,6 @@ from benchmark.launch.slurm import task
 from benchmark.launch.slurm.profile import Profile
 from benchmark.launch.slurm.queue import Unknown, read_queue
 from benchmark.launch.slurm.submissions import submissions
-from benchmark.problems.cache import cached
 from benchmark.results import provenance
 from benchmark.results.store import Store
 from tests.conftest import ROOT, assert_one_line_refusal
@@ -245,15 +243,6 @@ def test_the_cache_is_where_the_user_has_caches(monkeypatch: pytest.MonkeyPatch,
         assert cache_folder() == tmp_path / ".cache" / "pruning-benchmark"
     monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache")
     assert cache_folder() == Path("/var/cache/pruning-benchmark")
-
-
-@pytest.mark.parametrize("place", ["file", "x" * 300])
-def test_a_cache_that_cannot_be_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("PRUNING_BENCHMARK_CACHE", str(tmp_path / place))
-    problem = Problem(name="x", dataset="x", model="x", epochs=1)
-    with pytest.raises(UserError, match=r"cannot be kept there.*PRUNING_BENCHMARK_CACHE"):
-        cached(problem, "key", "x", pytest.fail, pytest.fail, [])
 
 
 @pytest.mark.parametrize("folder", ["missing", "x" * 100])

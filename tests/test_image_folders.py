@@ -154,6 +154,16 @@ def test_tiny_imagenet_is_taken_with_its_unlabelled_test_folder(tiny: Path):
     assert source.test.labels.tolist() == [2, 0]
 
 
+def test_corrected_annotations_count_although_no_image_changed(tiny: Path):
+    recipe = problem(dataset="tinyimagenet", image_size=64)
+    before = open_source(recipe, tiny.parent)
+    path = tiny / "val" / "val_annotations.txt"
+    path.write_text(path.read_text().replace("n00000002", "n00000001", 1))
+    after = open_source(recipe, tiny.parent)
+    assert after.test.labels.tolist() == [1, 1, 0]
+    assert after.fingerprint != before.fingerprint
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

@@ -5,19 +5,21 @@
     <cache>/<key>/*-labels.npy   int64 (n,)
     <cache>/<key>/about.json     fingerprint of the content, remarks
 
-The key is a hash of the data's path, the names, sizes and times of its files, and the recipe's fields that decide the
-arrays. The fingerprint is a hash of pixels and labels alone, so that it stays when data are moved or decoded again.
+The key is a hash of the data's path, the names, sizes, times and labels of its files, and the recipe's fields that
+decide the arrays. The fingerprint is a hash of pixels and labels alone, so that it stays when data are moved or decoded
+again.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,8 +87,8 @@ class Raw:
     masked: bool = False
 
 
-def key_of(problem: Problem, kind: str, files: Iterable[str], root: Path) -> str:
-    """The key of the arrays that this recipe makes of these files."""
+def key_of(problem: Problem, kind: str, files: Iterable[str], root: Path, labels: Sequence[int] = ()) -> str:
+    """The key of the arrays that this recipe makes of these files. labels: where the files' names do not say them."""
     recipe = (problem.image_size, problem.channels, problem.crop_padding, problem.unreadable_images)
     content = hashlib.sha256(repr((FORMAT, kind, str(root.resolve()), recipe)).encode())
     for path in files:
@@ -94,6 +96,7 @@ def key_of(problem: Problem, kind: str, files: Iterable[str], root: Path) -> str
         content.update(
             os.fsencode(f"{path.removeprefix(str(root))}/{status and status.st_size}/{status and status.st_mtime_ns}\n")
         )
+    content.update(np.asarray(labels, dtype="<i8").tobytes())
     return content.hexdigest()[:24]
 
 
@@ -146,7 +149,7 @@ def _open(problem: Problem, folder: Path) -> Source:
 
         training, test = split("training", problem.crop_padding), split("test", 0)
         return Source(training, test, about["fingerprint"], tuple(about["remarks"]))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: the decoded images cannot be read ({error}); delete that folder") from None
 
 
@@ -158,6 +161,10 @@ def _write(
     test: Callable[[], Raw],
     remarks: list[str],
 ) -> None:
+    for left in folder.parent.glob(
+        f".{folder.name}.*.tmp"
+    ):  # by one that was killed: we have the lock
+        shutil.rmtree(left, ignore_errors=True)
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
     temporary.mkdir(parents=True)
     try:
@@ -175,7 +182,7 @@ def _write(
 def _write_split(problem: Problem, folder: Path, name: str, padding: int, raw: Raw, content: Any) -> None:
     side = problem.image_size + 2 * padding
     shape = (raw.total, side, side, problem.channels + raw.masked)
-    array = np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape)
+    array = _new(folder / f"{name}.npy", shape)
     if raw.masked:
         array[..., -1] = IGNORED
     labels = [np.empty(0, dtype=np.int64)]
@@ -188,13 +195,25 @@ def _write_split(problem: Problem, folder: Path, name: str, padding: int, raw: R
         content.update(np.ascontiguousarray(images).data)
         content.update(batch_labels.astype("<i8").data)
     if count < raw.total:  # images were skipped
-        kept = np.lib.format.open_memmap(folder / "kept.npy", mode="w+", dtype=np.uint8, shape=(count, *shape[1:]))
+        kept = _new(folder / "kept.npy", (count, *shape[1:]))
         for first in range(0, count, 1024):
             kept[first : first + 1024] = array[first : min(first + 1024, count)]
         kept.flush()
         (folder / "kept.npy").replace(folder / f"{name}.npy")
     array.flush()
     np.save(folder / f"{name}-labels.npy", np.concatenate(labels))
+
+
+def _new(path: Path, shape: tuple[int, ...]) -> Images:
+    """A mapped file of zeros, all of it on the disk: where that is full, a page written later would end the process."""
+    array: Images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    with open(path, "r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # the file system reserves nothing
+                raise
+    return array
 
 
 @contextmanager

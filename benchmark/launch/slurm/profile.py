@@ -25,6 +25,13 @@ RESERVED = {
     "signal", "wckey",
 }  # fmt: skip
 """sbatch options that decide whether a sweep survives; a profile's `extra` may not touch them."""
+OWN = {
+    **{name: name for name in ("partition", "account", "qos", "constraint", "exclude", "nodes", "time")},
+    **{"mem": "memory", "cpus-per-task": "cpus", "gpus-per-node": "gpus", "ntasks-per-node": "tasks"},
+}
+"""sbatch options that a profile has keys for."""
+OPTION = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
+"""A long option of sbatch, without its dashes."""
 
 
 def parse_seconds(value: Any) -> int:
@@ -97,9 +104,19 @@ class Profile(BaseModel):
     def _fits(self) -> Profile:
         if self.warning >= self.time:
             raise ValueError(f"warning {self.warning} s must be shorter than time, {self.time} s")
-        reserved = {key for key in self.extra if key.replace("_", "-") in RESERVED}
-        if reserved:
-            raise ValueError(f"extra.{min(reserved)} is set by the suite and cannot be changed")
+        for key, value in self.extra.items():
+            option = key.replace("_", "-")
+            if option in RESERVED:
+                raise ValueError(f"extra.{key} is set by the suite and cannot be changed")
+            if option in OWN:
+                raise ValueError(f"extra.{key}: a profile has {OWN[option]} for it")
+            if not OPTION.fullmatch(key):
+                raise ValueError(f"extra.{cut(key)} is no option of sbatch: write it without its dashes, as mail-user")
+            if not str(value).isprintable():
+                raise ValueError(f"extra.{key} {value!r} is more than one line")
+        for name in ("partition", "account", "qos", "constraint", "exclude"):
+            if not str(getattr(self, name)).isprintable():
+                raise ValueError(f"{name} {getattr(self, name)!r} is more than one line")
         if self.ranks > 1 and self.workers > 1:
             raise ValueError(f"workers {self.workers} must be 1 where {self.ranks} processes train one cell together")
         if self.tasks > 1 and self.gpus % self.tasks:
