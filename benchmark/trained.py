@@ -68,6 +68,11 @@ def find(store: Store, text: str) -> Record:
         record = store.read(fitting[0])
         if record is None:
             raise UserError(f"CELL {cut(text)}: {store.problems[-1]}")
+        try:
+            assert Cell.from_json(record["cell"]).id
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            path, reason = store.record_path(fitting[0]), " ".join(str(error).split())
+            raise UserError(f"{path} was written by another version of this suite ({cut(reason)})") from None
         return record
     if fitting:
         shown = ", ".join(fitting[:SHOWN]) + (", ..." if len(fitting) > SHOWN else "")

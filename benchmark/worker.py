@@ -93,9 +93,9 @@ class Worker:
             check_compile(problem, self.group)
             shard = (self.group.rank, self.group.ranks)
             data = open_data(problem, self.device, self.options.data, shard, self.store.given)
+            first = self.store.pin(f"data-{problem.identity}", data.fingerprint)
         except UserError as error:
             raise CannotGoOn(str(error)) from None
-        first = self.store.pin(f"data-{problem.identity}", data.fingerprint)
         if first != data.fingerprint:
             raise CannotGoOn(
                 f"problem {problem.name}: the data changed since {self.store.path} was begun (fingerprint {first}, now "

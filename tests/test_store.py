@@ -24,7 +24,9 @@ CELLS = load_sweep("table1").cells
 
 
 def a_record(cell: Cell = CELLS[0], accuracy: float = 0.5) -> dict:
-    return {"schema": 1, "id": cell.id, "cell": cell.to_json(), "accuracy": {"final": {"test": accuracy}}, "seconds": 1}
+    circumstances = {"seconds": {"total": 1}, "provenance": {}}
+    score = {"accuracy": {"final": {"test": accuracy}}}
+    return {"schema": 1, "id": cell.id, "cell": cell.to_json(), **score, **circumstances}
 
 
 def test_a_record_is_read_back_as_it_was_written(tmp_path: Path):
@@ -48,8 +50,30 @@ def test_the_first_of_two_results_counts_and_the_second_is_kept_and_reported(tmp
 def test_the_same_result_twice_is_no_problem(tmp_path: Path):
     store = Store(tmp_path)
     store.commit(a_record())
-    store.commit({**a_record(), "seconds": 2})
+    store.commit({**a_record(), "seconds": {"total": 2}})
     assert store.problems == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("seconds", None, "its seconds is no object"),
+        ("provenance", 5, "its provenance is no object"),
+        ("provenance", {"versions": 5}, "its provenance.versions is not made of objects"),
+        ("cell", [], "its cell is no object"),
+        ("id", 5, "its id is no text"),
+        ("history", "x", "its history is no object"),
+        ("cycles", [1], "its cycles is not made of objects"),
+        ("remarks", "x", "its remarks is no list"),
+    ],
+)
+def test_a_sealed_record_of_another_make_is_named_with_what_does_not_fit(tmp_path: Path, key: str, value, words: str):
+    store = Store(tmp_path)
+    path = store.record_path(CELLS[0].id)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(encode({**a_record(), key: value}))
+    assert store.read(CELLS[0].id) is None
+    assert store.problems == [f"{path} is not a record of this suite: {words}"]
 
 
 @given(position=st.integers(0, 10**6), bit=st.integers(0, 7))

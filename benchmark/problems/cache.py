@@ -161,9 +161,7 @@ def _write(
     test: Callable[[], Raw],
     remarks: list[str],
 ) -> None:
-    for left in folder.parent.glob(
-        f".{folder.name}.*.tmp"
-    ):  # by one that was killed: we have the lock
+    for left in folder.parent.glob(f".{folder.name}.*.tmp"):  # by one that was killed: we have the lock
         shutil.rmtree(left, ignore_errors=True)
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
     temporary.mkdir(parents=True)

@@ -24,6 +24,16 @@ TARGET_MARGIN = 0.001
 """A sparsity this close to the target has reached it: training may leave further weights at zero by chance."""
 
 
+KINDS: dict[str, type] = {
+    **{"id": str, "status": str, "cell": dict, "seconds": dict, "provenance": dict, "iterations": dict, "macs": dict},
+    **{"sparsity": dict, "history": dict, "learning_rate": dict, "cycles": list, "remarks": list},
+}
+"""What fields are made of; readers rely on it."""
+NEEDED = ("id", "cell", "seconds", "provenance")
+"""The others may be missing or null."""
+NAMES: dict[type, str] = {dict: "object", list: "list", str: "text"}
+
+
 class BadRecord(Exception):
     """A record that cannot be used. The message says why, and follows a file name."""
 
@@ -67,9 +77,19 @@ def body_of(content: bytes) -> bytes:
 
 def decode(content: bytes) -> Record:
     """Raises BadRecord."""
-    record = json.loads(body_of(content))
-    if not isinstance(record, dict) or "id" not in record or "cell" not in record:
+    try:
+        record = json.loads(body_of(content))
+    except (ValueError, RecursionError):
+        raise BadRecord("is not a record of this suite") from None
+    if not isinstance(record, dict):
         raise BadRecord("is not a record of this suite")
+    for key, kind in KINDS.items():
+        if not isinstance(record.get(key), kind) and (key in NEEDED or record.get(key) is not None):
+            raise BadRecord(f"is not a record of this suite: its {key} is no {NAMES[kind]}")
+    parts = {"provenance.versions": [record["provenance"].get("versions") or {}], "cycles": record.get("cycles") or []}
+    for key, values in parts.items():
+        if not all(isinstance(value, dict) for value in values):
+            raise BadRecord(f"is not a record of this suite: its {key} is not made of objects")
     return record
 
 

@@ -168,11 +168,17 @@ class Store:
         return sorted((self.path / "set-aside").glob("*.json.*"))
 
     def pin(self, name: str, value: str) -> str:
-        """Keep `value` under `name`, unless a value is kept already; returns the kept one."""
+        """Keep `value` under `name`, unless a value is kept already; returns the kept one. Raises UserError."""
         path = self.file("pins", name)
-        if not atomic.create_file(path, value.encode()):
-            return path.read_text()
-        return value
+        if not path.exists() and atomic.create_file(path, value.encode()):
+            return value
+        try:
+            kept = path.read_bytes().decode("ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} cannot be read ({error})") from None
+        if not kept:
+            raise UserError(f"{path} is empty; delete it, and the data that are there now count")
+        return kept
 
     def tidy(self) -> None:
         """Delete what killed processes left: locks and checkpoints of finished cells, old temporary files.
@@ -253,7 +259,7 @@ class Store:
                 failure = json.loads(path.read_bytes())
                 if failure["attempt"] >= latest.get(failure["id"], failure)["attempt"]:
                     latest[failure["id"]] = failure
-            except (ValueError, KeyError, TypeError, OSError):
+            except (ValueError, KeyError, TypeError, OSError, RecursionError):
                 self.problems.append(f"{path} is not a failure report of this suite")
         return latest
 

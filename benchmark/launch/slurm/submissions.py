@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.cells import Cell
+from benchmark.errors import UserError
 from benchmark.launch.slurm.chunks import Array, Chunk, Costs, Layout
 from benchmark.launch.slurm.profile import Profile
 from benchmark.planning.grid import Sweep
@@ -60,7 +61,16 @@ class Submission:
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        values: dict[str, Any] = json.loads((self.folder / "submission.json").read_bytes())
+        """Raises UserError."""
+        path = self.folder / "submission.json"
+        try:
+            values = json.loads(path.read_bytes())
+            if not isinstance(values, dict) or not {"uid", "sweep", "profile", "arrays"} <= values.keys():
+                raise ValueError("it is no submission of this suite")
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(
+                f"{path} cannot be read ({error}); move its folder away, and its jobs are unknown"
+            ) from None
         return values
 
     @cached_property
