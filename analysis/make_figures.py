@@ -20,6 +20,7 @@ from benchmark.cells import UNSAFE
 from benchmark.cli import main, make_app
 from benchmark.errors import UserError
 from benchmark.planning.grid import SWEEPS
+from benchmark.results.atomic import CannotWrite, write_output
 
 NAMES = tuple(figure.name for figure in FIGURES)
 
@@ -95,11 +96,10 @@ def _captioned(drawing: Drawing, selection: Selection, only: Sequence[str]) -> D
 
 def _write(drawing: Drawing, suffixes: Sequence[str], folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for suffix in suffixes:
-            (folder / f"{drawing.name}.{suffix}").write_bytes(encode(drawing, suffix))
-    except OSError as error:
-        raise UserError(f"--output {folder}: cannot write there ({error.strerror or error})") from None
+            write_output(folder / f"{drawing.name}.{suffix}", encode(drawing, suffix))
+    except CannotWrite as error:
+        raise UserError(f"--output {folder}: cannot write there ({error.reason})") from None
     print(folder / f"{drawing.name}.{'|'.join(suffixes)}")
     for sentence in drawing.sentences:
         print(f"    {sentence}")

@@ -19,6 +19,7 @@ from analysis.sources import Source
 from analysis.wandb_runs import open_source
 from benchmark.cli import main, make_app
 from benchmark.errors import UserError
+from benchmark.results.atomic import CannotWrite, write_output
 
 app = make_app()
 
@@ -40,12 +41,11 @@ def make_report(
     beside = output.with_name(f"{output.stem}-cells.csv") if len(report.frame) > listing.MOST else None
     written = page.write(report, beside.name if beside else "")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(written, encoding="utf-8")
+        write_output(output, written)
         if beside:
-            beside.write_text(listing.table(report), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--output {output}: cannot write there ({error.strerror or error})") from None
+            write_output(beside, listing.table(report))
+    except CannotWrite as error:
+        raise UserError(f"--output {output}: cannot write there ({error.reason})") from None
     print(f"{output}: {len(report.frame)} records, {len(report.failures)} failures, {len(written) / 1e6:.1f} MB")
     if beside:
         print(f"{beside}: the list of all records, {listing.MOST} of which are on the page")

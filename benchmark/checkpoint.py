@@ -10,7 +10,7 @@ import typer
 
 from benchmark import cli
 from benchmark.errors import UserError, escaped
-from benchmark.results.atomic import CannotWrite, replace_file
+from benchmark.results.atomic import CannotWrite, write_output
 from benchmark.results.store import Store
 
 app = cli.make_app()
@@ -55,7 +55,7 @@ def checkpoint(
     network = finished.compact() if compact else finished.network
     content = encode(format_, network, finished.example, finished.about())
     try:
-        replace_file(out, content)
+        write_output(out, content)
     except CannotWrite as error:
         raise UserError(f"--out {escaped(out)}: {error}") from None
     print(f"{escaped(out)}: {record['id']}, {len(content):,} bytes")

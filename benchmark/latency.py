@@ -11,7 +11,7 @@ import typer
 from benchmark import cli
 from benchmark.errors import UserError, escaped
 from benchmark.measure.common import Device, Folder, Repeats, Threads, usable_device
-from benchmark.results.atomic import CannotWrite, replace_file
+from benchmark.results.atomic import CannotWrite, write_output
 from benchmark.results.store import Store
 from benchmark.streams import make_console
 
@@ -56,7 +56,7 @@ def latency(
         rows += of_cell
     if out is not None:
         try:
-            replace_file(out, (measured.to_csv if out.suffix == ".csv" else measured.to_json)(rows).encode())
+            write_output(out, (measured.to_csv if out.suffix == ".csv" else measured.to_json)(rows).encode())
         except CannotWrite as error:
             raise UserError(f"--out {escaped(out)}: {error}") from None
     return 0

@@ -202,9 +202,9 @@ def _write_split(problem: Problem, folder: Path, name: str, padding: int, raw: R
     np.save(folder / f"{name}-labels.npy", np.concatenate(labels))
 
 
-def _new(path: Path, shape: tuple[int, ...]) -> Images:
+def _new(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
     """A mapped file of zeros, all of it on the disk: where that is full, a page written later would end the process."""
-    array: Images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     with open(path, "r+b") as file:
         try:
             os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))

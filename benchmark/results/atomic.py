@@ -17,6 +17,7 @@ class CannotWrite(CannotGoOn):
     def __init__(self, path: Path, error: OSError):
         super().__init__(f"{path} cannot be written ({error.strerror or error}); once it can, the same command goes on")
         self.gone = isinstance(error, FileNotFoundError)
+        self.reason = error.strerror or str(error)
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -24,6 +25,22 @@ def replace_file(path: Path, content: bytes) -> None:
     with _temporary(path, content, durable=True) as temporary:
         os.replace(temporary, path)
         _sync_folder(path.parent)
+
+
+def write_output(path: Path, content: bytes | str) -> None:
+    """Write a file that a user named, whole or not at all; one that was there stays until then. Text becomes UTF-8.
+
+    A link is followed, and a device or a pipe written into. Raises CannotWrite.
+    """
+    content = content.encode() if isinstance(content, str) else content
+    try:
+        path = Path(os.path.realpath(path))
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(content)
+            return
+    except OSError as error:
+        raise CannotWrite(path, error) from error
+    replace_file(path, content)
 
 
 def create_file(path: Path, content: bytes, durable: bool = True) -> bool:
