@@ -43,6 +43,7 @@ def main(app: typer.Typer, arguments: Sequence[str] | None = None, prints_only: 
 def _run(app: typer.Typer, arguments: list[str]) -> int:
     try:
         environment.check_text(arguments)
+        environment.check_allocator()
         code = app(args=arguments, standalone_mode=False)
     except UserError as error:
         return _refuse(str(error))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -29,6 +30,9 @@ DROPPED = (
 """Variables that are left out, here and for every process that is started."""
 DROPPED_OF_SLURM = ("SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_")
 """Beginnings of others. With SQUEUE_STATES=RUNNING what waits in the queue would be submitted again."""
+ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
+PAIR = r"\s*\w+\s*:\s*(\[[^\[\]]*\]|[^\s,\[\]]+)\s*"
+PAIRS = re.compile(f"{PAIR}(,{PAIR})*,?")
 NO_HOME = "/"
 """The home folder of a user without one, as in containers."""
 SOCKET_ROOM = 60
@@ -56,6 +60,16 @@ def settle() -> None:
     if temporary is not None and (len(os.fsencode(temporary)) > SOCKET_ROOM or not os.path.isdir(temporary)):
         del os.environ["TMPDIR"]
         tempfile.tempdir = None  # to be found anew
+
+
+def check_allocator() -> None:
+    """Raises UserError for a setting of torch's allocator that is not name:value: torch would end the process."""
+    for name in ALLOCATOR:
+        value = os.environ.get(name, "")
+        if value and not PAIRS.fullmatch(value):
+            raise UserError(
+                f"{name}={value}: write name:value, with commas between several, such as expandable_segments:True"
+            )
 
 
 def cache_folder() -> Path:

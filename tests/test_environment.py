@@ -185,6 +185,23 @@ def test_a_variable_that_torch_refuses_ends_a_command_in_one_line():
     assert_one_line_refusal(done, "torch cannot be loaded", "junk")
 
 
+@pytest.mark.parametrize("value", ["junk", "expandable_segments=True", "a:", "a:1,b"])
+def test_a_setting_of_the_allocator_that_would_abort_torch_is_one_line(monkeypatch, capsys, value: str):
+    """Some of them end a process that imports torch by a signal, which nothing in Python could turn into a line."""
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", value)
+    assert cli.main(sweep.app, ["table1", "--dry-run"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"PYTORCH_CUDA_ALLOC_CONF={value}: write name:value" in line
+
+
+@pytest.mark.parametrize(
+    "value", ["", "expandable_segments:True", "max_split_size_mb:128, backend:native,", "a:[256:1,512:2,>:4],b:0.8"]
+)
+def test_other_settings_of_the_allocator_are_torch_s(monkeypatch, value: str):
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", value)
+    environment.check_allocator()
+
+
 # matplotlib
 
 
