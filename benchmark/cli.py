@@ -44,6 +44,7 @@ def _run(app: typer.Typer, arguments: list[str]) -> int:
     try:
         environment.check_text(arguments)
         environment.check_allocator()
+        _check_given(arguments)
         code = app(args=arguments, standalone_mode=False)
     except UserError as error:
         return _refuse(str(error))
@@ -62,6 +63,17 @@ def _run(app: typer.Typer, arguments: list[str]) -> int:
             return _refuse(f"torch cannot be loaded: {cut(' '.join(str(error).split()), LONGEST)}")
         raise
     return code if isinstance(code, int) else 0
+
+
+def _check_given(arguments: list[str]) -> None:
+    """Raises UserError for an empty argument, as a shell variable without a value leaves it: as a path it would be the
+    current folder."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        option, equals, value = argument.partition("=")
+        if not argument:
+            raise UserError(f"{before if before.startswith('--') else 'argument'} '': it is empty")
+        if option.startswith("--") and equals and not value:
+            raise UserError(f"{option} '': it is empty")
 
 
 def _ended_import_of(module: str, error: BaseException) -> bool:

@@ -6,7 +6,6 @@ The same command again skips what is done, tries again what failed, and goes on 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,18 +33,6 @@ MOST_WORKERS = 4096
 KEPT = ("nothing", "weights")
 
 
-def _folder(option: str) -> Callable[[str | Path], Path]:
-    """Reads an option's folder. Path("") would be the current folder, and "" is what a shell variable without a value
-    leaves."""
-
-    def read(value: str | Path) -> Path:
-        if not str(value):
-            raise UserError(f"{option} '': it is empty; write a folder, . for the current one")
-        return Path(value)
-
-    return read
-
-
 @app.command()
 def sweep(
     name: Annotated[str, typer.Argument(help="A sweep of sweeps/ (table1), a file (mine.yaml), or - for a pipe")],
@@ -67,16 +54,14 @@ def sweep(
     cells_per_gpu: Annotated[int, typer.Option(min=1, help="Cells that share a GPU; small networks fill none")] = 1,
     data: Annotated[
         Path | None,
-        typer.Option(parser=_folder("--data"), metavar="PATH", help="The folder of the images; default data/"),
+        typer.Option(help="The folder of the images; default data/"),
     ] = None,
     weights: Annotated[
         str | None,
         typer.Option(help="Your dense network, not trained: a .pt or .safetensors file, a Hugging Face folder"),
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the images if they are not there")] = False,
-    results: Annotated[
-        Path, typer.Option(parser=_folder("--results"), metavar="PATH", help="The results folder")
-    ] = cli.RESULTS,
+    results: Annotated[Path, typer.Option(help="The results folder")] = cli.RESULTS,
     tracking: Annotated[
         str, typer.Option(help="Weights & Biases: auto, online, offline, off; live also shows long cells as they train")
     ] = "auto",
@@ -119,6 +104,8 @@ def sweep(
     store = Store(results)
     if dense is not None:
         _take_weights(*dense, chosen.problem, None if dry_run else store)
+    elif (taken := chosen.problem.weights) and not any(path.stem == taken for path in store.given.glob("*")):
+        raise UserError(f"weights {taken} are not in {store.given}: give --weights FILE")
     if tuned:
         chosen = tuned_only(chosen, store)
     options = Options(

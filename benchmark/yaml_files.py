@@ -39,7 +39,7 @@ def names_file(name: str) -> bool:
 
 def is_piped(name: str) -> bool:
     """Whether what it names can be read only once: standard input, or /dev/fd/63 as shells write <(command)."""
-    return name == "-" or name.startswith("/dev/")
+    return name == "-" or (name.startswith("/dev/") and not name.startswith("/dev/shm/"))  # noqa: S108 - ordinary files
 
 
 def stem_of(name: str) -> str:

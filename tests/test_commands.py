@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from analysis import make_report, make_tables
+from benchmark import cli, status
 from tests.conftest import ROOT, assert_one_line_refusal
 
 STARTED_BY_HAND = re.compile(r'^if __name__ == "__main__":\n    sys.exit\(', re.MULTILINE)
@@ -24,6 +26,20 @@ def test_a_command_refuses_an_option_that_it_does_not_have_in_one_line(module: s
     done = subprocess.run([sys.executable, "-m", module, "--colour"], cwd=ROOT, capture_output=True, text=True)
     assert_one_line_refusal(done, "--colour")
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("app", "arguments", "refusal"),
+    [
+        (make_tables.app, ["--output", ""], "--output '': it is empty"),
+        (status.app, ["table1", "--results="], "--results '': it is empty"),
+        (make_report.app, ["--from-wandb", ""], "--from-wandb '': it is empty"),
+        (status.app, [""], "argument '': it is empty"),
+    ],
+)
+def test_an_argument_that_a_shell_left_empty_is_not_the_current_folder(app, arguments, refusal: str, capsys):
+    assert cli.main(app, arguments) == 2
+    assert capsys.readouterr().err == f"error: {refusal}\n"
 
 
 def test_these_are_all_commands():

@@ -87,6 +87,20 @@ def test_wrong_seeds_are_refused(text: str):
     assert "a list of seeds from 0 up" in refusal(seeds=text)
 
 
+def test_a_mistake_in_the_recipe_of_a_sweep_names_the_file(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("title: t\ngrids: [{method: GMP, sparsity: [0.9]}]\nrecipe: {epochs: 1:30}\n")
+    with pytest.raises(UserError, match=rf"{path}: recipe of digits .* epochs '1:30'"):
+        load_sweep(str(path))
+
+
+def test_a_problem_has_a_name_that_fits_into_file_names(tmp_path: Path):
+    path = tmp_path / f"{'x' * 190}.yaml"
+    path.write_text((SWEEPS / "problems" / "digits.yaml").read_text())
+    with pytest.raises(UserError, match="a name of 190 letters, where 80 fit"):
+        load_sweep("table1", problem=str(path))
+
+
 def test_settings_change_the_recipe():
     assert load_sweep("table1", settings={"epochs": 100}).problem.epochs == 100
 

@@ -172,7 +172,8 @@ def test_a_file_of_ones_own_is_known_by_its_name(name: str):
 
 
 @pytest.mark.parametrize(
-    ("name", "stem"), [("a/mine.YML", "mine"), ("table1", "table1"), ("-", "stdin"), ("/dev/stdin", "stdin")]
+    ("name", "stem"),
+    [("a/mine.YML", "mine"), ("table1", "table1"), ("-", "stdin"), ("/dev/stdin", "stdin"), ("/dev/shm/a.yaml", "a")],
 )
 def test_what_a_sweep_is_called(name: str, stem: str):
     assert stem_of(name) == stem

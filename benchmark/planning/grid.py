@@ -29,6 +29,8 @@ SWEEPS = shipped("sweeps")
 MOST_SEEDS = 100_000
 LARGEST_SEED = 2**63 - 1
 MOST_CELLS = 2_000_000
+LONGEST_NAME = 80
+"""Letters of a problem's name, which the names of all files of its cells begin with."""
 """Of a sweep; under a minute of planning."""
 MOST_THREADS = 4096
 MOST_IMAGES = 10**12
@@ -195,7 +197,10 @@ def load_sweep(
             _find(folder / "problems", problem, "problem")
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
-    chosen, execution = load_problem(problem, given, folder)
+    try:
+        chosen, execution = load_problem(problem, given, folder)
+    except UserError as error:
+        raise UserError(f"{path}: {error}" if file.recipe else str(error)) from None
     if found := complete(chosen):
         chosen, execution = load_problem(problem, {**found, **given}, folder)
     seed_list = file.seeds if seeds is None else parse_seeds(seeds)
@@ -231,6 +236,8 @@ def load_problem(
             accepted = ", ".join(key for key in Problem.model_fields if key != "name")
             raise UserError(f"{shown(key)} is not a setting of a recipe: one of {accepted}")
     name = stem_of(str(path))
+    if len(name) > LONGEST_NAME:
+        raise UserError(f"problem {cut(name)}: a name of {len(name)} letters, where {LONGEST_NAME} fit into file names")
     base = validated(Problem, {"name": name, **file.recipe}, path, "recipe")
     recipe = base
     if settings:

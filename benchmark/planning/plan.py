@@ -18,7 +18,7 @@ from benchmark.methods import declaration, settings_of
 from benchmark.planning.grid import Execution
 from benchmark.results.outside import sources
 from benchmark.results.provenance import code_hash
-from benchmark.results.store import Store
+from benchmark.results.store import UNREADABLE, Store
 
 SAMPLED_RECORDS = 50
 """Records that an estimate of seconds per epoch is made of."""
@@ -157,7 +157,8 @@ def refuse_damaged(cells: Iterable[Cell], store: Store, repair: bool) -> list[st
     lines = []
     for path, reason in store.damaged(name for name in wanted if name in present):
         if not repair:
-            raise UserError(f"{path} {reason}; --repair sets it aside and trains the cell again")
+            advice = "" if reason.startswith(UNREADABLE) else "; --repair sets it aside and trains the cell again"
+            raise UserError(f"{path} {reason}{advice}")
         lines.append(f"{path} {reason}; it is now {store.set_aside(path)}")
     for name in dict.fromkeys(start for cell, start in parents.items() if cell not in present and start in present):
         record = store.read(name)

@@ -49,6 +49,8 @@ def refuse_unfit(problem: Problem) -> None:
         check_digits(problem)
     if has_masks(problem):
         check_masks(problem)
+    if problem.resized_crop and problem.dataset in EMBEDDED:
+        _refuse(problem, f"resized_crop is for images that are read from folders, not for dataset {problem.dataset}")
     if problem.crop_padding > problem.image_size and not problem.resized_crop:
         _refuse(problem, f"crop_padding {problem.crop_padding} is larger than image_size {problem.image_size}")
     check_loader(problem)

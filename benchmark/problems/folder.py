@@ -116,6 +116,9 @@ def find(problem: Problem, folder: Path | None) -> Location:
             incomplete = incomplete or (f"{escaped(raw)} lacks {lacking[0]}" if len(lacking) < 4 else "")
         if os.path.isdir(root / "train") and any(os.path.isdir(root / test) for test in TEST_NAMES):
             return Location("folder", root)
+    for place in filter(os.path.isdir, places):
+        if not os.access(place, os.R_OK | os.X_OK):
+            raise UserError(f"--data {escaped(place)}: this user may not read that folder")
     original = ARCHIVES.get(name) or IDX.get(name)
     missing = f"neither {original}/ nor" if original else "no"
     reason = incomplete or f"{missing} train/ with test/ or val/"

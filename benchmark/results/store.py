@@ -37,6 +37,10 @@ TEMPORARY_SECONDS = 24 * 3600.0
 """A temporary file older than this was left by a process that was killed."""
 
 
+UNREADABLE = "cannot be read"
+"""What is said of a record that may be whole, and begins the reason."""
+
+
 class Store:
     """A results folder. Methods that write create folders as needed. problems: lines about files that were unusable."""
 
@@ -125,7 +129,11 @@ class Store:
     def damaged(self, cell_ids: Iterable[str]) -> list[tuple[Path, str]]:
         """(path, reason) of records among `cell_ids` that exist but cannot be used. Compares checksums only."""
         errors = ((self.record_path(cell_id), self._damage(cell_id)) for cell_id in cell_ids)
-        return [(path, str(error)) for path, error in errors if error is not None]
+        return [
+            (path, f"{UNREADABLE} ({error.strerror})" if isinstance(error, OSError) else str(error))
+            for path, error in errors
+            if error is not None
+        ]
 
     def is_damaged(self, cell_id: str) -> bool:
         """Whether the cell has a record that nothing can read, which a worker sets aside and replaces.
@@ -136,7 +144,7 @@ class Store:
         if isinstance(error, OtherSchema):
             raise UserError(f"{path} {error}; the sweep's --repair sets it aside and trains the cell again")
         if isinstance(error, OSError):
-            raise UserError(f"{path} cannot be read ({error.strerror})")
+            raise UserError(f"{path} {UNREADABLE} ({error.strerror})")
         return error is not None
 
     def _damage(self, cell_id: str) -> BadRecord | OSError | None:
