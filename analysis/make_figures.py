@@ -12,7 +12,7 @@ import typer
 from analysis import captions, figures
 from analysis.axes import sweep_axes
 from analysis.figures import FORMATS, Drawing, Figure, Selection, encode
-from analysis.options import ProblemOption, ResultsOption, WandbOption, nothing, warn
+from analysis.options import NoRecords, ProblemOption, ResultsOption, WandbOption, nothing, warn
 from analysis.paper.figures import FIGURES, ORDER
 from analysis.sources import Source
 from analysis.wandb_runs import open_source
@@ -20,7 +20,7 @@ from benchmark.cells import UNSAFE
 from benchmark.cli import main, make_app
 from benchmark.errors import UserError
 from benchmark.planning.grid import SWEEPS
-from benchmark.results.atomic import CannotWrite, write_output
+from benchmark.results.atomic import write_output
 
 NAMES = tuple(figure.name for figure in FIGURES)
 
@@ -49,22 +49,25 @@ def make_figures(
     chosen = _parse_names(names or [])
     place = open_source(results, from_wandb, whole=True)
     explicit = bool(names) and "all" not in (names or [])
-    made, left_out = 0, []
+    made = 0
+    left_out: list[UserError] = []
     for figure in chosen:
         try:
             drawings = draw(figure, place, sweep, problem, only or [])
         except UserError as error:
             if explicit:
                 raise
-            left_out.append(f"left out: {error}")
+            left_out.append(error)
             continue
         for drawing in drawings:
             _write(drawing, suffixes, output)
             made += 1
     if not made:
-        raise nothing(sweep or "table1", place, problem)
-    for line in left_out:
-        print(line, file=sys.stderr)
+        raise next((reason for reason in left_out if not isinstance(reason, NoRecords)), None) or nothing(
+            sweep or "table1", place, problem
+        )
+    for reason in left_out:
+        print(f"left out: {reason}", file=sys.stderr)
 
 
 def draw(
@@ -95,11 +98,8 @@ def _captioned(drawing: Drawing, selection: Selection, only: Sequence[str]) -> D
 
 
 def _write(drawing: Drawing, suffixes: Sequence[str], folder: Path) -> None:
-    try:
-        for suffix in suffixes:
-            write_output(folder / f"{drawing.name}.{suffix}", encode(drawing, suffix))
-    except CannotWrite as error:
-        raise UserError(f"--output {folder}: cannot write there ({error.reason})") from None
+    for suffix in suffixes:
+        write_output(folder / f"{drawing.name}.{suffix}", encode(drawing, suffix), "--output")
     print(folder / f"{drawing.name}.{'|'.join(suffixes)}")
     for sentence in drawing.sentences:
         print(f"    {sentence}")

@@ -18,8 +18,8 @@ from analysis.report.gather import Report, gather
 from analysis.sources import Source
 from analysis.wandb_runs import open_source
 from benchmark.cli import main, make_app
-from benchmark.errors import UserError
-from benchmark.results.atomic import CannotWrite, write_output
+from benchmark.errors import UserError, escaped
+from benchmark.results.atomic import write_output
 
 app = make_app()
 
@@ -36,16 +36,15 @@ def make_report(
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Write one HTML file: claims, best and missing; tables, figures, every cell and failure; where they are from."""
+    if output.is_dir():
+        raise UserError(f"--output {escaped(output)}: it is a folder; write a file")
     report = report_of(open_source(results, from_wandb, whole=True), problem, sweep or [])
     warn(report.problems)
     beside = output.with_name(f"{output.stem}-cells.csv") if len(report.frame) > listing.MOST else None
     written = page.write(report, beside.name if beside else "")
-    try:
-        write_output(output, written)
-        if beside:
-            write_output(beside, listing.table(report))
-    except CannotWrite as error:
-        raise UserError(f"--output {output}: cannot write there ({error.reason})") from None
+    if beside:
+        write_output(beside, listing.table(report), "--output")
+    write_output(output, written, "--output")
     print(f"{output}: {len(report.frame)} records, {len(report.failures)} failures, {len(written) / 1e6:.1f} MB")
     if beside:
         print(f"{beside}: the list of all records, {listing.MOST} of which are on the page")

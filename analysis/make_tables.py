@@ -18,7 +18,7 @@ from analysis.render import BINARY_WRITERS, SUFFIXES, WRITERS, Sheet, terminal
 from analysis.wandb_runs import open_source
 from benchmark.cli import main, make_app
 from benchmark.errors import UserError
-from benchmark.results.atomic import CannotWrite, write_output
+from benchmark.results.atomic import write_output
 
 ONE_HEADER = ("csv", "records")
 """Formats of which several sheets make one file: a header is not said again before columns have changed."""
@@ -102,14 +102,11 @@ def print_sheets(sheets: list[Sheet], formats: list[str], details: bool = False)
 
 def write_files(sheets: list[Sheet], formats: list[str], folder: Path) -> None:
     """One file a sheet and format; prints their names. Raises UserError if the folder cannot be written."""
-    try:
-        for sheet in sheets:
-            for name in formats:
-                path = folder / (sheet.slug + SUFFIXES[name])
-                write_output(path, (BINARY_WRITERS if name in BINARY_WRITERS else WRITERS)[name](sheet))
-                print(path)
-    except CannotWrite as error:
-        raise UserError(f"--output {folder}: cannot write there ({error.reason})") from None
+    for sheet in sheets:
+        for name in formats:
+            path = folder / (sheet.slug + SUFFIXES[name])
+            write_output(path, (BINARY_WRITERS if name in BINARY_WRITERS else WRITERS)[name](sheet), "--output")
+            print(path)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,11 @@ def warn(lines: Sequence[str]) -> None:
         print(printable(f"warning: {line}"), file=sys.stderr)
 
 
-def nothing(name: str, place: Source, problem: str | None, seeds: str | None = None) -> UserError:
+class NoRecords(UserError):
+    """There are none of what was asked for."""
+
+
+def nothing(name: str, place: Source, problem: str | None, seeds: str | None = None) -> NoRecords:
     which = name + (f" on {problem}" if problem else "") + (f" with seeds {seeds}" if seeds else "")
     options = (f" --problem {problem}" if problem else "") + (f" --seeds {seeds}" if seeds else "")
-    return UserError(f"no records of {which} in {place.label}: `python -m benchmark.sweep {name}{options}` makes them")
+    return NoRecords(f"no records of {which} in {place.label}: `python -m benchmark.sweep {name}{options}` makes them")

@@ -176,7 +176,9 @@ def elsewhere(table: Table, others: int) -> Table:
     ranked column; a dash where there are fewer than two runs."""
 
     def words(entry: Entry, column: Column) -> str:
-        if entry.mean is None or entry.std is None or entry.n is None:
+        if entry.n is None:  # the sweep does not ask for it
+            return ""
+        if entry.mean is None or entry.std is None:
             return "–"
         low, high = mean_of_others(entry.mean, entry.std, entry.n, others)
         return f"{low:.{column.decimals}f} to {high:.{column.decimals}f}"

@@ -10,7 +10,7 @@ import typer
 
 from benchmark import cli
 from benchmark.errors import UserError, escaped
-from benchmark.results.atomic import CannotWrite, write_output
+from benchmark.results.atomic import write_output
 from benchmark.results.store import Store
 
 app = cli.make_app()
@@ -54,10 +54,7 @@ def checkpoint(
         return 1
     network = finished.compact() if compact else finished.network
     content = encode(format_, network, finished.example, finished.about())
-    try:
-        write_output(out, content)
-    except CannotWrite as error:
-        raise UserError(f"--out {escaped(out)}: {error}") from None
+    write_output(out, content, "--out")
     print(f"{escaped(out)}: {record['id']}, {len(content):,} bytes")
     return 0
 

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +69,12 @@ def _run(app: typer.Typer, arguments: list[str]) -> int:
 def _check_given(arguments: list[str]) -> None:
     """Raises UserError for an empty argument, as a shell variable without a value leaves it: as a path it would be the
     current folder."""
-    for before, argument in zip(["", *arguments], arguments, strict=False):
+    for before, argument in pairwise(["", *arguments]):
         option, equals, value = argument.partition("=")
         if not argument:
-            raise UserError(f"{before if before.startswith('--') else 'argument'} '': it is empty")
+            raise UserError(f"the argument after {before} is empty" if before else "the first argument is empty")
         if option.startswith("--") and equals and not value:
-            raise UserError(f"{option} '': it is empty")
+            raise UserError(f"{argument} has no value")
 
 
 def _ended_import_of(module: str, error: BaseException) -> bool:
@@ -106,6 +107,9 @@ def check_writable(out: Path) -> None:
     """Raises UserError where the work before writing `out` would be in vain."""
     if out.is_dir():
         raise UserError(f"--out {escaped(out)}: it is a folder; write a file")
-    if not os.access(out.parent, os.W_OK):
-        why = "cannot be written" if out.parent.exists() else "is not there"
-        raise UserError(f"--out {escaped(out)}: the folder {escaped(out.parent)} {why}")
+    if out.exists() and not out.is_file():  # a pipe or a device
+        return
+    folder = Path(os.path.realpath(out)).parent
+    if not os.access(folder, os.W_OK):
+        why = "cannot be written" if folder.exists() else "is not there"
+        raise UserError(f"--out {escaped(out)}: the folder {escaped(folder)} {why}")

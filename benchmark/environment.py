@@ -31,7 +31,7 @@ DROPPED = (
 DROPPED_OF_SLURM = ("SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_")
 """Beginnings of others. With SQUEUE_STATES=RUNNING what waits in the queue would be submitted again."""
 ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
-PAIR = r"\s*\w+\s*:\s*(\[[^\[\]]*\]|[^\s,\[\]]+)\s*"
+PAIR = r"\s*\w+\s*:\s*(\[[^\[\]]*\]|[^\s,:\[\]]+)\s*"
 PAIRS = re.compile(f"{PAIR}(,{PAIR})*,?")
 NO_HOME = "/"
 """The home folder of a user without one, as in containers."""
@@ -66,7 +66,7 @@ def check_allocator() -> None:
     """Raises UserError for a setting of torch's allocator that is not name:value: torch would end the process."""
     for name in ALLOCATOR:
         value = os.environ.get(name, "")
-        if value and not PAIRS.fullmatch(value):
+        if value.strip() and not PAIRS.fullmatch(value):
             raise UserError(
                 f"{name}={value}: write name:value, with commas between several, such as expandable_segments:True"
             )

@@ -11,7 +11,7 @@ import typer
 from benchmark import cli
 from benchmark.errors import UserError, escaped
 from benchmark.measure.common import Device, Folder, Repeats, Threads, usable_device
-from benchmark.results.atomic import CannotWrite, write_output
+from benchmark.results.atomic import write_output
 from benchmark.results.store import Store
 from benchmark.streams import make_console
 
@@ -55,10 +55,7 @@ def latency(
         console.print(measured.table(of_cell))
         rows += of_cell
     if out is not None:
-        try:
-            write_output(out, (measured.to_csv if out.suffix == ".csv" else measured.to_json)(rows).encode())
-        except CannotWrite as error:
-            raise UserError(f"--out {escaped(out)}: {error}") from None
+        write_output(out, (measured.to_csv if out.suffix == ".csv" else measured.to_json)(rows), "--out")
     return 0
 
 

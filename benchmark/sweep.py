@@ -52,10 +52,7 @@ def sweep(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
     gpus_per_cell: Annotated[int, typer.Option(min=1, help="GPUs that train one cell together")] = 1,
     cells_per_gpu: Annotated[int, typer.Option(min=1, help="Cells that share a GPU; small networks fill none")] = 1,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="The folder of the images; default data/"),
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help="The folder of the images; default data/")] = None,
     weights: Annotated[
         str | None,
         typer.Option(help="Your dense network, not trained: a .pt or .safetensors file, a Hugging Face folder"),
@@ -104,7 +101,7 @@ def sweep(
     store = Store(results)
     if dense is not None:
         _take_weights(*dense, chosen.problem, None if dry_run else store)
-    elif (taken := chosen.problem.weights) and not any(path.stem == taken for path in store.given.glob("*")):
+    elif (taken := chosen.problem.weights) and not any(store.given.glob(f"{taken}.*")):
         raise UserError(f"weights {taken} are not in {store.given}: give --weights FILE")
     if tuned:
         chosen = tuned_only(chosen, store)

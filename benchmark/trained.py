@@ -69,7 +69,7 @@ def find(store: Store, text: str) -> Record:
         if record is None:
             raise UserError(f"CELL {cut(text)}: {store.problems[-1]}")
         try:
-            assert Cell.from_json(record["cell"]).id
+            str(Cell.from_json(record["cell"]).id)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             path, reason = store.record_path(fitting[0]), " ".join(str(error).split())
             raise UserError(f"{path} was written by another version of this suite ({cut(reason)})") from None

@@ -25,6 +25,7 @@ from benchmark.launch.slurm.launcher import Slurm
 from benchmark.methods import check_hyperparameters
 from benchmark.planning.grid import load_problem
 from benchmark.problems.sources import open_source
+from benchmark.results.records import encode
 from benchmark.results.store import Store
 from benchmark.training.options import RunOptions
 from benchmark.worker import Worker
@@ -211,6 +212,17 @@ def test_kept_weights_are_those_that_training_again_gives_and_change_no_record(
     assert all(torch.equal(tensor, again[name]) for name, tensor in kept.items())
     ids = [keeping.read(WEIGHTS.id)[key] for key in ("id", "parameters_sha256")]
     assert ids == [plain.read(WEIGHTS.id)[key] for key in ("id", "parameters_sha256")]
+
+
+def test_a_record_of_another_version_is_named(keeping: Store, tmp_path: Path, capsys):
+    (name, *_) = keeping.ids()
+    record = keeping.read(name)
+    record["cell"]["problem"]["newfield"] = 5
+    path = Store(tmp_path).record_path(name)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(encode(record))
+    assert cli.main(app, [name, "--out", str(tmp_path / "x.safetensors"), "--results", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {path} was written by another version of this suite (")
 
 
 def test_damaged_weights_are_not_taken_for_those_of_the_record(keeping: Store, tmp_path: Path, capsys):

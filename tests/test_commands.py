@@ -31,10 +31,10 @@ def test_a_command_refuses_an_option_that_it_does_not_have_in_one_line(module: s
 @pytest.mark.parametrize(
     ("app", "arguments", "refusal"),
     [
-        (make_tables.app, ["--output", ""], "--output '': it is empty"),
-        (status.app, ["table1", "--results="], "--results '': it is empty"),
-        (make_report.app, ["--from-wandb", ""], "--from-wandb '': it is empty"),
-        (status.app, [""], "argument '': it is empty"),
+        (make_tables.app, ["--output", ""], "the argument after --output is empty"),
+        (status.app, ["table1", "--results="], "--results= has no value"),
+        (make_report.app, ["--from-wandb", ""], "the argument after --from-wandb is empty"),
+        (status.app, [""], "the first argument is empty"),
     ],
 )
 def test_an_argument_that_a_shell_left_empty_is_not_the_current_folder(app, arguments, refusal: str, capsys):

@@ -97,7 +97,7 @@ def test_a_mistake_in_the_recipe_of_a_sweep_names_the_file(tmp_path: Path):
 def test_a_problem_has_a_name_that_fits_into_file_names(tmp_path: Path):
     path = tmp_path / f"{'x' * 190}.yaml"
     path.write_text((SWEEPS / "problems" / "digits.yaml").read_text())
-    with pytest.raises(UserError, match="a name of 190 letters, where 80 fit"):
+    with pytest.raises(UserError, match="a name of 190 letters, where 100 fit"):
         load_sweep("table1", problem=str(path))
 
 

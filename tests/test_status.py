@@ -201,6 +201,14 @@ def test_a_mistake_in_the_status_command_is_named(command, tmp_path: Path, argum
     assert_one_line_refusal(command("benchmark.status", "--results", str(tmp_path), *arguments), *words)
 
 
+@pytest.mark.parametrize("content", ['{"uid": 1, "swe', "[]", '{"uid": 1}'])
+def test_a_damaged_submission_is_named(command, tmp_path: Path, content: str):
+    file = tmp_path / "submissions" / "a" / "submission.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    assert_one_line_refusal(command("benchmark.status", "table1", "--results", str(tmp_path)), f"{file} cannot be read")
+
+
 def test_an_unknown_problem_is_refused_where_something_was_submitted(squeue, submitted):
     store, _, _ = submitted
     squeue()
@@ -348,7 +356,7 @@ def test_cells_wait_for_a_dense_run_that_somebody_elses_job_trains():
 def test_a_job_trains_again_what_nothing_can_read_and_says_so(submitted, capsys):
     store, submission, _ = submitted
     dense, *cells = [task.cell.id for chunk in (0, 1) for task, _ in submission.tasks(chunk)]
-    store.commit({"schema": 1, "id": dense, "cell": {}})
+    store.commit({"schema": 1, "id": dense, "cell": {}, "seconds": {}, "provenance": {}})
     record(store, cells[0])
     job = _Job(submission, 0)
     assert job._remaining() == []

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from benchmark.cells import Cell
 from benchmark.errors import UserError
 from benchmark.planning.grid import load_sweep
+from benchmark.planning.plan import refuse_damaged
 from benchmark.results.locks import Locks
 from benchmark.results.records import BadRecord, decode, encode
 from benchmark.results.store import Store, read_compact, write_compact
@@ -74,6 +75,30 @@ def test_a_sealed_record_of_another_make_is_named_with_what_does_not_fit(tmp_pat
     path.write_bytes(encode({**a_record(), key: value}))
     assert store.read(CELLS[0].id) is None
     assert store.problems == [f"{path} is not a record of this suite: {words}"]
+
+
+@pytest.mark.parametrize(("content", "words"), [(b"", "is empty; delete it"), (b"\xff", "cannot be read")])
+def test_a_damaged_pin_is_named_and_is_no_other_data(tmp_path: Path, content: bytes, words: str):
+    store = Store(tmp_path)
+    assert (store.pin("data", "a"), store.pin("data", "b")) == ("a", "a")
+    store.file("pins", "data").write_bytes(content)
+    with pytest.raises(UserError, match=f"pins/.*/data {words}"):
+        store.pin("data", "a")
+
+
+def test_a_record_that_nobody_may_read_may_be_whole(tmp_path: Path, monkeypatch):
+    store = Store(tmp_path)
+    store.commit(a_record())
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)  # root may read everything
+    for repair in (False, True):
+        with pytest.raises(UserError) as refusal:
+            refuse_damaged(CELLS[:1], store, repair)
+        assert str(refusal.value) == f"{store.record_path(CELLS[0].id)} cannot be read (Permission denied)"
+    assert store.record_path(CELLS[0].id).exists()
 
 
 @given(position=st.integers(0, 10**6), bit=st.integers(0, 7))

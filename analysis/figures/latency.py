@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis import settings
 from analysis.claims import per_cent
 from analysis.figures import drawing
 from analysis.figures.drawing import Drawing, Selection
 from analysis.labels import row_labels
 from benchmark.errors import UserError
+from benchmark.methods.limits import WHOLE_FILTERS
 from benchmark.metric import Metric
 
 MILLISECONDS = 1e3
@@ -36,10 +38,10 @@ def latency(selection: Selection) -> Drawing:
     panel.set_ylabel(drawing.axis_title(metric))
     drawing.legend_below(figure, panel, most=3)
     sentence = (
-        f"Final test {metric.label} against measured latency, a point a setting and sparsity with the schedule and "
-        "budget that are best in validation. Latency: the median masked network's, times the share that the smaller "
-        "network took of it in turns; without single weights a network computes as a dense one does. Grey: no other "
-        "point is as fast and better."
+        f"Final test {metric.label} against measured latency, one point for each setting and sparsity, with the "
+        "schedule and budget that are best in validation. Latency: the median masked network's, times the share that "
+        "the smaller network took of it in turns; without single weights a network computes as a dense one does. "
+        "Grey: no other point is as fast and better."
     )
     return Drawing("latency", figure, (sentence, drawing.seeds_sentence(points["count"], metric, "bar")))
 
@@ -54,14 +56,16 @@ def table(selection: Selection) -> pd.DataFrame:
     masked = cells["latency_masked"].median()
     if pd.isna(masked):
         raise UserError("figure latency: these records have no latency; it is measured where whole filters are pruned")
-    labels: dict[str, str] = {}
-    for (_, schedule, text), label in row_labels(group.axes).items():
-        labels.setdefault(text, label.removesuffix(f", {schedule}"))
+    labels: dict[tuple[str, str], str] = {}
+    for (name, schedule, text), label in row_labels(group.axes).items():
+        labels.setdefault((name, text), label.removesuffix(f", {schedule}"))
     points = [_point(DENSE, group.dense.assign(sparsity=0.0), masked, metric)] if len(group.dense) else []
-    for (setting, _), runs in cells.groupby(["hyperparameters", "sparsity"], sort=False):
+    for (method, setting, _), runs in cells.groupby(["method", "hyperparameters", "sparsity"], sort=False):
         share = (runs["latency_smaller"] / runs["latency_masked"]).median()  # taken in turns: what else ran cancels out
+        if pd.isna(share) and settings.values_of(str(setting)).get("criterion") in WHOLE_FILTERS:
+            continue  # nobody measured it
         seconds = masked if pd.isna(share) else share * masked
-        points.append(_point(labels[str(setting)], _best_in_validation(runs, metric), seconds, metric))
+        points.append(_point(labels[str(method), str(setting)], _best_in_validation(runs, metric), seconds, metric))
     return pd.concat(points, ignore_index=True)
 
 

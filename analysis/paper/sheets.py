@@ -21,13 +21,14 @@ def make_sheets(
 ) -> list[Sheet]:
     """The sheets of the named sweeps, or of all that have records; warnings go to stderr. Raises UserError."""
     place = Results(source) if isinstance(source, Path) else source
+    chosen = {name: sweep_axes(name, seeds) for name in names or sweep_names()}
+    for axes in chosen.values() if names else ():
+        if layout_of(axes, LAYOUTS) is None:
+            raise UserError(f"{axes.name}: there is no table for what this sweep varies; make_figures may draw it")
     sweeps: list[tuple[Axes, Records]] = []
     warnings: dict[str, None] = {}
-    for name in names or sweep_names():
-        axes = sweep_axes(name, seeds)
+    for name, axes in chosen.items():
         if layout_of(axes, LAYOUTS) is None:
-            if names:
-                raise UserError(f"{axes.name}: there is no table for what this sweep varies; make_figures may draw it")
             continue
         records = place.of_sweep(axes, problem)
         warnings |= dict.fromkeys(place.problems(axes) if records is None else records.problems)

@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from itertools import chain, zip_longest
+from itertools import chain, islice, zip_longest
 from typing import Any
 
 from analysis import settings
@@ -35,7 +35,7 @@ def listed(report: Report) -> frozenset[str]:
     turns = chain.from_iterable(zip_longest(*entries))
     known = set(every)
     ids = dict.fromkeys(name for name in chain(turns, every) if name in known)
-    return frozenset(name for name, _ in zip(ids, range(MOST), strict=False))
+    return frozenset(islice(ids, MOST))
 
 
 def of_sheet(sheet: Sheet, ids: Collection[str]) -> Sheet:

@@ -182,7 +182,7 @@ def selection(
     rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Repeats, all variants in each")] = 20,
     sparsity: Annotated[float, typer.Option(help="Fraction pruned")] = 0.9,
     clock: Annotated[str, typer.Option(help="wall, or processor: on a busy machine")] = "wall",
-    model: Annotated[str, typer.Option(help="A network whose own weights are selected from, too; '' for none")] = (
+    model: Annotated[str, typer.Option(help="A network whose own weights are selected from, too, or none")] = (
         "resnet56"
     ),
     device: Device = "auto",

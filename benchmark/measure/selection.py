@@ -58,7 +58,7 @@ def show(
         rounds: all variants in each.
         sparsity: the fraction that goes.
         clock: one of CLOCKS.
-        model: a network whose own weights are selected from as well, or "".
+        model: a network whose own weights are selected from as well, or "none".
         device: as --device names it.
         against: names of THEIRS.
     """
@@ -72,7 +72,7 @@ def show(
     counts = [_count("--size", text) for text in sizes.split(",")]
     there = usable_device(device)
     cases = [(f"{count / 1e6:g} M", layers(count, there)) for count in counts]
-    if model:
+    if model != "none":
         cases.append((model, model_weights(model, there)))
     where = f"{there.type}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     table = Table(title=f"{rounds} rounds, {clock} time, {where}")

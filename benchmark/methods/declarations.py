@@ -12,6 +12,7 @@ from benchmark.cells import Cell, Scalar
 from benchmark.methods.accepted import Accepted, Numbers, Schedules, Shares, Words
 from benchmark.methods.ladders import cycles, trunk
 from benchmark.methods.limits import (
+    LAYOUTS,
     decays_linearly,
     leaves_a_weight,
     leaves_a_weight_or_filters,
@@ -51,9 +52,10 @@ class Declaration:
 COUNT = Numbers(1, 10_000)
 DECAY: dict[str, Accepted] = {"decay": Numbers(0)}
 NORM = Words("all", "prunable")
+SHARES = Shares("even", *LAYOUTS)
 
 NAMES: dict[str, Any] = {
-    **{"Declaration": Declaration, "Numbers": Numbers, "Words": Words, "Schedules": Schedules, "Shares": Shares},
+    **{"Declaration": Declaration, "Numbers": Numbers, "Words": Words, "Schedules": Schedules, "SHARES": SHARES},
     **{"COUNT": COUNT, "DECAY": DECAY, "NORM": NORM, "cycles": cycles, "trunk": trunk},
     **{"leaves_two_intervals": leaves_two_intervals, "leaves_a_weight_or_filters": leaves_a_weight_or_filters},
     **{"momentum_of_sgd": momentum_of_sgd, "decays_linearly": decays_linearly},

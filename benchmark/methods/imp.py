@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmark.methods.declarations import COUNT, NORM, Declaration, Numbers, Shares, Words
+from benchmark.methods.declarations import COUNT, NORM, SHARES, Declaration, Numbers, Words
 from benchmark.methods.ladders import cycles, trunk
 from benchmark.methods.limits import leaves_a_weight_or_filters
 from benchmark.problems.seeds import generator
@@ -141,7 +141,7 @@ class IMP(Method):
             "momentum": Words("fresh", "kept"),
             "norm": NORM,
             "criterion": Words("magnitude", "random", "filters", "random_filters"),
-            "stages": Shares("even", "A", "B", "C", "D"),
+            "stages": SHARES,
             "peak": Numbers(0, 1, open_below=True),
             "warmup": Numbers(0, 1, open_above=True),
         },

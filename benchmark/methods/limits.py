@@ -11,8 +11,8 @@ from benchmark.problems.sizes import prunable_weights
 WHOLE_FILTERS = ("filters", "random_filters")
 """Criteria that leave every layer a filter, whatever the sparsity."""
 
-STAGES = {"resnet8": 3, "resnet20": 3, "resnet56": 3}
-"""Of these networks, of whose filters `stages` may take shares; those of others are counted when they are built."""
+THREE_STAGES = ("resnet8", "resnet20", "resnet56")
+"""Networks whose filters have three widths; those of others are counted when they are built."""
 
 LAYOUTS = ("A", "B", "C", "D")
 OF_LAYOUTS = "resnet56"
@@ -48,17 +48,17 @@ def leaves_a_weight_or_filters(cell: Cell, settings: Mapping[str, Scalar]) -> No
             f"problem {cell.problem.name}: criterion {settings['criterion']} is for networks for images, not for task "
             f"{cell.problem.task}; criterion magnitude and random are for all"
         )
-    elif cell.problem.model in STAGES and stages != "even":
+    elif stages != "even":
         _fits_stages(cell, stages)
 
 
 def _fits_stages(cell: Cell, stages: str) -> None:
-    model, expected = cell.problem.model, STAGES[cell.problem.model]
+    model = cell.problem.model
     start = f"problem {cell.problem.name}: hyperparameter stages is {stages!r}"
-    if stages in LAYOUTS and model != OF_LAYOUTS:
+    if stages in LAYOUTS and model != OF_LAYOUTS and prunable_weights(cell.problem) is not None:
         raise UserError(f"{start}, a layout of Le and Hua for {OF_LAYOUTS}; the model is {model}")
-    if stages not in LAYOUTS and stages.count("/") + 1 != expected:
-        raise UserError(f"{start}; model {model} has {expected} stages: it takes 'even' or {expected} numbers")
+    if stages not in LAYOUTS and model in THREE_STAGES and stages.count("/") != 2:
+        raise UserError(f"{start}; model {model} has 3 stages: it takes 'even' or 3 numbers")
 
 
 def leaves_two_intervals(cell: Cell, settings: Mapping[str, Scalar]) -> None:

@@ -29,9 +29,9 @@ SWEEPS = shipped("sweeps")
 MOST_SEEDS = 100_000
 LARGEST_SEED = 2**63 - 1
 MOST_CELLS = 2_000_000
-LONGEST_NAME = 80
-"""Letters of a problem's name, which the names of all files of its cells begin with."""
 """Of a sweep; under a minute of planning."""
+LONGEST_NAME = 100
+"""Letters of a problem's name, which the names of all files of its cells begin with."""
 MOST_THREADS = 4096
 MOST_IMAGES = 10**12
 MOST_ITERATIONS = 10**10
@@ -200,7 +200,10 @@ def load_sweep(
     try:
         chosen, execution = load_problem(problem, given, folder)
     except UserError as error:
-        raise UserError(f"{path}: {error}" if file.recipe else str(error)) from None
+        if not file.recipe:
+            raise
+        load_problem(problem, settings, folder)  # raises where the mistake is not in this file
+        raise UserError(f"{path}: {error}") from None
     if found := complete(chosen):
         chosen, execution = load_problem(problem, {**found, **given}, folder)
     seed_list = file.seeds if seeds is None else parse_seeds(seeds)

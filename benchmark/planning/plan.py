@@ -156,9 +156,10 @@ def refuse_damaged(cells: Iterable[Cell], store: Store, repair: bool) -> list[st
     wanted = dict.fromkeys([*(cell.id for cell in cells), *parents.values()])
     lines = []
     for path, reason in store.damaged(name for name in wanted if name in present):
+        if reason.startswith(UNREADABLE):
+            raise UserError(f"{path} {reason}")
         if not repair:
-            advice = "" if reason.startswith(UNREADABLE) else "; --repair sets it aside and trains the cell again"
-            raise UserError(f"{path} {reason}{advice}")
+            raise UserError(f"{path} {reason}; --repair sets it aside and trains the cell again")
         lines.append(f"{path} {reason}; it is now {store.set_aside(path)}")
     for name in dict.fromkeys(start for cell, start in parents.items() if cell not in present and start in present):
         record = store.read(name)
@@ -233,7 +234,8 @@ def _seconds_per_epoch(cells: Sequence[Cell], store: Store) -> float | None:
     measured = []
     for cell in islice(finished, SAMPLED_RECORDS):
         record = store.read(cell.id)
-        if record is not None and record["iterations"]["total"]:
-            epochs = record["iterations"]["total"] / record["iterations"]["per_epoch"]
+        iterations = (record or {}).get("iterations") or {}
+        if record is not None and iterations.get("total") and iterations.get("per_epoch"):
+            epochs = iterations["total"] / iterations["per_epoch"]
             measured.append(record["seconds"]["total"] / epochs)
     return statistics.median(measured) if measured else None

@@ -5,21 +5,21 @@
     <cache>/<key>/*-labels.npy   int64 (n,)
     <cache>/<key>/about.json     fingerprint of the content, remarks
 
-The key is a hash of the data's path, the names, sizes, times and labels of its files, and the recipe's fields that
-decide the arrays. The fingerprint is a hash of pixels and labels alone, so that it stays when data are moved or decoded
+The key is a hash of the data's path, the names, sizes and times of its files, and the recipe's fields that decide the
+arrays. The fingerprint is a hash of pixels and labels alone, so that it stays when data are moved or decoded
 again.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +34,8 @@ from benchmark.errors import UserError
 from benchmark.tasks.symbols import IGNORED
 
 FORMAT = 1
+ABANDONED_SECONDS = 3600.0
+"""After which nobody writes to a temporary folder any more."""
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 Progress = Callable[[int, int], None]
@@ -87,8 +89,8 @@ class Raw:
     masked: bool = False
 
 
-def key_of(problem: Problem, kind: str, files: Iterable[str], root: Path, labels: Sequence[int] = ()) -> str:
-    """The key of the arrays that this recipe makes of these files. labels: where the files' names do not say them."""
+def key_of(problem: Problem, kind: str, files: Iterable[str], root: Path) -> str:
+    """The key of the arrays that this recipe makes of these files, which are all that decide images and labels."""
     recipe = (problem.image_size, problem.channels, problem.crop_padding, problem.unreadable_images)
     content = hashlib.sha256(repr((FORMAT, kind, str(root.resolve()), recipe)).encode())
     for path in files:
@@ -96,7 +98,6 @@ def key_of(problem: Problem, kind: str, files: Iterable[str], root: Path, labels
         content.update(
             os.fsencode(f"{path.removeprefix(str(root))}/{status and status.st_size}/{status and status.st_mtime_ns}\n")
         )
-    content.update(np.asarray(labels, dtype="<i8").tobytes())
     return content.hexdigest()[:24]
 
 
@@ -161,8 +162,9 @@ def _write(
     test: Callable[[], Raw],
     remarks: list[str],
 ) -> None:
-    for left in folder.parent.glob(f".{folder.name}.*.tmp"):  # by one that was killed: we have the lock
-        shutil.rmtree(left, ignore_errors=True)
+    for left in folder.parent.glob(f".{folder.name}.*.tmp"):  # by a killed process, or another node without locks
+        if time.time() - max(path.stat().st_mtime for path in (left, *left.iterdir())) > ABANDONED_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
     temporary.mkdir(parents=True)
     try:
@@ -178,40 +180,26 @@ def _write(
 
 
 def _write_split(problem: Problem, folder: Path, name: str, padding: int, raw: Raw, content: Any) -> None:
+    """Written piece by piece: a disk that fills is an OSError then, where a mapped file would end the process."""
     side = problem.image_size + 2 * padding
-    shape = (raw.total, side, side, problem.channels + raw.masked)
-    array = _new(folder / f"{name}.npy", shape)
-    if raw.masked:
-        array[..., -1] = IGNORED
     labels = [np.empty(0, dtype=np.int64)]
-    count = 0
-    inner = slice(padding, side - padding)
-    for images, batch_labels in raw.batches:
-        array[count : count + len(images), inner, inner] = images
-        count += len(images)
-        labels.append(batch_labels)
-        content.update(np.ascontiguousarray(images).data)
-        content.update(batch_labels.astype("<i8").data)
-    if count < raw.total:  # images were skipped
-        kept = _new(folder / "kept.npy", (count, *shape[1:]))
-        for first in range(0, count, 1024):
-            kept[first : first + 1024] = array[first : min(first + 1024, count)]
-        kept.flush()
-        (folder / "kept.npy").replace(folder / f"{name}.npy")
-    array.flush()
-    np.save(folder / f"{name}-labels.npy", np.concatenate(labels))
+    with open(folder / f"{name}.npy", "wb") as file:
 
+        def write_header(count: int) -> None:
+            shape = (count, side, side, problem.channels + raw.masked)
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
-def _new(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
-    """A mapped file of zeros, all of it on the disk: where that is full, a page written later would end the process."""
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    with open(path, "r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # the file system reserves nothing
-                raise
-    return array
+        write_header(raw.total)
+        for images, batch_labels in raw.batches:
+            padded = Split(images, batch_labels, masked=raw.masked).padded(padding).images
+            file.write(np.ascontiguousarray(padded).data)
+            labels.append(batch_labels)
+            content.update(np.ascontiguousarray(images).data)
+            content.update(batch_labels.astype("<i8").data)
+        every = np.concatenate(labels)
+        file.seek(0)
+        write_header(len(every))  # of as many bytes, also where images were skipped: numpy leaves room for any count
+    np.save(folder / f"{name}-labels.npy", every)
 
 
 @contextmanager

@@ -116,9 +116,9 @@ def find(problem: Problem, folder: Path | None) -> Location:
             incomplete = incomplete or (f"{escaped(raw)} lacks {lacking[0]}" if len(lacking) < 4 else "")
         if os.path.isdir(root / "train") and any(os.path.isdir(root / test) for test in TEST_NAMES):
             return Location("folder", root)
-    for place in filter(os.path.isdir, places):
-        if not os.access(place, os.R_OK | os.X_OK):
-            raise UserError(f"--data {escaped(place)}: this user may not read that folder")
+    for root in (path for place in places for path in (place, place / name)):
+        if os.path.isdir(root) and not os.access(root, os.R_OK | os.X_OK):
+            raise UserError(f"{escaped(root)}: this user may not read that folder")
     original = ARCHIVES.get(name) or IDX.get(name)
     missing = f"neither {original}/ nor" if original else "no"
     reason = incomplete or f"{missing} train/ with test/ or val/"
@@ -153,6 +153,11 @@ def _lacking(folder: Path) -> list[str]:
     """Names of the IDX files that are in `folder` neither plain nor compressed."""
     present = {path.name.removesuffix(".gz") for path in idx_files(folder)}
     return [name for names in IDX_FILES.values() for name in names if name not in present]
+
+
+def annotation_files(root: Path) -> list[str]:
+    """Files below `root` that say of which class images are."""
+    return [path for name in TEST_NAMES if os.path.isfile(path := str(root / name / ANNOTATIONS))]
 
 
 def check_dataset(problem: Problem) -> None:

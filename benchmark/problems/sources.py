@@ -21,6 +21,7 @@ from benchmark.problems.folder import (
     DEFAULT_FOLDER,
     EMBEDDED,
     Labelled,
+    annotation_files,
     check_classes,
     find,
     idx_files,
@@ -56,8 +57,8 @@ def _folder(problem: Problem, root: Path, progress: Progress) -> Source:
         return Raw(len(images), decoded(problem, images, remarks, report))
 
     training, test = lambda: raw(listing.training, 0), lambda: raw(listing.test, len(listing.training))
-    files, labels = zip(*listing.training, *listing.test, strict=True)
-    source = cached(problem, key_of(problem, FOLDERS, files, root, labels), "folder", training, test, remarks)
+    files = [path for path, _ in (*listing.training, *listing.test)] + annotation_files(root)
+    source = cached(problem, key_of(problem, FOLDERS, files, root), "folder", training, test, remarks)
     empty = [name for k, name in enumerate(listing.classes) if not (source.training.labels == k).any()]
     if empty or not len(source.test):
         what = f"training images of class {empty[0]!r}" if empty else "test images"

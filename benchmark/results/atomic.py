@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmark.errors import CannotGoOn
+from benchmark.errors import CannotGoOn, UserError, escaped
 
 
 class CannotWrite(CannotGoOn):
@@ -17,7 +18,6 @@ class CannotWrite(CannotGoOn):
     def __init__(self, path: Path, error: OSError):
         super().__init__(f"{path} cannot be written ({error.strerror or error}); once it can, the same command goes on")
         self.gone = isinstance(error, FileNotFoundError)
-        self.reason = error.strerror or str(error)
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -27,20 +27,28 @@ def replace_file(path: Path, content: bytes) -> None:
         _sync_folder(path.parent)
 
 
-def write_output(path: Path, content: bytes | str) -> None:
-    """Write a file that a user named, whole or not at all; one that was there stays until then. Text becomes UTF-8.
+STREAMS = ("/dev/std", "/dev/fd/", "/proc/")
 
-    A link is followed, and a device or a pipe written into. Raises CannotWrite.
+
+def write_output(path: Path, content: bytes | str, option: str) -> None:
+    """Write the file that a user named in `option`, whole or not at all; one that was there stays until then, and its
+    mode after it. Text becomes UTF-8. A link is followed; a stream, a device or a pipe is written into.
+
+    Raises UserError.
     """
     content = content.encode() if isinstance(content, str) else content
     try:
-        path = Path(os.path.realpath(path))
-        if path.exists() and not path.is_file() and not path.is_dir():
+        if str(path).startswith(STREAMS) or (path.exists() and not path.is_file() and not path.is_dir()):
             path.write_bytes(content)
             return
-    except OSError as error:
-        raise CannotWrite(path, error) from error
-    replace_file(path, content)
+        place = Path(os.path.realpath(path))
+        with _temporary(place, content, durable=True) as temporary:
+            if place.is_file():
+                shutil.copymode(place, temporary)
+            os.replace(temporary, place)
+    except (OSError, CannotWrite) as error:
+        cause = error.__cause__ if isinstance(error, CannotWrite) else error
+        raise UserError(f"{option} {escaped(path)}: cannot write there ({getattr(cause, 'strerror', cause)})") from None
 
 
 def create_file(path: Path, content: bytes, durable: bool = True) -> bool:

@@ -29,7 +29,7 @@ from benchmark.cells import HASH_LENGTH
 from benchmark.environment import check_text
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.results import atomic
-from benchmark.results.records import BadRecord, OtherSchema, Record, body_of, decode, encode, encode_line, result
+from benchmark.results.records import BadRecord, OtherSchema, Record, decode, encode, encode_line, result
 from benchmark.results.redaction import redact
 from benchmark.results.sealed import BadCheckpoint, unseal
 
@@ -127,7 +127,7 @@ class Store:
                 yield record
 
     def damaged(self, cell_ids: Iterable[str]) -> list[tuple[Path, str]]:
-        """(path, reason) of records among `cell_ids` that exist but cannot be used. Compares checksums only."""
+        """(path, reason) of records among `cell_ids` that exist but cannot be used."""
         errors = ((self.record_path(cell_id), self._damage(cell_id)) for cell_id in cell_ids)
         return [
             (path, f"{UNREADABLE} ({error.strerror})" if isinstance(error, OSError) else str(error))
@@ -150,7 +150,7 @@ class Store:
     def _damage(self, cell_id: str) -> BadRecord | OSError | None:
         """Why the cell's record cannot be used, None if it can or if there is none."""
         try:
-            body_of(self.record_path(cell_id).read_bytes())
+            decode(self.record_path(cell_id).read_bytes())
         except FileNotFoundError:
             return None
         except (BadRecord, OSError) as error:
@@ -178,9 +178,9 @@ class Store:
     def pin(self, name: str, value: str) -> str:
         """Keep `value` under `name`, unless a value is kept already; returns the kept one. Raises UserError."""
         path = self.file("pins", name)
-        if not path.exists() and atomic.create_file(path, value.encode()):
-            return value
         try:
+            if not path.exists() and atomic.create_file(path, value.encode()):
+                return value
             kept = path.read_bytes().decode("ascii")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path} cannot be read ({error})") from None

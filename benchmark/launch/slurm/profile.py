@@ -108,15 +108,15 @@ class Profile(BaseModel):
             option = key.replace("_", "-")
             if option in RESERVED:
                 raise ValueError(f"extra.{key} is set by the suite and cannot be changed")
-            if option in OWN:
+            if option in OWN and not (option == "gpus-per-node" and ":" in str(value)):  # gpus is a count, and no type
                 raise ValueError(f"extra.{key}: a profile has {OWN[option]} for it")
             if not OPTION.fullmatch(key):
                 raise ValueError(f"extra.{cut(key)} is no option of sbatch: write it without its dashes, as mail-user")
             if not str(value).isprintable():
-                raise ValueError(f"extra.{key} {value!r} is more than one line")
+                raise ValueError(f"extra.{key} {value!r} has a character that does not print")
         for name in ("partition", "account", "qos", "constraint", "exclude"):
             if not str(getattr(self, name)).isprintable():
-                raise ValueError(f"{name} {getattr(self, name)!r} is more than one line")
+                raise ValueError(f"{name} {getattr(self, name)!r} has a character that does not print")
         if self.ranks > 1 and self.workers > 1:
             raise ValueError(f"workers {self.workers} must be 1 where {self.ranks} processes train one cell together")
         if self.tasks > 1 and self.gpus % self.tasks:

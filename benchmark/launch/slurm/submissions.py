@@ -37,6 +37,8 @@ from benchmark.results.store import Store
 from benchmark.tracking.runs import Mode
 
 SCHEMA = 1
+KEYS = {"uid", "user", "sweep", "problem", "profile", "arrays", "results", "time", "code"}
+"""What is read of a submission.json."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Submission:
         path = self.folder / "submission.json"
         try:
             values = json.loads(path.read_bytes())
-            if not isinstance(values, dict) or not {"uid", "sweep", "profile", "arrays"} <= values.keys():
+            if not isinstance(values, dict) or not values.keys() >= KEYS:
                 raise ValueError("it is no submission of this suite")
         except (OSError, ValueError, RecursionError) as error:
             raise UserError(
@@ -76,7 +78,7 @@ class Submission:
     @cached_property
     def profile(self) -> Profile:
         # as Profile dumps them, times are seconds, which its validators would take for minutes
-        values = dict(self.about["profile"])
+        values = {**self.about["profile"], "extra": {}}  # sbatch took them, perhaps by rules of another version
         for key in ("time", "chunk", "warning", "checkpoint", "hang"):
             values[key] = f"{values[key]} s"
         return Profile.model_validate(values)
