@@ -173,7 +173,7 @@ def test_a_cell_that_somebody_else_finished_meanwhile_is_no_failure(bench: Bench
 def test_what_killed_runs_left_is_cleared_away_and_what_is_in_use_stays(bench: Bench, tmp_path: Path):
     store = Store.open_for_writing(tmp_path)
     done, running = (cell.id for cell in bench.cells[:2])
-    store.commit({"schema": 1, "id": done, "cell": {}})
+    store.commit({"schema": 1, "id": done, "cell": {}, "seconds": {}, "provenance": {}})
     for name in (done, running):
         store.file("checkpoints", name).mkdir(parents=True)
         store.file("claims", name, ".0").parent.mkdir(parents=True, exist_ok=True)
@@ -201,7 +201,16 @@ def test_no_secret_of_the_environment_is_written(monkeypatch, tmp_path: Path):
     assert redact("a secret-value-1, layout-of-keys") == "a [SOME_API_KEY], layout-of-keys"
     store = Store(tmp_path)
     store.add_failure("x-000000000000", "exception", "secret-value-1", "trace secret-value-1", "log secret-value-1")
-    store.commit({"schema": 1, "id": "x-000000000001", "cell": {}, "remarks": ["said secret-value-1"]})
+    store.commit(
+        {
+            "schema": 1,
+            "id": "x-000000000001",
+            "cell": {},
+            "seconds": {},
+            "provenance": {},
+            "remarks": ["said secret-value-1"],
+        }
+    )
     contents = b"".join(path.read_bytes() for path in tmp_path.rglob("*.json"))
     assert b"secret-value-1" not in contents
     assert contents.count(b"[SOME_API_KEY]") == 4

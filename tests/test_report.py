@@ -183,7 +183,7 @@ def test_mistakes_get_one_line(tmp_path: Path, capsys):
     assert "no records in" in capsys.readouterr().err
     make_store(tmp_path, 3)
     assert make_report(tmp_path, tmp_path / "runs" / "records" / ".." / ".." / "runs") == 2
-    assert "cannot write there" in capsys.readouterr().err
+    assert "it is a folder; write a file" in capsys.readouterr().err
     assert make_report(tmp_path, tmp_path / "report.html", "--problem", "cifar10") == 2
     assert "no records of cifar10" in capsys.readouterr().err
 
