@@ -41,7 +41,8 @@ def write(folder: Path, tuning: int = 1) -> str:
 
 def record(cell: Cell, validation: float, test: float = 0.5) -> dict:
     accuracy = {"final": {"validation": validation, "test": test}}
-    return {"schema": 1, "id": cell.id, "cell": cell.to_json(), "accuracy": accuracy}
+    circumstances: dict = {"seconds": {}, "provenance": {}}
+    return {"schema": 1, "id": cell.id, "cell": cell.to_json(), "accuracy": accuracy, **circumstances}
 
 
 def finish(store: Store, cells: tuple[Cell, ...], best: dict[str, object]) -> None:
