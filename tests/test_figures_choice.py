@@ -92,7 +92,7 @@ def test_where_every_run_collapsed_there_is_no_figure_of_speedups(table1):
 
 @pytest.mark.parametrize("draw", [scores.methods, scores.speedup, runs.layers, runs.curves])
 def test_where_no_setting_of_a_method_is_chosen_yet_there_is_no_figure(draw):
-    """The settings of Table 2 compete with seed 0, which need not be the first that has records."""
+    """The settings of Table 2 compete with other seeds than the first that has records."""
     own = [record_of(cell.with_seed(2), 0.9) for cell in made_up("table2", only=["method=GMP"])]
     with pytest.raises(UserError, match="no setting is chosen yet"):
         drawn(draw, selection("table2", own))

@@ -70,7 +70,7 @@ def test_only_keeps_what_meets_all_parts_of_one_filter():
 def test_only_also_chooses_by_hyperparameter_be_it_the_default(only: str, name_at: int, count: int):
     """With each decay of the learning rate, one seed and three that tune."""
     key, value = only.split(",")[name_at].split("=")
-    cells = load_sweep("table2_fair", seeds="1", only=[only]).cells
+    cells = load_sweep("table2", seeds="1", only=[only]).cells
     assert [settings_of(cell)[key] for cell in cells] == [float(value)] * count
 
 
@@ -116,7 +116,7 @@ def test_settings_change_the_recipe():
         ({"problem": ""}, ["problem ''", "digits"]),
         ({"only": ["schedule=XYZ"]}, ["'XYZ'", "FT, LRW, SLR, CLR, LLR, ALLR"]),
         ({"only": ["colour=red"]}, ["KEY=VALUE", "schedule"]),
-        ({"name": "table2_fair", "only": ["s_init=7"]}, ["no s_init '7'", "-2.5, -3.2, -1.7"]),
+        ({"name": "table2", "only": ["s_init=7"]}, ["no s_init '7'", "-2.5, -3.2, -1.7"]),
         ({"only": ["sparsity=abc"]}, ["a number such as 0.9"]),
         ({"order": "size"}, ["--order", "sparsity"]),
         ({"settings": {"epochs": 45}}, ["milestones 80", "epochs 45", "--set 'milestones=[15,30,40]'"]),
