@@ -131,7 +131,8 @@ def _margin(best: Contestant, second: Contestant, metric: Metric) -> str:
 
 
 def _errors(ahead: Difference) -> str:
-    return f"{ahead.mean / ahead.error:.1f}" if ahead.error > 0 else "any number of"
+    """Differences that are equal but for rounding have no standard error."""
+    return f"{ahead.mean / ahead.error:.1f}" if round(ahead.error, 9) > 0 else "any number of"
 
 
 def _edges(method: str, declared: Set[str], chosen: Mapping[str, Any]) -> list[str]:

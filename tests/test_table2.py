@@ -13,7 +13,7 @@ import pytest
 
 from analysis import comparisons, frames, groups
 from analysis.axes import sweep_axes
-from analysis.choice import chosen
+from analysis.choice import _errors, chosen
 from analysis.claims import Evidence, Finding
 from analysis.layout import layout_of
 from analysis.make_tables import app as make_tables_app
@@ -21,6 +21,7 @@ from analysis.paper import claims_table2, table2
 from analysis.paper.layouts import LAYOUTS
 from analysis.paper.table2 import Table2
 from analysis.render.words import notes
+from analysis.statistics import paired_difference
 from analysis.tables import Entry, Table
 from benchmark.cells import Cell
 from benchmark.cli import main
@@ -189,6 +190,10 @@ def test_seeds_that_settings_compete_with_are_no_test_seeds(tmp_path: Path):
     caption = " ".join(table.caption)
     assert "over seeds 100, 101, never test" in caption
     assert "GMP, chosen from 2 settings: 70 %: interval 5 (by 1.50, 3.0 SE)" in caption
+
+
+def test_differences_that_are_equal_but_for_rounding_have_no_standard_error():
+    assert _errors(paired_difference([0.5263157894736991, 0.5263157894736850, 0.5263157894736992])) == "any number of"
 
 
 def test_the_notes_say_how_sure_a_choice_was_and_whether_its_grid_may_be_too_narrow(sweep):
