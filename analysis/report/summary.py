@@ -97,7 +97,8 @@ def _best(report: Report) -> str:
     if not report.sheets:
         return "<p>No table.</p>\n"
     tables, sentences = [], []
-    for sheet in report.sheets:
+    judged = [sheet for sheet in report.sheets if sheet.findings]  # of many sweeps those that claims are about
+    for sheet in judged or report.sheets:
         said = _said_by_figures(report, sheet)
         sentences += [f"<p>{_link(sheet)}: {escape(sentence)}</p>\n" for sentence in said]
         tables += [] if said else [_best_of(sheet)]
@@ -149,7 +150,8 @@ def _first(table: Table, place: int) -> str:
 
 
 def _missing(report: Report) -> str:
-    lines = [f"<p>{_link(sheet)}: {escape('; '.join(_gaps(sheet)) or 'nothing')}.</p>\n" for sheet in report.sheets]
+    gaps = [(sheet, _gaps(sheet)) for sheet in report.sheets]
+    lines = [f"<p>{_link(sheet)}: {escape('; '.join(found))}.</p>\n" for sheet, found in gaps if found]
     for (what, fault), faults, target in (
         (("failed cell", "without a record"), report.failures, "failures"),
         (("file", "that could not be used"), report.problems, "unusable"),
