@@ -46,6 +46,11 @@ def row_labels(axes: Axes) -> dict[Kind, str]:
     return labels
 
 
+def of_setting(label: str, schedule: str) -> str:
+    """A row's label without its schedule, in which rows of one setting differ."""
+    return label.removesuffix(f", {schedule}")
+
+
 def factors(axes: Axes, kind: Kind) -> tuple[str, ...]:
     """Method, schedule and the value of each hyperparameter that the sweep varies, "" where the method has none."""
     method, schedule, text = kind

@@ -8,7 +8,7 @@ from analysis import settings
 from analysis.claims import per_cent
 from analysis.figures import drawing
 from analysis.figures.drawing import Drawing, Selection
-from analysis.labels import row_labels
+from analysis.labels import of_setting, row_labels
 from benchmark.errors import UserError
 from benchmark.methods.limits import WHOLE_FILTERS
 from benchmark.metric import Metric
@@ -58,7 +58,7 @@ def table(selection: Selection) -> pd.DataFrame:
         raise UserError("figure latency: these records have no latency; it is measured where whole filters are pruned")
     labels: dict[tuple[str, str], str] = {}
     for (name, schedule, text), label in row_labels(group.axes).items():
-        labels.setdefault((name, text), label.removesuffix(f", {schedule}"))
+        labels.setdefault((name, text), of_setting(label, schedule))
     points = [_point(DENSE, group.dense.assign(sparsity=0.0), masked, metric)] if len(group.dense) else []
     for (method, setting, _), runs in cells.groupby(["method", "hyperparameters", "sparsity"], sort=False):
         share = (runs["latency_smaller"] / runs["latency_masked"]).median()  # taken in turns: what else ran cancels out

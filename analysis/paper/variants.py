@@ -15,7 +15,7 @@ import pandas as pd
 from analysis.axes import Axes
 from analysis.claims import Contrast, Evidence, Finding, budget_words, per_cent, versus
 from analysis.groups import Group, differ, reached, score_entry
-from analysis.labels import Kind, factors, row_labels
+from analysis.labels import Kind, factors, of_setting, row_labels
 from analysis.layout import Layout, measured_table
 from analysis.paper.claims_figure1 import baseline_met_early
 from analysis.tables import Column, Entry, Row, Table
@@ -119,7 +119,7 @@ def _other_sparsities(group: Group, by_cell: ByCell, labels: Mapping[Kind, str])
     away: dict[tuple[str, float], dict[str, None]] = {}
     for (kind, (sparsity, _)), runs in by_cell.items():
         if not _is_at(runs, sparsity):
-            label = labels[kind].removesuffix(f", {kind[1]}")
+            label = of_setting(labels[kind], kind[1])
             away.setdefault((label, sparsity), {})[per_cent(round(reached(runs), 3))] = None
     if not away:
         return []

@@ -9,6 +9,7 @@ from analysis.claims import budget_words, per_cent
 from analysis.figures import drawing
 from analysis.figures.drawing import Drawing, Places, Selection
 from analysis.figures.scores import removes_filters, row_names, rows_of
+from analysis.labels import of_setting
 from benchmark.errors import UserError
 
 
@@ -18,7 +19,7 @@ def draw(selection: Selection) -> Drawing:
     if not axes.retrains or cells["hyperparameters"].nunique() < 2 or cells["schedule"].nunique() < 2:
         raise UserError("figure variants: these records are not of several settings retrained with several schedules")
     labels = row_names(selection, cells)
-    cells = cells.assign(row=[name.removesuffix(f", {s}") for name, s in zip(labels, cells["schedule"], strict=True)])
+    cells = cells.assign(row=list(map(of_setting, labels, cells["schedule"])))
     rows = rows_of(selection, cells, "variants")
     places = {name: place for place, name in enumerate(axes.schedules)}
     columns = sorted(dict.fromkeys(zip(cells["sparsity"], cells["epochs"].round(2), cells["budget"], strict=True)))

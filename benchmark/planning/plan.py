@@ -233,9 +233,9 @@ def _seconds_per_epoch(cells: Sequence[Cell], store: Store) -> float | None:
     finished = (cell for cell in cells if cell.id in present)
     measured = []
     for cell in islice(finished, SAMPLED_RECORDS):
-        record = store.read(cell.id)
-        iterations = (record or {}).get("iterations") or {}
-        if record is not None and iterations.get("total") and iterations.get("per_epoch"):
+        record = store.read(cell.id) or {}
+        iterations = record.get("iterations") or {}
+        if iterations.get("total") and iterations.get("per_epoch"):
             epochs = iterations["total"] / iterations["per_epoch"]
             measured.append(record["seconds"]["total"] / epochs)
     return statistics.median(measured) if measured else None
