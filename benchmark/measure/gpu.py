@@ -167,12 +167,14 @@ def run(steps: Sequence[Step], folder: Folder, deadline: float) -> dict[str, Out
 def _attempt(step: Step, limit: float, log: Path) -> Outcome:
     """The command of a step in a group of processes that does not outlive it."""
     started = time.monotonic()
-    with log.open("a") as file, _group(step, file) as process:
-        start = file.tell()
-        ended = _wait(process, limit - (GRACE if step.takes_the_rest else 0))
-        if not ended and step.takes_the_rest:
-            os.killpg(process.pid, signal.SIGINT)
-            _wait(process, GRACE)
+    with log.open("a") as file:
+        print(f"\n== {step.name}: python -m {' '.join(step.arguments)}", file=file, flush=True)
+        start = file.tell()  # before the process begins, which moves this place
+        with _group(step, file) as process:
+            ended = _wait(process, limit - (GRACE if step.takes_the_rest else 0))
+            if not ended and step.takes_the_rest:
+                os.killpg(process.pid, signal.SIGINT)
+                _wait(process, GRACE)
     lines = [line for line in _from(log, start).splitlines() if line.strip() and not line.startswith(PLACE)]
     seconds, shown = time.monotonic() - started, tuple(lines[-step.lines :])
     if not ended and step.takes_the_rest:
@@ -188,7 +190,6 @@ def _attempt(step: Step, limit: float, log: Path) -> Outcome:
 @contextlib.contextmanager
 def _group(step: Step, log: TextIO) -> Iterator[subprocess.Popen[bytes]]:
     """A process that leads a group, which is killed at the end with all that it started."""
-    print(f"\n== {step.name}: python -m {' '.join(step.arguments)}", file=log, flush=True)
     command = [sys.executable, "-m", *step.arguments]
     environment = {**os.environ, "COLUMNS": str(WIDTH), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(  # noqa: S603
