@@ -217,7 +217,8 @@ def _draw_part(panel: Panel, part: Part) -> None:
             panel.plot([met], [level], marker="o", linestyle="", **ring)
             panel.axvline(met, color=BASELINE_COLOUR, linestyle=(0, (1, 2)), linewidth=0.8)
     ticks = [tick for tick in TICKS if min(x, default=1.0) <= tick <= last]
-    panel.set_xticks(ticks, [str(tick) for tick in ticks])
+    crowded = len(ticks) > 7
+    panel.set_xticks(ticks, [str(tick) if not crowded or np.log10(tick) % 1 == 0 else "" for tick in ticks])
     panel.xaxis.set_minor_locator(NullLocator())
 
 
