@@ -5,6 +5,7 @@ It does not know where it runs: a local pool, a SLURM task and a test all call `
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -38,6 +39,10 @@ from benchmark.training.session import Interrupted, Session
 
 PARENTS = 2
 """Dense networks that a worker keeps in memory; cells of one seed follow each other."""
+INSTRUCTIONS = (
+    *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR"),
+)
+"""Variables that leave a part of the processor's instructions unused, so that sums are rounded in another order."""
 
 Report = Callable[[int, dict[str, float]], None]
 """Called at every epoch with the iterations done and the latest row of the history."""
@@ -279,7 +284,8 @@ def device_name(device: torch.device) -> str:
     """Of the GPU or the processor, as records have it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return _processor() or platform.processor() or platform.machine()
+    limits = [f"{name}={os.environ[name]}" for name in INSTRUCTIONS if os.environ.get(name)]
+    return ", ".join([_processor() or platform.processor() or platform.machine(), *limits])
 
 
 def _processor() -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+import torch
 
 from analysis import make_figures, make_report, make_tables
 from analysis.figures import style
@@ -32,6 +33,7 @@ from benchmark.launch.slurm.queue import Unknown, read_queue
 from benchmark.launch.slurm.submissions import KEYS, submissions
 from benchmark.results import provenance
 from benchmark.results.store import Store
+from benchmark.worker import device_name
 from tests.conftest import ROOT, assert_one_line_refusal
 
 ONE = ("--seeds", "1", "--only", "schedule=FT,sparsity=0.9,budget=5.55%", "--tracking", "off")
@@ -293,6 +295,13 @@ def test_what_would_change_numbers_pin_threads_or_make_errors_of_warnings_is_dro
     assert os.environ["OMP_NUM_THREADS"] == "7"
     warnings.warn("of a library", DeprecationWarning, stacklevel=1)
     assert subprocess._args_from_interpreter_flags().count("-Werror") == 0, "nor of a worker's"
+
+
+def test_a_record_names_what_leaves_instructions_of_the_processor_unused(monkeypatch):
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
+    whole = device_name(torch.device("cpu"))
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    assert device_name(torch.device("cpu")) == f"{whole}, ATEN_CPU_CAPABILITY=avx2"
 
 
 def test_every_command_and_every_job_starts_by_that():

@@ -11,7 +11,7 @@ from benchmark.cells import Budget, Cell, Problem
 from benchmark.errors import UserError
 from benchmark.planning import plan
 from benchmark.planning.grid import load_problem
-from benchmark.problems.fits import REDUCED, refuse_unfit
+from benchmark.problems.fits import REDUCED, check_read, refuse_unfit
 from benchmark.problems.models import MODELS, TASK_OF
 from benchmark.problems.sizes import prunable_weights
 from benchmark.pruning.masks import prunable
@@ -112,6 +112,34 @@ def test_a_network_that_pools_the_whole_image_takes_no_batch_of_one_image():
         with pytest.raises(UserError, match=f"batch_size 1 is too small for image_size {size}: 2 or more"):
             refuse_unfit(network("deeplabv3_resnet50", image_size=size, batch_size=1))
     refuse_unfit(network("deeplabv3_resnet50", batch_size=2))
+
+
+@pytest.mark.parametrize(
+    ("problem", "key", "value"),
+    [
+        ("digits", "sequence_length", 5),
+        ("digits", "tokenizer", "ab12"),
+        ("digits", "unreadable_images", "skip"),
+        ("cifar10", "sequence_length", 64),
+        ("language_model", "flip", True),
+        ("language_model", "image_size", 64),
+        ("language_model", "tokenizer", "ab12"),
+        ("translation", "sequence_length", 64),
+        ("wmt16", "crop_padding", 4),
+    ],
+)
+def test_a_field_that_the_data_set_never_reads_is_refused(problem: str, key: str, value: object):
+    """It would make other cells of the same training."""
+    recipe, _ = load_problem(problem)
+    with pytest.raises(UserError, match=f"problem {problem}: {key} means nothing for dataset {recipe.dataset}"):
+        refuse_unfit(recipe.model_copy(update={key: value}))
+    with pytest.raises(UserError, match="evaluation_size means nothing without resized_crop"):
+        refuse_unfit(DIGITS.model_copy(update={"evaluation_size": 9}))
+
+
+@pytest.mark.parametrize("problem", sorted(path.stem for path in (ROOT / "sweeps" / "problems").glob("*.yaml")))
+def test_every_recipe_of_ours_says_only_what_is_read(problem: str):
+    check_read(load_problem(problem)[0])
 
 
 def test_the_command_refuses_before_anything_is_planned(tmp_path: Path):

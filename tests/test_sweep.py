@@ -327,7 +327,7 @@ def test_shares_that_leave_no_image_are_refused_before_a_worker_starts(
         (["--dry-run", "--cancel", "--executor", "slurm"], ["--cancel", "--dry-run"]),
         (["--results", ""], ["the argument after --results is empty"]),
         (["--data="], ["--data= has no value"]),
-        (["--set", "resized_crop=true"], ["resized_crop is for images that are read from folders", "dataset digits"]),
+        (["--set", "resized_crop=true"], ["resized_crop means nothing for dataset digits"]),
         (["--set", "weights=abc"], ["weights abc are not in", "--weights FILE"]),
         (["--problem", ""], ["the argument after --problem is empty"]),
         (["--hang-seconds", "0"], ["--hang-seconds 0", "above 0"]),

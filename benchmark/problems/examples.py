@@ -85,18 +85,18 @@ def _wmt16(problem: Problem, folder: Path | None, given: Path | None) -> Example
     return read_wmt16(problem, folder, given)
 
 
+WMT16 = ("wmt16_en_de", "wmt16_de_en")
 EXAMPLES: dict[str, Callable[[Problem, Path | None, Path | None], ExampleSet]] = {
     "python_docs": _python_docs,
     "text": _text,
     "numbers": _numbers,
     "pairs": _pairs,
-    "wmt16_en_de": _wmt16,
-    "wmt16_de_en": _wmt16,
+    **dict.fromkeys(WMT16, _wmt16),
 }
 """By the names that recipes use: functions of the problem, the folder of --data and `Store.given`."""
 TASK_OF = {
     **dict.fromkeys(("python_docs", "text"), "language_modelling"),
-    **dict.fromkeys(("numbers", "pairs", "wmt16_en_de", "wmt16_de_en"), "translation"),
+    **dict.fromkeys(("numbers", "pairs", *WMT16), "translation"),
     **dict.fromkeys(("scenes", "voc", "cityscapes"), "segmentation"),
 }
 """What can be learned from a data set; "classification" from all others."""

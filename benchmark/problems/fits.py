@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from benchmark.cells import FUNCTION, Problem
 from benchmark.errors import UserError
-from benchmark.problems.examples import TASK_OF, has_masks
+from benchmark.problems.examples import EXAMPLES, TASK_OF, WMT16, has_masks
 from benchmark.problems.folder import EMBEDDED, check_dataset
 from benchmark.problems.models import check_model
 from benchmark.problems.scenes import CLASSES, SIZE
@@ -26,6 +26,13 @@ MASKS: dict[str, dict[str, int]] = {
     "cityscapes": {"classes": 19},
 }
 """What a recipe has to say of a data set with masks."""
+OF_IMAGES = (
+    *("image_size", "channels", "crop_padding", "flip", "rotation", "resized_crop", "evaluation_size", "loader"),
+    *("mean", "std", "unreadable_images"),
+)
+"""Fields of a recipe that texts have no use for."""
+TEXTS = ("python_docs", "text", "pairs", *WMT16)
+"""Data sets that `sequence_length` cuts."""
 MOST_WEIGHTS = 2_000_000_000
 """Of a network: with gradients, momentum and masks they take 32 GB."""
 REDUCED = {
@@ -49,8 +56,7 @@ def refuse_unfit(problem: Problem) -> None:
         check_digits(problem)
     if has_masks(problem):
         check_masks(problem)
-    if problem.resized_crop and problem.dataset in EMBEDDED:
-        _refuse(problem, f"resized_crop is for images that are read from folders, not for dataset {problem.dataset}")
+    check_read(problem)
     if problem.crop_padding > problem.image_size and not problem.resized_crop:
         _refuse(problem, f"crop_padding {problem.crop_padding} is larger than image_size {problem.image_size}")
     check_loader(problem)
@@ -64,6 +70,27 @@ def check_learned(problem: Problem) -> None:
     fitting = TASK_OF.get(problem.dataset, "classification")
     if problem.task != fitting:
         _refuse(problem, f"task {problem.task} does not fit dataset {problem.dataset}, whose task is {fitting}")
+
+
+def check_read(problem: Problem) -> None:
+    """Refuse fields that the data set would never read: the cells' identity would change, and their results not.
+
+    Raises UserError. A data set from outside may read any.
+    """
+    if FUNCTION.fullmatch(problem.dataset):
+        return
+    without: tuple[str, ...] = () if problem.dataset in WMT16 else ("tokenizer",)
+    without += () if problem.dataset in TEXTS else ("sequence_length",)
+    if problem.dataset in EXAMPLES:
+        without += OF_IMAGES
+    elif problem.dataset in EMBEDDED:
+        without += ("resized_crop", "unreadable_images")
+    for key in without:
+        if getattr(problem, key) != Problem.model_fields[key].default:
+            advice = "--weights has one, and this data has symbols of its own" if key == "tokenizer" else "leave it out"
+            _refuse(problem, f"{key} means nothing for dataset {problem.dataset}: {advice}")
+    if problem.evaluation_size and not problem.resized_crop:
+        _refuse(problem, "evaluation_size means nothing without resized_crop: leave it out")
 
 
 def check_size(problem: Problem) -> None:
