@@ -14,11 +14,12 @@ import typer
 from benchmark import cli
 from benchmark.cells import Problem
 from benchmark.errors import UserError
-from benchmark.launch.launcher import Options, Work, build
+from benchmark.launch.launcher import Options, Work, build, warn
 from benchmark.launch.machine import check_device_name
 from benchmark.launch.slurm.profile import split_settings
+from benchmark.planning.finished import Finished
 from benchmark.planning.grid import load_sweep
-from benchmark.planning.plan import refuse_damaged, refuse_unfit
+from benchmark.planning.plan import refuse_unfit
 from benchmark.planning.tuning import tuned_only
 from benchmark.problems import fits
 from benchmark.problems.folder import complete
@@ -123,8 +124,10 @@ def sweep(
     if cancel:
         return launcher.cancel(work)
     if dry_run:
-        refuse_damaged(chosen.cells, store, repair=False)
+        finished = Finished(chosen.cells, store)
+        finished.refuse_damaged(repair=False)
         code = launcher.describe(work, cells)
+        warn(finished.edited())
     else:
         code = launcher.submit(work)
     if not isinstance(code, int):

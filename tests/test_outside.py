@@ -12,8 +12,8 @@ import torch
 
 from benchmark import cli, sweep
 from benchmark.cells import Budget, Cell
+from benchmark.planning.finished import Finished
 from benchmark.planning.grid import load_problem
-from benchmark.planning.plan import edited
 from benchmark.results import outside
 from benchmark.results.store import Store
 from benchmark.training.options import RunOptions
@@ -66,14 +66,14 @@ def train(store: Store, of: Cell) -> None:
 def test_an_edit_is_said_by_the_plan_also_of_what_the_module_imports_beside_it(folder: Path):
     store = Store(folder / "runs")
     train(store, cell())
-    assert edited([cell()], store) == []
+    assert Finished([cell()], store).edited() == []
     edit(folder / "stranger.py", "x = 1\n")
-    assert edited([cell()], store) == []
+    assert Finished([cell()], store).edited() == []
     edit(folder / "shape.py", "power = 2\n")
-    (line,) = edited([cell(), cell("LLR")], store)
+    (line,) = Finished([cell(), cell("LLR")], store).edited()
     assert line.startswith("mine.py changed since 1 of these cells were trained")
     edit(folder / "shape.py", "power = 0.5\n")
-    assert edited([cell()], store) == []
+    assert Finished([cell()], store).edited() == []
 
 
 def test_a_record_names_its_code_from_outside_and_others_do_not(folder: Path):

@@ -24,7 +24,7 @@ from tests.test_report import Outline, make_report
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory) -> Path:
-    """Of the committed runs of Table 2, some of which collapsed, and of three seeds of Figure 1, without its longest."""
+    """Of the committed runs of Table 2, some of which collapsed, and three seeds of Figure 1 without its longest."""
     folder = tmp_path_factory.mktemp("reference")
     committed = ROOT / "results" / "reference"
     (folder / "table2-digits.jsonl").symlink_to(committed / "table2-digits.jsonl")
@@ -40,7 +40,10 @@ def test_the_summary_says_who_is_first_and_what_is_missing(reference):
     words = Outline(reference.read_text()).words
     assert "2 more seeds: tested from 5 up" in words["claims"]
     assert "target 80 %DPF, linear 98.48 ± 0.47" in words["best"]
-    assert "figure1, digits: 90 % sparsity: the baseline of 990 epochs (97.22%) is met after 110; n = 3 seeds." in words["best"]
+    assert (
+        "figure1, digits: 90 % sparsity: the baseline of 990 epochs (97.22%) is met after 110; n = 3 seeds."
+        in words["best"]
+    )
     assert "figure1, digits: 3 of 69 entries have no record; 3 seeds at most" in words["missing"]
     assert "17 runs collapsed; 174 runs missed the target sparsity" in words["missing"]
 

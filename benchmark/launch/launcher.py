@@ -18,8 +18,9 @@ from rich.console import Console
 from benchmark.cells import FUNCTION
 from benchmark.errors import UserError
 from benchmark.imports import load
+from benchmark.planning.finished import Finished
 from benchmark.planning.grid import Sweep
-from benchmark.planning.plan import Plan, edited, make_plan, mixtures, refuse_damaged
+from benchmark.planning.plan import Plan, make_plan
 from benchmark.planning.tuning import current, stages
 from benchmark.results.store import Store
 from benchmark.tracking.runs import Mode
@@ -90,8 +91,8 @@ class Work:
         UserError for a folder or a record that cannot be used."""
         store = Store.open_for_writing(self.store.path)
         store.tidy()
-        cells = self.sweep.cells
-        warn([*refuse_damaged(cells, store, self.repair), *mixtures(cells, store), *edited(cells, store)])
+        finished = Finished(self.sweep.cells, store)
+        warn([*finished.refuse_damaged(self.repair), *finished.mixtures(), *finished.edited()])
 
     @property
     def current(self) -> Sweep:
@@ -159,7 +160,6 @@ class Launcher(ABC):
         todo = {task.cell.id: f"{task.epochs:8.2f} epochs" for task in plan.tasks}
         for cell in [*(task.cell for task in plan.dense_tasks), *named] if cells else ():
             work.say(f"{todo.get(cell.id, '           done')}  {cell.id}")
-        warn(edited(work.sweep.cells, work.store))
         return 0
 
     def cost(self, plan: Plan) -> str:

@@ -6,19 +6,15 @@ Planning reads files and never imports torch.
 from __future__ import annotations
 
 import statistics
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from typing import NamedTuple
 
 from benchmark.cells import Cell
-from benchmark.errors import UserError
 from benchmark.methods import declaration, settings_of
 from benchmark.planning.grid import Execution
-from benchmark.results.outside import sources
-from benchmark.results.provenance import code_hash
-from benchmark.results.store import UNREADABLE, Store
+from benchmark.results.store import Store
 
 SAMPLED_RECORDS = 50
 """Records that an estimate of seconds per epoch is made of."""
@@ -142,89 +138,6 @@ def refuse_unfit(cells: Iterable[Cell]) -> None:
     for cell in {(cell.method, cell.sparsity, cell.hyperparameters): cell for cell in cells}.values():
         if not cell.is_dense:
             declaration(cell.method).check(cell, settings_of(cell))
-
-
-def refuse_damaged(cells: Iterable[Cell], store: Store, repair: bool) -> list[str]:
-    """Check the records that the sweep would count as done, and the weights that it would start from.
-
-    Raises UserError for the first that cannot be used; with `repair`, sets them aside, so that their cells run again,
-    and returns a line for each.
-    """
-    cells = list(cells)
-    present = store.ids()
-    parents = {cell.id: start.id for cell, start in zip(cells, parents_of(cells), strict=True) if start}
-    wanted = dict.fromkeys([*(cell.id for cell in cells), *parents.values()])
-    lines = []
-    for path, reason in store.damaged(name for name in wanted if name in present):
-        if reason.startswith(UNREADABLE):
-            raise UserError(f"{path} {reason}")
-        if not repair:
-            raise UserError(f"{path} {reason}; --repair sets it aside and trains the cell again")
-        lines.append(f"{path} {reason}; it is now {store.set_aside(path)}")
-    for name in dict.fromkeys(start for cell, start in parents.items() if cell not in present and start in present):
-        record = store.read(name)
-        problem = None if record is None else store.weights_problem(record)
-        if problem is not None:
-            if not repair:
-                raise UserError(f"{problem}; --repair trains the dense run again")
-            lines.append(f"{problem}; its record is now {store.set_aside(store.record_path(name))}")
-    return lines
-
-
-def edited(cells: Iterable[Cell], store: Store) -> list[str]:
-    """A line for each module from outside that was edited after it trained some of these cells."""
-    present = store.ids()
-    counts: Counter[str] = Counter()
-    for cell in cells:
-        now = sources(cell) if cell.id in present else {}
-        if now and (record := store.read(cell.id)) is not None:
-            then = record.get("provenance", {}).get("outside", {})
-            counts.update(name for name in now if then.get(name, now[name]) != now[name])
-    return [
-        f"{name}.py changed since {count} of these cells were trained; they count as done (to train them again, give "
-        "another --results folder)"
-        for name, count in sorted(counts.items())
-    ]
-
-
-def mixtures(cells: Iterable[Cell], store: Store) -> list[str]:
-    """A line for everything that should be one and the same for all finished cells of a sweep, and is not."""
-    codes: Counter[str | None] = Counter()
-    data: Counter[str | None] = Counter()
-    parents: dict[str, str | None] = {}
-    strangers = []
-    present = store.ids()
-    for cell in cells:
-        record = store.read(cell.id) if cell.id in present else None
-        if record is None:
-            continue
-        provenance, start = record.get("provenance", {}), record.get("parent")
-        codes[provenance.get("code")] += 1
-        data[provenance.get("data")] += 1
-        if start is not None:
-            if start["id"] not in parents:
-                parents[start["id"]] = (store.read(start["id"]) or {}).get("weights_sha256")
-            if parents[start["id"]] not in (None, start["weights_sha256"]):
-                strangers.append(cell.id)
-    lines = []
-    if others := codes.total() - codes[code_hash()]:
-        lines.append(
-            f"{others} of {codes.total()} finished cells were trained by other code than this; they count as done "
-            "(to train them again, give another --results folder)"
-        )
-    if len(data) > 1:
-        found = ", ".join(f"{fingerprint}: {count} cells" for fingerprint, count in data.most_common())
-        lines.append(f"the finished cells were trained on different data (by fingerprint, {found})")
-    if strangers:
-        lines.append(
-            f"{len(strangers)} of {codes.total()} finished cells started from other dense weights than those that are "
-            f"kept now, such as {strangers[0]}"
-        )
-    if second := store.second_results():
-        lines.append(f"{len(second)} cells gave another result when they were trained again, see {second[0].parent}")
-    if unreadable := store.unreadable():
-        lines.append(f"{len(unreadable)} records that nothing could read were set aside, see {unreadable[0].parent}")
-    return lines
 
 
 def _seconds_per_epoch(cells: Sequence[Cell], store: Store) -> float | None:

@@ -126,36 +126,37 @@ class Store:
             if record is not None:
                 yield record
 
-    def damaged(self, cell_ids: Iterable[str]) -> list[tuple[Path, str]]:
-        """(path, reason) of records among `cell_ids` that exist but cannot be used."""
-        errors = ((self.record_path(cell_id), self._damage(cell_id)) for cell_id in cell_ids)
-        return [
-            (path, f"{UNREADABLE} ({error.strerror})" if isinstance(error, OSError) else str(error))
-            for path, error in errors
-            if error is not None
-        ]
+    def examine(self, cell_ids: Iterable[str]) -> Iterator[tuple[str, Record | None, str]]:
+        """(id, record, "") of those among `cell_ids` that have one, and (id, None, reason) where it cannot be used."""
+        for cell_id in cell_ids:
+            found = self._look(cell_id)
+            if isinstance(found, OSError):
+                yield cell_id, None, f"{UNREADABLE} ({found.strerror})"
+            elif isinstance(found, BadRecord):
+                yield cell_id, None, str(found)
+            elif found is not None:
+                yield cell_id, found, ""
 
     def is_damaged(self, cell_id: str) -> bool:
         """Whether the cell has a record that nothing can read, which a worker sets aside and replaces.
 
         UserError if it may still be readable: by another version of the suite, or once the file can be opened.
         """
-        path, error = self.record_path(cell_id), self._damage(cell_id)
+        path, error = self.record_path(cell_id), self._look(cell_id)
         if isinstance(error, OtherSchema):
             raise UserError(f"{path} {error}; the sweep's --repair sets it aside and trains the cell again")
         if isinstance(error, OSError):
             raise UserError(f"{path} {UNREADABLE} ({error.strerror})")
-        return error is not None
+        return isinstance(error, BadRecord)
 
-    def _damage(self, cell_id: str) -> BadRecord | OSError | None:
-        """Why the cell's record cannot be used, None if it can or if there is none."""
+    def _look(self, cell_id: str) -> Record | BadRecord | OSError | None:
+        """The cell's record, why it cannot be used, or None if there is none."""
         try:
-            decode(self.record_path(cell_id).read_bytes())
+            return _decode_file(self.record_path(cell_id))
         except FileNotFoundError:
             return None
         except (BadRecord, OSError) as error:
             return error
-        return None
 
     def set_aside(self, path: Path) -> Path:
         """Move a file that cannot be used to set-aside/; returns its new path."""
@@ -285,15 +286,19 @@ class Store:
 
     def _read_file(self, path: Path) -> Record | None:
         try:
-            record = decode(path.read_bytes())
-            if record["id"] != path.stem:
-                raise BadRecord(f"holds the record of another cell, {record['id']}")
-            return record
+            return _decode_file(path)
         except FileNotFoundError:
             return None
         except (BadRecord, OSError) as error:
             self.problems.append(f"{path} {error}")
             return None
+
+
+def _decode_file(path: Path) -> Record:
+    record = decode(path.read_bytes())
+    if record["id"] != path.stem:
+        raise BadRecord(f"holds the record of another cell, {record['id']}")
+    return record
 
 
 def _entries(shard: str) -> list[os.DirEntry[str]]:

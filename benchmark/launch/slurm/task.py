@@ -166,7 +166,7 @@ class _Job:
         estimates = self.submission.tasks(self.chunk)
         self.cells = [task.cell.id for task, _ in estimates]
         self.seconds = {task.cell.id: seconds for task, seconds in estimates if seconds is not None}
-        damaged = {path.stem: reason for path, reason in self.store.damaged(self.cells)}
+        damaged = {name: reason for name, _, reason in self.store.examine(self.cells) if reason}
         for name, reason in damaged.items():
             _say(f"the record of {name} {reason}")
         left = [task for task, _ in estimates if task.cell.id in damaged or not self.store.has(task.cell.id)]
