@@ -35,7 +35,10 @@ def make_report(
     output: Annotated[Path, typer.Option(help="The HTML file.")] = Path("results/report.html"),
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
-    """Write one HTML file: claims, best and missing; tables, figures, every cell and failure; where they are from."""
+    """Write one HTML file: claims, best and missing; tables, figures, every cell and failure; where they are from.
+
+    Beside it, where there are very many records, the list of them all as CSV.
+    """
     if output.is_dir():
         raise UserError(f"--output {escaped(output)}: it is a folder; write a file")
     report = report_of(open_source(results, from_wandb, whole=True), problem, sweep or [])
@@ -48,8 +51,8 @@ def make_report(
     print(f"{output}: {len(report.frame)} records, {len(report.failures)} failures, {len(written) / 1e6:.1f} MB")
     if beside:
         print(f"{beside}: the list of all records, {listing.MOST} of which are on the page")
-    if show:
-        webbrowser.open(output.resolve().as_uri())
+    if show and not webbrowser.open(output.resolve().as_uri()):
+        warn([f"--open: no browser was found here; open {output} in one"])
 
 
 def report_of(place: Source, problem: str | None = None, more: Sequence[str] = ()) -> Report:

@@ -12,6 +12,7 @@ import typer
 from analysis.captions import printable
 from analysis.sources import Source
 from benchmark.errors import UserError
+from benchmark.planning.grid import problem_names
 from benchmark.yaml_files import stem_of
 
 ResultsOption = Annotated[Path, typer.Option(help="Results folder, store, folder of .jsonl files, or one of them.")]
@@ -39,7 +40,14 @@ class NoRecords(UserError):
     """There are none of what was asked for."""
 
 
+def unknown(problem: str) -> str:
+    """Why there may be no records of a problem that is none of the suite's."""
+    return f"no problem of that name has any, nor has sweeps/problems/, which has {', '.join(problem_names())}"
+
+
 def nothing(name: str, place: Source, problem: str | None, seeds: str | None = None) -> NoRecords:
     which = name + (f" on {problem}" if problem else "") + (f" with seeds {seeds}" if seeds else "")
+    if problem and problem not in problem_names():
+        return NoRecords(f"no records of {which} in {place.label}: {unknown(problem)}")
     options = (f" --problem {problem}" if problem else "") + (f" --seeds {seeds}" if seeds else "")
     return NoRecords(f"no records of {which} in {place.label}: `python -m benchmark.sweep {name}{options}` makes them")

@@ -44,6 +44,9 @@ class Results:
         self.live: Path | None = path if (path / "records").is_dir() else path / "runs"
         self.files: list[Path] = []
         if path.is_file():
+            with open(path, "rb") as file:
+                if not file.read(10).startswith(b'{"schema"'):
+                    raise UserError(f"--results {path}: this is no file of records, as `benchmark.export` writes them")
             self.live, self.files = None, [path]
         elif path.is_dir():
             self.files = sorted(path.glob("*.jsonl")) or sorted((path / "reference").glob("*.jsonl"))

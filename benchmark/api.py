@@ -27,7 +27,7 @@ from benchmark.pruning.flat import Vector
 from benchmark.pruning.gradual import cubic, cycle_lengths, ladder
 from benchmark.pruning.masks import Masks, norm, norm_of_difference, prunable
 from benchmark.pruning.selection import Bracket
-from benchmark.training.schedules import Retraining, learning_rates, relative_distance
+from benchmark.training.schedules import Retraining, learning_rates, relative_distance, resolve
 
 FROM_PEAK = ("LLR", "ALLR")
 """Schedules that need no more of the dense training than its largest learning rate and its length."""
@@ -70,20 +70,20 @@ def sparsify(
 
     Raises UserError for values that cannot be used.
     """
-    if not 0 < sparsity < 1:
-        raise UserError(f"sparsity {sparsity!r}: a number above 0 and below 1")
-    if not isinstance(retrain, Integral):
-        raise UserError(f"retrain {retrain!r}: a count of optimizer steps")
-    if not 1 <= cycles <= retrain:
-        raise UserError(f"cycles {cycles} of {retrain} steps: a count from 1 to the number of steps")
+    _check(model, optimizer, sparsity)
+    _check_count("retrain", retrain, "optimizer steps")
+    _check_count("cycles", cycles, f"up to the {retrain} steps", most=retrain)
+    if dense_steps is not None:
+        _check_count("dense_steps", dense_steps, "the dense training's steps")
+    resolve(schedule)
     if dense_rates is None and schedule not in FROM_PEAK:
         raise UserError(
             f"schedule {schedule} needs dense_rates, the learning rate of each step of the dense training; "
             f"{' and '.join(FROM_PEAK)} do without"
         )
     peak = max(map(_base_rate, optimizer.param_groups)) if peak_rate is None else peak_rate
-    if dense_rates is None and not 0 < peak < math.inf:
-        raise UserError(f"peak_rate {peak:g}: the largest learning rate of the dense training, a number above 0")
+    if dense_rates is None and not (isinstance(peak, int | float) and 0 < peak < math.inf):
+        raise UserError(f"peak_rate {peak!r}: the largest learning rate of the dense training, a number above 0")
     dense = np.full(dense_steps or 1, peak) if dense_rates is None else np.asarray(dense_rates, dtype=np.float64)
     sparsities, lengths = ladder("even", sparsity, cycles), cycle_lengths(retrain, cycles)
     span = len(dense) if dense_rates is not None or dense_steps else None
@@ -105,11 +105,10 @@ def prune_gradually(
     computes with masked weights and trains the dense ones, so that a pruned weight can return; `finish()` leaves the
     masked ones. Learning rates stay as your loop sets them. Raises UserError for values that cannot be used.
     """
-    if not 0 < sparsity < 1:
-        raise UserError(f"sparsity {sparsity!r}: a number above 0 and below 1")
-    pruned_at = cubic(sparsity, steps, interval) if interval > 0 else {}
-    if not pruned_at:
-        raise UserError(f"interval {interval} of {steps} steps: a count from 1 to {steps // 2}, half of the steps")
+    _check(model, optimizer, sparsity)
+    _check_count("steps", steps, "optimizer steps", least=2)
+    _check_count("interval", interval, f"up to half of the {steps} steps", most=steps // 2)
+    pruned_at = cubic(sparsity, steps, interval)
     kind = Feedback if feedback else Gradual
     return kind(model, optimizer, pruned_at)
 
@@ -291,6 +290,20 @@ class Feedback(Sparse):
         """Take the model's state after this, which puts its dense weights in place."""
         self._unmask()
         return super().state_dict()
+
+
+def _check(model: Any, optimizer: Any, sparsity: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model {type(model).__name__}: a torch.nn.Module")
+    if not isinstance(getattr(optimizer, "param_groups", None), list):
+        raise UserError(f"optimizer {type(optimizer).__name__}: one of torch.optim's")
+    if not (isinstance(sparsity, int | float) and 0 < sparsity < 1):
+        raise UserError(f"sparsity {sparsity!r}: a number above 0 and below 1")
+
+
+def _check_count(name: str, value: Any, what: str, least: int = 1, most: float = math.inf) -> None:
+    if not (isinstance(value, Integral) and least <= int(value) <= most):
+        raise UserError(f"{name} {value!r}: a count from {least} up, {what}")
 
 
 def _base_rate(group: dict[str, Any]) -> float:

@@ -40,7 +40,9 @@ def main(
     ] = None,
 ) -> int:
     """Check a method on a small network, or a task, a data set and a network, in a few seconds."""
-    if (method is None) == (problem is None):
+    if method is not None and problem is not None:
+        raise UserError("give a METHOD or --problem, not both: a method is checked on a small network of its own")
+    if method is None and problem is None:
         raise UserError("give a METHOD, or --problem for a task, a data set and a network")
     import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import random
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from benchmark.recording import make_record
 from benchmark.results.records import Record
 from benchmark.training.checkpoint import Checkpoints
 from benchmark.training.loop import Run
+from benchmark.training.method import Method
 from benchmark.training.session import Interrupted, Session
 
 TINY: dict[str, Any] = {"epochs": 4, "milestones": [2, 3], "warmup_epochs": 1}
@@ -138,13 +140,28 @@ def check(cell: Cell, interruptions: Sequence[int] | None = None) -> Iterator[Fi
 
     interruptions: the iterations to stop before, random ones if None.
     """
+    kind = load(cell.method)
+    misspelled = _misspelled(kind)
+    if misspelled:
+        yield Finding("its hooks are called", False, misspelled)
     trial = Trial.prepare(cell)
     try:
         yield from _promises(trial, interruptions)
     except UserError:
         raise
     except Exception as error:  # whatever somebody else's method does
-        yield Finding("runs without an error", False, _where(error, load(cell.method)))
+        yield Finding("runs without an error", False, _where(error, kind))
+
+
+def _misspelled(method: type) -> str:
+    """Which function of the class looks like a hook that there is not, "" if none does."""
+    hooks = {name for name in vars(Method) if not name.startswith("_")}
+    for base in method.__mro__[: method.__mro__.index(Method)]:
+        for name, value in vars(base).items():
+            near = difflib.get_close_matches(name, hooks - vars(base).keys(), n=1, cutoff=0.9)
+            if near and name not in hooks and callable(value):
+                return f"{name} is called by nothing: perhaps {near[0]}"
+    return ""
 
 
 def _where(error: Exception, method: type) -> str:

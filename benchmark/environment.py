@@ -46,10 +46,12 @@ def settle() -> None:
     if any(action == "error" for action, *_ in warnings.filters):
         warnings.simplefilter("ignore")
         sys.warnoptions[:] = [option for option in sys.warnoptions if not option.startswith("error")]  # for children
-    try:
-        Path.home()
-    except RuntimeError:
-        os.environ["HOME"] = NO_HOME
+    if not os.environ.get("HOME"):  # libraries and their processes look there and not into the list of users
+        os.environ.pop("HOME", None)
+        try:
+            os.environ["HOME"] = str(Path.home())
+        except RuntimeError:
+            os.environ["HOME"] = NO_HOME
     try:
         getpass.getuser()
     except (KeyError, OSError):

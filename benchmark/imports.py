@@ -6,6 +6,8 @@ import ast
 import contextlib
 import importlib
 import importlib.util
+import re
+import symtable
 import sys
 from collections.abc import Iterator
 from itertools import accumulate
@@ -15,6 +17,8 @@ from typing import Any
 from benchmark.errors import UserError
 
 SUITE = ("analysis", "benchmark")
+ELSEWHERE = re.compile(rb"import\s*\(?\s*\*|__getattr__|globals|setattr|\bglobal\b|\bexec\b")
+"""What may give a module names that no line of its own binds."""
 
 
 def load(where: str, what: str) -> Any:
@@ -28,6 +32,27 @@ def load(where: str, what: str) -> Any:
     if not hasattr(module, name):
         raise UserError(f"{what}: module {module_name!r} has no {name!r}")
     return getattr(module, name)
+
+
+def check_named(where: str, what: str) -> None:
+    """Raises UserError, which begins with `what`, if it is clear without an import that `load` would fail.
+
+    Planning imports no torch, and modules with networks and tasks do.
+    """
+    module, _, name = where.partition(":")
+    try:
+        spec = importlib.util.find_spec(module)  # imports the packages that the module lies in
+        if spec is None:
+            raise ModuleNotFoundError(name=module)
+        if spec.origin is None or not spec.origin.endswith(".py"):
+            return
+        source = Path(spec.origin).read_bytes()
+        top = symtable.symtable(source, spec.origin, "exec")  # type: ignore[arg-type]
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{what}: cannot import {module!r} ({_why(error, module)})") from error
+    bound = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    if name not in bound and not ELSEWHERE.search(source):
+        raise UserError(f"{what}: module {module!r} has no {name!r}")
 
 
 def _why(error: BaseException, module: str) -> str:

@@ -19,6 +19,8 @@ LOST = 2
 """The exit code where it would be 0 if all that was printed had arrived."""
 NOBODY_LISTENS = 141
 """That of a command which is in vain when its reader has gone: as the shell has it after SIGPIPE."""
+WIDE = 400
+"""Characters of a line of what is no terminal."""
 
 
 class OutputLost(Exception):
@@ -134,7 +136,9 @@ def _open_as(descriptor: int) -> None:
 
 def make_console() -> Console:
     """For stdout. Whatever FORCE_COLOR and TTY_INTERACTIVE say of colours, only on a terminal does anything move; and
-    no COLUMNS of 0 leaves a text without room."""
+    no COLUMNS of 0 leaves a text without room. A file or a pipe has all the room that a table takes."""
     if os.environ.get("COLUMNS", "").strip().lstrip("0") == "":
         os.environ.pop("COLUMNS", None)
-    return Console(force_interactive=None if sys.stdout is not None and sys.stdout.isatty() else False)
+    if sys.stdout is not None and sys.stdout.isatty():
+        return Console()
+    return Console(force_interactive=False, width=None if "COLUMNS" in os.environ else WIDE)

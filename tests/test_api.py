@@ -219,20 +219,45 @@ def test_an_update_from_a_closure_trains_the_dense_weights_too():
     ("change", "words"),
     [
         ({"sparsity": 1.0}, "sparsity 1.0: a number above 0 and below 1"),
+        ({"sparsity": "0.9"}, "sparsity '0.9': a number above 0 and below 1"),
         ({"schedule": "FT"}, "schedule FT needs dense_rates"),
+        ({"schedule": "ALR"}, "unknown schedule 'ALR': use one of FT, LRW"),
         ({"schedule": "FTT", "dense_rates": [0.1]}, "unknown schedule 'FTT': use one of FT, LRW"),
-        ({"cycles": 0}, "cycles 0 of 10 steps"),
-        ({"retrain": float("inf")}, "retrain inf: a count of optimizer steps"),
-        ({"peak_rate": 0.0}, "peak_rate 0: the largest learning rate of the dense training, a number above 0"),
+        ({"cycles": 0}, "cycles 0: a count from 1 up, up to the 10 steps"),
+        ({"cycles": 11}, "cycles 11: a count from 1 up, up to the 10 steps"),
+        ({"retrain": float("inf")}, "retrain inf: a count from 1 up, optimizer steps"),
+        ({"retrain": 0}, "retrain 0: a count from 1 up, optimizer steps"),
+        ({"dense_steps": 0}, "dense_steps 0: a count from 1 up, the dense training's steps"),
+        ({"peak_rate": "a"}, "peak_rate 'a': the largest learning rate of the dense training, a number above 0"),
+        ({"model": None}, "model NoneType: a torch.nn.Module"),
+        ({"optimizer": None}, "optimizer NoneType: one of torch.optim's"),
+        ({"peak_rate": 0.0}, "peak_rate 0.0: the largest learning rate of the dense training, a number above 0"),
         ({"model": nn.Embedding(3, 3)}, "Embedding has no convolution and no linear layer"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(change: dict, words: str):
     model = change.pop("model", nn.Linear(4, 4))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    parameters = model.parameters() if isinstance(model, nn.Module) else [torch.zeros(1)]
+    optimizer = change.pop("optimizer", torch.optim.SGD(parameters, lr=0.1))
     with pytest.raises(UserError) as caught:
         sparsify(model, optimizer, **{"sparsity": 0.5, "retrain": 10, **change})
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steps": 0}, "steps 0: a count from 2 up, optimizer steps"),
+        ({"interval": 6}, "interval 6: a count from 1 up, up to half of the 10 steps"),
+        ({"interval": 2.5}, "interval 2.5: a count from 1 up, up to half of the 10 steps"),
+        ({"sparsity": True}, "sparsity True: a number above 0 and below 1"),
+    ],
+)
+def test_what_gradual_pruning_cannot_use_is_one_line(change: dict, words: str):
+    model = nn.Linear(4, 4)
+    with pytest.raises(UserError) as caught:
+        prune_gradually(model, torch.optim.SGD(model.parameters(), lr=0.1), **{"steps": 10, "interval": 2, **change})
+    assert str(caught.value) == words
 
 
 def test_feedback_on_a_network_that_the_loop_does_not_call_is_refused():

@@ -136,6 +136,15 @@ def test_what_cannot_be_checked_is_refused_in_one_line(
         assert word in lines[0]
 
 
+def test_a_hook_whose_name_is_misspelled_is_named(capsys):
+    assert cli.main(app, ["tests.user_methods:Misspelled"]) == 1
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.startswith(
+        "FAIL its hooks are called: before_iteratoin is called by nothing: perhaps before_iteration"
+    )
+    assert not [line for line in others if line.startswith("FAIL")]
+
+
 def test_an_error_of_the_methods_own_code_is_a_finding_that_says_where(capsys):
     assert cli.main(app, ["tests.user_methods:Raises"]) == 1
     out, error = capsys.readouterr()

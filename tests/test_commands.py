@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from analysis import make_report, make_tables
-from benchmark import cli, status
+from benchmark import cli, status, sweep
 from tests.conftest import ROOT, assert_one_line_refusal
 
 STARTED_BY_HAND = re.compile(r'^if __name__ == "__main__":\n    sys.exit\(', re.MULTILINE)
@@ -40,6 +42,27 @@ def test_a_command_refuses_an_option_that_it_does_not_have_in_one_line(module: s
 def test_an_argument_that_a_shell_left_empty_is_not_the_current_folder(app, arguments, refusal: str, capsys):
     assert cli.main(app, arguments) == 2
     assert capsys.readouterr().err == f"error: {refusal}\n"
+
+
+def printed_sweeps() -> list[str]:
+    """Sweep commands of README and docs, in their code blocks, without those for files and machines of the reader's."""
+    theirs = re.compile(r"\b(mine|DIR|FILE|turning|wmt16|futures|slurm)\b|~/")
+    found = []
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = page.read_text().replace("\\\n", " ")
+        found += [
+            line.partition("#")[0].strip() for line in re.findall(r"^    python -m (benchmark\.sweep .*)$", text, re.M)
+        ]
+    return sorted({line for line in found if not theirs.search(line)})
+
+
+@pytest.mark.parametrize("command", printed_sweeps())
+def test_a_sweep_that_the_pages_print_can_be_planned(command: str, tmp_path: Path, capsys):
+    _, *arguments = shlex.split(command)
+    if "--results" not in arguments:
+        arguments += ["--results", str(tmp_path)]
+    assert cli.main(sweep.app, arguments if "--dry-run" in arguments else [*arguments, "--dry-run"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_these_are_all_commands():

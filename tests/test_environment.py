@@ -255,6 +255,16 @@ def test_a_user_without_a_name_or_a_home_has_both(monkeypatch: pytest.MonkeyPatc
     assert cache_folder() == Path("/.cache/pruning-benchmark")
 
 
+@pytest.mark.parametrize("home", [None, ""])
+def test_libraries_find_the_home_that_the_list_of_users_has(monkeypatch: pytest.MonkeyPatch, home: str | None):
+    if home is None:
+        monkeypatch.delenv("HOME")
+    else:
+        monkeypatch.setenv("HOME", home)
+    environment.settle()
+    assert os.environ["HOME"] == pwd.getpwuid(os.getuid()).pw_dir
+
+
 def test_the_cache_is_where_the_user_has_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.delenv("PRUNING_BENCHMARK_CACHE", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))

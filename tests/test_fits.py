@@ -24,8 +24,8 @@ WEIGHTS = 10662
 
 def network(model: str, **fields) -> Problem:
     task = TASK_OF.get(model, "classification")
-    given = {"name": "p", "task": task, "dataset": "mine:data", "model": model, "epochs": 8, "image_size": 64}
-    return Problem(**{**given, **fields})
+    given = {"name": "p", "task": task, "dataset": "tests.user_task:views", "model": model, "epochs": 8}
+    return Problem(**{**given, "image_size": 64, **fields})
 
 
 def cell(sparsity: float, method: str = "IMP", problem: Problem = DIGITS, **hyperparameters) -> Cell:

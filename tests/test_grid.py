@@ -305,6 +305,7 @@ def test_wrong_seeds_of_a_sweep_file_are_refused_in_its_name(folder: Path, seeds
         ("title: x\ngrid: []", ["grid: unknown key, perhaps grids"]),
         ("title: x\ngrids: []", ["grids []: a list with at least 1 item"]),
         ("title: x", ["grids: it is missing"]),
+        ("about: x\nrecipe: {}", ["this is a problem, not a sweep: --problem takes it"]),
     ],
 )
 def test_a_sweep_file_that_lacks_something_says_what(folder: Path, text: str, words: list[str]):

@@ -2,78 +2,25 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from benchmark import cli, sweep
-from benchmark.cells import Cell
-from benchmark.errors import CannotGoOn, UserError
-from benchmark.launch.events import Event, Failed, Finished, Started
-from benchmark.launch.launcher import FRESH_SECONDS, Launcher, Options, Work, build
-from benchmark.launch.running import run
+from benchmark.launch.launcher import FRESH_SECONDS, LAUNCHERS, Options, build
 from benchmark.launch.slurm.submissions import submissions
 from benchmark.launch.slurm.task import ChunkTask
 from benchmark.planning.grid import load_sweep
-from benchmark.planning.plan import Task
 from benchmark.results.records import result
 from benchmark.results.store import Store
-from benchmark.training.options import RunOptions
 from tests.conftest import ROOT
+from tests.user_launcher import Processes
 
-# the launcher of docs/launchers.md
-
-
-def train(folder: Path, cell: Cell) -> tuple[Any, ...]:
-    from benchmark.launch.serving import attempt
-    from benchmark.worker import Worker
-
-    worker = Worker(Store(folder), RunOptions(device="cpu", threads=1))
-    return attempt(worker, cell, lambda iteration, row: None, lambda: False)
-
-
-class Futures:
-    def __init__(self, store: Store, workers: int):
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["benchmark.launch.preload"])  # torch, once for all
-        self.store, self.executor = store, ProcessPoolExecutor(workers, context)
-
-    def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
-        for dense in (True, False):  # dense runs first: the others start from their records
-            cells = [task.cell for task in tasks if task.cell.is_dense == dense]
-            futures = {self.executor.submit(train, self.store.path, cell): cell for cell in cells}
-            yield from map(Started, cells)
-            for future in as_completed(futures):
-                cell, (kind, *values) = futures[future], future.result()
-                if kind == "stop":
-                    raise CannotGoOn(values[0])
-                if kind == "failed":
-                    self.store.add_failure(cell.id, *values)
-                yield Failed(cell, *values[:2]) if kind == "failed" else Finished(cell, values[0] == "done")
-
-    def stop(self) -> None:
-        self.executor.shutdown(cancel_futures=True)
-
-
-class Processes(Launcher):
-    def submit(self, work: Work) -> int:
-        workers = self.options.workers or 2
-        return run(work, workers, lambda: Futures(work.store, workers))
-
-    def cancel(self, work: Work) -> int:
-        raise UserError("--cancel: Ctrl-C ends a sweep of this launcher")
-
-
-# end of it
-
-PROCESSES = ("--executor", "tests.test_launcher:Processes", "--workers", "2")
+PROCESSES = ("--executor", "tests.user_launcher:Processes", "--workers", "2")
 TINY = (
     *("table1", "--seeds", "2", "--only", "schedule=LLR,sparsity=0.9,budget=11.11%"),
     *("--only", "schedule=FT,sparsity=0.9,budget=11.11%", "--set", "epochs=2", "--set", "milestones=[1]"),
@@ -170,8 +117,8 @@ def test_a_dry_run_and_cancel_reach_it(tmp_path: Path, capsys):
 @pytest.mark.parametrize(
     ("executor", "words"),
     [
-        ("mine", ["one of local, slurm", "module:Class"]),
-        (":Class", ["one of local, slurm"]),
+        ("mine", [f"one of {', '.join(LAUNCHERS)}", "module:Class"]),
+        (":Class", [f"one of {', '.join(LAUNCHERS)}"]),
         ("no.such.module:Class", ["cannot import 'no.such.module'"]),
         ("benchmark.cells:Cell", ["that is no class of a Launcher"]),
         ("benchmark.cells:Nothing", ["module 'benchmark.cells' has no 'Nothing'"]),
@@ -202,6 +149,5 @@ def test_what_runs_is_known_by_its_lock_and_what_waits_by_squeue(cluster, tmp_pa
 
 
 def test_the_documented_launcher_is_the_one_that_is_tested():
-    source = Path(__file__).read_text()
-    tested = source[source.index("def train(") : source.index("# end of it")].strip()
-    assert f"```python\n{tested}\n```" in (ROOT / "docs" / "launchers.md").read_text()
+    tested = (ROOT / "tests" / "user_launcher.py").read_text().partition("\n\n")[2]
+    assert f"```python\n{tested}```" in (ROOT / "docs" / "launchers.md").read_text()

@@ -201,6 +201,7 @@ def test_one_seed_says_nothing_of_others_and_the_table_says_so(tmp_path: Path, m
     [
         ([], ["no records of table1", "python -m benchmark.sweep table1"]),
         (["--problem", "cifar10"], ["no records of table1 on cifar10", "--problem cifar10"]),
+        (["--problem", "digts"], ["no records of table1 on digts", "sweeps/problems/, which has cifar10"]),
         (["tabel1"], ["'tabel1' is unknown", "table1"]),
         (["--format", "pdf"], ["--format 'pdf'", "terminal,markdown,latex,html,csv"]),
         (["--formats", "csv"], ["--formats"]),

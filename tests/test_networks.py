@@ -32,8 +32,8 @@ DIGITS, _ = load_problem("digits")
 
 def problem(model: str, **fields) -> Problem:
     task = models.TASK_OF.get(model, "classification")
-    given = {"name": "p", "task": task, "dataset": "mine:data", "model": model, "epochs": 1, "classes": CLASSES}
-    return Problem(**{**given, **fields})
+    given = {"name": "p", "task": task, "dataset": "tests.user_task:views", "model": model, "epochs": 1}
+    return Problem(**{**given, "classes": CLASSES, **fields})
 
 
 def network(model: str, seed: int = 0, **fields) -> nn.Module:
@@ -285,7 +285,7 @@ def test_a_network_of_volumes_keeps_its_format():
         ("tests.user_networks:lazy", "its lazy layers have no weights before their first batch"),
         ("tests.user_networks:nobody", "module 'tests.user_networks' has no 'nobody'"),
         ("no_such_place:network", "Python finds no module 'no_such_place'"),
-        ("no_such_place.within:network", "Python finds no module 'no_such_place.within'"),
+        ("no_such_place.within:network", "Python finds no module 'no_such_place'"),
     ],
 )
 def test_what_is_no_network_is_refused_in_one_line(model: str, words: str):
@@ -323,7 +323,7 @@ def test_a_network_that_does_not_fit_is_refused_while_planning(fields: dict, wor
 
 
 def test_a_task_from_outside_may_use_any_network():
-    refuse_unfit(problem("unet", task="mine:Task", image_size=32))
+    refuse_unfit(problem("unet", task="tests.user_task:Turning", image_size=32))
 
 
 def test_the_command_refuses_a_network_for_another_task(tmp_path: Path):

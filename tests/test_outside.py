@@ -63,6 +63,38 @@ def train(store: Store, of: Cell) -> None:
     assert worker.run(of) == "done"
 
 
+@pytest.mark.parametrize(
+    ("source", "missing"),
+    [
+        ("def shape(problem):\n    name = 1", True),
+        ("name = 1", False),
+        ("from shape import power as name", False),
+        ("try:\n    import numpy as name\nexcept ImportError:\n    name = None", False),
+        ("from shape import *", False),
+        ("def __getattr__(name):\n    return 1", False),
+        ("globals()['na' + 'me'] = 1", False),
+    ],
+)
+@pytest.mark.parametrize("field", ["model", "task", "dataset"])
+def test_a_dry_run_knows_of_a_name_that_the_module_lacks_without_importing_it(
+    folder: Path, capsys, field: str, source: str, missing: bool
+):
+    (folder / "names.py").write_text(f"{source}\nraise SystemExit('not to be imported')\n")
+    command = ["table1", "--set", f"{field}=names:name", "--seeds", "1", "--dry-run", "--results", str(folder / "runs")]
+    assert cli.main(sweep.app, command) == (2 if missing else 0)
+    error = f"error: problem digits: {field} 'names:name': module 'names' has no 'name'\n"
+    assert capsys.readouterr().err == (error if missing else "")
+
+
+@pytest.mark.parametrize("field", ["model", "task", "dataset"])
+def test_a_dry_run_knows_of_a_module_that_is_no_python(folder: Path, capsys, field: str):
+    (folder / "names.py").write_text("def name(:\n")
+    command = ["table1", "--set", f"{field}=names:name", "--dry-run", "--results", str(folder / "runs")]
+    assert cli.main(sweep.app, command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: problem digits: {field} 'names:name': cannot import 'names' (SyntaxError: ")
+
+
 def test_an_edit_is_said_by_the_plan_also_of_what_the_module_imports_beside_it(folder: Path):
     store = Store(folder / "runs")
     train(store, cell())

@@ -77,6 +77,17 @@ class StopsEarly(Halfway):
         return self.context.dense_rates[: len(self.context.dense_rates) // 2]
 
 
+class Misspelled(Halfway):
+    """Its hook is called by nothing."""
+
+    declaration = declare("Misspelled")
+
+    def before_iteratoin(self, k: int) -> None: ...
+
+    def halfway_there(self) -> bool:
+        return True
+
+
 class FallsShort(Method):
     """Prunes half of what it should."""
 

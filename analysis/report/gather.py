@@ -12,11 +12,12 @@ import pandas as pd
 from analysis.axes import sweep_axes, without_parts
 from analysis.figures import Drawing, Figure, Selection, draw, encode, selections
 from analysis.layout import Layout, sheets_of
+from analysis.options import unknown
 from analysis.render.sheet import Sheet
 from analysis.sources import Source
 from benchmark.errors import UserError
 from benchmark.metric import Metric
-from benchmark.planning.grid import sweep_names
+from benchmark.planning.grid import problem_names, sweep_names
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def gather(
     failures = [fault for fault in every.failures if problem is None or str(fault["id"]).startswith(f"{problem}-")]
     if frame.empty and not failures:
         on = f" of {problem}" if problem else ""
+        if problem is not None and problem not in problem_names():
+            raise UserError(f"no records of {problem} in {place.label}: {unknown(problem)}")
         raise UserError(f"no records{on} in {place.label}: `python -m benchmark.sweep table1` makes some")
     whole, metrics = {**every.whole}, {**every.metrics}
     parts: dict[str, list[Selection]] = {}

@@ -189,7 +189,10 @@ def load_sweep(
     Raises UserError.
     """
     path = _find(folder, name, "sweep")
-    file = validated(SweepFile, read_yaml(path), path)
+    content = read_yaml(path)
+    if isinstance(content, dict) and "recipe" in content and "grids" not in content:
+        raise UserError(f"{path}: this is a problem, not a sweep: --problem takes it, as in: table1 --problem {path}")
+    file = validated(SweepFile, content, path)
     given = {**file.recipe, **(settings or {})}
     if problem is None:
         problem = file.problem
@@ -228,6 +231,10 @@ def sweep_names() -> list[str]:
     return sorted(path.stem for path in SWEEPS.glob("*.yaml"))
 
 
+def problem_names() -> list[str]:
+    return sorted(path.stem for path in (SWEEPS / "problems").glob("*.yaml"))
+
+
 def load_problem(
     name: str, settings: Mapping[str, Any] | None = None, folder: Path = SWEEPS
 ) -> tuple[Problem, Execution]:
@@ -255,9 +262,10 @@ def _refuse_late_milestones(recipe: Problem, base: Problem) -> None:
     if recipe.decay != "step" or not recipe.milestones or recipe.milestones[-1] < recipe.epochs:
         return
     fitting = ",".join(f"{milestone * recipe.epochs / base.epochs:g}" for milestone in base.milestones)
+    advice = "" if recipe.epochs == base.epochs else f"; in proportion they would be --set 'milestones=[{fitting}]'"
     raise UserError(
-        f"problem {recipe.name}: milestones {recipe.milestones[-1]:g} is not before the end at epochs {recipe.epochs}; "
-        f"in proportion they would be --set 'milestones=[{fitting}]'"
+        f"problem {recipe.name}: milestones {recipe.milestones[-1]:g} is not before the end at epochs {recipe.epochs}"
+        + advice
     )
 
 

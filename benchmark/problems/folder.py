@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmark.cells import FUNCTION, Problem
 from benchmark.errors import UserError, escaped
+from benchmark.imports import check_named
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"))
 TEST_NAMES = ("test", "val", "validation")
@@ -162,7 +163,9 @@ def annotation_files(root: Path) -> list[str]:
 
 def check_dataset(problem: Problem) -> None:
     """Raises UserError unless the data set is one of those in folders, or from outside."""
-    if problem.dataset not in HOW_TO_GET and not FUNCTION.fullmatch(problem.dataset):
+    if FUNCTION.fullmatch(problem.dataset):
+        check_named(problem.dataset, f"problem {problem.name}: dataset {problem.dataset!r}")
+    elif problem.dataset not in HOW_TO_GET:
         known = ", ".join((*EMBEDDED, *HOW_TO_GET))
         raise UserError(
             f"problem {problem.name}: dataset {problem.dataset!r} is unknown: one of {known}, or your own as "

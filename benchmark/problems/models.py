@@ -6,13 +6,12 @@ problem it should heed `classes`, `channels` and, if its size can be chosen, `wi
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from benchmark.cells import FUNCTION, Problem
 from benchmark.errors import UserError
-from benchmark.imports import load
+from benchmark.imports import check_named, load
 from benchmark.problems.sizes import OWN_DEPTH, dense_ends
 
 if TYPE_CHECKING:
@@ -144,8 +143,9 @@ SIDES = {"vit": 4, "unet": 8}
 
 def check_model(problem: Problem) -> None:
     """Raises UserError for an unknown name, and for a task, images or a depth that the network cannot take."""
-    reason = _reason_outside(problem) if FUNCTION.fullmatch(problem.model) else _reason(problem)
-    if reason:
+    if FUNCTION.fullmatch(problem.model):
+        check_named(problem.model, f"problem {problem.name}: model {problem.model!r}")
+    elif reason := _reason(problem):
         raise UserError(f"problem {problem.name}: model {reason}")
 
 
@@ -165,16 +165,6 @@ def _reason(problem: Problem) -> str | None:
     if size % SIDES.get(model, 1):
         return f"{model} takes images whose image_size is a multiple of {SIDES[model]}, not {size}"
     return None
-
-
-def _reason_outside(problem: Problem) -> str | None:
-    """Whether Python finds the module. It is not imported, since it imports torch."""
-    module = problem.model.partition(":")[0]
-    try:
-        found = importlib.util.find_spec(module)
-    except (ImportError, AttributeError, ValueError):
-        found = None
-    return None if found else f"{problem.model!r}: Python finds no module {module!r} (PYTHONPATH=. adds this folder)"
 
 
 def build(problem: Problem, seed: int) -> nn.Module:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.cells import FUNCTION, Problem
 from benchmark.errors import UserError
-from benchmark.imports import load
+from benchmark.imports import check_named, load
 
 if TYPE_CHECKING:
     from benchmark.tasks.task import Task
@@ -32,7 +32,9 @@ TAKEN = (
 
 def check_task(problem: Problem) -> None:
     """Raises UserError for an unknown name."""
-    if problem.task not in TASKS and not FUNCTION.fullmatch(problem.task):
+    if FUNCTION.fullmatch(problem.task):
+        check_named(problem.task, f"problem {problem.name}: task {problem.task!r}")
+    elif problem.task not in TASKS:
         raise UserError(
             f"problem {problem.name}: task {problem.task!r} is unknown: one of {', '.join(TASKS)}, "
             "or your own as 'module:Class'"
