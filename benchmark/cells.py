@@ -148,7 +148,8 @@ class Problem(BaseModel):
     @model_validator(mode="after")
     def _schedule_fits(self) -> Problem:
         if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError("milestones must increase")
+            shown_ones = ", ".join(f"{value:g}" for value in self.milestones)
+            raise ValueError(f"milestones [{shown_ones}] must increase")
         if any(value < 0 for value in self.milestones):
             raise ValueError(f"milestones {self.milestones[0]:g} is before the start, epoch 0")
         for key, values in (("mean", self.mean), ("std", self.std)):
@@ -196,7 +197,7 @@ class Budget:
     @classmethod
     def parse(cls, text: object) -> Budget:
         """Raises ValueError that says what is accepted."""
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|ep|it)(/cycle)?\s*", str(text))
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(%|ep|it)(/cycle)?\s*", str(text))
         if not match or (match[2] == "it" and "." in match[1]) or not isfinite(float(match[1])):
             raise ValueError(
                 f"budget {shown(text)} is not a number with a unit: write '2.22%', '10ep' or '500it', "

@@ -19,6 +19,7 @@ from benchmark.cells import Scalar
 from benchmark.errors import UserError
 from benchmark.planning.grid import load_problem
 from benchmark.problems import fits
+from benchmark.problems.folder import complete
 
 if TYPE_CHECKING:
     from benchmark.check_method import Finding
@@ -55,6 +56,8 @@ def main(
 
 def _of_problem(name: str, settings: dict[str, Scalar], folder: Path | None) -> Iterator[Finding]:
     recipe, _ = load_problem(name, settings)
+    if found := complete(folder)(recipe):  # as a sweep does
+        recipe, _ = load_problem(name, {**found, **settings})
     fits.refuse_unfit(recipe)
     from benchmark.check_method import Finding
     from benchmark.check_problem import check_problem

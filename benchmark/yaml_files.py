@@ -94,8 +94,22 @@ def validated(model: type[Model], values: Any, path: Path | None, within: str = 
         found = error.errors(include_url=False)
         # a key that is missing is often one that is misspelt
         first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
-        key = ": ".join(filter(None, [within, ".".join(cut(str(part)) for part in first["loc"])]))
-        raise UserError(f"{f'{path}: ' if path else ''}{key}{_reason(model, first)}") from None
+        place = first["loc"] if first["type"] == "missing" else _given(values, first["loc"])
+        key = ": ".join(filter(None, [within, ".".join(cut(str(part)) for part in place)]))
+        reason = _reason(model, first)
+        raise UserError(f"{f'{path}: ' if path else ''}{key}{reason if key else reason.removeprefix(': ')}") from None
+
+
+def _given(values: Any, place: Sequence[str | int]) -> list[str | int]:
+    """`place` as far as there is something: behind that, pydantic names the type that was tried."""
+    found: list[str | int] = []
+    for part in place:
+        inside = part in values if isinstance(values, dict) else isinstance(values, list) and isinstance(part, int)
+        if not inside:
+            break
+        found.append(part)
+        values = values[part]
+    return found
 
 
 def _counts_whole(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,6 +143,10 @@ def _reason(model: type[BaseModel], error: ErrorDetails) -> str:
         return f" {shown(value)}: write a list such as [{cut(str(value))}]"
     if kind in ("tuple_type", "too_short"):
         return f" {shown(value)}: a list with at least 1 item is expected"
+    if value is None:
+        return " is empty: a value is expected"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f" {shown(value)}: keys and values are expected"
     if kind == "string_type":
         return f" {shown(value)}: text is expected: put it in quotes"
     if kind == "bool_type":

@@ -51,7 +51,7 @@ def test_weights_are_counted_as_the_network_has_them(model: str, width: int):
 def test_a_sparsity_that_leaves_no_weight_is_refused_with_the_largest(sparsity: float, method: str):
     with pytest.raises(UserError) as caught:
         plan.refuse_unfit([cell(0.5), cell(sparsity, method)])
-    text = f"leaves none of the {WEIGHTS} weights of model resnet8: a number above 0 up to 0.9999 is accepted"
+    text = f"leaves none of the {WEIGHTS} weights of model resnet8: a number from 0.0001 up to 0.9999 is accepted"
     assert text in str(caught.value)
     assert repr(sparsity) in str(caught.value)
 
@@ -75,6 +75,14 @@ def test_an_interval_that_leaves_no_step_is_refused(method: str):
             plan.refuse_unfit([cell(0.5, method, interval=interval)])
     with pytest.raises(UserError, match=f"method {method}: hyperparameter interval is 1 epochs; with 1 epochs"):
         plan.refuse_unfit([cell(0.5, method, DIGITS.model_copy(update={"epochs": 1}))])
+
+
+@pytest.mark.parametrize("sparsity", [1e-300, 1e-5])
+def test_a_sparsity_that_prunes_no_weight_is_refused(sparsity: float):
+    with pytest.raises(UserError, match=rf"prunes none of the {WEIGHTS} weights .* from 0.0001 up to 0.9999") as caught:
+        plan.refuse_unfit([cell(sparsity)])
+    assert len(str(caught.value)) < 250
+    plan.refuse_unfit([cell(0.0001)])
 
 
 @pytest.mark.parametrize("model", MODELS)

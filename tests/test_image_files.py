@@ -187,7 +187,7 @@ def test_what_cannot_be_read_stops_or_is_left_out_with_its_name(tmp_path: Path, 
     assert f"skipped: 1 of 7 images cannot be read, the first: {bad} (" in said(skip, tmp_path)
     data = streamed(skip, tmp_path)
     assert len(everything(data)) == 30
-    assert data.remarks[0].startswith(f"skipped: 1 images cannot be read, the first: {bad} (")
+    assert data.remarks[0].startswith(f"skipped: 1 of 31 images cannot be read, the first: {bad} (")
     assert describe(tmp_path)["image_size"] == 16
 
 

@@ -73,7 +73,8 @@ def test_links_that_lead_elsewhere_are_followed(tmp_path: Path):
     (tmp_path / "images" / "train" / "dog").symlink_to("../../dogs")
     save(tmp_path / "more" / "x.png", np.zeros((16, 16, 3), np.uint8))
     (tmp_path / "images" / "train" / "cat" / "more").symlink_to(tmp_path / "more")
-    (tmp_path / "images" / "train" / "owl" / "link.png").symlink_to(tmp_path / "more" / "x.png")
+    save(tmp_path / "else" / "x.png", np.zeros((16, 16, 3), np.uint8))
+    (tmp_path / "images" / "train" / "owl" / "link.png").symlink_to(tmp_path / "else" / "x.png")
     assert np.bincount(open_source(problem(), tmp_path / "images").training.labels).tolist() == [9, 8, 9]
 
 
@@ -154,6 +155,12 @@ def test_tiny_imagenet_is_taken_with_its_unlabelled_test_folder(tiny: Path):
     assert source.test.labels.tolist() == [2, 0]
 
 
+def test_annotations_that_windows_has_saved_are_read(tiny: Path):
+    path = tiny / "val" / "val_annotations.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n") + b"\r\n\r\n")
+    assert open_source(problem(dataset="tinyimagenet", image_size=64), tiny.parent).test.labels.tolist() == [2, 1, 0]
+
+
 def test_corrected_annotations_count_although_no_image_changed(tiny: Path):
     recipe = problem(dataset="tinyimagenet", image_size=64)
     before = open_source(recipe, tiny.parent)
@@ -171,6 +178,8 @@ def test_corrected_annotations_count_although_no_image_changed(tiny: Path):
         (b"x.JPEG\tn00000009\n", "line 4: 'n00000009' is not a class folder of train/"),
         (b"caf\xe9.JPEG\tn00000000\n", r"images/caf\xe9.JPEG (No such file"),
         (b"a\0b.JPEG\tn00000000\n", r"images/a\x00b.JPEG (embedded null byte)"),
+        (b"../../train/n00000000/images/n00000000_0.JPEG\tn00000000\n", "is no name of a file in images/"),
+        (b"/etc/passwd\tn00000000\n", "line 4: '/etc/passwd' is no name of a file in images/"),
     ],
 )
 def test_annotations_that_do_not_fit_are_refused(tiny: Path, line: bytes, words: str):
@@ -325,6 +334,11 @@ def test_a_folder_is_its_images_or_refused_in_one_line(folders: tuple[list[Item]
                 save(folder / f"base{k}.png", RGB)
                 there.append((str(folder / f"base{k}.png"), RGB))
             found.append(dict(filter(None, there)))
+        one, other, *tested = ({os.path.realpath(path) for path in part} for part in found)
+        if one & other or (one | other) & set.union(*tested):
+            for line in (refusal(lambda: open_source(recipe, root)), refusal(lambda: streamed(recipe, root))):
+                assert "through" in line
+            return
         expected = [found[k][path] for k in range(4) for path in sorted(found[k])]
         labels = [k % 2 for k in range(4) for path in found[k] if found[k][path] is not None]
         good = [pixels for pixels in expected if pixels is not None]
@@ -360,10 +374,48 @@ def test_links_that_cross_are_read_once_however_many_ways_lead_there(tmp_path: P
     assert "24 links to folders that are read already" in said(problem(), tmp_path)
 
 
+@pytest.mark.parametrize("link", ["class", "image", "hard link"])
+def test_test_images_that_are_training_images_are_refused(tmp_path: Path, link: str):
+    cat = make_folder(tmp_path) / "test" / "cat"
+    count = len(list(cat.iterdir())) if link == "class" else 1
+    if link == "class":
+        shutil.rmtree(cat)
+        cat.symlink_to("../train/cat")
+        count = len(list(cat.iterdir()))
+    else:
+        (cat / "00.png").unlink()
+        trained = tmp_path / "train" / "cat" / "00.png"
+        (os.symlink if link == "image" else os.link)(trained, cat / "00.png")
+    line = f"{tmp_path}: {count} test images are training images too, through links, the first: {cat}/00.png is "
+    assert refusal(lambda: open_source(problem(), tmp_path)).startswith(line)
+    assert refusal(lambda: streamed(problem(), tmp_path)).startswith(line)
+
+
+def test_a_class_that_is_a_link_to_another_is_refused(tmp_path: Path):
+    owl = make_folder(tmp_path) / "train" / "owl"
+    shutil.rmtree(owl)
+    owl.symlink_to("cat")
+    assert "a training image of two classes, through a link: " in refusal(lambda: open_source(problem(), tmp_path))
+
+
 def test_a_test_folder_that_is_the_training_folder_is_refused(tmp_path: Path):
     shutil.rmtree(make_folder(tmp_path) / "test")
     (tmp_path / "test").symlink_to("train")
     assert "test/ is train/ itself" in refusal(lambda: open_source(problem(), tmp_path))
+
+
+def test_a_sweep_says_which_streamed_images_it_skipped(tmp_path: Path, capsys):
+    for shade, path in enumerate(sorted(make_folder(tmp_path / "images").glob("*/*/*.png"))):
+        save(path, np.full((16, 16, 3), 100 * CLASSES.index(path.parent.name) + shade % 8, np.uint8))
+    (tmp_path / "images" / "train" / "cat" / "00.png").write_bytes(b"")
+    fields = "resized_crop=true", "image_size=16", "evaluation_size=18", "unreadable_images=skip", "model=resnet8"
+    fields += "width=4", "epochs=10", "milestones=[8]", "warmup_epochs=0", "batch_size=8", "learning_rate=0.05"
+    command = ["table1", "--problem", "imagefolder", "--data", f"{tmp_path}/images", "--results", f"{tmp_path}/r"]
+    command += [part for field in fields for part in ("--set", field)]
+    command += ["--only", "schedule=FT,sparsity=0.7,budget=11.11%", "--seeds", "1", "--tracking", "off"]
+    assert cli.main(app, [*command, "--workers", "1"]) == 0
+    line = f"skipped: 1 of 30 images cannot be read, the first: {tmp_path}/images/train/cat/00.png"
+    assert line in capsys.readouterr().out
 
 
 def test_another_size_of_large_images_is_cropped_from_as_much_of_them(tmp_path: Path):

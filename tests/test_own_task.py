@@ -176,6 +176,7 @@ def test_what_cannot_be_used_is_one_line(change: dict[str, str], words: str):
         ((), "give a METHOD, or --problem"),
         (("DNW", "--problem", "digits"), "give a METHOD or --problem, not both"),
         (("--problem", "nosuch"), "nosuch"),
+        (("--problem", "imagefolder", "--data", "/no/such"), "/no/such"),
         (("--problem", "digits", "--set", "task=segmentation"), "task segmentation does not fit dataset digits"),
     ],
 )

@@ -464,7 +464,7 @@ def test_streamed_images_that_cannot_be_read_stop_the_run_or_are_left_out(large:
         list(streamed(large, **declared).evaluation_batches("test"))
     data = streamed(large, unreadable_images="skip", **declared)
     assert sum(len(labels) for _, labels in data.evaluation_batches("test")) == 5
-    assert data.remarks[0].startswith("skipped: 1 images cannot be read, the first: ")
+    assert data.remarks[0].startswith("skipped: 1 of 30 images cannot be read, the first: ")
 
 
 def test_a_batch_without_a_readable_image_counts_as_an_iteration_and_is_no_step(large: Path):

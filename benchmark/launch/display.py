@@ -81,6 +81,8 @@ class Display:
         self.pace = Pace(plan.tasks)
         self.finished = self.failed = 0
         self.trained: list[Record] = []
+        self.skipped: list[str] = []
+        """What the latest record says of images that could not be read."""
         self.best: tuple[float, str] | None = None
         self.running: dict[str, str] = {}
         self._last_line = time.monotonic()
@@ -150,6 +152,8 @@ class Display:
         if record is None:
             return
         if event.trained_here:
+            remarks = record["provenance"].get("data_remarks") or []
+            self.skipped = [remark for remark in remarks if remark.startswith("skipped:")]
             self.trained.append({"seconds": record["seconds"]})  # whole records of a long sweep would fill the memory
         if aside := record["provenance"].get("set_aside"):
             text = f"the record of {event.cell.id} could not be read; it is now {aside}"

@@ -52,6 +52,7 @@ class _Running:
         self.publishing = Publishing(Settings(work.store.path, work.tracking), sweep.name, sweep.problem.name)
         self.trained: list[Record] = []
         self.failures: list[Failed] = []
+        self.skipped: list[str] = []
         self.stopped = False
 
     def run(self, plan: Plan) -> int:
@@ -101,6 +102,7 @@ class _Running:
             finally:
                 pool.stop()
                 self.trained += display.trained
+                self.skipped = display.skipped or self.skipped
 
     def _summarise(self, wall: float) -> None:
         work, trained, failures = self.work, self.trained, self.failures
@@ -109,6 +111,8 @@ class _Running:
             parts = {key: 100 * _spent(trained, key) / (self.workers * wall) for key in ("training", "evaluation")}
             share = f", of workers x time {parts['training']:.0f} % training and {parts['evaluation']:.0f} % evaluation"
         work.say(f"{len(trained)} cells trained in {duration(wall)} by {self.workers} workers{share}")
+        for remark in self.skipped if work.sweep.problem.resized_crop else ():  # others are decoded, and said, before
+            work.say(remark)
         for failure in failures[:SHOWN_FAILURES]:
             work.say(f"FAILED {failure.cell.id}: {failure.cause}: {failure.message}")
         if failures:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchmark.cells import Cell, Scalar, plain
+from benchmark.cells import Cell, Scalar, cut, plain
 from benchmark.errors import UserError
 from benchmark.problems.sizes import prunable_weights
 
@@ -22,15 +22,16 @@ OF_SYMBOLS = ("language_modelling", "translation")
 
 
 def leaves_a_weight(cell: Cell, settings: Mapping[str, Scalar]) -> None:
-    """Raises UserError where the sparsity, rounded to whole weights, is all of the network at hand."""
+    """Raises UserError where the sparsity, rounded to whole weights, is none or all of the network at hand."""
     weights = prunable_weights(cell.problem)
-    if cell.sparsity is None or weights is None or round(cell.sparsity * weights) < weights:
+    if cell.sparsity is None or weights is None or 0 < round(cell.sparsity * weights) < weights:
         return
     digits = len(str(weights))
-    most = (10**digits * (weights - 1) // weights) / 10**digits
+    least, most = (-(-(10**digits) // weights)) / 10**digits, (10**digits * (weights - 1) // weights) / 10**digits
+    deed = "prunes" if cell.sparsity < least else "leaves"
     raise UserError(
-        f"problem {cell.problem.name}: sparsity {plain(cell.sparsity)} leaves none of the {weights} weights of model "
-        f"{cell.problem.model}: a number above 0 up to {plain(most)} is accepted"
+        f"problem {cell.problem.name}: sparsity {cut(plain(cell.sparsity))} {deed} none of the {weights} weights of "
+        f"model {cell.problem.model}: a number from {plain(least)} up to {plain(most)} is accepted"
     )
 
 

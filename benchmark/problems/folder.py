@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import statistics
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from typing import Any
 from benchmark.cells import FUNCTION, Problem
 from benchmark.errors import UserError, escaped
 from benchmark.imports import check_named
+from benchmark.problems.same_files import number, refuse_shared
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"))
 TEST_NAMES = ("test", "val", "validation")
@@ -181,10 +184,13 @@ def list_images(root: Path) -> Listing:
         raise UserError(f"{escaped(root)}/train: {len(classes)} class folders; a problem has 2 or more")
     test_root, rejected = _test_folder(root, classes)
     list_test = _images if _class_names(test_root) == classes else _annotated
-    training, test = tuple(_images(root / "train", classes, left)), tuple(list_test(test_root, classes, left))
+    numbers = array("Q"), array("Q")
+    training = tuple(_images(root / "train", classes, left, numbers[0]))
+    test = tuple(list_test(test_root, classes, left, numbers[1]))
     empty = [root / "train" / name for name in _without(training, classes)] + ([] if test else [test_root])
     if empty:
         raise UserError(f"{escaped(empty[0])}: no images ({', '.join(sorted(SUFFIXES))})")
+    refuse_shared(root, training, test, numbers)
     remarks = [
         f"left out: {len(paths)} {what}, the first: {escaped(min(paths))}" for what, paths in sorted(left.items())
     ]
@@ -266,18 +272,18 @@ def _without(images: tuple[Labelled, ...], classes: tuple[str, ...]) -> list[str
     return [name for label, name in enumerate(classes) if label not in present]
 
 
-def _images(folder: Path, classes: tuple[str, ...], left: LeftOut) -> Iterator[Labelled]:
+def _images(folder: Path, classes: tuple[str, ...], left: LeftOut, numbers: array[int]) -> Iterator[Labelled]:
     for entry in _visible(str(folder), left):
         if not _is_folder(entry):
             left["files beside the class folders"].append(entry.path)
     for label, name in enumerate(classes):
-        for path in sorted(_files(os.path.join(folder, name), left)):
+        for path in sorted(_files(os.path.join(folder, name), left, numbers)):
             yield path, label
 
 
-def _files(folder: str, left: LeftOut) -> Iterator[str]:
+def _files(folder: str, left: LeftOut, numbers: array[int]) -> Iterator[str]:
     """Files with the suffix of an image in `folder` and below; as strings, since there may be a million. A folder that
-    several links lead to is read once."""
+    several links lead to is read once. numbers: takes those of the files."""
     folders, read = [folder], set[str]()
     while folders:
         folder = folders.pop()
@@ -292,6 +298,7 @@ def _files(folder: str, left: LeftOut) -> Iterator[str]:
             if _is_folder(entry):
                 folders.append(entry.path)
             elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                numbers.append(number(entry))
                 yield entry.path
             elif entry.name != ANNOTATIONS:
                 left["files that are not named as images"].append(entry.path)
@@ -324,23 +331,27 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _annotated(folder: Path, classes: tuple[str, ...], left: LeftOut) -> Iterator[Labelled]:
+def _annotated(folder: Path, classes: tuple[str, ...], left: LeftOut, numbers: array[int]) -> Iterator[Labelled]:
     """Tiny ImageNet's test images: one folder, and a file with their classes."""
     labels = {name: label for label, name in enumerate(classes)}
     annotations, images = folder / ANNOTATIONS, os.path.join(folder, "images")
     try:
-        lines = annotations.read_bytes().splitlines()
+        lines = annotations.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()
     except OSError as error:
         raise UserError(f"{escaped(annotations)}: {error.strerror}") from None
     annotated: dict[str, int] = {}
-    for number, line in enumerate(map(os.fsdecode, lines), 1):
+    for row, line in enumerate(map(os.fsdecode, lines), 1):
+        if not line.strip():
+            continue
         name, _, rest = line.partition("\t")
+        if os.path.basename(name) != name:
+            raise UserError(f"{escaped(annotations)} line {row}: {name!r} is no name of a file in images/")
         path, label = os.path.join(images, name), rest.partition("\t")[0]
         if label not in labels:
-            raise UserError(f"{escaped(annotations)} line {number}: {label!r} is not a class folder of train/")
+            raise UserError(f"{escaped(annotations)} line {row}: {label!r} is not a class folder of train/")
         if path in annotated:
-            raise UserError(f"{escaped(annotations)} line {number}: {name!r} is there a second time")
+            raise UserError(f"{escaped(annotations)} line {row}: {name!r} is there a second time")
         annotated[path] = labels[label]
-    for path in set(_files(str(folder), left)) - set(annotated):
+    for path in set(_files(str(folder), left, numbers)) - set(annotated):
         left["images that no annotation names"].append(path)
     yield from annotated.items()

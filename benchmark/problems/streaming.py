@@ -113,8 +113,8 @@ class StreamedData(Batches):
     def remarks(self) -> tuple[str, ...]:  # type: ignore[override]
         if not self._skipped:
             return self._listing_remarks
-        skipped = f"skipped: {len(self._skipped)} images cannot be read, the first: {min(self._skipped.values())}"
-        return (*self._listing_remarks, skipped)
+        count = f"{len(self._skipped)} of {len(self._part)} images"
+        return (*self._listing_remarks, f"skipped: {count} cannot be read, the first: {min(self._skipped.values())}")
 
     @property
     def training_images(self) -> int:

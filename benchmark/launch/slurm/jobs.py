@@ -118,16 +118,17 @@ def submit(
     return result
 
 
-def reconcile(store: Store) -> list[Live]:
+def reconcile(store: Store, deed: str = "submitted") -> list[Live]:
     """Open submissions and what of them is in the queue; those with nothing left there are closed.
 
-    Raises UserError if SLURM does not say what is queued: submitting blindly could double the work.
+    deed: what is to be done then. Raises UserError if SLURM does not say what is queued: submitting blindly could
+    double the work.
     """
     open_ones = [submission for submission in submissions(store) if not submission.closed]
     try:
         queue = read_queue(submission.about["uid"] for submission in open_ones)
     except Unknown as error:
-        raise UserError(f"cannot tell what is queued ({error}); nothing was submitted, try again") from None
+        raise UserError(f"cannot tell what is queued ({error}); nothing was {deed}, try again") from None
     current = [live(submission, queue) for submission in open_ones]
     for ended in (each for each in current if not each.jobs):
         ended.submission.close()
@@ -140,7 +141,7 @@ def cancel(store: Store, sweep: str) -> tuple[list[str], list[str]]:
     Running cells save a checkpoint. The STOP file also ends a job that was requeued at the wrong moment.
     """
     cancelled, others = [], []
-    for current in reconcile(store):
+    for current in reconcile(store, "cancelled"):
         submission, jobs = current.submission, [job.id for job in current.jobs.values()]
         if submission.about["sweep"] != sweep:
             continue

@@ -30,6 +30,8 @@ OWN = {
     **{"mem": "memory", "cpus-per-task": "cpus", "gpus-per-node": "gpus", "ntasks-per-node": "tasks"},
 }
 """sbatch options that a profile has keys for."""
+WHOLE = {*OWN, "gpus", "ntasks"}
+"""Options of sbatch, some of which others begin with."""
 OPTION = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 """A long option of sbatch, without its dashes."""
 
@@ -110,6 +112,9 @@ class Profile(BaseModel):
                 raise ValueError(f"extra.{key} is set by the suite and cannot be changed")
             if option in OWN and not (option == "gpus-per-node" and ":" in str(value)):  # gpus is a count, and no type
                 raise ValueError(f"extra.{key}: a profile has {OWN[option]} for it")
+            known = next((name for name in (*RESERVED, *OWN) if name.startswith(option)), None)
+            if known and option not in WHOLE:  # sbatch takes any beginning that is no other's
+                raise ValueError(f"extra.{key} is sbatch's {known}, cut short: write options in full")
             if not OPTION.fullmatch(key):
                 raise ValueError(f"extra.{cut(key)} is no option of sbatch: write it without its dashes, as mail-user")
             if not str(value).isprintable():
