@@ -56,10 +56,10 @@ def refuse_unfit(problem: Problem) -> None:
         check_digits(problem)
     if has_masks(problem):
         check_masks(problem)
+    check_loader(problem)
     check_read(problem)
     if problem.crop_padding > problem.image_size and not problem.resized_crop:
         _refuse(problem, f"crop_padding {problem.crop_padding} is larger than image_size {problem.image_size}")
-    check_loader(problem)
     check_installed(problem)
 
 
