@@ -20,6 +20,7 @@ from benchmark.cli import main, make_app
 from benchmark.errors import UserError
 from benchmark.results.atomic import write_output
 
+MOST_OTHERS = 1_000_000
 ONE_HEADER = ("csv", "records")
 """Formats of which several sheets make one file: a header is not said again before columns have changed."""
 
@@ -47,8 +48,12 @@ def make_tables(
     from_wandb: WandbOption = None,
     output: Annotated[Path | None, typer.Option(help="Write files into this folder rather than print.")] = None,
     elsewhere: Annotated[
-        int | None,
-        typer.Option(min=1, help="Also where the mean of so many other seeds, or another processor's, will lie."),
+        str | None,
+        typer.Option(
+            metavar="N|FILE",
+            help="Also where the mean of N other seeds, or of another processor's, will lie; "
+            "or a file of records from there: whether its means lie there.",
+        ),
     ] = None,
     aggregate: Annotated[
         bool, typer.Option("--aggregate", help="Also each row in one number over all columns, with intervals.")
@@ -62,16 +67,32 @@ def make_tables(
     chosen = _parse_formats(formats, list(WRITERS) if output else ["terminal"], output is not None)
     sheets = make_sheets(names or [], open_source(results, from_wandb), problem, seeds)
     if elsewhere is not None:
-        sheets = [
-            replace(sheet, tables=(sheet.tables[0], tables.elsewhere(sheet.tables[0], elsewhere), *sheet.tables[1:]))
-            for sheet in sheets
-        ]
+        sheets = [_with_others(sheet, elsewhere) for sheet in sheets]
     if aggregate:
         sheets = [replace(sheet, tables=(sheet.tables[0], aggregates(sheet), *sheet.tables[1:])) for sheet in sheets]
     if output:
         write_files(sheets, chosen, output)
         return
     print_sheets(sheets, chosen, details)
+
+
+def _with_others(sheet: Sheet, elsewhere: str) -> Sheet:
+    """The sheet with a second table: where the means of other runs will lie, or do."""
+    first, *others = sheet.tables
+    if elsewhere.isdecimal() and 0 < int(elsewhere) < MOST_OTHERS:
+        return replace(sheet, tables=(first, tables.elsewhere(first, int(elsewhere)), *others))
+    if not Path(elsewhere).is_file():
+        raise UserError(
+            f"--elsewhere {elsewhere}: a count of seeds above 0, or a file of records, as export writes them"
+        )
+    try:
+        found = make_sheets([sheet.sweep], Path(elsewhere), sheet.problem)
+    except UserError as error:
+        raise UserError(f"--elsewhere: {error}") from None
+    there = next((one for one in found if one.slug == sheet.slug), None)
+    if there is None:
+        raise UserError(f"--elsewhere {elsewhere}: no records of {sheet.slug} in it")
+    return replace(sheet, tables=(first, tables.compared_elsewhere(first, there.tables[0]), *others))
 
 
 def _parse_formats(text: str | None, default: list[str], to_files: bool) -> list[str]:

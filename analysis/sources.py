@@ -45,7 +45,7 @@ class Results:
         self.files: list[Path] = []
         if path.is_file():
             with open(path, "rb") as file:
-                if not file.read(10).startswith(b'{"schema"'):
+                if file.read(9) not in (b"", b'{"schema"'):
                     raise UserError(f"--results {path}: this is no file of records, as `benchmark.export` writes them")
             self.live, self.files = None, [path]
         elif path.is_dir():

@@ -205,6 +205,45 @@ def elsewhere(table: Table, others: int) -> Table:
     )
 
 
+def compared_elsewhere(table: Table, there: Table) -> Table:
+    """`there`, the same table of runs on another machine: its means, and whether each lies where `elsewhere` says that
+    the mean of as many runs will (95 %), for every ranked column."""
+    others = {row.label: row.entries for row in there.rows}
+    kept = [index for index, column in enumerate(table.columns) if column.ranked]
+    inside = told = 0
+    rows = []
+    for row in table.rows:
+        cells = []
+        for index in kept:
+            here, found = row.entries[index], others.get(row.label, {index: None})[index]
+            if found is None or found.mean is None or here.mean is None or here.std is None or not here.n:
+                cells.append("" if here.n is None else "–")
+                continue
+            decimals = table.columns[index].decimals
+            low, high = mean_of_others(here.mean, here.std, here.n, found.n or 1)
+            told, fits = told + 1, round(low, decimals) <= round(found.mean, decimals) <= round(high, decimals)
+            inside += fits
+            cells.append(
+                f"{found.mean:.{decimals}f} {'' if fits else 'not '}in {low:.{decimals}f} to {high:.{decimals}f}"
+            )
+        rows.append(TextRow(row.label, tuple(cells)))
+    runs = sorted({entry.n for row in there.rows for entry in row.entries if entry.n})
+    return Table(
+        f"{table.key}-another",
+        f"{table.title}: on another machine",
+        table.stub,
+        tuple(table.columns[index] for index in kept),
+        (),
+        tuple(rows),
+        (
+            f"The mean of {' or '.join(map(str, runs))} runs there, and the 95% prediction interval for the mean of as "
+            "many other seeds, from the runs of the table above (normal values).",
+            f"{inside} of {told} means lie in theirs; of 100 independent ones 95 would; these share dense networks.",
+            *(line for line in there.caption if line.startswith("Records:")),
+        ),
+    )
+
+
 def score_columns(table: Table) -> list[int]:
     """Places of the columns that are values of the metric."""
     return [place for place, column in enumerate(table.columns) if column.is_score]

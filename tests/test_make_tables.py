@@ -196,6 +196,18 @@ def test_one_seed_says_nothing_of_others_and_the_table_says_so(tmp_path: Path, m
     assert reason not in make_tables("--elsewhere", "3").stdout
 
 
+def test_the_runs_of_another_machine_are_set_beside_where_these_say_that_they_lie(tmp_path: Path, make_tables):
+    fill(tmp_path / "runs", table1_records(by_rank, seeds=(0, 1, 2)))
+    there = tmp_path / "there.jsonl"
+    for shift, fits in ((0.0, "54 of 54"), (0.4, "0 of 54")):
+        write_compact(there, table1_records(lambda cell, shift=shift: by_rank(cell) - shift, seeds=(0, 1)))
+        assert f"{fits} means lie in theirs" in " ".join(make_tables("--elsewhere", str(there)).stdout.split())
+    write_compact(there, [])
+    assert_one_line_refusal(make_tables("--elsewhere", str(there)), "--elsewhere", "no records")
+    for wrong in ("0", "-3", str(tmp_path / "nothing"), "1.5"):
+        assert_one_line_refusal(make_tables("--elsewhere", wrong), f"--elsewhere {wrong}: a count of seeds above 0")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

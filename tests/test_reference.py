@@ -75,6 +75,22 @@ def test_the_readme_shows_where_numbers_of_another_processor_will_lie(command):
         assert row in finished.stdout
 
 
+def test_the_runs_of_another_processor_lie_where_these_say(command):
+    """As README and docs/findings.md have it; and no committed record of the two is the same."""
+    there = REFERENCE / "elsewhere" / "table1-digits.jsonl"
+    options = ("--results", str(REFERENCE), "--format", "markdown", "--elsewhere", str(there))
+    shown = command("analysis.make_tables", "table1", "--problem", "digits", *options).stdout
+    assert "51 of 54 means lie in theirs" in shown
+    assert shown.count(" not in ") == 3
+    assert "51 of the 54 means lie in their 95 % ranges" in (ROOT / "README.md").read_text().replace("\n", " ")
+    here, others = (
+        {record["id"]: record for record in read_compact(file)} for file in (REFERENCE / "table1-digits.jsonl", there)
+    )
+    assert others.keys() < here.keys()
+    assert {record["provenance"]["data"] for record in (*here.values(), *others.values())} == {"7988bdc98e1dbe6c"}
+    assert not [name for name, record in others.items() if record["history"] == here[name]["history"]]
+
+
 @pytest.fixture(scope="module")
 def sheets() -> list[Sheet]:
     """Of all committed records, which captions name as someone in the checkout would."""
