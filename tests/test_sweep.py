@@ -326,6 +326,7 @@ def test_shares_that_leave_no_image_are_refused_before_a_worker_starts(
         (["--dry-run", "--repair"], ["--repair", "--dry-run"]),
         (["--dry-run", "--cancel", "--executor", "slurm"], ["--cancel", "--dry-run"]),
         (["--results", ""], ["the argument after --results is empty"]),
+        (["--data", "/nowhere"], ["--data /nowhere: dataset digits reads no folder"]),
         (["--data="], ["--data= has no value"]),
         (["--set", "resized_crop=true"], ["resized_crop means nothing for dataset digits"]),
         (["--set", "weights=abc"], ["weights abc are not in", "--weights FILE"]),

@@ -235,9 +235,14 @@ def describe(root: Path) -> dict[str, Any]:
 
 
 def complete(folder: Path | None) -> Callable[[Problem], dict[str, Any]]:
-    """For `load_sweep`: gives the fields that a recipe for an image folder leaves open, found from the images."""
+    """For `load_sweep`: gives the fields that a recipe for an image folder leaves open, found from the images.
+
+    folder: --data; UserError if the data set reads none.
+    """
 
     def fields_of(problem: Problem) -> dict[str, Any]:
+        if folder is not None and (problem.dataset in EMBEDDED or FUNCTION.fullmatch(problem.dataset)):
+            raise UserError(f"--data {escaped(folder)}: dataset {problem.dataset} reads no folder; leave it out")
         if problem.dataset != "imagefolder" or {"classes", "channels", "image_size"} <= problem.model_fields_set:
             return {}
         fields = describe(find(problem, folder).root)

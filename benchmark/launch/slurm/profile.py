@@ -118,10 +118,10 @@ class Profile(BaseModel):
             if not OPTION.fullmatch(key):
                 raise ValueError(f"extra.{cut(key)} is no option of sbatch: write it without its dashes, as mail-user")
             if not str(value).isprintable():
-                raise ValueError(f"extra.{key} {value!r} has a character that does not print")
+                raise ValueError(f"extra.{key} {shown(value)} has a character that does not print")
         for name in ("partition", "account", "qos", "constraint", "exclude"):
             if not str(getattr(self, name)).isprintable():
-                raise ValueError(f"{name} {getattr(self, name)!r} has a character that does not print")
+                raise ValueError(f"{name} {shown(getattr(self, name))} has a character that does not print")
         if self.ranks > 1 and self.workers > 1:
             raise ValueError(f"workers {self.workers} must be 1 where {self.ranks} processes train one cell together")
         if self.tasks > 1 and self.gpus % self.tasks:
