@@ -17,7 +17,7 @@ from benchmark.problems import fits
 from benchmark.problems.data import open_data
 from benchmark.problems.streaming import StreamedData
 from benchmark.results.store import Store
-from tests.test_problems import CPU, problem
+from tests.image_folders import CPU, problem
 
 DECLARED = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255,) * 3}
 """What leaves pixels as they are, from 0 to 255."""

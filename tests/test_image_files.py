@@ -28,7 +28,7 @@ from benchmark.problems.folder import describe
 from benchmark.problems.prepare import prepare
 from benchmark.problems.sources import open_source
 from benchmark.problems.streaming import StreamedData, pick_decoder
-from tests.test_problems import CPU, make_folder, problem
+from tests.image_folders import CPU, make_folder, problem
 
 torch.set_num_threads(1)
 AS_THEY_ARE = {"mean": (0.0,) * 3, "std": (1 / 255,) * 3, "batch_size": 1}
