@@ -15,12 +15,12 @@ from analysis.aggregates import aggregates
 from analysis.options import ProblemOption, ResultsOption, WandbOption
 from analysis.paper.sheets import make_sheets
 from analysis.render import BINARY_WRITERS, SUFFIXES, WRITERS, Sheet, terminal
+from analysis.tables import Table
 from analysis.wandb_runs import open_source
 from benchmark.cli import main, make_app
 from benchmark.errors import UserError
 from benchmark.results.atomic import write_output
 
-MOST_OTHERS = 1_000_000
 ONE_HEADER = ("csv", "records")
 """Formats of which several sheets make one file: a header is not said again before columns have changed."""
 
@@ -67,7 +67,7 @@ def make_tables(
     chosen = _parse_formats(formats, list(WRITERS) if output else ["terminal"], output is not None)
     sheets = make_sheets(names or [], open_source(results, from_wandb), problem, seeds)
     if elsewhere is not None:
-        sheets = [_with_others(sheet, elsewhere) for sheet in sheets]
+        sheets = _with_others(sheets, elsewhere, names or [], problem)
     if aggregate:
         sheets = [replace(sheet, tables=(sheet.tables[0], aggregates(sheet), *sheet.tables[1:])) for sheet in sheets]
     if output:
@@ -76,23 +76,28 @@ def make_tables(
     print_sheets(sheets, chosen, details)
 
 
-def _with_others(sheet: Sheet, elsewhere: str) -> Sheet:
-    """The sheet with a second table: where the means of other runs will lie, or do."""
-    first, *others = sheet.tables
-    if elsewhere.isdecimal() and 0 < int(elsewhere) < MOST_OTHERS:
-        return replace(sheet, tables=(first, tables.elsewhere(first, int(elsewhere)), *others))
-    if not Path(elsewhere).is_file():
+def _with_others(sheets: list[Sheet], elsewhere: str, names: list[str], problem: str | None) -> list[Sheet]:
+    """Each sheet with a second table: where the means of other runs will lie, or whether those of a file do."""
+    if elsewhere.isdecimal() and int(elsewhere):
+        others: dict[str, int | Table] = {sheet.slug: int(elsewhere) for sheet in sheets}
+    elif not Path(elsewhere).exists():
         raise UserError(
             f"--elsewhere {elsewhere}: a count of seeds above 0, or a file of records, as export writes them"
         )
-    try:
-        found = make_sheets([sheet.sweep], Path(elsewhere), sheet.problem)
-    except UserError as error:
-        raise UserError(f"--elsewhere: {error}") from None
-    there = next((one for one in found if one.slug == sheet.slug), None)
-    if there is None:
-        raise UserError(f"--elsewhere {elsewhere}: no records of {sheet.slug} in it")
-    return replace(sheet, tables=(first, tables.compared_elsewhere(first, there.tables[0]), *others))
+    else:
+        try:
+            found = make_sheets(names, Path(elsewhere), problem)
+        except UserError as error:
+            raise UserError(f"--elsewhere: {str(error).removeprefix('--results ')}") from None
+        others = {sheet.slug: sheet.tables[0] for sheet in found}
+    if not others.keys() & {sheet.slug for sheet in sheets}:
+        raise UserError(f"--elsewhere {elsewhere}: no records of {', '.join(sheet.slug for sheet in sheets)}")
+
+    def with_second(sheet: Sheet) -> Sheet:
+        first, *rest = sheet.tables
+        return replace(sheet, tables=(first, tables.elsewhere(first, others[sheet.slug]), *rest))
+
+    return [with_second(sheet) if sheet.slug in others else sheet for sheet in sheets]
 
 
 def _parse_formats(text: str | None, default: list[str], to_files: bool) -> list[str]:

@@ -40,14 +40,16 @@ class NoRecords(UserError):
     """There are none of what was asked for."""
 
 
-def unknown(problem: str) -> str:
-    """Why there may be no records of a problem that is none of the suite's."""
-    return f"no problem of that name has any, nor has sweeps/problems/, which has {', '.join(problem_names())}"
+def unknown(problem: str | None) -> str:
+    """What to add where there are no records of a problem that is none of the suite's; "" if it is."""
+    if problem is None or problem in problem_names():
+        return ""
+    return f": {problem} is none of sweeps/problems/, which has {', '.join(problem_names())}"
 
 
 def nothing(name: str, place: Source, problem: str | None, seeds: str | None = None) -> NoRecords:
     which = name + (f" on {problem}" if problem else "") + (f" with seeds {seeds}" if seeds else "")
-    if problem and problem not in problem_names():
-        return NoRecords(f"no records of {which} in {place.label}: {unknown(problem)}")
+    if added := unknown(problem):
+        return NoRecords(f"no records of {which} in {place.label}{added}")
     options = (f" --problem {problem}" if problem else "") + (f" --seeds {seeds}" if seeds else "")
     return NoRecords(f"no records of {which} in {place.label}: `python -m benchmark.sweep {name}{options}` makes them")

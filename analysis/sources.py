@@ -13,6 +13,9 @@ from analysis.frames import Records, collect, read
 from benchmark.errors import UserError
 from benchmark.results.store import Store, read_compact
 
+LOOKED_AT = 65536
+"""Bytes of a file in which one of records has the beginning of one."""
+
 
 class Source(Protocol):
     """Where records come from: a results folder, or Weights & Biases."""
@@ -45,8 +48,9 @@ class Results:
         self.files: list[Path] = []
         if path.is_file():
             with open(path, "rb") as file:
-                if file.read(9) not in (b"", b'{"schema"'):
-                    raise UserError(f"--results {path}: this is no file of records, as `benchmark.export` writes them")
+                start = file.read(LOOKED_AT)
+            if start.strip() and b'"schema"' not in start:
+                raise UserError(f"--results {path}: this is no file of records, as `benchmark.export` writes them")
             self.live, self.files = None, [path]
         elif path.is_dir():
             self.files = sorted(path.glob("*.jsonl")) or sorted((path / "reference").glob("*.jsonl"))

@@ -171,77 +171,53 @@ def ranked(table: Table) -> Table:
     return replace(table, rows=rows)
 
 
-def elsewhere(table: Table, others: int) -> Table:
-    """Where the mean of `others` further seeds, or of as many on another kind of processor, will lie (95 %), for every
-    ranked column; a dash where there are fewer than two runs."""
+def elsewhere(table: Table, others: int | Table) -> Table:
+    """Where the mean of other seeds, or of as many on another kind of processor, will lie (95 %), for every ranked
+    column; a dash where there are fewer than two runs.
 
-    def words(entry: Entry, column: Column) -> str:
-        if entry.n is None:  # the sweep does not ask for it
-            return ""
-        if entry.mean is None or entry.std is None:
-            return "–"
-        low, high = mean_of_others(entry.mean, entry.std, entry.n, others)
-        return f"{low:.{column.decimals}f} to {high:.{column.decimals}f}"
-
+    others: how many; or the same table of runs there, whose means stand before the intervals for as many.
+    """
     kept = [index for index, column in enumerate(table.columns) if column.ranked]
-    columns = tuple(table.columns[index] for index in kept)
+    found = {} if isinstance(others, int) else {row.label: row.entries for row in others.rows}
+    fits: list[bool] = []
+
+    def words(label: str, index: int, here: Entry) -> str:
+        decimals = table.columns[index].decimals
+        there = found[label][index] if label in found else None
+        if here.n is None:  # the sweep does not ask for it
+            return ""
+        if here.mean is None or here.std is None or (found and (there is None or there.mean is None)):
+            return "–"
+        count = others if isinstance(others, int) else (there and there.n) or 1
+        low, high = (round(end, decimals) for end in mean_of_others(here.mean, here.std, here.n, count))
+        text = f"{low:.{decimals}f} to {high:.{decimals}f}"
+        if there is None or there.mean is None:
+            return text
+        fits.append(low <= round(there.mean, decimals) <= high)
+        return f"{there.mean:.{decimals}f} {'' if fits[-1] else 'not '}in {text}"
+
     rows = tuple(
-        TextRow(row.label, tuple(words(row.entries[index], table.columns[index]) for index in kept))
-        for row in table.rows
+        TextRow(row.label, tuple(words(row.label, index, row.entries[index]) for index in kept)) for row in table.rows
     )
-    dashes = any("–" in row.cells for row in rows)
-    return Table(
-        f"{table.key}-elsewhere",
-        f"{table.title}: where the mean of {others} other seeds will lie",
-        table.stub,
-        columns,
-        (),
-        rows,
-        (
+    dashes = ["–: it takes two runs or more to say."] if any("–" in row.cells for row in rows) else []
+    if isinstance(others, int):
+        title = f"where the mean of {others} other seeds will lie"
+        caption: tuple[str, ...] = (
             "95% prediction intervals, from the runs of the table above (normal values). Another kind of processor "
             "gives other dense networks, as other seeds do.",
-            *(["–: it takes two runs or more to say."] if dashes else []),
-        ),
-    )
-
-
-def compared_elsewhere(table: Table, there: Table) -> Table:
-    """`there`, the same table of runs on another machine: its means, and whether each lies where `elsewhere` says that
-    the mean of as many runs will (95 %), for every ranked column."""
-    others = {row.label: row.entries for row in there.rows}
-    kept = [index for index, column in enumerate(table.columns) if column.ranked]
-    inside = told = 0
-    rows = []
-    for row in table.rows:
-        cells = []
-        for index in kept:
-            here, found = row.entries[index], others.get(row.label, {index: None})[index]
-            if found is None or found.mean is None or here.mean is None or here.std is None or not here.n:
-                cells.append("" if here.n is None else "–")
-                continue
-            decimals = table.columns[index].decimals
-            low, high = mean_of_others(here.mean, here.std, here.n, found.n or 1)
-            told, fits = told + 1, round(low, decimals) <= round(found.mean, decimals) <= round(high, decimals)
-            inside += fits
-            cells.append(
-                f"{found.mean:.{decimals}f} {'' if fits else 'not '}in {low:.{decimals}f} to {high:.{decimals}f}"
-            )
-        rows.append(TextRow(row.label, tuple(cells)))
-    runs = sorted({entry.n for row in there.rows for entry in row.entries if entry.n})
-    return Table(
-        f"{table.key}-another",
-        f"{table.title}: on another machine",
-        table.stub,
-        tuple(table.columns[index] for index in kept),
-        (),
-        tuple(rows),
-        (
+        )
+    else:
+        title = "on another machine"
+        runs = sorted({entry.n for row in others.rows for entry in row.entries if entry.n})
+        caption = (
             f"The mean of {' or '.join(map(str, runs))} runs there, and the 95% prediction interval for the mean of as "
             "many other seeds, from the runs of the table above (normal values).",
-            f"{inside} of {told} means lie in theirs; of 100 independent ones 95 would; these share dense networks.",
-            *(line for line in there.caption if line.startswith("Records:")),
-        ),
-    )
+            f"{sum(fits)} of {len(fits)} means lie in theirs; of 100 independent ones 95 would; these share networks.",
+            *(line for line in others.caption if line.startswith("Records:")),
+        )
+    columns = tuple(table.columns[index] for index in kept)
+    where = "elsewhere" if isinstance(others, int) else "another"
+    return Table(f"{table.key}-{where}", f"{table.title}: {title}", table.stub, columns, (), rows, (*caption, *dashes))
 
 
 def score_columns(table: Table) -> list[int]:

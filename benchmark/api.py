@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -71,10 +71,10 @@ def sparsify(
     Raises UserError for values that cannot be used.
     """
     _check(model, optimizer, sparsity)
-    _check_count("retrain", retrain, "optimizer steps")
-    _check_count("cycles", cycles, f"up to the {retrain} steps", most=retrain)
+    _check_count("retrain", retrain, "of optimizer steps")
+    _check_count("cycles", cycles, "of cycles of a step or more", most=retrain)
     if dense_steps is not None:
-        _check_count("dense_steps", dense_steps, "the dense training's steps")
+        _check_count("dense_steps", dense_steps, "of the dense training's steps")
     resolve(schedule)
     if dense_rates is None and schedule not in FROM_PEAK:
         raise UserError(
@@ -82,7 +82,7 @@ def sparsify(
             f"{' and '.join(FROM_PEAK)} do without"
         )
     peak = max(map(_base_rate, optimizer.param_groups)) if peak_rate is None else peak_rate
-    if dense_rates is None and not (isinstance(peak, int | float) and 0 < peak < math.inf):
+    if dense_rates is None and not (isinstance(peak, Real) and 0 < peak < math.inf):
         raise UserError(f"peak_rate {peak!r}: the largest learning rate of the dense training, a number above 0")
     dense = np.full(dense_steps or 1, peak) if dense_rates is None else np.asarray(dense_rates, dtype=np.float64)
     sparsities, lengths = ladder("even", sparsity, cycles), cycle_lengths(retrain, cycles)
@@ -106,8 +106,8 @@ def prune_gradually(
     masked ones. Learning rates stay as your loop sets them. Raises UserError for values that cannot be used.
     """
     _check(model, optimizer, sparsity)
-    _check_count("steps", steps, "optimizer steps", least=2)
-    _check_count("interval", interval, f"up to half of the {steps} steps", most=steps // 2)
+    _check_count("steps", steps, "of optimizer steps", least=2)
+    _check_count("interval", interval, "of steps, up to half of all", most=steps // 2)
     pruned_at = cubic(sparsity, steps, interval)
     kind = Feedback if feedback else Gradual
     return kind(model, optimizer, pruned_at)
@@ -297,13 +297,14 @@ def _check(model: Any, optimizer: Any, sparsity: Any) -> None:
         raise UserError(f"model {type(model).__name__}: a torch.nn.Module")
     if not isinstance(getattr(optimizer, "param_groups", None), list):
         raise UserError(f"optimizer {type(optimizer).__name__}: one of torch.optim's")
-    if not (isinstance(sparsity, int | float) and 0 < sparsity < 1):
+    if not (isinstance(sparsity, Real) and 0 < float(sparsity) < 1):
         raise UserError(f"sparsity {sparsity!r}: a number above 0 and below 1")
 
 
 def _check_count(name: str, value: Any, what: str, least: int = 1, most: float = math.inf) -> None:
     if not (isinstance(value, Integral) and least <= int(value) <= most):
-        raise UserError(f"{name} {value!r}: a count from {least} up, {what}")
+        upper = "up" if most == math.inf else f"to {most}"
+        raise UserError(f"{name} {value!r}: a count {what}, from {least} {upper}")
 
 
 def _base_rate(group: dict[str, Any]) -> float:

@@ -149,7 +149,7 @@ class Problem(BaseModel):
     def _schedule_fits(self) -> Problem:
         if list(self.milestones) != sorted(set(self.milestones)):
             shown_ones = ", ".join(f"{value:g}" for value in self.milestones)
-            raise ValueError(f"milestones [{shown_ones}] must increase")
+            raise ValueError(f"milestones [{cut(shown_ones)}] must increase")
         if any(value < 0 for value in self.milestones):
             raise ValueError(f"milestones {self.milestones[0]:g} is before the start, epoch 0")
         for key, values in (("mean", self.mean), ("std", self.std)):

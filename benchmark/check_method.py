@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import random
 import sys
 import tempfile
@@ -156,10 +157,13 @@ def check(cell: Cell, interruptions: Sequence[int] | None = None) -> Iterator[Fi
 def _misspelled(method: type) -> str:
     """Which function of the class looks like a hook that there is not, "" if none does."""
     hooks = {name for name in vars(Method) if not name.startswith("_")}
-    for base in method.__mro__[: method.__mro__.index(Method)]:
+    bases = method.__mro__[: method.__mro__.index(Method)]
+    functions = [value for base in bases for value in vars(base).values() if inspect.isfunction(value)]
+    called = {name for function in functions for name in function.__code__.co_names}
+    for base in bases:
         for name, value in vars(base).items():
             near = difflib.get_close_matches(name, hooks - vars(base).keys(), n=1, cutoff=0.9)
-            if near and name not in hooks and callable(value):
+            if near and inspect.isfunction(value) and name not in hooks | called and not name.startswith("_"):
                 return f"{name} is called by nothing: perhaps {near[0]}"
     return ""
 

@@ -17,7 +17,9 @@ from typing import Any
 from benchmark.errors import UserError
 
 SUITE = ("analysis", "benchmark")
-ELSEWHERE = re.compile(rb"import\s*\(?\s*\*|__getattr__|globals|setattr|\bglobal\b|\bexec\b")
+ELSEWHERE = re.compile(
+    rb"import\s*\(?\s*\*|__getattr__|globals|locals|vars|setattr|__dict__|sys\.modules|:=|\bglobal\b|\bexec\b"
+)
 """What may give a module names that no line of its own binds."""
 
 
@@ -44,7 +46,9 @@ def check_named(where: str, what: str) -> None:
         spec = importlib.util.find_spec(module)  # imports the packages that the module lies in
         if spec is None:
             raise ModuleNotFoundError(name=module)
-        if spec.origin is None or not spec.origin.endswith(".py"):
+        if module in sys.modules and hasattr(sys.modules[module], name):
+            return
+        if spec.origin is None or not spec.origin.endswith(".py") or not Path(spec.origin).is_file():
             return
         source = Path(spec.origin).read_bytes()
         top = symtable.symtable(source, spec.origin, "exec")  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from benchmark.errors import UserError
 from benchmark.launch.launcher import Options, Work, build, warn
 from benchmark.launch.machine import check_device_name
 from benchmark.launch.slurm.profile import split_settings
-from benchmark.planning.finished import Finished
+from benchmark.planning.finished import FinishedCells
 from benchmark.planning.grid import load_sweep
 from benchmark.planning.plan import refuse_unfit
 from benchmark.planning.tuning import tuned_only
@@ -124,7 +124,7 @@ def sweep(
     if cancel:
         return launcher.cancel(work)
     if dry_run:
-        finished = Finished(chosen.cells, store)
+        finished = FinishedCells(chosen.cells, store)
         finished.refuse_damaged(repair=False)
         code = launcher.describe(work, cells)
         warn(finished.edited())

@@ -40,8 +40,8 @@ from benchmark.training.session import Interrupted, Session
 PARENTS = 2
 """Dense networks that a worker keeps in memory; cells of one seed follow each other."""
 INSTRUCTIONS = (
-    *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR"),
-)
+    "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR",
+)  # fmt: skip
 """Variables that leave a part of the processor's instructions unused, so that sums are rounded in another order."""
 
 Report = Callable[[int, dict[str, float]], None]
@@ -285,7 +285,8 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     limits = [f"{name}={os.environ[name]}" for name in INSTRUCTIONS if os.environ.get(name)]
-    return ", ".join([_processor() or platform.processor() or platform.machine(), *limits])
+    name = _processor() or platform.processor() or platform.machine()
+    return f"{name} ({' '.join(limits)})" if limits else name
 
 
 def _processor() -> str:

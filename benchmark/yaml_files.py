@@ -139,12 +139,12 @@ def _reason(model: type[BaseModel], error: ErrorDetails) -> str:
         return ": it is missing"
     if kind == "value_error":
         return f": {error['msg'].removeprefix('Value error, ')}"
+    if value is None:
+        return " is empty: a value is expected"
     if kind == "tuple_type" and isinstance(value, str | int | float):
         return f" {shown(value)}: write a list such as [{cut(str(value))}]"
     if kind in ("tuple_type", "too_short"):
         return f" {shown(value)}: a list with at least 1 item is expected"
-    if value is None:
-        return " is empty: a value is expected"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f" {shown(value)}: keys and values are expected"
     if kind == "string_type":

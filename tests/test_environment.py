@@ -226,7 +226,7 @@ def test_a_record_names_what_leaves_instructions_of_the_processor_unused(monkeyp
     monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
     whole = device_name(torch.device("cpu"))
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
-    assert device_name(torch.device("cpu")) == f"{whole}, ATEN_CPU_CAPABILITY=avx2"
+    assert device_name(torch.device("cpu")) == f"{whole} (ATEN_CPU_CAPABILITY=avx2)"
 
 
 def test_every_command_and_every_job_starts_by_that():

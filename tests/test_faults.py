@@ -15,7 +15,7 @@ import pytest
 
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch.serving import one_line
-from benchmark.planning.finished import Finished
+from benchmark.planning.finished import FinishedCells
 from benchmark.results.redaction import RedactedStream, redact
 from benchmark.results.store import Store
 from benchmark.worker import ParentMissing, Worker
@@ -100,13 +100,13 @@ def change(store: Store, cell_id: str, **values: Any) -> None:
 
 def test_cells_trained_by_other_code_or_on_other_data_or_weights_are_reported_and_not_trained_silently(bench: Bench):
     store = bench.finished()
-    assert Finished(bench.cells, store).mixtures() == []
+    assert FinishedCells(bench.cells, store).mixtures() == []
     dense, first, second, third = (cell.id for cell in bench.cells)
     read = {name: store.read(name) or {} for name in (first, second, third)}
     change(store, first, provenance={**read[first]["provenance"], "code": "older"})
     change(store, second, provenance={**read[second]["provenance"], "data": "another"})
     change(store, third, parent={"id": dense, "weights_sha256": "gone"})
-    lines = Finished(bench.cells, store).mixtures()
+    lines = FinishedCells(bench.cells, store).mixtures()
     assert len(lines) == 3
     for line, words in zip(lines, ["1 of 4 finished cells were trained by other code", "another", third], strict=True):
         assert words in line
@@ -135,7 +135,7 @@ def test_a_worker_that_meets_an_unreadable_record_sets_it_aside_trains_again_and
     (aside,) = store.unreadable()
     assert aside.read_bytes() == half
     assert (store.read(cell.id) or {})["provenance"]["set_aside"] == str(aside)
-    (line,) = Finished(bench.cells, store).mixtures()
+    (line,) = FinishedCells(bench.cells, store).mixtures()
     assert line == f"1 records that nothing could read were set aside, see {aside.parent}"
 
 

@@ -141,8 +141,15 @@ def test_a_field_that_the_data_set_never_reads_is_refused(problem: str, key: str
     recipe, _ = load_problem(problem)
     with pytest.raises(UserError, match=f"problem {problem}: {key} means nothing for dataset {recipe.dataset}"):
         refuse_unfit(recipe.model_copy(update={key: value}))
-    with pytest.raises(UserError, match="evaluation_size means nothing without resized_crop"):
-        refuse_unfit(DIGITS.model_copy(update={"evaluation_size": 9}))
+
+
+def test_what_is_read_or_may_be_is_not_refused():
+    imagenet, _ = load_problem("imagenet")
+    advice = "evaluation_size means nothing .* without resized_crop: leave it out, or --set evaluation_size=0"
+    with pytest.raises(UserError, match=advice):
+        refuse_unfit(imagenet.model_copy(update={"resized_crop": False}))
+    refuse_unfit(imagenet.model_copy(update={"resized_crop": False, "evaluation_size": 0}))
+    refuse_unfit(DIGITS.model_copy(update={"model": "tests.user_networks:mlp", "sequence_length": 8}))
 
 
 @pytest.mark.parametrize("problem", sorted(path.stem for path in (ROOT / "sweeps" / "problems").glob("*.yaml")))

@@ -204,6 +204,8 @@ def test_the_runs_of_another_machine_are_set_beside_where_these_say_that_they_li
         assert f"{fits} means lie in theirs" in " ".join(make_tables("--elsewhere", str(there)).stdout.split())
     write_compact(there, [])
     assert_one_line_refusal(make_tables("--elsewhere", str(there)), "--elsewhere", "no records")
+    (tmp_path / "words").write_text("no records\n")
+    assert_one_line_refusal(make_tables("--elsewhere", str(tmp_path / "words")), f"--elsewhere: {tmp_path}/words: this")
     for wrong in ("0", "-3", str(tmp_path / "nothing"), "1.5"):
         assert_one_line_refusal(make_tables("--elsewhere", wrong), f"--elsewhere {wrong}: a count of seeds above 0")
 
@@ -213,7 +215,10 @@ def test_the_runs_of_another_machine_are_set_beside_where_these_say_that_they_li
     [
         ([], ["no records of table1", "python -m benchmark.sweep table1"]),
         (["--problem", "cifar10"], ["no records of table1 on cifar10", "--problem cifar10"]),
-        (["--problem", "digts"], ["no records of table1 on digts", "sweeps/problems/, which has cifar10"]),
+        (
+            ["--problem", "digts"],
+            ["no records of table1 on digts", "none of sweeps/problems/, which has cifar10"],
+        ),
         (["tabel1"], ["'tabel1' is unknown", "table1"]),
         (["--format", "pdf"], ["--format 'pdf'", "terminal,markdown,latex,html,csv"]),
         (["--formats", "csv"], ["--formats"]),

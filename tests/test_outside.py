@@ -12,7 +12,7 @@ import torch
 
 from benchmark import cli, sweep
 from benchmark.cells import Budget, Cell
-from benchmark.planning.finished import Finished
+from benchmark.planning.finished import FinishedCells
 from benchmark.planning.grid import load_problem
 from benchmark.results import outside
 from benchmark.results.store import Store
@@ -73,6 +73,8 @@ def train(store: Store, of: Cell) -> None:
         ("from shape import *", False),
         ("def __getattr__(name):\n    return 1", False),
         ("globals()['na' + 'me'] = 1", False),
+        ("vars()['na' + 'me'] = 1", False),
+        ("[name := one for one in (1,)]", False),
     ],
 )
 @pytest.mark.parametrize("field", ["model", "task", "dataset"])
@@ -98,14 +100,14 @@ def test_a_dry_run_knows_of_a_module_that_is_no_python(folder: Path, capsys, fie
 def test_an_edit_is_said_by_the_plan_also_of_what_the_module_imports_beside_it(folder: Path):
     store = Store(folder / "runs")
     train(store, cell())
-    assert Finished([cell()], store).edited() == []
+    assert FinishedCells([cell()], store).edited() == []
     edit(folder / "stranger.py", "x = 1\n")
-    assert Finished([cell()], store).edited() == []
+    assert FinishedCells([cell()], store).edited() == []
     edit(folder / "shape.py", "power = 2\n")
-    (line,) = Finished([cell(), cell("LLR")], store).edited()
+    (line,) = FinishedCells([cell(), cell("LLR")], store).edited()
     assert line.startswith("mine.py changed since 1 of these cells were trained")
     edit(folder / "shape.py", "power = 0.5\n")
-    assert Finished([cell()], store).edited() == []
+    assert FinishedCells([cell()], store).edited() == []
 
 
 def test_a_record_names_its_code_from_outside_and_others_do_not(folder: Path):

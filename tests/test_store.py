@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from benchmark.cells import Cell
 from benchmark.errors import UserError
-from benchmark.planning.finished import Finished
+from benchmark.planning.finished import FinishedCells
 from benchmark.planning.grid import load_sweep
 from benchmark.results.locks import Locks
 from benchmark.results.records import BadRecord, decode, encode
@@ -96,7 +96,7 @@ def test_a_record_that_nobody_may_read_may_be_whole(tmp_path: Path, monkeypatch)
     monkeypatch.setattr(Path, "read_bytes", refuse)  # root may read everything
     for repair in (False, True):
         with pytest.raises(UserError) as refusal:
-            Finished(CELLS[:1], store).refuse_damaged(repair)
+            FinishedCells(CELLS[:1], store).refuse_damaged(repair)
         assert str(refusal.value) == f"{store.record_path(CELLS[0].id)} cannot be read (Permission denied)"
     assert store.record_path(CELLS[0].id).exists()
 

@@ -17,7 +17,7 @@ from analysis.render.sheet import Sheet
 from analysis.sources import Source
 from benchmark.errors import UserError
 from benchmark.metric import Metric
-from benchmark.planning.grid import problem_names, sweep_names
+from benchmark.planning.grid import sweep_names
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,8 @@ def gather(
     failures = [fault for fault in every.failures if problem is None or str(fault["id"]).startswith(f"{problem}-")]
     if frame.empty and not failures:
         on = f" of {problem}" if problem else ""
-        if problem is not None and problem not in problem_names():
-            raise UserError(f"no records of {problem} in {place.label}: {unknown(problem)}")
-        raise UserError(f"no records{on} in {place.label}: `python -m benchmark.sweep table1` makes some")
+        advice = unknown(problem) or ": `python -m benchmark.sweep table1` makes some"
+        raise UserError(f"no records{on} in {place.label}{advice}")
     whole, metrics = {**every.whole}, {**every.metrics}
     parts: dict[str, list[Selection]] = {}
     for axes, records in known:

@@ -18,7 +18,7 @@ from rich.console import Console
 from benchmark.cells import FUNCTION
 from benchmark.errors import UserError
 from benchmark.imports import load
-from benchmark.planning.finished import Finished
+from benchmark.planning.finished import FinishedCells
 from benchmark.planning.grid import Sweep
 from benchmark.planning.plan import Plan, make_plan
 from benchmark.planning.tuning import current, stages
@@ -91,7 +91,7 @@ class Work:
         UserError for a folder or a record that cannot be used."""
         store = Store.open_for_writing(self.store.path)
         store.tidy()
-        finished = Finished(self.sweep.cells, store)
+        finished = FinishedCells(self.sweep.cells, store)
         warn([*finished.refuse_damaged(self.repair), *finished.mixtures(), *finished.edited()])
 
     @property

@@ -1,4 +1,4 @@
-"""What has to be said of the finished cells of a sweep before it goes on. Reads each of their records once."""
+"""What has to be said of the finished cells of a sweep before it goes on. Reads the record of each once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Origin(NamedTuple):
     weights: str | None
 
 
-class Finished:
+class FinishedCells:
     """The finished ones among `cells` and the dense runs that these start from."""
 
     def __init__(self, cells: Iterable[Cell], store: Store):

@@ -190,7 +190,7 @@ def load_sweep(
     """
     path = _find(folder, name, "sweep")
     content = read_yaml(path)
-    if isinstance(content, dict) and "recipe" in content and "grids" not in content:
+    if isinstance(content, dict) and "recipe" in content and not {"title", "grids"} & content.keys():
         raise UserError(f"{path}: this is a problem, not a sweep: --problem takes it, as in: table1 --problem {path}")
     file = validated(SweepFile, content, path)
     given = {**file.recipe, **(settings or {})}

@@ -6,6 +6,7 @@ Imports no torch, so that planning refuses a recipe that would fail in every cel
 from __future__ import annotations
 
 import importlib.util
+import json
 from bisect import bisect_right
 from collections.abc import Iterable
 
@@ -27,9 +28,9 @@ MASKS: dict[str, dict[str, int]] = {
 }
 """What a recipe has to say of a data set with masks."""
 OF_IMAGES = (
-    *("image_size", "channels", "crop_padding", "flip", "rotation", "resized_crop", "evaluation_size", "loader"),
-    *("mean", "std", "unreadable_images"),
-)
+    "image_size", "channels", "crop_padding", "flip", "rotation", "resized_crop", "evaluation_size", "loader", "mean",
+    "std", "unreadable_images",
+)  # fmt: skip
 """Fields of a recipe that texts have no use for."""
 TEXTS = ("python_docs", "text", "pairs", *WMT16)
 """Data sets that `sequence_length` cuts."""
@@ -73,24 +74,27 @@ def check_learned(problem: Problem) -> None:
 
 
 def check_read(problem: Problem) -> None:
-    """Refuse fields that the data set would never read: the cells' identity would change, and their results not.
+    """Refuse fields that nothing would read: the cells' identity would change, and their results not.
 
-    Raises UserError. A data set from outside may read any.
+    Raises UserError. What is from outside may read any.
     """
-    if FUNCTION.fullmatch(problem.dataset):
+    if any(FUNCTION.fullmatch(name) for name in (problem.dataset, problem.model, problem.task)):
         return
-    without: tuple[str, ...] = () if problem.dataset in WMT16 else ("tokenizer",)
-    without += () if problem.dataset in TEXTS else ("sequence_length",)
+    without = [] if problem.dataset in TEXTS else ["sequence_length"]
     if problem.dataset in EXAMPLES:
         without += OF_IMAGES
     elif problem.dataset in EMBEDDED:
-        without += ("resized_crop", "unreadable_images")
+        without += ["resized_crop", "unreadable_images"]
+    where = f"for dataset {problem.dataset}"
+    if problem.dataset not in WMT16 and not problem.weights:  # --weights DIR has one, whether it is used or not
+        without.append("tokenizer")
+    if not problem.resized_crop and "evaluation_size" not in without:
+        without, where = [*without, "evaluation_size"], f"{where} without resized_crop"
     for key in without:
-        if getattr(problem, key) != Problem.model_fields[key].default:
-            advice = "--weights has one, and this data has symbols of its own" if key == "tokenizer" else "leave it out"
-            _refuse(problem, f"{key} means nothing for dataset {problem.dataset}: {advice}")
-    if problem.evaluation_size and not problem.resized_crop:
-        _refuse(problem, "evaluation_size means nothing without resized_crop: leave it out")
+        default = Problem.model_fields[key].default
+        if getattr(problem, key) != default:
+            usual = json.dumps(default).strip('"')
+            _refuse(problem, f"{key} means nothing {where}: leave it out, or --set {key}={usual}")
 
 
 def check_size(problem: Problem) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from benchmark.cells import FUNCTION, Problem
 from benchmark.errors import UserError, escaped
 from benchmark.imports import check_named
-from benchmark.problems.same_files import number, refuse_shared
+from benchmark.problems.same_files import find_shared, number
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"))
 TEST_NAMES = ("test", "val", "validation")
@@ -190,9 +190,9 @@ def list_images(root: Path) -> Listing:
     empty = [root / "train" / name for name in _without(training, classes)] + ([] if test else [test_root])
     if empty:
         raise UserError(f"{escaped(empty[0])}: no images ({', '.join(sorted(SUFFIXES))})")
-    refuse_shared(root, training, test, numbers)
     remarks = [
-        f"left out: {len(paths)} {what}, the first: {escaped(min(paths))}" for what, paths in sorted(left.items())
+        *find_shared(root, training, test, numbers),
+        *(f"left out: {len(paths)} {what}, the first: {escaped(min(paths))}" for what, paths in sorted(left.items())),
     ]
     if rejected:
         remarks.append(f"the test images are those of {test_root.name}/: {'; '.join(rejected)}")
@@ -246,7 +246,9 @@ def complete(folder: Path | None) -> Callable[[Problem], dict[str, Any]]:
         if problem.dataset != "imagefolder" or {"classes", "channels", "image_size"} <= problem.model_fields_set:
             return {}
         fields = describe(find(problem, folder).root)
-        if fields.get("resized_crop") and "image_size" in problem.model_fields_set:
+        if not problem.resized_crop and "resized_crop" in problem.model_fields_set:
+            fields.pop("evaluation_size", None)
+        elif fields.get("resized_crop") and "image_size" in problem.model_fields_set:
             fields["evaluation_size"] = round(problem.image_size * fields["evaluation_size"] / fields["image_size"])
         return {key: value for key, value in fields.items() if key not in problem.model_fields_set}
 

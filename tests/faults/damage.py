@@ -17,7 +17,7 @@ import torch
 
 from benchmark.cells import Cell
 from benchmark.errors import UserError
-from benchmark.planning.finished import Finished
+from benchmark.planning.finished import FinishedCells
 from benchmark.planning.grid import load_sweep
 from benchmark.results.records import result
 from benchmark.results.store import Store
@@ -187,11 +187,11 @@ def _one_result(row: Row, bench: Bench, rng: random.Random, pattern: str, damage
     path = rng.choice(sorted(store.path.glob(pattern)))
     path.write_bytes(damage(path.read_bytes(), rng))
     try:
-        Finished(bench.cells, store).refuse_damaged(repair=False)
+        FinishedCells(bench.cells, store).refuse_damaged(repair=False)
         row.expect(_unchanged(store, path), f"{path}: the damage went unnoticed")
     except UserError as error:
         row.expect(str(path) in str(error) and "\n" not in str(error), f"{path}: said {error}")
-    Finished(bench.cells, store).refuse_damaged(repair=True)
+    FinishedCells(bench.cells, store).refuse_damaged(repair=True)
     for cell in bench.cells:
         Worker(store, OPTIONS).run(cell)
     compare(row, store.path, bench.untouched)

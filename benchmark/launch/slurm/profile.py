@@ -30,8 +30,8 @@ OWN = {
     **{"mem": "memory", "cpus-per-task": "cpus", "gpus-per-node": "gpus", "ntasks-per-node": "tasks"},
 }
 """sbatch options that a profile has keys for."""
-WHOLE = {*OWN, "gpus", "ntasks"}
-"""Options of sbatch, some of which others begin with."""
+ALSO_WHOLE = ("gpus", "ntasks")
+"""Options of sbatch that others of it begin with."""
 OPTION = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 """A long option of sbatch, without its dashes."""
 
@@ -112,11 +112,11 @@ class Profile(BaseModel):
                 raise ValueError(f"extra.{key} is set by the suite and cannot be changed")
             if option in OWN and not (option == "gpus-per-node" and ":" in str(value)):  # gpus is a count, and no type
                 raise ValueError(f"extra.{key}: a profile has {OWN[option]} for it")
-            known = next((name for name in (*RESERVED, *OWN) if name.startswith(option)), None)
-            if known and option not in WHOLE:  # sbatch takes any beginning that is no other's
-                raise ValueError(f"extra.{key} is sbatch's {known}, cut short: write options in full")
             if not OPTION.fullmatch(key):
                 raise ValueError(f"extra.{cut(key)} is no option of sbatch: write it without its dashes, as mail-user")
+            longer = [name for name in sorted({*RESERVED, *OWN}) if name.startswith(option)]
+            if longer and option not in (*OWN, *ALSO_WHOLE):
+                raise ValueError(f"extra.{key} is sbatch's {longer[0]}, cut short: write options in full")
             if not str(value).isprintable():
                 raise ValueError(f"extra.{key} {shown(value)} has a character that does not print")
         for name in ("partition", "account", "qos", "constraint", "exclude"):
