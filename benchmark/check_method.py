@@ -161,9 +161,9 @@ def _misspelled(method: type) -> str:
     functions = [value for base in bases for value in vars(base).values() if inspect.isfunction(value)]
     called = {name for function in functions for name in function.__code__.co_names}
     for base in bases:
-        for name, value in vars(base).items():
-            near = difflib.get_close_matches(name, hooks - vars(base).keys(), n=1, cutoff=0.9)
-            if near and inspect.isfunction(value) and name not in hooks | called and not name.startswith("_"):
+        own = [name for name, value in vars(base).items() if inspect.isfunction(value) and not name.startswith("_")]
+        for name in (name for name in own if name not in hooks | called):
+            if near := difflib.get_close_matches(name, hooks - vars(base).keys(), n=1, cutoff=0.9):
                 return f"{name} is called by nothing: perhaps {near[0]}"
     return ""
 

@@ -15,7 +15,7 @@ from typing import Any
 from benchmark.cells import FUNCTION, Problem
 from benchmark.errors import UserError, escaped
 from benchmark.imports import check_named
-from benchmark.problems.same_files import find_shared, number
+from benchmark.problems.same_files import Labelled, find_shared, number
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"))
 TEST_NAMES = ("test", "val", "validation")
@@ -71,8 +71,6 @@ UNPACKED = {"tinyimagenet": "tiny-imagenet-200"}
 """The folder inside an archive of class folders."""
 
 
-Labelled = tuple[str, int]
-"""Path and label of an image file."""
 LeftOut = defaultdict[str, list[str]]
 """Paths that are ignored, by what they are."""
 

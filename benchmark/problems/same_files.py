@@ -12,6 +12,7 @@ import numpy as np
 from benchmark.errors import UserError, escaped
 
 Labelled = tuple[str, int]
+"""Path and label of an image file."""
 
 
 def number(entry: os.DirEntry[str]) -> int:
