@@ -7,9 +7,11 @@ named in `problems`, a line each, and never left out silently.
 from __future__ import annotations
 
 import json
+import marshal
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -28,9 +30,11 @@ RESULTS = tuple(f"{stage}_{split}" for stage, split in STAGES)
 COLUMNS = (
     *("id", "problem", "identity", *CELL, "seed", "status", *RESULTS, "epochs", "cycles"),
     *("learning_rates", "dense_weights", "speedup", "sparsity_reached", "smaller_parameters", "smaller_macs"),
-    *("latency_masked", "latency_smaller", "images_per_second", "seconds"),
-    *("commit", "dirty", "code", "device", "versions", "source"),
+    *("latency_masked", "latency_smaller", "images_per_second", "seconds", "iterations_per_epoch", "distance"),
+    *("commit", "dirty", "code", "device_type", "device", "host", "start", "end", "versions", "source"),
 )
+UNSHARED = 2
+"""The version of marshal, by far the quickest key of a dictionary, in which equal texts are written alike."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Records:
         metrics: of the recipes, also by Problem.identity.
         problems: what could not be used, a line each.
         source: where they are from, as a caption says it.
-        whole: the records themselves by id, with histories, cycles and layers; empty unless asked for.
+        whole: the records themselves by id, with cycles and layers; with histories too, those of W&B if asked for.
         failures: of a live store, the latest failure of every cell that failed and has no record.
     """
 
@@ -52,18 +56,20 @@ class Records:
     metrics: dict[str, Metric]
     problems: tuple[str, ...]
     source: str
-    whole: dict[str, dict[str, Any]] = field(default_factory=dict)
+    whole: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     failures: tuple[dict[str, Any], ...] = ()
 
 
-def read(
-    records: Iterable[dict[str, Any]], source: str = "", whole: bool = False, problems: Sequence[str] = ()
-) -> Records:
+def read(records: Iterable[dict[str, Any]], source: str = "", problems: Sequence[str] = ()) -> Records:
     """Records that are at hand already; `problems`: what was not usable where they are from."""
-    return collect({source: records}, list(problems), source, whole)
+    records = list(records)
+    whole: dict[str, dict[str, Any]] = {}
+    for record in records:
+        whole.setdefault(str(record.get("id")), record)
+    return replace(collect({source: records}, list(problems), source), whole=whole)
 
 
-def collect(places: Mapping[str, Iterable[dict[str, Any]]], problems: list[str], source: str, whole: bool) -> Records:
+def collect(places: Mapping[str, Iterable[dict[str, Any]]], problems: list[str], source: str) -> Records:
     """The records of several places as one.
 
     Of two records of one cell the first counts. Sweeps share cells, so that several files may hold one: that is a
@@ -73,17 +79,13 @@ def collect(places: Mapping[str, Iterable[dict[str, Any]]], problems: list[str],
         places: records by what a caption calls the place.
         problems: a list that may grow while they are read.
         source: what a caption calls all places together.
-        whole: keep the records themselves too, which takes some 10 kB each.
     """
     reader = _Reader()
     rows = []
-    kept: dict[str, dict[str, Any]] = {}
     try:
         for place, record in ((place, record) for place, records in places.items() for record in records):
             try:
                 rows.append((*reader.row(record), place))
-                if whole:
-                    kept.setdefault(str(record["id"]), record)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 problems.append(f"{place}: record {record.get('id')!r} cannot be used: {_reason(error)}")
     except OSError as error:
@@ -94,7 +96,7 @@ def collect(places: Mapping[str, Iterable[dict[str, Any]]], problems: list[str],
     differing = frame["id"][repeated & ~frame.duplicated([*key, *RESULTS])]
     problems += [f"{source}: cell {cell} has records that differ; the first one counts" for cell in differing]
     frame = frame[~repeated].reset_index(drop=True)
-    return Records(frame, reader.recipes, reader.metrics, tuple(problems), source, kept)
+    return Records(frame, reader.recipes, reader.metrics, tuple(problems), source)
 
 
 def _reason(error: Exception) -> str:
@@ -112,26 +114,27 @@ class _Reader:
     def __init__(self) -> None:
         self.recipes: dict[str, Problem] = {}
         self.metrics: dict[str, Metric] = {}
-        self._known: dict[str, Problem] = {}
+        self._known: dict[bytes, tuple[Problem, str]] = {}
+        self._versions: dict[bytes, str] = {}
 
     def row(self, record: dict[str, Any]) -> tuple[Any, ...]:
         """COLUMNS but for the last. Raises KeyError, TypeError, ValueError or AttributeError where it is no record."""
         cell, provenance = record["cell"], record.get("provenance", {})
-        recipe, metric = self._recipe(cell["problem"]), metric_of(record)
+        (recipe, identity), metric = self._recipe(cell["problem"]), metric_of(record)
         values = record[metric.name]
         scores = [_within(values.get(stage, {}).get(split), metric) for stage, split in STAGES]
-        known = self.metrics.setdefault(recipe.identity, metric)
-        if known != metric:
+        known = self.metrics.setdefault(identity, metric)
+        if known is not metric and known != metric:
             raise ValueError(f"it has {metric}, and other records of its recipe {known}")
         budget = cell["budget"]
         return (
             str(record["id"]),
             recipe.name,
-            recipe.identity,
+            identity,
             str(cell["method"]),
             cell["schedule"] or "",
             _number(cell["sparsity"]),
-            "" if budget is None else str(Budget.parse(budget)),
+            "" if budget is None else _budget_text(budget),
             settings.text_of(cell["hyperparameters"]),
             int(cell["seed"]),
             record.get("status", "ok"),
@@ -145,20 +148,38 @@ class _Reader:
             *_smaller(record),
             _number(record.get("images_per_second")),
             _number((record.get("seconds") or {}).get("total")),
+            _number((record.get("iterations") or {}).get("per_epoch")),
+            _distance(record),
             str(provenance.get("commit") or ""),
             bool(provenance.get("dirty")),
             str(provenance.get("code") or ""),
+            str(provenance.get("device") or ""),
             str(provenance.get("device_name") or provenance.get("device") or ""),
-            json.dumps(provenance.get("versions") or {}, sort_keys=True),
+            str(provenance.get("host") or ""),
+            str(provenance.get("start") or ""),
+            str(provenance.get("end") or ""),
+            self._versions_of(provenance.get("versions") or {}),
         )
 
-    def _recipe(self, values: dict[str, Any]) -> Problem:
-        key = json.dumps(values, sort_keys=True)
+    def _recipe(self, values: dict[str, Any]) -> tuple[Problem, str]:
+        """With its identity."""
+        key = marshal.dumps(values, UNSHARED)
         if key not in self._known:
             recipe = Problem.model_validate(values)
-            self._known[key] = recipe
+            self._known[key] = recipe, recipe.identity
             self.recipes.setdefault(recipe.identity, recipe)
         return self._known[key]
+
+    def _versions_of(self, versions: dict[str, str]) -> str:
+        key = marshal.dumps(versions, UNSHARED)
+        if key not in self._versions:
+            self._versions[key] = json.dumps(versions, sort_keys=True)
+        return self._versions[key]
+
+
+@lru_cache(maxsize=1000)
+def _budget_text(budget: str) -> str:
+    return str(Budget.parse(budget))
 
 
 def _smaller(record: dict[str, Any]) -> tuple[float, float, float, float]:
@@ -173,6 +194,12 @@ def _cycles(record: dict[str, Any]) -> float:
     """Prune-retrain cycles, 0 for methods without; W&B keeps their number alone."""
     cycles = record.get("cycles")
     return float(len(cycles)) if isinstance(cycles, list) else _number(cycles)
+
+
+def _distance(record: dict[str, Any]) -> float:
+    """ALLR's d1 of the first cycle."""
+    cycles = record.get("cycles")
+    return _number(cycles[0].get("d1")) if isinstance(cycles, list) and cycles else math.nan
 
 
 def _epochs(record: dict[str, Any], budget: Any, recipe: Problem) -> float:

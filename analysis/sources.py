@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Protocol
 from analysis.axes import Axes, with_dense
 from analysis.frames import Records, collect, read
 from benchmark.errors import UserError
-from benchmark.results.store import Store, read_compact
+from benchmark.results.records import BadRecord, Record
+from benchmark.results.store import Store, read_at, read_positions
 
 LOOKED_AT = 65536
 """Bytes of a file in which one of records has the beginning of one."""
@@ -32,18 +33,41 @@ class Source(Protocol):
         """All records, whatever sweep they are of."""
 
 
+class ReadAgain(Mapping[str, Record]):
+    """Records by id, read anew whenever they are asked for: kept, they would take some 40 kB each."""
+
+    def __init__(self, names: Iterable[str], read: Callable[[str], Record | None]):
+        self._names, self._read = dict.fromkeys(names), read
+
+    def __getitem__(self, name: str) -> Record:
+        try:
+            record = self._read(name) if name in self._names else None
+        except (BadRecord, OSError):
+            record = None
+        if record is None:  # or its file has gone since
+            raise KeyError(name)
+        return record
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 class Results:
     """A place with records: a results folder (runs/ and reference/ in it), a live store, or reference files."""
 
-    def __init__(self, path: Path, whole: bool = False):
-        """`whole`: keep the records themselves too, which takes some 10 kB each."""
+    def __init__(self, path: Path):
         if not path.exists():
             raise UserError(
                 f"--results {path}: there is no such file or folder; `python -m benchmark.sweep table1` makes records "
                 "in results/, and a clone of the repository has reference runs there"
             )
         self.path = path
-        self.whole = whole
         self.live: Path | None = path if (path / "records").is_dir() else path / "runs"
         self.files: list[Path] = []
         if path.is_file():
@@ -84,8 +108,9 @@ class Results:
     def everything(self) -> Records:
         """All live records, or all reference runs where there are none."""
         live = self._live_records
-        if not live.frame.empty or live.failures or not self.files:
-            return live
+        failures = () if self.live is None else tuple(Store(self.live).failures())
+        if not live.frame.empty or failures or not self.files:
+            return replace(live, failures=failures)
         committed = self._of_files(self.files)
         return replace(committed, problems=live.problems + committed.problems)
 
@@ -99,8 +124,8 @@ class Results:
             return read([])
         store = Store(self.live)
         label = f"live store {self.live}"
-        records = collect({label: store.records()}, store.problems, label, self.whole)
-        return replace(records, failures=tuple(store.failures())) if self.whole else records
+        records = collect({label: store.records()}, store.problems, label)
+        return replace(records, whole=ReadAgain(records.frame["id"], Store(self.live).read))
 
     def _reference(self, name: str) -> Records:
         if self.path.is_file():  # asked for by its own name, which need not be that of the sweep
@@ -111,6 +136,14 @@ class Results:
 
     def _of_files(self, files: Sequence[Path]) -> Records:
         problems: list[str] = []
-        records = {f"reference runs {file}": read_compact(file, problems) for file in files}
+        places: dict[str, tuple[Path, int]] = {}
+
+        def records(file: Path) -> Iterator[Record]:
+            for position, record in read_positions(file, problems):
+                places.setdefault(record["id"], (file, position))
+                yield record
+
         label = str(files[0]) if len(files) == 1 else f"{len(files)} files in {self.path}"
-        return collect(records, problems, f"reference runs {label}", self.whole)
+        of_files = {f"reference runs {file}": records(file) for file in files}
+        found = collect(of_files, problems, f"reference runs {label}")
+        return replace(found, whole=ReadAgain(found.frame["id"], lambda name: read_at(*places[name])))

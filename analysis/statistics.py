@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -95,17 +96,20 @@ def signed_rank_p(differences: ArrayLike) -> NDArray[np.float64]:
     values = np.round(np.atleast_2d(np.asarray(differences, dtype=float)), DIGITS)
     ranks = np.nan_to_num(stats.rankdata(np.abs(values), axis=0, nan_policy="omit"))
     signed_ranks = np.nan_to_num(np.sign(values)) * ranks
-    sums = _flips(len(values)) @ signed_ranks  # halves of whole numbers: exact, whatever the order
+    # halves of whole numbers: exact, whatever the order; in parts, since of very many seeds it is hundreds of megabytes
+    sums = np.concatenate([part.astype(float) @ signed_ranks for part in np.array_split(_flips(len(values)), 64)])
     p = stats.rankdata(-sums, method="max", axis=0) / len(sums)
     return np.where(np.isfinite(values).sum(axis=0) < TESTED_SEEDS, math.nan, p)
 
 
-def _flips(seeds: int) -> NDArray[np.float64]:
+@lru_cache(maxsize=4)
+def _flips(seeds: int) -> NDArray[np.int8]:
     """(flips, seeds) of 1 and -1, the first row all 1."""
+    signs = np.array([1, -1], np.int8)
     if seeds <= EXACT_SEEDS:
-        return np.array(list(itertools.product((1.0, -1.0), repeat=seeds))).reshape(2**seeds, seeds)
-    random = np.random.default_rng(0).choice((1.0, -1.0), (FLIPS, seeds))
-    return np.vstack([np.ones(seeds), random])
+        return np.array(list(itertools.product(signs, repeat=seeds)), np.int8).reshape(2**seeds, seeds)
+    generator = np.random.default_rng(0)
+    return np.vstack([np.ones(seeds, np.int8), *(generator.choice(signs, seeds) for _ in range(FLIPS))])
 
 
 def any_of_all_p(p: NDArray[np.float64], groups: Sequence[Sequence[int]]) -> float:
@@ -143,8 +147,10 @@ def seeds_needed(differences: ArrayLike, alpha: float = ALPHA) -> float:
     values = np.round(_finite(differences), DIGITS)
     if len(values) < 3:
         return math.nan
-    sums = [a + b for a, b in itertools.combinations(values, 2)]
-    share = float(np.mean(np.sign(sums)) + 1) / 2
+    ordered, count = np.sort(values), len(values)
+    above = int((count - np.searchsorted(ordered, -ordered, "right")).sum() - (values > 0).sum()) // 2  # pairs of two
+    below = int(np.searchsorted(ordered, -ordered, "left").sum() - (values < 0).sum()) // 2
+    share = ((above - below) / math.comb(count, 2) + 1) / 2
     if share <= 0.5:
         return math.inf
     z = stats.norm.ppf(1 - alpha) + stats.norm.ppf(POWER)
@@ -187,4 +193,11 @@ def probability_of_improvement(columns: Sequence[tuple[ArrayLike, ArrayLike]]) -
     paired over seeds. Columns in which either has no run are left out; NaN if none remains.
     """
     both = [(a, b) for a, b in ((_finite(first), _finite(second)) for first, second in columns) if len(a) and len(b)]
-    return float(improvement(*(a for a, _ in both), *(b for _, b in both))) if both else math.nan
+    return float(np.mean([_share_above(a, b) for a, b in both])) if both else math.nan
+
+
+def _share_above(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """`improvement` of one column, without a table of all pairs."""
+    ordered = np.sort(second)
+    twice = sum(int(np.searchsorted(ordered, first, side).sum()) for side in ("left", "right"))
+    return twice / (len(first) * len(second)) / 2

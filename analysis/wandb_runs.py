@@ -42,9 +42,12 @@ Runs = Callable[[list[str]], Iterator[tuple[str, Run]]]
 
 
 def open_source(results: Path, from_wandb: str | None, whole: bool = False) -> Source:
-    """The source that a command's --results and --from-wandb name. Raises UserError."""
+    """The source that a command's --results and --from-wandb name; whole: with the history of W&B's runs too.
+
+    Raises UserError.
+    """
     if from_wandb is None:
-        return Results(results, whole)
+        return Results(results)
     if Path(from_wandb).is_dir():
         return WandbResults(
             f"W&B runs in {from_wandb}", lambda problems: offline_runs(Path(from_wandb), problems), whole
@@ -119,7 +122,7 @@ class WandbResults:
                 record = record_of(run, self._whole)
                 latest[record["id"]] = record  # a cell that was published twice has equal results
         records = sorted(latest.values(), key=lambda record: str(record["id"]))  # as a store lists them
-        return read(records, self.label, self._whole, problems)
+        return read(records, self.label, problems)
 
 
 NUMBERS = ("loss", "sparsity", "macs", "smaller", "learning_rate", "seconds")

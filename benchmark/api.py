@@ -205,11 +205,15 @@ class Retrained(Sparse):
         self.distances.append(retraining.relative_distance)
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "rates": list(self.rates), "distances": list(self.distances)}
+        dense = torch.from_numpy(self.dense)
+        learnt = {"rates": list(self.rates), "distances": list(self.distances), "ratios": list(self.ratios)}
+        return {**super().state_dict(), **learnt, "dense": dense}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.rates, self.distances = list(state["rates"]), list(state["distances"])
+        # the optimizer of a run that goes on has the rates of its last step, not those that it began with
+        self.ratios, self.dense = list(state["ratios"]), state["dense"].numpy()
 
 
 class Gradual(Sparse):

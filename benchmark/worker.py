@@ -84,6 +84,7 @@ class Worker:
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
         self._data: tuple[Problem, Batches] | None = None
+        self._compiled: tuple[Problem, nn.Module] | None = None
         self._parents: dict[str, Parent] = {}
 
     def data(self, problem: Problem) -> Batches:
@@ -94,7 +95,7 @@ class Worker:
 
     def _open_data(self, problem: Problem) -> Batches:
         try:
-            prepare_device(problem, self.device)
+            prepare_device(problem, self.device, self.options.alone)
             check_compile(problem, self.group)
             shard = (self.group.rank, self.group.ranks)
             data = open_data(problem, self.device, self.options.data, shard, self.store.given)
@@ -180,7 +181,7 @@ class Worker:
     def _make_run(self, cell: Cell) -> tuple[Run, Record | None]:
         """The run of a cell, which saves nothing as it is, and the record of the dense run that it starts from."""
         data = self.data(cell.problem)
-        network = synchronise_batch_norm(models.build(cell.problem, cell.seed).to(self.device), self.group)
+        network = self._network(cell)
         parent = self._load_parent(cell, network) if declaration(cell.method).from_dense else None
         run = Run(
             cell,
@@ -196,6 +197,19 @@ class Worker:
             self._load_given(cell.problem, network)
             run.method.phases = 0
         return run, parent
+
+    def _network(self, cell: Cell) -> nn.Module:
+        """The cell's network with its initial weights. Where training is compiled it is the last cell's with these:
+        CUDA graphs know weights by their addresses, and torch stops making new ones after some dozens of networks."""
+        network = synchronise_batch_norm(models.build(cell.problem, cell.seed).to(self.device), self.group)
+        if cell.problem.compile == "none":
+            return network
+        if self._compiled is None or self._compiled[0] != cell.problem:
+            self._compiled = (cell.problem, network)
+        kept = self._compiled[1]
+        kept.load_state_dict(network.state_dict())
+        kept.zero_grad()
+        return kept
 
     def _load_given(self, problem: Problem, network: nn.Module) -> None:
         try:

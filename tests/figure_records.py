@@ -73,13 +73,13 @@ def made_up(name: str, **chosen: Any) -> list[Cell]:
 
 
 def selection(name: str, given: list[dict[str, Any]], narrowed: bool = False) -> Selection:
-    found = frames.read(given, "tests", whole=True)
+    found = frames.read(given, "tests")
     (group,) = groups(found, sweep_axes(name))
     return Selection(group, found.whole, narrowed, ORDER)
 
 
 def selection_again(given: Selection) -> Selection:
-    found = frames.read(given.whole.values(), "tests", whole=True)
+    found = frames.read(given.whole.values(), "tests")
     (group,) = groups(found, given.group.axes)
     return Selection(group, found.whole, order=ORDER)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmark.api import prune_gradually, sparsify
+from benchmark.api import Sparse, prune_gradually, sparsify
 from benchmark.cells import Budget, Cell
 from benchmark.errors import UserError
 from benchmark.methods import declaration, load
@@ -155,6 +155,42 @@ def test_a_loop_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(feedback: boo
     resumed.load_state_dict(saved[0])
     loop(again, fresh, 15, lambda k: resumed.step(), first=25)
     assert same(list(resumed.finish().parameters()), list(sparse.finish().parameters()))
+
+
+def test_a_loop_goes_on_where_the_optimizer_was_read_before_sparsify():
+    """As a trainer does it: at its last step every rate is near 0, and says nothing of the peak nor of the ratios."""
+
+    def begin() -> tuple:
+        model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
+        groups = [{"params": model[0].parameters(), "lr": 0.02}, {"params": model[1].parameters(), "lr": 0.1}]
+        return model, torch.optim.SGD(groups, momentum=0.9)
+
+    def prune(model: nn.Module, optimizer: torch.optim.Optimizer) -> Sparse:
+        return sparsify(model, optimizer, 0.5, retrain=8, cycles=2)
+
+    def steps(model: nn.Module, optimizer: torch.optim.Optimizer, sparse: Sparse, first: int, last: int) -> None:
+        for k in range(first, last):
+            optimizer.zero_grad()
+            model(torch.full((1, 6), 0.1 * k)).sum().backward()
+            optimizer.step()
+            sparse.step()
+
+    torch.manual_seed(0)
+    model, optimizer = begin()
+    start = copy.deepcopy(model.state_dict())
+    sparse = prune(model, optimizer)
+    steps(model, optimizer, sparse, 0, 3)
+    saved = copy.deepcopy([part.state_dict() for part in (model, optimizer, sparse)])
+    steps(model, optimizer, sparse, 3, 8)
+    again, fresh = begin()
+    again.load_state_dict(start)
+    again.load_state_dict(saved[0])
+    fresh.load_state_dict(saved[1])
+    resumed = prune(again, fresh)
+    resumed.load_state_dict(saved[2])
+    steps(again, fresh, resumed, 3, 8)
+    assert same(list(again.parameters()), list(model.parameters()))
+    assert resumed.rates == sparse.rates
 
 
 def test_groups_keep_the_ratios_of_their_learning_rates():

@@ -30,8 +30,21 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of the other packages
 def code_of(name: str) -> str:
     if name.endswith(".py"):
         return (ROOT / "docs" / "examples" / name).read_text().partition('"""\n')[2]
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / name).read_text(), re.S)
+    return block(name, "")
+
+
+def block(page: str, about: str) -> str:
+    """The one block of code of a page that says so behind "python"."""
+    (code,) = re.findall(rf"```python{about}\n(.*?)```", (ROOT / "docs" / page).read_text(), re.S)
     return code
+
+
+def resumable(name: str, before: str, after: str) -> str:
+    """The example with the lines of docs/library.md that keep what a checkpoint needs, between two lines of it."""
+    start, _, rest = code_of(name).partition(f"    def {before}")
+    _, found, end = rest.partition(after)
+    assert found
+    return f"{start}{block('library.md', f' {name}')}\n{after}{end}"
 
 
 def rates_of_updates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -93,3 +106,60 @@ def test_without_these_lines_the_loop_trains_the_dense_network(example: str, mon
     names = run(example, OURS.sub(r"\1pass\n", code_of(example)))
     assert len(rates) >= KINDS[example][0]
     assert not any((weight == 0).any() for weight in prunable(names["model"]).values())
+
+
+WRAPPED = """
+class Wrapped(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = ViTForImageClassification(config)
+        self.device = torch.device("cpu")
+
+    def forward(self, pixel_values, labels):
+        return self.inner(pixel_values=pixel_values, labels=labels)
+
+model = Wrapped()"""
+
+
+@pytest.mark.examples
+def test_trainer_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(tmp_path):
+    pytest.importorskip("accelerate", reason="accelerate is not installed: pip install -e '.[examples]'")
+    code = resumable("trainer.py", "on_train_begin", "    def on_step_end")
+    for before, after in {
+        "with tempfile.TemporaryDirectory() as folder:": f"for folder in [{str(tmp_path)!r}]:",
+        'save_strategy="no"': 'save_strategy="steps", save_steps=5',
+        # transformers 5 saves a ViT by names under which its own Trainer does not find it again
+        "model = ViTForImageClassification(config)": WRAPPED,
+    }.items():
+        assert before in code
+        code = code.replace(before, after)
+    whole = run("trainer.py", code)
+    resumed = run("trainer.py", code.replace(".train()", f".train({str(tmp_path / 'checkpoint-5')!r})"))
+    assert_same_end(whole, resumed)
+
+
+@pytest.mark.examples
+def test_lightning_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(tmp_path):
+    pytest.importorskip("lightning", reason="lightning is not installed: pip install -e '.[examples]'")
+    code = resumable("lightning_callback.py", "on_train_start", "\nclass Classifier")
+    for before, after in {
+        '"enable_checkpointing": False': f'"default_root_dir": {str(tmp_path)!r}',
+        "callbacks=[pruning]": "callbacks=[pruning, lightning.pytorch.callbacks.ModelCheckpoint(save_top_k=-1)]",
+    }.items():
+        assert before in code
+        code = code.replace(before, after)
+    whole = run("lightning_callback.py", code)
+    (saved,) = tmp_path.rglob("epoch=0*.ckpt")
+    again = code.replace("(model, batches)", f"(model, batches, ckpt_path={str(saved)!r})")
+    resumed = run("lightning_callback.py", again)
+    assert_same_end(whole, resumed)
+
+
+def assert_same_end(whole: dict[str, Any], resumed: dict[str, Any]) -> None:
+    """Of two runs of an example, the second of which began at a checkpoint of the first."""
+    first, second = (names["pruning"].sparse for names in (whole, resumed))
+    assert first.done == second.done == 12
+    assert first.rates == second.rates
+    assert max(first.rates) > 0
+    for one, other in zip(whole["model"].parameters(), resumed["model"].parameters(), strict=True):
+        assert torch.equal(one, other)

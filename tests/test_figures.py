@@ -115,7 +115,7 @@ def test_what_was_pruned_is_drawn_against_the_schedules(variants):
 
 def test_filters_are_placed_at_the_sparsity_that_they_reach(variants):
     chosen = [r for r in variants.whole.values() if r["cell"]["schedule"] == "SLR" and r["cell"]["budget"] == "5.55%"]
-    found = frames.read(chosen, "tests", whole=True)
+    found = frames.read(chosen, "tests")
     (group,) = groups(found, variants.group.axes)
     chosen_ones = Selection(group, found.whole, narrowed=True)
     panel = drawn(scores.methods, chosen_ones).figure.axes[0]

@@ -177,7 +177,7 @@ def test_a_report_shows_each_number_in_the_unit_of_its_metric(tmp_path: Path):
     plain, other = (table1_records(by_rank, problem, seeds=[0]) for problem in (MADE_UP, digits))
     records = [*plain, *all_mirrored(other, "perplexity")]
     fill(tmp_path / "runs", [record for record in records if record["cell"]["sparsity"] in (None, 0.9)])
-    written = page.write(gather(Results(tmp_path, whole=True), LAYOUTS, (), ORDER))
+    written = page.write(gather(Results(tmp_path), LAYOUTS, (), ORDER))
     best = written[written.index('id="best"') : written.index('id="missing"')]
     assert re.search(r"table1, madeup</a><br>test accuracy in per cent</th>", best)
     assert re.search(r"table1, digits</a><br>test perplexity, lower is better</th>", best)

@@ -90,10 +90,10 @@ def test_a_record_that_nobody_may_read_may_be_whole(tmp_path: Path, monkeypatch)
     store = Store(tmp_path)
     store.commit(a_record())
 
-    def refuse(path: Path) -> bytes:
+    def refuse(path: Path | str, mode: str) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)  # root may read everything
+    monkeypatch.setattr("benchmark.results.store.open", refuse, raising=False)  # root may read everything
     for repair in (False, True):
         with pytest.raises(UserError) as refusal:
             FinishedCells(CELLS[:1], store).refuse_damaged(repair)

@@ -43,12 +43,7 @@ def selections(
     records: Records, axes: Axes, order: Sequence[Sequence[str]], problem: str | None = None, narrowed: bool = False
 ) -> list[Selection]:
     """What there is to draw of a sweep, one a recipe."""
-    return [
-        Selection(
-            group, {name: records.whole[name] for name in group.every["id"] if name in records.whole}, narrowed, order
-        )
-        for group in groups(records, axes, problem)
-    ]
+    return [Selection(group, records.whole, narrowed, order) for group in groups(records, axes, problem)]
 
 
 def draw(figure: Figure, selection: Selection) -> Drawing:

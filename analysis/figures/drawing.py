@@ -41,7 +41,7 @@ class Selection:
 
     Args:
         group: the rows of these records.
-        whole: the records themselves by id.
+        whole: the records themselves by id, perhaps with others; each is read when it is asked for.
         narrowed: whether the reader chose the cells (--only), so that nothing needs to be left out.
         order: lists of names of which each has a place in the style, such as a list of schedules.
     """
@@ -68,11 +68,8 @@ class Selection:
         return {name: places[name] if name in places else next(free) for name in ordered}
 
     def iterations_per_epoch(self) -> int | None:
-        for record in self.whole.values():
-            per_epoch = (record.get("iterations") or {}).get("per_epoch")
-            if per_epoch:
-                return int(per_epoch)
-        return None
+        known = self.group.every["iterations_per_epoch"].dropna()
+        return int(known.iloc[0]) if len(known) else None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from analysis.claims import budget_words, per_cent, seeds_words
 from analysis.figures.drawing import WIDTH, Drawing, Selection, legend_below, line_style, panels
@@ -59,7 +60,8 @@ def layers(selection: Selection) -> Drawing:
 def curves(selection: Selection) -> Drawing:
     """Learning rate, training loss and validation of every epoch; a line a cell, mean over its seeds."""
     cells = _few(selection)
-    cells = cells[[bool(_history(selection, name)) for name in cells["id"]]]
+    histories = {name: history for name in cells["id"] if (history := _history(selection, name)) is not None}
+    cells = cells[cells["id"].isin(histories)]
     if cells.empty:
         raise UserError("figure curves: these records have no history")
     figure = Figure(figsize=(WIDTH, 2.7))
@@ -75,7 +77,7 @@ def curves(selection: Selection) -> Drawing:
     for label, position in selection.positions(labels.unique()).items():
         names = list(cells["id"][labels == label])
         for panel, (key, _, scale) in zip(grid, parts, strict=True):
-            values = _mean_history(selection, names, key) * scale
+            values = _mean([histories[name] for name in names], key) * scale
             look = {**line_style(position), "markersize": 2.5 if len(values) <= 30 else 0}
             panel.plot(values.index, values, label=label, **look)
     for panel, (_, title, _) in zip(grid, parts, strict=True):
@@ -118,18 +120,18 @@ def _common(cells: pd.DataFrame) -> str:
     return ", ".join(words[axis].iloc[0] for axis in CELL if words[axis].nunique() == 1 and words[axis].iloc[0])
 
 
-def _history(selection: Selection, name: str) -> dict[str, list[float]]:
-    return dict((selection.whole.get(name) or {}).get("history") or {})
+def _history(selection: Selection, name: str) -> dict[str, NDArray[np.float64]] | None:
+    """The columns of a record's history that are drawn, beside "epoch"; None where it has none."""
+    history = (selection.whole.get(name) or {}).get("history")
+    keys = ("epoch", "learning_rate", "train_loss", f"validation_{selection.metric.name}")
+    return {key: np.array(history.get(key, []), dtype=float) for key in keys} if history else None
 
 
-def _mean_history(selection: Selection, names: list[str], key: str) -> pd.Series:
-    columns = []
-    for name in names:
-        history = _history(selection, name)
-        columns.append(
-            pd.Series(history.get(key, []), index=history["epoch"][: len(history.get(key, []))], dtype=float)
-        )
-    return pd.concat(columns, axis=1).mean(axis=1).dropna().sort_index()  # not every epoch need have a validation
+def _mean(histories: list[dict[str, NDArray[np.float64]]], key: str) -> pd.Series:
+    """By epoch, over the histories that have a value there: not every epoch need have a validation."""
+    values = [history[key] for history in histories]
+    epochs = [history["epoch"][: len(column)] for history, column in zip(histories, values, strict=True)]
+    return pd.Series(np.concatenate(values)).groupby(np.concatenate(epochs)).mean().dropna()
 
 
 def _layer_sparsity(selection: Selection, name: str) -> dict[str, float]:

@@ -37,7 +37,8 @@ def schedules(selection: Selection) -> Drawing:
     warmup = dense_warmup_iterations(recipe, per_epoch, len(dense))
     budgets = [text for text in selection.group.axes.budgets if text] or ["2.22%", "11.11%"]
     names = selection.positions([*SCHEDULES, *(name for name in selection.group.axes.schedules if name)])
-    distance = _mean_distance(selection)
+    known = selection.group.every["distance"].dropna()
+    distance = float(np.mean(known)) if len(known) else relative_distance(1.0, 0.4, 0.9)
     figure, grid = panels(1 + len(budgets), share_y=True)
     grid[0].plot(np.arange(len(dense)) / per_epoch, dense, color="#444444", label="dense run")
     grid[0].set_title("dense run")
@@ -56,7 +57,7 @@ def schedules(selection: Selection) -> Drawing:
     legend_below(figure, grid[-1])
     sentence = (
         f"Learning rate of every iteration, problem {recipe.name}; ALLR with d1 = {distance:.2f}"
-        f"{', the mean of the records' if _distances(selection) else ', an example'}."
+        f"{', the mean of the records' if len(known) else ', an example'}."
     )
     return Drawing("schedules", figure, (sentence,))
 
@@ -64,8 +65,7 @@ def schedules(selection: Selection) -> Drawing:
 def distance(selection: Selection) -> Drawing:
     """d1, d2 and d = max(d1, d2): along the cycles of iterative pruning, or against the budget of one-shot pruning."""
     cells = selection.cells
-    cells = cells[[isinstance(selection.whole.get(name, {}).get("cycles"), list) for name in cells["id"]]]
-    cells = cells[cells["cycles"] > 0]
+    cells = cells[cells["distance"].notna()]
     if cells.empty:
         raise UserError("figure distance: these records have no prune-retrain cycles")
     if "ALLR" in set(cells["schedule"]):
@@ -116,14 +116,3 @@ def _cycle_rows(cells: pd.DataFrame, selection: Selection, iterative: bool) -> p
             x = cycle["cycle"] + 1 if iterative else epochs
             rows.append({"x": x, "seed": seed, **{key: cycle.get(key, math.nan) for key in ("d", "d1", "d2")}})
     return pd.DataFrame(rows)
-
-
-def _distances(selection: Selection) -> list[float]:
-    cycles = [record.get("cycles") for record in selection.whole.values()]
-    firsts = [of_run[0].get("d1") for of_run in cycles if isinstance(of_run, list) and of_run]
-    return [value for value in firsts if value is not None]
-
-
-def _mean_distance(selection: Selection) -> float:
-    distances = _distances(selection)
-    return float(np.mean(distances)) if distances else relative_distance(1.0, 0.4, 0.9)

@@ -23,7 +23,9 @@ def page_data(report: Report, ids: Collection[str], plots: Mapping[str, Any]) ->
     ids: of the cells that it describes.
     """
     curves: dict[str, Any] = {}
-    cells = {name: _cell(record, curves) for name, record in report.whole.items() if name in ids}
+    cells = {
+        name: _cell(record, curves) for name in report.frame["id"] if name in ids and (record := report.record(name))
+    }
     text = json.dumps({"cells": cells, "curves": curves, "plots": plots}, separators=(",", ":"), allow_nan=False)
     # Inside <script> a browser obeys "</script>" and "<!--", whatever the JSON around them says.
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

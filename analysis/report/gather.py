@@ -35,7 +35,7 @@ class Report:
     """
     Args:
         frame: every record, columns as in analysis.frames.
-        whole: the records themselves by id.
+        places: the records themselves by id, the first place that has one counts.
         failures: of cells that have no record.
         sheets: a sheet a sweep and recipe.
         pictures: a picture a figure and recipe.
@@ -45,13 +45,17 @@ class Report:
     """
 
     frame: pd.DataFrame
-    whole: Mapping[str, Mapping[str, Any]]
+    places: Sequence[Mapping[str, Mapping[str, Any]]]
     failures: Sequence[Mapping[str, Any]]
     sheets: Sequence[Sheet]
     pictures: Sequence[Picture]
     problems: Sequence[str]
     source: str
     metrics: Mapping[str, Metric]
+
+    def record(self, name: str) -> Mapping[str, Any]:
+        """The record of an id, empty where it cannot be read any more."""
+        return next((place.get(name, {}) for place in self.places if name in place), {})
 
 
 def gather(
@@ -84,16 +88,15 @@ def gather(
         on = f" of {problem}" if problem else ""
         advice = unknown(problem) or ": `python -m benchmark.sweep table1` makes some"
         raise UserError(f"no records{on} in {place.label}{advice}")
-    whole, metrics = {**every.whole}, {**every.metrics}
+    metrics = {**every.metrics}
     parts: dict[str, list[Selection]] = {}
     for axes, records in known:
-        whole |= records.whole
         metrics |= records.metrics
         parts[axes.name] = selections(records, axes, order, problem)
     problems = [line for records in (every, *(records for _, records in known)) for line in records.problems]
     return Report(
         frame,
-        {name: whole[name] for name in frame["id"] if name in whole},
+        [every.whole, *(records.whole for _, records in known)],
         failures,
         [sheet for axes, records in known for sheet in sheets_of(layouts, records, axes, problem)],
         _pictures(figures, parts),

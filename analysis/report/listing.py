@@ -15,8 +15,8 @@ from analysis.render.sheet import Sheet
 from analysis.report.gather import Report
 from benchmark.metric import Metric
 
-MOST = 2000
-"""Records that a page lists and describes, in 6 MB of it at most; browsers take seconds to open ten times that."""
+MOST = 1400
+"""Records that a page lists and describes, in 5 MB of it at most; browsers take seconds to open ten times that."""
 COLUMNS = (
     *("problem", "method", "schedule", "sparsity", "budget", "settings", "seed", "status", "test", "validation"),
     *("metric", "speedup", "sparsity reached", "images/s", "seconds", "device", "commit", "id"),

@@ -15,7 +15,6 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from analysis.render import html
@@ -24,7 +23,7 @@ from analysis.report.data import page_data
 from analysis.report.gather import Picture, Report
 
 TITLE = "Pruning and retraining: report"
-PLACE = ("problem", "device", "host", "commit", "code", "versions")
+PLACE = ("problem", "device_type", "device", "host", "commit", "dirty", "code", "versions")
 """What tells apart where and how records were made."""
 
 
@@ -83,32 +82,18 @@ def _provenance(report: Report) -> str:
     counts += [f"{count} {status}" for status, count in frame["status"].value_counts().items() if status != "ok"]
     hours = frame["seconds"].sum() / 3600
     sentence = f"From {report.source}: {', '.join(counts)}; {hours:.2f} hours of training and evaluation in all."
-    where = [_place(report.whole.get(name, {})) for name in frame["id"]]
-    table = pd.DataFrame(where, columns=[*PLACE, "start", "end"]).assign(hours=frame["seconds"].fillna(0.0) / 3600)
     rows = []
-    for key, part in table.groupby(list(PLACE), sort=True):
-        span = f"{part['start'].min()} to {part['end'].max()}" if part["start"].min() else ""
-        kind = "GPU-hours" if part["device"].iloc[0].startswith("cuda") else "CPU-hours"
-        rows.append([*map(str, key), str(len(part)), f"{part['hours'].sum():.2f} {kind}", span])
+    for key, part in frame.groupby(list(PLACE), sort=True):
+        problem, kind, device, host, commit, dirty, code, versions = map(str, key)
+        name = device if device == kind else f"{kind} {device}".strip()
+        changed = " with uncommitted changes" if dirty == "True" else ""
+        words = ", ".join(f"{package} {version}" for package, version in json.loads(versions).items())
+        span = f"{part['start'].min()[:16]} to {part['end'].max()[:16]}" if part["start"].min() else ""
+        time = f"{part['seconds'].sum() / 3600:.2f} {'GPU' if kind == 'cuda' else 'CPU'}-hours"
+        rows.append([problem, name, host, f"{commit[:7]}{changed}", code, words, str(len(part)), time, span])
     cells = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
-    headings = (*PLACE, "cells", "time", "from, to")
+    headings = ("problem", "device", "host", "commit", "code", "versions", "cells", "time", "from, to")
     return f'<p>{escape(sentence)}</p>\n<div class="wide">{summary.grid(headings, cells)}</div>\n'
-
-
-def _place(record: Mapping[str, Any]) -> tuple[str, ...]:
-    provenance = record.get("provenance") or {}
-    versions = ", ".join(f"{name} {version}" for name, version in sorted((provenance.get("versions") or {}).items()))
-    commit = str(provenance.get("commit") or "")[:7] + (" with uncommitted changes" if provenance.get("dirty") else "")
-    return (
-        str(((record.get("cell") or {}).get("problem") or {}).get("name", "")),
-        " ".join(filter(None, (str(provenance.get("device") or ""), str(provenance.get("device_name") or "")))),
-        str(provenance.get("host") or ""),
-        commit,
-        str(provenance.get("code") or ""),
-        versions,
-        str(provenance.get("start") or "")[:16],
-        str(provenance.get("end") or "")[:16],
-    )
 
 
 # Tables and figures

@@ -14,6 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -130,7 +131,8 @@ class LocalPool:
     def _start(self, number: int) -> _Slot:
         pool_end, worker_end = self._context.Pipe()
         options = self.options
-        settings = WorkerSettings(self.store.path, options.run, options.ranks, self._log(number), self._gpus_of(number))
+        run = replace(options.run, alone=options.workers <= max(1, len(options.gpus) // options.ranks))
+        settings = WorkerSettings(self.store.path, run, options.ranks, self._log(number), self._gpus_of(number))
         deadline = time.monotonic() + SERVER_SECONDS
         while True:
             process = self._context.Process(target=serve, args=(worker_end, settings), name=f"worker {number}")

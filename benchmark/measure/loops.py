@@ -17,10 +17,13 @@ from benchmark.training.optimizer import clip, make_optimizer
 from benchmark.training.precision import autocast, prepare_device
 
 
-def dense_run(data: Batches) -> Run:
-    """A dense run, ready to be driven. Raises UserError where the device cannot train in the recipe's precision."""
+def dense_run(data: Batches, alone: bool = True) -> Run:
+    """A dense run, ready to be driven. Raises UserError where the device cannot train in the recipe's precision.
+
+    alone: whether no other process uses the GPU.
+    """
     problem = data.problem
-    prepare_device(problem, data.device)
+    prepare_device(problem, data.device, alone)
     network = models.build(problem, 0).to(data.device)
     run = Run(Cell.dense(problem, 0), network, data, load("dense"), dict(METHODS["dense"].defaults))
     network.train()

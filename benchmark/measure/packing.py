@@ -36,7 +36,7 @@ def compare(
     with ExitStack() as stack:
 
         def crew(threads: int) -> Crew:
-            made = Crew(multiprocessing.get_context("spawn"), count, _train, recipe, there, threads)
+            made = Crew(multiprocessing.get_context("spawn"), count, _train, recipe, there, threads, count == 1)
             stack.callback(made.end)
             made.receive()
             return made
@@ -49,9 +49,9 @@ def compare(
         return recipe, take_turns(lambda: train(unmanaged), {MANAGED: lambda: train(managed)}, repeats)
 
 
-def _train(connection: Connection, recipe: Problem, device: torch.device, threads: int) -> None:
+def _train(connection: Connection, recipe: Problem, device: torch.device, threads: int, alone: bool) -> None:
     torch.set_num_threads(threads)
-    run = dense_run(Data(recipe, device))
+    run = dense_run(Data(recipe, device), alone)
     connection.send("ready")
     while (iterations := connection.recv()) is not None:
         drive(run, iterations)

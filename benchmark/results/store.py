@@ -117,12 +117,12 @@ class Store:
 
     def ids(self) -> set[str]:
         """Ids of the cells that have a record file. Opens no file."""
-        return {path.stem for path in self._list("records", ".json")}
+        return {entry.name.removesuffix(".json") for entry in self._entries("records", ".json")}
 
     def records(self) -> Iterator[Record]:
         """Every usable record, sorted by id; `problems` names the others."""
-        for path in sorted(self._list("records", ".json"), key=lambda path: path.name):
-            record = self._read_file(path)
+        for entry in sorted(self._entries("records", ".json"), key=lambda entry: entry.name):
+            record = self._read_file(entry.path)
             if record is not None:
                 yield record
 
@@ -273,6 +273,9 @@ class Store:
         return latest
 
     def _list(self, kind: str, suffix: str) -> Iterator[Path]:
+        return (Path(entry.path) for entry in self._entries(kind, suffix))
+
+    def _entries(self, kind: str, suffix: str) -> Iterator[os.DirEntry[str]]:
         try:
             shards = [entry.path for entry in os.scandir(self.path / kind) if entry.is_dir()]
         except FileNotFoundError:
@@ -282,9 +285,9 @@ class Store:
         for shard in shards:
             for entry in _entries(shard):
                 if entry.name.endswith(suffix) and not entry.name.startswith("."):
-                    yield Path(entry.path)
+                    yield entry
 
-    def _read_file(self, path: Path) -> Record | None:
+    def _read_file(self, path: Path | str) -> Record | None:
         try:
             return _decode_file(path)
         except FileNotFoundError:
@@ -294,9 +297,10 @@ class Store:
             return None
 
 
-def _decode_file(path: Path) -> Record:
-    record = decode(path.read_bytes())
-    if record["id"] != path.stem:
+def _decode_file(path: Path | str) -> Record:
+    with open(path, "rb") as file:
+        record = decode(file.read())
+    if record["id"] != os.path.basename(path).removesuffix(".json"):
         raise BadRecord(f"holds the record of another cell, {record['id']}")
     return record
 
@@ -318,14 +322,28 @@ def _without_secrets(record: Record) -> Record:
 
 def read_compact(path: Path, problems: list[str] | None = None) -> Iterator[Record]:
     """Records of a compact file, one a line. Unusable lines are added to `problems`; without it, UserError."""
+    return (record for _, record in read_positions(path, problems))
+
+
+def read_positions(path: Path, problems: list[str] | None = None) -> Iterator[tuple[int, Record]]:
+    """The same with the position of each, for `read_at`."""
+    position = 0
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                yield decode(line)
+                yield position, decode(line)
             except BadRecord as error:
                 if problems is None:
                     raise UserError(f"{path} line {number}: the record {error}") from None
                 problems.append(f"{path} line {number}: the record {error}")
+            position += len(line)
+
+
+def read_at(path: Path, position: int) -> Record:
+    """One record of a compact file. Raises BadRecord and OSError."""
+    with open(path, "rb") as file:
+        file.seek(position)
+        return decode(file.readline())
 
 
 def write_compact(path: Path, records: Iterable[Record]) -> None:

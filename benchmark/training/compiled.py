@@ -11,7 +11,7 @@ from benchmark.cells import Problem
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.training.group import Group
 
-Forward = Callable[[Tensor], Tensor]
+Forward = Callable[..., Tensor]
 
 
 def compiled(network: nn.Module, problem: Problem) -> Forward:
@@ -24,11 +24,11 @@ def compiled(network: nn.Module, problem: Problem) -> Forward:
 
     graph = torch.compile(network, mode=problem.compile, dynamic=False)
 
-    def forward(images: Tensor) -> Tensor:
-        if len(images) != problem.batch_size:
-            return network(images)
+    def forward(*inputs: Tensor) -> Tensor:
+        if len(inputs[0]) != problem.batch_size:
+            return network(*inputs)
         try:
-            return graph(images)
+            return graph(*inputs)
         except BackendCompilerFailed as error:
             reason = str(error).strip().splitlines()[0][:200]
             raise CannotGoOn(

@@ -17,6 +17,7 @@ class RunOptions:
         data: the folder of the images; None for the default.
         validate_every: epochs between two validations; every phase ends with one.
         keep: of a finished cell beside its record: "nothing" or its "weights".
+        alone: whether no other worker uses its GPU.
     """
 
     device: str = "auto"
@@ -25,3 +26,4 @@ class RunOptions:
     data: Path | None = None
     validate_every: int = 1
     keep: str = "nothing"
+    alone: bool = True

@@ -71,15 +71,15 @@ class LossScale:
         self.skipped.copy_(state["skipped"])
 
 
-def prepare_device(problem: Problem, device: torch.device) -> None:
+def prepare_device(problem: Problem, device: torch.device, alone: bool = True) -> None:
     """Set torch up for this recipe. Raises UserError if the device does not work, or not in the recipe's precision.
 
-    fp32 means float32 throughout; torch's default for convolutions on recent NVIDIA GPUs is TF32. cuDNN benchmarks its
-    algorithms, which pays since batches have one shape.
+    fp32 means float32 throughout; torch's default for convolutions on recent NVIDIA GPUs is TF32. cuDNN times its
+    algorithms, which pays since batches have one shape, but where the GPU is not `alone` it would time its neighbours.
     """
     if device.type == "cuda":
         _check_cuda(device)
-        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark = alone
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = problem.precision == "tf32"
     elif problem.precision == "tf32":
         raise UserError(

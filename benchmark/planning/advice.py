@@ -1,0 +1,33 @@
+"""A setting of the recipe that would make the run at hand shorter, where that was measured."""
+
+from __future__ import annotations
+
+from benchmark.cells import Problem
+from benchmark.environment import duration
+
+COMPILED = {
+    ("resnet8", "bf16"): 1.15,
+    ("resnet20", "fp32"): 1.19,
+    ("resnet20", "bf16"): 1.33,
+    ("resnet56", "fp32"): 1.15,
+    ("resnet56", "bf16"): 1.34,
+}
+"""Times the images/s of training on a processor, by network and precision (docs/performance.md)."""
+SMALLEST = 28
+"""Pixels of a side from which on that was measured; 8x8 digits gain nothing."""
+FIRST_SECONDS = 25.0
+"""Which each worker needs to compile."""
+TRAINING = 0.8
+"""Of the time of a cell: its evaluation is not compiled."""
+LEAST_SECONDS = 120.0
+
+
+def advice(problem: Problem, seconds: float) -> str:
+    """About a run on a processor that takes so long; "" where nothing is known to make it two minutes shorter."""
+    gain = COMPILED.get((problem.model, problem.precision), 1.0)
+    if problem.compile != "none" or problem.image_size < SMALLEST:
+        return ""
+    saved = TRAINING * seconds * (1 - 1 / gain) - FIRST_SECONDS
+    if saved < LEAST_SECONDS:
+        return ""
+    return f"--set compile=default: about {duration(saved)} less, as cells of their own"
