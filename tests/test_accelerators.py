@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmark import cli, sweep
 from benchmark.errors import UserError
@@ -58,6 +59,38 @@ def test_batch_statistics_are_re_estimated_without_reading_a_counter_of_the_devi
     assert network.bn1.momentum == 0.1
 
 
+def test_batches_are_counted_by_one_operation_for_all_norms(monkeypatch: pytest.MonkeyPatch):
+    data = data_with()
+    runs = [make_run("dense", data=data) for _ in range(2)]
+    norms = [module for module in runs[0].network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert [id(norm) for norm in runs[0].step.counters.norms] == [id(norm) for norm in norms]
+    runs[1].step.counters.norms.clear()  # each counts by itself
+
+    class Additions(TorchDispatchMode):
+        """Of whole numbers to single ones."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[str] = []
+
+        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+            first = arguments[0][0] if arguments and isinstance(arguments[0], list) else arguments[:1]
+            if "add_" in str(function) and getattr(first, "dtype", None) == torch.int64:
+                self.seen.append(str(function))
+            return function(*arguments, **(keywords or {}))
+
+    batches = list(data.training_batches(0, 0, 0, 3))
+    with Additions() as additions:
+        for k, batch in enumerate(batches):
+            runs[0].step(k, 0.1, *batch)
+    assert additions.seen == ["aten._foreach_add_.Scalar"] * 3
+    for k, batch in enumerate(batches):
+        runs[1].step(k, 0.1, *batch)
+    states = [run.network.state_dict() for run in runs]
+    assert int(states[0]["bn1.num_batches_tracked"]) == 3
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
 def test_images_of_an_evaluation_are_copied_to_a_device_once_and_in_their_order():
     data = Data(PROBLEM, torch.device("cpu"))
     copied = data._on_device("validation")
@@ -94,7 +127,8 @@ def test_every_step_of_a_method_stays_on_the_gpu(method: str):
         labels = torch.zeros(64, dtype=torch.int64, device="cuda")
         for k in set(last) - set(getattr(run.method, "steps", ())):
             moved.step(k, 0.1, images, labels)
-        assert moved.step.loss.device.type == moved.step.correct.device.type == "cuda"
+        loss, correct, _ = moved.step.sums.totals()
+        assert loss.device.type == correct.device.type == "cuda"
 
 
 def test_the_fake_gpu_notices_what_a_gpu_would():
@@ -103,7 +137,7 @@ def test_the_fake_gpu_notices_what_a_gpu_would():
         with pytest.raises(RuntimeError, match="device"):
             moved.step(0, 0.1, images, labels)
         with pytest.raises(DataDependentOutputException):
-            moved.step.loss.item()
+            moved.step.sums.loss.item()
 
 
 def test_batches_evaluation_and_batch_statistics_stay_on_the_gpu(monkeypatch: pytest.MonkeyPatch):

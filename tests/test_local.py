@@ -13,10 +13,13 @@ import pytest
 from benchmark.errors import UserError
 from benchmark.launch import machine
 from benchmark.launch.events import Retried, Started
+from benchmark.launch.launcher import Options
+from benchmark.launch.local import Local
 from benchmark.launch.machine import PoolOptions, share_out
 from benchmark.launch.pool import LocalPool, _Slot
+from benchmark.planning.advice import saved_by_compiling
 from benchmark.planning.grid import load_sweep
-from benchmark.planning.plan import make_plan
+from benchmark.planning.plan import Plan, Task, make_plan
 from benchmark.results.store import Store
 from benchmark.training.options import RunOptions
 from tests.conftest import ROOT
@@ -43,7 +46,10 @@ def test_digits_train_with_one_thread_whatever_the_machine(monkeypatch, cores: i
 def test_one_worker_a_gpu_by_default(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert share_out(None).workers == 2
+    assert share_out(None).alone
     assert share_out(None, cells_per_gpu=3).workers == 6
+    assert not share_out(None, cells_per_gpu=3).alone, "cuDNN would time its algorithms beside neighbours"
+    assert PoolOptions(1, RunOptions(), ranks=4).alone, "each rank finds a GPU of its own"
     assert share_out(None, gpus_per_cell=2).workers == 1
     assert share_out(None, device="cpu").gpus == ()
 
@@ -152,3 +158,14 @@ def test_what_ends_the_fork_server_is_one_line_and_its_trace_in_a_log(tmp_path):
     assert line.startswith("error: workers cannot start")
     assert line.endswith(f"see runs/logs/{log.name}")
     assert "Traceback: of torch" in log.read_text()
+
+
+def test_a_plan_names_a_setting_that_would_save_minutes_where_that_was_measured():
+    sweep = load_sweep("table1", "fashion_mnist")
+    assert saved_by_compiling(sweep.problem, 3600) == pytest.approx(0.8 * 3600 * 0.15 / 1.15 - 25)
+    assert saved_by_compiling(sweep.problem, 600) == 0, "less than two minutes"
+    assert saved_by_compiling(load_sweep("table1").problem, 1e6) == 0, "digits gain nothing"
+    plan = Plan(sweep.cells, frozenset(), (Task(sweep.cells[0], 100.0),), 72.0)
+    words = Local(Options(device="cpu", workers=2, threads=1)).cost(plan)
+    assert words.startswith("time: about 1 h 0 min with 2 workers of 1 thread; --set compile=default: about 5 min 51 s")
+    assert load_sweep("table1", "fashion_mnist", settings={"compile": "default"}).problem.compile == "default"

@@ -16,6 +16,7 @@ from benchmark.problems.data import Data
 from benchmark.recording import make_record
 from benchmark.results.store import Store
 from benchmark.training.checkpoint import Checkpoints
+from benchmark.training.compiled import compiled
 from benchmark.training.group import Group
 from benchmark.training.loop import Run
 from benchmark.training.options import RunOptions
@@ -105,7 +106,7 @@ def test_the_first_step_that_counts_is_sgd_s_though_others_were_skipped():
     run, other = overflowing(Cell.dense(NARROW, 0)), make_run(Cell.dense(NARROW, 0))
     images, labels = next(run.data.training_batches(0, 0))
     other.step(0, 0.1, images, labels)
-    while int(run.step.scale.skipped) == run.step.count // len(labels):
+    while int(run.step.scale.skipped) == run.step.sums.totals()[2] // len(labels):
         run.network.load_state_dict(models.build(NARROW, 0).state_dict())  # batch-norm statistics moved
         run.step(0, 0.1, images, labels)
     for one, two in zip(run.network.parameters(), other.network.parameters(), strict=True):
@@ -170,6 +171,17 @@ def test_compiled_training_is_eager_training_to_tolerance_and_resumes_exactly(tm
     resumed = make_run(cell, checkpoints=Checkpoints(tmp_path, "c"))
     assert outcome(resumed) == record
     assert resumed.step.forward is not resumed.network, "eager training would pass as compiled"
+
+
+def test_a_network_of_two_inputs_is_compiled_for_whole_batches_and_runs_as_it_is_for_others(monkeypatch):
+    compiled_calls = []
+    monkeypatch.setattr(torch, "compile", lambda network, **_: lambda *inputs: compiled_calls.append(inputs))
+    problem, _ = load_problem("translation", {"compile": "default"})
+    forward = compiled(lambda *inputs: len(inputs), problem)
+    whole = torch.zeros(problem.batch_size, 3)
+    assert forward(whole, whole) is None
+    assert forward(whole[1:], whole[1:]) == 2
+    assert len(compiled_calls) == 1
 
 
 @pytest.mark.long

@@ -19,6 +19,7 @@ from benchmark.problems.data import Data
 from benchmark.pruning.gradual import ladder
 from benchmark.recording import make_record
 from benchmark.tasks import make_task
+from benchmark.training import sums
 from benchmark.training.checkpoint import BadCheckpoint, Checkpoints, Trunks
 from benchmark.training.checkpoint import load as load_checkpoint
 from benchmark.training.evaluation import evaluate, recalibrate
@@ -247,6 +248,15 @@ def test_only_the_last_two_checkpoints_are_kept(tmp_path):
     assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["3.pt", "4.pt"]
     checkpoints.clear()
     assert not (tmp_path / "c").exists()
+
+
+def test_losses_and_predictions_add_up_to_the_same_bits_whenever_they_are_looked_at(monkeypatch):
+    records = []
+    for numbers in (0, 1 << 9, 1 << 30):
+        monkeypatch.setattr(sums, "TOGETHER", numbers)
+        records.append(outcome(make_run(imp(sparsity=0.5))))
+    assert records[0]["history"]["train_accuracy"][-1] > 0.1
+    assert records[0] == records[1] == records[2]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_a_record_that_says_so():

@@ -16,7 +16,9 @@ from benchmark.results.records import result
 from benchmark.results.store import Store
 from benchmark.tasks import make_task
 from benchmark.training import checkpoint
+from benchmark.training.loop import Run
 from benchmark.training.options import RunOptions
+from benchmark.training.progress import Progress
 from benchmark.training.session import Interrupted
 from benchmark.worker import ParentMissing, Worker
 from tests.conftest import ROOT
@@ -63,6 +65,28 @@ def test_cells_of_one_worker_have_the_records_of_workers_of_their_own(trained: S
         assert Worker(trained, RunOptions("cpu", 1)).run(cell) == "done"
         assert result(trained.read(cell.id)) == result(record)
     assert len({record["parameters_sha256"] for record in together}) == len(CELLS)
+
+
+def test_compiled_cells_of_one_worker_train_one_network_in_place(trained: Store, monkeypatch):
+    """CUDA graphs know weights by their addresses. Nothing is compiled here."""
+    monkeypatch.setattr("benchmark.training.step.compiled", lambda network, problem: network)
+    problem = PROBLEM.model_copy(update={"compile": "reduce-overhead"})
+    cells = [Cell.dense(problem, 0), *(Cell(problem, c.method, 0, c.schedule, c.sparsity, c.budget) for c in CELLS)]
+    addresses, original = set(), Run.execute
+
+    def execute(run: Run) -> Progress:
+        addresses.add(tuple(weight.data_ptr() for weight in run.network.parameters()))
+        return original(run)
+
+    monkeypatch.setattr(Run, "execute", execute)
+    worker = Worker(trained, RunOptions("cpu", 1))
+    assert [worker.run(cell) for cell in cells] == ["done"] * len(cells)
+    assert len(addresses) == 1
+    for cell in cells:
+        record = trained.read(cell.id)
+        trained.record_path(cell.id).unlink()
+        assert Worker(trained, RunOptions("cpu", 1)).run(cell) == "done"
+        assert result(trained.read(cell.id)) == result(record)
 
 
 def test_dense_weights_that_change_on_disk_are_read_and_checked_again(trained: Store):

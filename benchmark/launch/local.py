@@ -11,6 +11,7 @@ from benchmark.launch.launcher import Launcher, Options, Work
 from benchmark.launch.machine import check_present, gpu_files, share_out
 from benchmark.launch.pool import LocalPool
 from benchmark.launch.running import run
+from benchmark.planning.advice import saved_by_compiling
 from benchmark.planning.plan import Plan
 
 
@@ -66,5 +67,8 @@ class Local(Launcher):
             how += f" on {gpus} GPUs"
         if seconds is None:
             return f"time: unknown until a first cell has run; {how}"
-        hours = f", {seconds * gpus / 3600:.1f} GPU-hours" if gpus else ""
-        return f"time: about {duration(seconds)} with {how}{hours}"
+        if gpus:
+            return f"time: about {duration(seconds)} with {how}, {seconds * gpus / 3600:.1f} GPU-hours"
+        saved = saved_by_compiling(plan.cells[0].problem, seconds)
+        less = f"; --set compile=default: about {duration(saved)} less, as cells of their own" if saved else ""
+        return f"time: about {duration(seconds)} with {how}{less}"

@@ -42,6 +42,11 @@ class PoolOptions:
     hang_seconds: float = 1800.0
     ranks: int = 1
 
+    @property
+    def alone(self) -> bool:
+        """Whether no two of them use one GPU."""
+        return self.workers <= max(1, len(self.gpus) // self.ranks)
+
 
 @dataclass(frozen=True)
 class WorkerSettings:

@@ -131,7 +131,7 @@ class LocalPool:
     def _start(self, number: int) -> _Slot:
         pool_end, worker_end = self._context.Pipe()
         options = self.options
-        run = replace(options.run, alone=options.workers <= max(1, len(options.gpus) // options.ranks))
+        run = replace(options.run, alone=options.alone)
         settings = WorkerSettings(self.store.path, run, options.ranks, self._log(number), self._gpus_of(number))
         deadline = time.monotonic() + SERVER_SECONDS
         while True:

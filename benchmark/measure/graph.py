@@ -77,6 +77,7 @@ class WholeStep:
         self.targets = torch.stack([targets for _, targets in example])
         self.rates = torch.from_numpy(np.asarray(rates, dtype=np.float32)).to(device)
         self.k, self.number = (torch.zeros(1, dtype=torch.int64, device=device) for _ in range(2))
+        run.step.sums.keeps = False  # a replay writes where the one before has written
         self.replay: Callable[[], None] = self._step
         start = {name: value.clone() for name, value in run.network.state_dict().items()}
         if device.type == "cuda":
@@ -119,7 +120,7 @@ class WholeStep:
         self.run.network.load_state_dict(start)
         for state in self.run.step.optimizer.state.values():
             state["momentum_buffer"].zero_()
-        self.run.step.reset()
+        self.run.step.sums.reset()
         self.k.zero_()
         self.number.zero_()
 
@@ -152,7 +153,7 @@ def losses(run: Run, steps: Steps) -> Tensor:
     """Of CHECKED steps: shape (CHECKED,)."""
     totals = [torch.zeros(())]
     for _ in islice(steps, CHECKED):
-        totals.append(run.step.loss.detach().cpu().clone())
+        totals.append(run.step.sums.totals()[0].detach().cpu().clone())
     return torch.stack(totals).diff() / run.data.problem.batch_size
 
 

@@ -56,7 +56,7 @@ def drive(run: Run, iterations: int) -> None:
         for k, (inputs, targets) in enumerate(batches, first):
             run.step(k, rate, inputs, targets)
             run.session.pause(run)
-    _ = run.step.loss.item() / run.step.count
+    run.step.sums.mean_loss()
 
 
 def bare_loop(run: Run, iterations: int) -> Callable[[], None]:

@@ -145,7 +145,7 @@ def _imp(data: Data) -> tuple[Run, Callable[[int], None]]:
 
 
 def _mean_loss(run: Run) -> float:
-    mean = run.step.loss.item() / int(run.step.count)
+    mean = run.step.sums.mean_loss()
     _demand(math.isfinite(mean), f"a loss of {mean}")
     return mean
 

@@ -1,9 +1,8 @@
-"""A setting of the recipe that would make the run at hand shorter, where that was measured."""
+"""What a setting of the recipe would save of the run at hand, where that was measured."""
 
 from __future__ import annotations
 
 from benchmark.cells import Problem
-from benchmark.environment import duration
 
 COMPILED = {
     ("resnet8", "bf16"): 1.15,
@@ -22,12 +21,10 @@ TRAINING = 0.8
 LEAST_SECONDS = 120.0
 
 
-def advice(problem: Problem, seconds: float) -> str:
-    """About a run on a processor that takes so long; "" where nothing is known to make it two minutes shorter."""
+def saved_by_compiling(problem: Problem, seconds: float) -> float:
+    """Of a run on a processor that takes so many seconds; 0 where nothing is known to save LEAST_SECONDS."""
     gain = COMPILED.get((problem.model, problem.precision), 1.0)
     if problem.compile != "none" or problem.image_size < SMALLEST:
-        return ""
+        return 0.0
     saved = TRAINING * seconds * (1 - 1 / gain) - FIRST_SECONDS
-    if saved < LEAST_SECONDS:
-        return ""
-    return f"--set compile=default: about {duration(saved)} less, as cells of their own"
+    return saved if saved >= LEAST_SECONDS else 0.0

@@ -135,7 +135,7 @@ class Run:
     def _end_epoch(self, rate: float, last: bool) -> None:
         """Add the epoch to the history, validating if that is due. NotANumber if the training loss is not finite."""
         progress = self.progress
-        total, correct, counted = self.step.totals()
+        total, correct, counted = self.step.sums.totals()
         count = max(1, int(counted))  # 0 if not one image of the epoch could be read
         train_loss = total.item() / count  # waits for the device, so the clock is read after it
         progress.seconds["training"] += time.perf_counter() - self._since
@@ -155,7 +155,7 @@ class Run:
             values |= {"validation_loss": loss, f"validation_{self.task.metric.name}": metric}
         for name, column in progress.history.items():
             column.append(values.get(name, math.nan))
-        self.step.reset()
+        self.step.sums.reset()
         self.session.report(progress.position, values)
 
     # What a method may call (training.method.Context)
@@ -207,7 +207,7 @@ class Run:
             "method": self.method.state_dict(),
             "progress": vars(self.progress),
             "rates": None if self.rates is None else torch.from_numpy(self.rates),
-            "epoch so far": self.step.state(),
+            "epoch so far": self.step.sums.state(),
             "generators": generators.states(),
         }
 
@@ -221,5 +221,5 @@ class Run:
             self.step.scale.load_state_dict(state["scale"])
         self.progress = Progress(**state["progress"])
         self.rates = None if state["rates"] is None else np.asarray(state["rates"].cpu().numpy())
-        self.step.adopt(state["epoch so far"])
+        self.step.sums.adopt(state["epoch so far"])
         generators.restore(state["generators"])
