@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from math import isfinite
 from typing import Any, Literal
 
@@ -173,12 +173,18 @@ class Problem(BaseModel):
     def identity(self) -> str:
         """Hash of the recipe. The name is left out, since renaming a problem does not change its results, except where
         nothing else tells one data set from another: class folders of one's own."""
-        return _identity(self)
+        global _latest
+        if self is not _latest[0]:  # not cached on the model: `model_copy` would carry the old hash along
+            _latest = self, _identity(self)
+        return _latest[1]
+
+
+_latest: tuple[Problem | None, str] = None, ""
+"""The problem whose identity was asked for last, with it: millions of cells share one object."""
 
 
 @lru_cache(maxsize=256)
 def _identity(problem: Problem) -> str:
-    # Not cached on the model: `model_copy` would carry the old hash along.
     unnamed = set() if problem.dataset == "imagefolder" else {"name"}
     return digest(problem.model_dump(mode="json", exclude_defaults=True, exclude=unnamed))
 
@@ -218,7 +224,7 @@ class Budget:
         return f"{Decimal(repr(self.amount)).normalize():f}{self.unit}{'/cycle' if self.per_cycle else ''}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One training run of a grid: everything that decides its result.
 
@@ -227,13 +233,14 @@ class Cell:
     prunable weights to remove, None for the dense run.
     """
 
-    problem: Problem
+    problem: Problem = field(hash=False)  # which takes long, and tells apart no two cells of a sweep
     method: str
     seed: int
     schedule: str | None = None
     sparsity: float | None = None
     budget: Budget | None = None
     hyperparameters: Hyperparameters = ()
+    _id: str = field(default="", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.sparsity is not None and not 0 < self.sparsity < 1:
@@ -259,36 +266,28 @@ class Cell:
     @property
     def hash(self) -> str:
         """Hash of what changes the result; pinned by tests/test_identity.py."""
-        own: dict[str, Any] = {"problem": self.problem.identity, "method": self.method, "seed": self.seed}
-        if self.schedule is not None:
-            own["schedule"] = self.schedule
-        if self.sparsity is not None:
-            own["sparsity"] = self.sparsity
-        if self.budget is not None:
-            own["budget"] = str(self.budget)
-        if self.hyperparameters:
-            own["hyperparameters"] = dict(self.hyperparameters)
-        return digest(own)
+        before, after, _ = self._around_seed()
+        return hashlib.sha256(f"{before}{self.seed}{after}".encode()).hexdigest()[:HASH_LENGTH]
 
-    @cached_property
+    @property
     def id(self) -> str:
         """File-name-safe identity, such as digits-IMP-ALLR-s0.9-b2.22pct-seed0-3f2a9c1b7d04."""
-        parts = [self.problem.name, self.method]
-        if self.schedule is not None:
-            parts.append(self.schedule)
-        if self.sparsity is not None:
-            parts.append(f"s{plain(self.sparsity)}")
-        if self.budget is not None:
-            parts.append(f"b{self.budget}".replace("%", "pct"))
-        parts += [f"seed{self.seed}", self.hash]
-        return UNSAFE.sub("_", "-".join(parts))
+        if not self._id:
+            *_, name = self._around_seed()
+            object.__setattr__(self, "_id", f"{name}-seed{self.seed}-{self.hash}")
+        return self._id
+
+    def _around_seed(self) -> tuple[str, str, str]:
+        problem = self.problem
+        own = self.method, self.schedule, self.sparsity, self.budget, self.hyperparameters
+        return _around_seed(problem.identity, problem.name, *own, repr(self.hyperparameters))
 
     def with_seed(self, seed: int) -> Cell:
         return replace(self, seed=seed)
 
     def to_json(self) -> dict[str, Any]:
         """JSON form, complete: `from_json` restores an equal cell."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {part.name: getattr(self, part.name) for part in fields(self) if part.init}
         values["problem"] = self.problem.model_dump(mode="json")
         values["budget"] = None if self.budget is None else str(self.budget)
         values["hyperparameters"] = dict(self.hyperparameters)
@@ -301,3 +300,36 @@ class Cell:
         values["budget"] = None if values["budget"] is None else Budget.parse(values["budget"])
         values["hyperparameters"] = tuple(sorted(values["hyperparameters"].items()))
         return cls(**values)
+
+
+@lru_cache(maxsize=4096)
+def _around_seed(
+    problem: str,
+    name: str,
+    method: str,
+    schedule: str | None,
+    sparsity: float | None,
+    budget: Budget | None,
+    hyperparameters: Hyperparameters,
+    spelled: str,
+) -> tuple[str, str, str]:
+    """What stands before and behind the seed in the JSON text that a cell's hash is of, and before it in the id.
+
+    Keys of that text are sorted. spelled: the hyperparameters as text, since 3 and 3.0 are equal and have two hashes.
+    """
+    own: dict[str, Any] = {"problem": problem, "method": method}
+    parts = [name, method]
+    if schedule is not None:
+        own["schedule"] = schedule
+        parts.append(schedule)
+    if sparsity is not None:
+        own["sparsity"] = sparsity
+        parts.append(f"s{plain(sparsity)}")
+    if budget is not None:
+        own["budget"] = str(budget)
+        parts.append(f"b{budget}".replace("%", "pct"))
+    if hyperparameters:
+        own["hyperparameters"] = dict(hyperparameters)
+    first, last = ({key: own[key] for key in own if (key < "seed") == early} for early in (True, False))
+    behind = f",{CANONICAL.encode(last)[1:]}" if last else "}"
+    return f'{CANONICAL.encode(first)[:-1]},"seed":', behind, UNSAFE.sub("_", "-".join(parts))

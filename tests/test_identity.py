@@ -6,11 +6,11 @@ import dataclasses
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from benchmark.cells import SLUG, Budget, Cell, Problem
+from benchmark.cells import SLUG, Budget, Cell, Problem, digest
 from benchmark.planning.grid import load_sweep
 
 DIGITS = load_sweep("table1").problem
@@ -27,6 +27,27 @@ def test_pinned_hashes():
     cell = Cell(DIGITS, "IMP", 0, "ALLR", 0.9, Budget.parse("2.22%"))
     assert cell.id == "digits-IMP-ALLR-s0.9-b2.22pct-seed0-dd7583537184"
     assert dataclasses.replace(cell, hyperparameters=(("cycles", 3),)).hash == "a340d84d8e31"
+
+
+@given(
+    method=st.text(min_size=1),
+    seed=st.integers(0, 2**63),
+    schedule=st.none() | st.text(min_size=1),
+    sparsity=st.none() | st.floats(0, 1, exclude_min=True, exclude_max=True),
+    budget=st.none() | st.integers(1, 99).map(lambda amount: Budget(amount, "ep")),
+    settings=st.dictionaries(st.text(), st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()),
+)
+def test_a_hash_is_of_the_canonical_json_of_what_changes_the_result(method, seed, schedule, sparsity, budget, settings):
+    cell = Cell(DIGITS, method, seed, schedule, sparsity, budget, tuple(sorted(settings.items())))
+    own = {"problem": DIGITS.identity, "method": method, "seed": seed, "schedule": schedule, "sparsity": sparsity}
+    own |= {"budget": budget and str(budget), "hyperparameters": settings or None}
+    assume(all(abs(value) != float("inf") for value in settings.values() if isinstance(value, float)))
+    assert cell.hash == digest({key: value for key, value in own.items() if value is not None})
+
+
+def test_settings_that_are_equal_and_spelled_otherwise_have_hashes_of_their_own():
+    hashes = {Cell(DIGITS, "IMP", 0, hyperparameters=(("cycles", value),)).hash for value in (1, 1.0, True)}
+    assert len(hashes) == 3
 
 
 def test_defaults_are_left_out_of_the_hash():

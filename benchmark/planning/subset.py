@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from operator import attrgetter
 
 from benchmark.cells import Cell, plain
 from benchmark.errors import UserError
@@ -59,5 +59,10 @@ def ordered(cells: list[Cell], order: str | Sequence[str] | None) -> list[Cell]:
     if unknown or len(set(given)) != len(given):
         raise UserError(f"--order {','.join(given)}: axes, outermost first, each once, out of {', '.join(AXES)}")
     names = given + [name for name in DEFAULT_ORDER if name not in given]
-    ranks: list[tuple[str, dict[Any, int]]] = [(name, {}) for name in names]  # of values, by first appearance
-    return sorted(cells, key=lambda cell: [known.setdefault(getattr(cell, name), len(known)) for name, known in ranks])
+    result = list(cells)
+    for name in reversed(names):  # sorting is stable, so the outermost axis comes last
+        of_axis = attrgetter(name)
+        ranks = {value: place for place, value in enumerate(dict.fromkeys(map(of_axis, cells)))}
+        if len(ranks) > 1:
+            result.sort(key=lambda cell: ranks[of_axis(cell)])
+    return result
