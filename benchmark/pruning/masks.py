@@ -80,7 +80,6 @@ class Masks:
         """
         _check_fraction(sparsity)
         count = max(self.alive - (self.total - round(sparsity * self.total)), 0)
-        before = [weight.detach().clone() for weight in self.weights]
         candidates = self._candidates(scores)
         # Pruned weights are no candidates: they are 0 and would be chosen again.
         living = None if self.alive == self.total else [mask != 0 for mask in self.tensors]
@@ -94,20 +93,15 @@ class Masks:
             for mask, alive, values in zip(self.tensors, living, kept, strict=True):
                 mask.masked_scatter_(alive, values.to(mask.dtype))
         self.alive -= count
-        self.apply_()
-        torch._foreach_sub_(before, self.weights)
-        return before
+        return self._set_to_zero()
 
     @torch.no_grad()
     def remove(self, gone: Sequence[Tensor]) -> list[Tensor]:
         """Prune the weights where `gone` is true (bool, of the weights' shapes); returns what `prune_to` returns."""
-        before = [weight.detach().clone() for weight in self.weights]
         for mask, where in zip(self.tensors, gone, strict=True):
             mask.masked_fill_(where, 0)
         self.alive = sum(int(torch.count_nonzero(mask)) for mask in self.tensors)
-        self.apply_()
-        torch._foreach_sub_(before, self.weights)
-        return before
+        return self._set_to_zero()
 
     @torch.no_grad()
     def select(self, sparsity: float, weights: Vector | None = None, bracket: Bracket | None = None) -> None:
@@ -138,6 +132,12 @@ class Masks:
             if weight.shape != score.shape:
                 raise ValueError(f"scores of shape {tuple(score.shape)} for weights of shape {tuple(weight.shape)}")
         return list(scores)
+
+    def _set_to_zero(self) -> list[Tensor]:
+        """Apply the masks; returns what that takes from each weight tensor."""
+        taken = torch._foreach_addcmul(self.weights, self.weights, self.tensors, value=-1) if self.weights else []
+        self.apply_()
+        return list(taken)
 
     @torch.no_grad()
     def apply_(self) -> None:
