@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import marshal
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -62,11 +62,17 @@ class Records:
 
 def read(records: Iterable[dict[str, Any]], source: str = "", problems: Sequence[str] = ()) -> Records:
     """Records that are at hand already; `problems`: what was not usable where they are from."""
-    records = list(records)
+    found = list(problems)
     whole: dict[str, dict[str, Any]] = {}
-    for record in records:
-        whole.setdefault(str(record.get("id")), record)
-    return replace(collect({source: records}, list(problems), source), whole=whole)
+
+    def used() -> Iterator[dict[str, Any]]:
+        for record in records:
+            before = len(found)
+            yield record
+            if len(found) == before:  # `collect` has no complaint about it
+                whole.setdefault(str(record["id"]), record)
+
+    return replace(collect({source: used()}, found, source), whole=whole)
 
 
 def collect(places: Mapping[str, Iterable[dict[str, Any]]], problems: list[str], source: str) -> Records:

@@ -34,7 +34,10 @@ class Source(Protocol):
 
 
 class ReadAgain(Mapping[str, Record]):
-    """Records by id, read anew whenever they are asked for: kept, they would take some 40 kB each."""
+    """Records by id, read anew whenever they are asked for: kept, they would take some 40 kB each.
+
+    One that has gone since is still listed; asking for it raises KeyError.
+    """
 
     def __init__(self, names: Iterable[str], read: Callable[[str], Record | None]):
         self._names, self._read = dict.fromkeys(names), read
@@ -44,7 +47,7 @@ class ReadAgain(Mapping[str, Record]):
             record = self._read(name) if name in self._names else None
         except (BadRecord, OSError):
             record = None
-        if record is None:  # or its file has gone since
+        if record is None or record["id"] != name:
             raise KeyError(name)
         return record
 
@@ -140,8 +143,10 @@ class Results:
 
         def records(file: Path) -> Iterator[Record]:
             for position, record in read_positions(file, problems):
-                places.setdefault(record["id"], (file, position))
+                before = len(problems)
                 yield record
+                if len(problems) == before:  # `collect` has no complaint about it
+                    places.setdefault(record["id"], (file, position))
 
         label = str(files[0]) if len(files) == 1 else f"{len(files)} files in {self.path}"
         of_files = {f"reference runs {file}": records(file) for file in files}

@@ -205,15 +205,15 @@ class Retrained(Sparse):
         self.distances.append(retraining.relative_distance)
 
     def state_dict(self) -> dict[str, Any]:
-        dense = torch.from_numpy(self.dense)
-        learnt = {"rates": list(self.rates), "distances": list(self.distances), "ratios": list(self.ratios)}
-        return {**super().state_dict(), **learnt, "dense": dense}
+        lists = {"rates": self.rates, "distances": self.distances, "ratios": self.ratios, "dense": self.dense.tolist()}
+        return {**super().state_dict(), **{name: list(values) for name, values in lists.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.rates, self.distances = list(state["rates"]), list(state["distances"])
         # the optimizer of a run that goes on has the rates of its last step, not those that it began with
-        self.ratios, self.dense = list(state["ratios"]), state["dense"].numpy()
+        self.ratios = list(state.get("ratios", self.ratios))  # which older states lack
+        self.dense = np.array(state.get("dense", self.dense), dtype=np.float64)
 
 
 class Gradual(Sparse):

@@ -174,9 +174,11 @@ class Problem(BaseModel):
         """Hash of the recipe. The name is left out, since renaming a problem does not change its results, except where
         nothing else tells one data set from another: class folders of one's own."""
         global _latest
-        if self is not _latest[0]:  # not cached on the model: `model_copy` would carry the old hash along
-            _latest = self, _identity(self)
-        return _latest[1]
+        known, identity = _latest
+        if self is not known:  # not cached on the model: `model_copy` would carry the old hash along
+            identity = _identity(self)
+            _latest = self, identity
+        return identity
 
 
 _latest: tuple[Problem | None, str] = None, ""
@@ -266,29 +268,34 @@ class Cell:
     @property
     def hash(self) -> str:
         """Hash of what changes the result; pinned by tests/test_identity.py."""
-        before, after, _ = self._around_seed()
-        return hashlib.sha256(f"{before}{self.seed}{after}".encode()).hexdigest()[:HASH_LENGTH]
+        return self._names()[0]
 
     @property
     def id(self) -> str:
         """File-name-safe identity, such as digits-IMP-ALLR-s0.9-b2.22pct-seed0-3f2a9c1b7d04."""
         if not self._id:
-            *_, name = self._around_seed()
-            object.__setattr__(self, "_id", f"{name}-seed{self.seed}-{self.hash}")
+            object.__setattr__(self, "_id", self._names()[1])
         return self._id
 
-    def _around_seed(self) -> tuple[str, str, str]:
+    def _names(self) -> tuple[str, str]:
+        """(hash, id)."""
         problem = self.problem
         own = self.method, self.schedule, self.sparsity, self.budget, self.hyperparameters
-        return _around_seed(problem.identity, problem.name, *own, repr(self.hyperparameters))
+        before, behind, name = _around_seed(problem.identity, problem.name, *own, repr(self.hyperparameters))
+        hashed = hashlib.sha256(f"{before}{self.seed}{behind}".encode()).hexdigest()[:HASH_LENGTH]
+        return hashed, f"{name}-seed{self.seed}-{hashed}"
 
     def with_seed(self, seed: int) -> Cell:
         return replace(self, seed=seed)
 
     def to_json(self) -> dict[str, Any]:
         """JSON form, complete: `from_json` restores an equal cell."""
-        values = {part.name: getattr(self, part.name) for part in fields(self) if part.init}
-        values["problem"] = self.problem.model_dump(mode="json")
+        return {"problem": self.problem.model_dump(mode="json"), **self.without_problem()}
+
+    def without_problem(self) -> dict[str, Any]:
+        """The same without the problem, which all cells of a sweep share."""
+        names = [part.name for part in fields(self) if part.init and part.name != "problem"]
+        values = {name: getattr(self, name) for name in names}
         values["budget"] = None if self.budget is None else str(self.budget)
         values["hyperparameters"] = dict(self.hyperparameters)
         return values

@@ -128,6 +128,7 @@ class Worker:
             self.group.announce(cell)
             return "done" if self._train(cell, report, should_stop, aside) else "already done"
         except Exception:
+            self._compiled = None  # a method may have left it half changed
             if self.store.has(cell.id):  # another process took over the lock, finished the cell and cleared up
                 return "already done"
             raise
@@ -199,8 +200,12 @@ class Worker:
         return run, parent
 
     def _network(self, cell: Cell) -> nn.Module:
-        """The cell's network with its initial weights. Where training is compiled it is the last cell's with these:
-        CUDA graphs know weights by their addresses, and torch stops making new ones after some dozens of networks."""
+        """The cell's network with its initial weights.
+
+        Where training is compiled, the network of the cell before is used again, with these weights: CUDA graphs know
+        weights by their addresses, and torch stops making new graphs after some dozens of networks. So such a network
+        has to keep its state in its parameters and buffers.
+        """
         network = synchronise_batch_norm(models.build(cell.problem, cell.seed).to(self.device), self.group)
         if cell.problem.compile == "none":
             return network
@@ -209,7 +214,7 @@ class Worker:
         kept = self._compiled[1]
         kept.load_state_dict(network.state_dict())
         kept.zero_grad()
-        return kept
+        return kept.train()
 
     def _load_given(self, problem: Problem, network: nn.Module) -> None:
         try:

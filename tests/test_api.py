@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import importlib
+import io
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -157,6 +159,21 @@ def test_a_loop_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(feedback: boo
     assert same(list(resumed.finish().parameters()), list(sparse.finish().parameters()))
 
 
+def written(state: dict) -> bytes:
+    """As a checkpoint on disk."""
+    content = io.BytesIO()
+    torch.save(state, content)
+    return content.getvalue()
+
+
+def test_a_state_holds_no_tensor_but_masks_which_a_device_may_take_elsewhere():
+    model = network()
+    state = sparsify(model, sgd(model), 0.9, retrain=40, peak_rate=0.1).state_dict()
+    masks = state.pop("masks")
+    assert all(mask.dtype == torch.bool for mask in masks.values())
+    assert state == json.loads(json.dumps(state))
+
+
 def test_a_loop_goes_on_where_the_optimizer_was_read_before_sparsify():
     """As a trainer does it: at its last step every rate is near 0, and says nothing of the peak nor of the ratios."""
 
@@ -187,7 +204,7 @@ def test_a_loop_goes_on_where_the_optimizer_was_read_before_sparsify():
     again.load_state_dict(saved[0])
     fresh.load_state_dict(saved[1])
     resumed = prune(again, fresh)
-    resumed.load_state_dict(saved[2])
+    resumed.load_state_dict(torch.load(io.BytesIO(written(saved[2])), weights_only=True))
     steps(again, fresh, resumed, 3, 8)
     assert same(list(again.parameters()), list(model.parameters()))
     assert resumed.rates == sparse.rates

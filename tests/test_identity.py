@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import string
 
 import pytest
@@ -133,3 +134,13 @@ def test_sparsity_is_a_fraction_pruned(sparsity: float):
 def test_names_cannot_leave_the_results_folder(name: str):
     with pytest.raises(ValidationError, match="letters, digits"):
         Problem(name=name, dataset="digits", model="resnet8", epochs=1)
+
+
+def test_a_cell_that_was_named_is_copied_sent_and_written_without_the_name():
+    cell = Cell(DIGITS, "IMP", 0, "ALLR", 0.9, Budget.parse("2.22%"), (("cycles", 3),))
+    written = cell.to_json()
+    assert cell.id
+    assert cell.to_json() == written
+    assert cell.with_seed(1).id != cell.id
+    assert pickle.loads(pickle.dumps(cell)) == cell
+    assert Cell.from_json({**cell.without_problem(), "problem": written["problem"]}) == cell

@@ -16,6 +16,7 @@ from benchmark.cells import Cell, Problem
 from benchmark.cli import main
 from benchmark.errors import UserError
 from benchmark.planning.grid import load_sweep
+from benchmark.results.records import encode_line
 from benchmark.results.store import Store, write_compact
 from tests.conftest import assert_one_line_refusal
 from tests.table1_records import MADE_UP, by_rank, fill, record_of, table1_records
@@ -259,3 +260,18 @@ def test_a_problem_may_be_named_as_the_file_that_it_was_trained_by(tmp_path: Pat
     )
     assert by_name.returncode == 0
     assert by_name.stdout == by_file.stdout
+
+
+def test_a_record_is_read_again_as_the_table_has_it(tmp_path: Path):
+    """Not the first of its id where nothing can use that, and not another one that stands there since."""
+    first, second = table1_records(by_rank)[:2]
+    unusable = {**first, "cell": {key: value for key, value in first["cell"].items() if key != "seed"}}
+    file = tmp_path / "table1-mine.jsonl"
+    file.write_bytes(encode_line(unusable) + encode_line(first) + encode_line(second))
+    found = sources.Results(file).everything()
+    assert found.whole[first["id"]] == first
+    assert len(found.problems) == 1
+    file.write_bytes(encode_line(unusable) + encode_line(second) + encode_line(second))
+    with pytest.raises(KeyError):
+        found.whole[first["id"]]
+    assert found.whole.get(first["id"]) is None

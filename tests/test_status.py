@@ -77,6 +77,12 @@ def record(store: Store, name: str) -> None:
     path.write_text("{}")
 
 
+def test_a_job_reads_the_cells_that_were_planned_for_it(submitted):
+    _, submission, layout = submitted
+    for number, chunk in enumerate(layout.chunks):
+        assert [task for task, _ in submission.tasks(number)] == list(chunk.tasks)
+
+
 def test_cells_of_queued_jobs_are_queued_and_done_ones_done(squeue, submitted):
     store, _, layout = submitted
     squeue(

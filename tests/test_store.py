@@ -18,7 +18,7 @@ from benchmark.errors import UserError
 from benchmark.planning.finished import FinishedCells
 from benchmark.planning.grid import load_sweep
 from benchmark.results.locks import Locks
-from benchmark.results.records import BadRecord, decode, encode
+from benchmark.results.records import BadRecord, OtherSchema, decode, encode
 from benchmark.results.store import Store, read_compact, write_compact
 
 CELLS = load_sweep("table1").cells
@@ -99,6 +99,19 @@ def test_a_record_that_nobody_may_read_may_be_whole(tmp_path: Path, monkeypatch)
             FinishedCells(CELLS[:1], store).refuse_damaged(repair)
         assert str(refusal.value) == f"{store.record_path(CELLS[0].id)} cannot be read (Permission denied)"
     assert store.record_path(CELLS[0].id).exists()
+
+
+@pytest.mark.parametrize(
+    "head", [b'{"schema": 2, "xxh3": "ab", ', b'{"schema":2,"sha256":"ab",', b'{"schema": "2b", "sha256": "ab", ']
+)
+def test_a_record_of_a_later_version_is_not_taken_for_a_damaged_one(head: bytes):
+    with pytest.raises(OtherSchema, match="schema version"):
+        decode(head + b'"record":{}}\n')
+
+
+def test_a_text_with_half_a_surrogate_pair_comes_back_as_it_was():
+    record = {**a_record(), "remarks": ["caf\udce9.png"]}
+    assert decode(encode(record)) == record
 
 
 @given(position=st.integers(0, 10**6), bit=st.integers(0, 7))

@@ -112,7 +112,7 @@ def _most_cycles(runs: pd.DataFrame) -> pd.DataFrame:
 def _cycle_rows(cells: pd.DataFrame, selection: Selection, iterative: bool) -> pd.DataFrame:
     rows = []
     for name, seed, epochs in zip(cells["id"], cells["seed"], cells["epochs"], strict=True):
-        for cycle in selection.whole[name]["cycles"]:
+        for cycle in (selection.whole.get(name) or {}).get("cycles") or ():
             x = cycle["cycle"] + 1 if iterative else epochs
             rows.append({"x": x, "seed": seed, **{key: cycle.get(key, math.nan) for key in ("d", "d1", "d2")}})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["x", "seed", "d", "d1", "d2"])

@@ -35,7 +35,7 @@ class Report:
     """
     Args:
         frame: every record, columns as in analysis.frames.
-        places: the records themselves by id, the first place that has one counts.
+        whole: the records themselves by id, as each sweep has them.
         failures: of cells that have no record.
         sheets: a sheet a sweep and recipe.
         pictures: a picture a figure and recipe.
@@ -45,7 +45,7 @@ class Report:
     """
 
     frame: pd.DataFrame
-    places: Sequence[Mapping[str, Mapping[str, Any]]]
+    whole: Sequence[Mapping[str, Mapping[str, Any]]]
     failures: Sequence[Mapping[str, Any]]
     sheets: Sequence[Sheet]
     pictures: Sequence[Picture]
@@ -55,7 +55,7 @@ class Report:
 
     def record(self, name: str) -> Mapping[str, Any]:
         """The record of an id, empty where it cannot be read any more."""
-        return next((place.get(name, {}) for place in self.places if name in place), {})
+        return next(filter(None, (records.get(name) for records in self.whole)), {})
 
 
 def gather(

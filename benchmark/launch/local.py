@@ -69,6 +69,7 @@ class Local(Launcher):
             return f"time: unknown until a first cell has run; {how}"
         if gpus:
             return f"time: about {duration(seconds)} with {how}, {seconds * gpus / 3600:.1f} GPU-hours"
-        saved = saved_by_compiling(plan.cells[0].problem, seconds)
+        processor = self.pool_options.run.device == "cpu" and self.rank is None and not plan.done
+        saved = saved_by_compiling(plan.cells[0].problem, seconds) if processor else 0.0
         less = f"; --set compile=default: about {duration(saved)} less, as cells of their own" if saved else ""
         return f"time: about {duration(seconds)} with {how}{less}"

@@ -13,7 +13,7 @@ COMPILED = {
 }
 """Times the images/s of training on a processor, by network and precision (docs/performance.md)."""
 SMALLEST = 28
-"""Pixels of a side from which on that was measured; 8x8 digits gain nothing."""
+"""Pixels of a side: of smaller images, such as the 8x8 digits, training gains nothing."""
 FIRST_SECONDS = 25.0
 """Which each worker needs to compile."""
 TRAINING = 0.8
@@ -22,7 +22,7 @@ LEAST_SECONDS = 120.0
 
 
 def saved_by_compiling(problem: Problem, seconds: float) -> float:
-    """Of a run on a processor that takes so many seconds; 0 where nothing is known to save LEAST_SECONDS."""
+    """Seconds that compile=default would save a run on a processor that takes `seconds`; 0 if unknown or hardly any."""
     gain = COMPILED.get((problem.model, problem.precision), 1.0)
     if problem.compile != "none" or problem.image_size < SMALLEST:
         return 0.0

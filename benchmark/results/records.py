@@ -18,7 +18,7 @@ from typing import Any
 from pydantic_core import from_json
 
 SCHEMA = 1
-HEAD = re.compile(rb'\{"schema": ([0-9]{1,9}), "sha256": "([0-9a-f]*)", ')
+HEAD = re.compile(rb'\{"schema": %d, "sha256": "([0-9a-f]*)", ' % SCHEMA)
 Record = dict[str, Any]
 
 CIRCUMSTANCES = ("provenance", "seconds", "images_per_second")
@@ -68,20 +68,33 @@ def body_of(content: bytes) -> bytes:
         raise BadRecord("is truncated or not a record")
     seal = HEAD.fullmatch(head)
     if not seal:
-        raise BadRecord("is not a record of this suite")
-    if (schema := int(seal[1])) != SCHEMA:
-        raise OtherSchema(f"has schema version {schema}; this version of the suite reads {SCHEMA}")
+        raise _foreign(head)
     body = rest[:-2].strip(b"\n")
-    if hashlib.sha256(body).hexdigest().encode() != seal[2]:
+    if hashlib.sha256(body).hexdigest().encode() != seal[1]:
         raise BadRecord("does not match its checksum: it was truncated or changed after it was written")
     return body
 
 
+def _foreign(head: bytes) -> BadRecord:
+    """What is wrong with a head that this version does not write."""
+    try:
+        schema = json.loads(head.rstrip(b", ") + b"}")["schema"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return BadRecord("is not a record of this suite")
+    if schema == SCHEMA:
+        return BadRecord("is not a record of this suite")
+    return OtherSchema(f"has schema version {schema!r}; this version of the suite reads {SCHEMA}")
+
+
 def decode(content: bytes) -> Record:
     """Raises BadRecord."""
+    body = body_of(content)
     try:
-        record = from_json(body_of(content))  # three times as fast as json
-    except ValueError:
+        try:
+            record = from_json(body)  # three times as fast as json
+        except ValueError:
+            record = json.loads(body)  # which reads the half of a surrogate pair that a file name may hold
+    except (ValueError, RecursionError):
         raise BadRecord("is not a record of this suite") from None
     if not isinstance(record, dict):
         raise BadRecord("is not a record of this suite")

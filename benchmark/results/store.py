@@ -283,7 +283,7 @@ class Store:
         except OSError as error:
             raise CannotGoOn(f"{self.path / kind} cannot be read ({error.strerror})") from None
         for shard in shards:
-            for entry in _entries(shard):
+            for entry in _scan(shard):
                 if entry.name.endswith(suffix) and not entry.name.startswith("."):
                     yield entry
 
@@ -305,7 +305,7 @@ def _decode_file(path: Path | str) -> Record:
     return record
 
 
-def _entries(shard: str) -> list[os.DirEntry[str]]:
+def _scan(shard: str) -> list[os.DirEntry[str]]:
     try:
         return list(os.scandir(shard))
     except FileNotFoundError:
@@ -326,7 +326,7 @@ def read_compact(path: Path, problems: list[str] | None = None) -> Iterator[Reco
 
 
 def read_positions(path: Path, problems: list[str] | None = None) -> Iterator[tuple[int, Record]]:
-    """The same with the position of each, for `read_at`."""
+    """The same as (position in bytes, record), for `read_at`."""
     position = 0
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):

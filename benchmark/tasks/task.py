@@ -70,7 +70,7 @@ class Task(ABC):
         return targets.numel()
 
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Units predicted right, int64 ()."""
+        """Units predicted right in one batch or several, int64 ()."""
         return (outputs.argmax(1) == targets).sum()
 
     @abstractmethod

@@ -17,7 +17,7 @@ NAME = "num_batches_tracked"
 
 
 class BatchCounters:
-    """Of a network that goes through each of its norms once a batch."""
+    """Counts the batches of a network's batch norms. A forward pass has to call each of them exactly once."""
 
     def __init__(self, network: nn.Module):
         self.norms = [module for module in network.modules() if type(module) in KINDS and module.track_running_stats]

@@ -75,7 +75,8 @@ def prepare_device(problem: Problem, device: torch.device, alone: bool = True) -
     """Set torch up for this recipe. Raises UserError if the device does not work, or not in the recipe's precision.
 
     fp32 means float32 throughout; torch's default for convolutions on recent NVIDIA GPUs is TF32. cuDNN times its
-    algorithms, which pays since batches have one shape, but where the GPU is not `alone` it would time its neighbours.
+    algorithms, which pays since batches have one shape, but not where other processes on the GPU (not `alone`) would
+    disturb its timings.
     """
     if device.type == "cuda":
         _check_cuda(device)

@@ -9,8 +9,8 @@ from benchmark.tasks.task import Task
 from benchmark.training.group import Group
 
 TOGETHER = 1 << 14
-"""Numbers that outputs may hold until they are looked at. Small operations take a processor's caches, and a GPU's host,
-longer than the work in them: so several small batches are counted at once, and a large one at once by itself."""
+"""Numbers that outputs may hold until their predictions are counted. A small operation takes longer to start than to
+compute, so several small batches are counted by one; a large batch is counted by itself."""
 
 
 class EpochSums:
@@ -34,14 +34,15 @@ class EpochSums:
 
     def add(self, loss: Tensor, units: int | Tensor, outputs: Tensor, targets: Tensor) -> None:
         """One batch: its mean loss over so many units, its outputs and its targets."""
-        if self._waiting and outputs.shape[1:] != self._waiting[0][2].shape[1:]:
-            self._look()
+        alike = [(old.shape[1:], known.shape[1:]) for *_, old, known in self._waiting[:1]]
+        if alike and alike[0] != (outputs.shape[1:], targets.shape[1:]):
+            self._count()
         self._waiting.append((loss, units, outputs, targets))
         self._numbers += outputs.numel()
         if not self.keeps or self._numbers >= TOGETHER:
-            self._look()
+            self._count()
 
-    def _look(self) -> None:
+    def _count(self) -> None:
         if not self._waiting:
             return
         losses, units, outputs, targets = zip(*self._waiting, strict=True)
@@ -54,7 +55,7 @@ class EpochSums:
 
     def totals(self) -> tuple[Tensor, ...]:
         """(sum of losses, correct predictions, units) of the epoch so far, over all ranks; shape () each."""
-        self._look()
+        self._count()
         return self.group.total(self.loss, self.correct, torch.as_tensor(self.count))
 
     def mean_loss(self) -> float:
@@ -65,7 +66,7 @@ class EpochSums:
     def state(self) -> dict[str, Tensor]:
         """The same for each rank, shape (ranks,) each. Not added up: a run that is never stopped adds in another order,
         and the last digits of its record would differ."""
-        self._look()
+        self._count()
         parts = self.group.of_each(self.loss, self.correct, torch.as_tensor(self.count))
         return dict(zip(("loss", "correct", "count"), parts, strict=True))
 

@@ -19,7 +19,7 @@ import re
 import secrets
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -187,7 +187,7 @@ def submissions(store: Store) -> list[Submission]:
 def _chunk_json(chunk: Chunk, problem: dict[str, Any], costs: Costs) -> str:
     tasks = [
         {
-            "cell": _compact(task.cell),
+            "cell": task.cell.without_problem(),
             "epochs": task.epochs,
             "after": task.after,
             "behind": task.behind,
@@ -196,14 +196,6 @@ def _chunk_json(chunk: Chunk, problem: dict[str, Any], costs: Costs) -> str:
         for task in chunk.tasks
     ]
     return json.dumps({"problem": problem, "tasks": tasks})
-
-
-def _compact(cell: Cell) -> dict[str, Any]:
-    """`Cell.to_json` without the problem, which all cells of a sweep share."""
-    values = {field.name: getattr(cell, field.name) for field in fields(cell) if field.name != "problem"}
-    values["budget"] = None if cell.budget is None else str(cell.budget)
-    values["hyperparameters"] = dict(cell.hyperparameters)
-    return values
 
 
 def _cell_lines(sweep: Sweep, layout: Layout, costs: Costs) -> Iterator[str]:
