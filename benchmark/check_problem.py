@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.cells import Cell, Problem
+from benchmark.cells import FUNCTION, Cell, Problem
 from benchmark.errors import UserError
 from benchmark.methods import load
 from benchmark.problems import models
@@ -25,6 +25,7 @@ from benchmark.problems.data import open_data
 from benchmark.pruning.masks import prunable
 from benchmark.tasks import make_task
 from benchmark.tasks.task import Inputs, Sums, Task, predict
+from benchmark.training.evaluation import number_of
 from benchmark.training.loop import Run
 
 EPOCHS = 3
@@ -49,6 +50,9 @@ class Subject:
 
     @cached_property
     def data(self) -> Batches:
+        return self.open()
+
+    def open(self) -> Batches:
         return open_data(self.problem, torch.device("cpu"), self.folder)
 
     @cached_property
@@ -86,7 +90,7 @@ def check_problem(problem: Problem, folder: Path | None = None) -> Iterator[tupl
             kept, seen = look(subject)
         except UserError:
             raise
-        except Exception as error:  # whatever somebody else's code does
+        except (Exception, SystemExit) as error:  # whatever somebody else's code does
             last = traceback.extract_tb(error.__traceback__)[-1]
             message = f"{type(error).__name__}: {' '.join(str(error).split())}"
             yield promise, False, f"{message}, at {Path(last.filename).name} line {last.lineno}: {last.line}"
@@ -99,6 +103,8 @@ def _data_repeat(subject: Subject) -> Kept:
     data = subject.data
     first, again = (list(data.training_batches(0, 0)) for _ in range(2))
     other = list(data.training_batches(0, 1))
+    if FUNCTION.fullmatch(subject.problem.dataset) and subject.open().fingerprint != data.fingerprint:
+        return False, f"{subject.problem.dataset} gives other data at the second time"
     if not all(map(_equal, first, again)):
         return False, "the same seed and epoch give other batches at the second time"
     if all(map(_equal, first, other)):
@@ -146,8 +152,10 @@ def _has_prunable(subject: Subject) -> Kept:
 def _loss_trains(subject: Subject) -> Kept:
     """The loss is one finite number, and its gradient reaches the weights."""
     loss = subject.task.loss(predict(subject.network, subject.batch[0]), subject.batch[1])
-    if loss.shape != () or not torch.isfinite(loss):
-        return False, f"the loss of the first batch is {loss.detach()!r}, not one finite number"
+    if loss.shape != ():
+        return False, f"the loss of the first batch has the shape {tuple(loss.shape)}, it is not one number"
+    if not torch.isfinite(loss):
+        return False, f"the loss of the first batch is {loss.item()}"
     subject.network.zero_grad()
     loss.backward()
     without = [name for name, weight in subject.network.named_parameters() if weight.grad is None]
@@ -157,28 +165,30 @@ def _loss_trains(subject: Subject) -> Kept:
 
 
 def _sums_add_up(subject: Subject) -> Kept:
-    """Sums of two halves of a batch are those of the whole."""
+    """Sums of two parts of a batch, unequal so that means of means are no mean, are those of the whole."""
     inputs, targets = subject.batch
-    half = len(targets) // 2
+    first = max(1, len(targets) // 3)
     several = inputs if isinstance(inputs, tuple) else (inputs,)
     parts = [
         subject.sums(
             tuple(x[k] for x in several) if isinstance(inputs, tuple) else several[0][k],
             targets[k],
         )
-        for k in (slice(None, half), slice(half, None))
+        for k in (slice(None, first), slice(first, None))
     ]
-    halves, whole = tuple(a + b for a, b in zip(*parts, strict=True)), subject.sums(inputs, targets)
+    added, whole = tuple(a + b for a, b in zip(*parts, strict=True)), subject.sums(inputs, targets)
     for read in (subject.task.value, subject.task.mean_loss):
-        first, second = read(halves), read(whole)
-        if not math.isclose(first, second, rel_tol=CLOSE):
-            return False, f"two halves of a batch add up to {first:.6g}, the whole batch is {second:.6g}"
-    return True, "two halves of a batch add up to the whole"
+        of_parts, of_whole = read(added), read(whole)
+        if not math.isclose(of_parts, of_whole, rel_tol=CLOSE):
+            return False, f"two parts of a batch add up to {of_parts:.6g}, the whole batch is {of_whole:.6g}"
+    return True, "two parts of a batch add up to the whole"
 
 
 def _metric_fits(subject: Subject) -> Kept:
     task, metric = subject.task, subject.task.metric
-    value, chance = task.value(subject.sums(*subject.batch)), task.chance(subject.data)
+    value, chance = number_of(task, subject.sums(*subject.batch)), task.chance(subject.data)
+    if not (math.isfinite(value) and math.isfinite(chance)):
+        return False, f"{metric.label} {value!r} before training, chance {chance!r}: not finite"
     low, high = metric.bounds
     better = "higher" if metric.higher_is_better else "lower"
     seen = (
@@ -198,9 +208,8 @@ def _learns(subject: Subject) -> Kept:
     metric = subject.task.metric
     final = run.progress.measures[metric.name]["final"]["validation"]
     seen = f"training loss {losses[0]:.4g} to {losses[-1]:.4g} in {len(losses)} epochs" if losses else "it diverged"
-    return len(losses) == EPOCHS and losses[-1] < losses[
-        0
-    ], f"{seen}; validation {metric.label} {metric.text(final, 2)}"
+    learned = len(losses) == EPOCHS and losses[-1] < losses[0] and math.isfinite(final)
+    return learned, f"{seen}; validation {metric.label} {metric.text(final, 2)}"
 
 
 PROMISES: dict[str, Callable[[Subject], Kept]] = {

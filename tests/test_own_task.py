@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.cells import Problem
+from benchmark.cells import Cell, Problem
 from benchmark.check_problem import PROMISES, check_problem
 from benchmark.errors import UserError
 from benchmark.metric import Metric
 from benchmark.results.store import Store
+from benchmark.training.options import RunOptions
+from benchmark.worker import Worker
 from tests import user_task
 from tests.commands import as_command
 from tests.conftest import ROOT
@@ -92,6 +95,40 @@ class Negative(user_task.Turning):
         return -1.0
 
 
+class Means(user_task.Turning):
+    """Of a batch, so that halves of even batches add up by chance."""
+
+    def sums(self, network, inputs, outputs, targets):
+        squares, count, error = super().sums(network, inputs, outputs, targets)
+        return squares / count, count / count, error / count
+
+
+class Endless(user_task.Turning):
+    def value(self, sums):
+        return math.inf
+
+
+class Words(user_task.Turning):
+    def value(self, sums):
+        return "five"
+
+
+class Beyond(user_task.Turning):
+    def value(self, sums):
+        return -5.0
+
+
+class Exits(user_task.Turning):
+    def loss(self, outputs, targets):
+        raise SystemExit(0)
+
+
+def other_data(problem: Problem):
+    (inputs, targets), test = user_task.views(problem)
+    noise = np.random.default_rng().normal(0, 1, inputs.shape)
+    return (inputs + noise, targets), test
+
+
 class Raises(user_task.Turning):
     def value(self, sums):
         raise KeyError("degrees")
@@ -117,9 +154,13 @@ def wrong_width(problem: Problem) -> nn.Module:
 @pytest.mark.parametrize(
     ("change", "promise", "words"),
     [
-        ({"task": "HalfSums"}, "sums add up", "two halves of a batch add up to"),
+        ({"task": "HalfSums"}, "sums add up", "two parts of a batch add up to"),
+        ({"task": "Means"}, "sums add up", "two parts of a batch add up to"),
+        ({"task": "Endless"}, "metric", "mean error inf before training, chance 45.0: not finite"),
+        ({"task": "Exits"}, "loss", "SystemExit: 0, at test_own_task.py line"),
+        ({"dataset": "other_data"}, "data repeat", "gives other data at the second time"),
         ({"task": "Detached"}, "loss", "its gradient reaches no weight"),
-        ({"task": "Vectors"}, "loss", "not one finite number"),
+        ({"task": "Vectors"}, "loss", "has the shape (50,), it is not one number"),
         ({"task": "Negative"}, "metric", "its bounds are 0.0 to None"),
         ({"task": "Raises"}, "sums add up", "KeyError: 'degrees', at test_own_task.py line"),
         ({"model": "fixed_network"}, "initial weights repeat", "two seeds give the same initial weights"),
@@ -143,6 +184,28 @@ def no_task(problem: Problem) -> int:
     return 3
 
 
+class Unmeasured(user_task.Turning):
+    metric = "error"
+
+
+def scalars(problem: Problem):
+    return (1.0, 2.0), (1.0, 2.0)
+
+
+def texts(problem: Problem):
+    return (np.array(["a", "b"]), np.zeros(2)), (np.array(["a", "b"]), np.zeros(2))
+
+
+def ends(problem: Problem):
+    raise SystemExit(0)
+
+
+def names_a_number(problem: Problem) -> nn.Module:
+    made = user_task.network(problem)
+    made.not_prunable = 5
+    return made
+
+
 def three_parts(problem: Problem):
     return 1, 2, 3
 
@@ -157,6 +220,12 @@ def uneven(problem: Problem):
         ({"task": "tests.test_own_task:no_task"}, "is a int, not a benchmark.tasks.task.Task"),
         ({"task": "tests.test_own_task:Loss"}, "'loss' is no name for a metric: records use it"),
         ({"task": "tests.test_own_task:Missing"}, "has no 'Missing'"),
+        ({"task": "tests.test_own_task:Unmeasured"}, "its metric is no benchmark.metric.Metric"),
+        ({"task": "tests.test_own_task:ends"}, "cannot be made (SystemExit: 0)"),
+        ({"model": "tests.test_own_task:ends"}, "SystemExit: 0"),
+        ({"model": "tests.test_own_task:names_a_number"}, "its not_prunable is 5, not names of parameters"),
+        ({"dataset": "tests.test_own_task:scalars"}, "an array of shape () and type float64"),
+        ({"dataset": "tests.test_own_task:texts"}, "an array of shape (2,) and type <U1"),
         ({"task": "nowhere:Task"}, "cannot import 'nowhere'"),
         ({"dataset": "tests.test_own_task:three_parts"}, "ValueError: too many values to unpack"),
         ({"dataset": "tests.test_own_task:uneven"}, "arrays of 4 and 5 examples do not fit together"),
@@ -185,3 +254,15 @@ def test_a_wrong_command_line_is_one_line(arguments: tuple[str, ...], words: str
     assert done.returncode == 2
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("Words", "its value is a str, not a number"), ("Beyond", "-5 is not between its bounds 0 and inf")],
+)
+def test_a_metric_that_is_none_is_refused_before_a_record_is_written(name: str, words: str, tmp_path: Path):
+    problem = own(task=f"tests.test_own_task:{name}", epochs=1, milestones=())
+    store = Store(tmp_path)
+    with pytest.raises(UserError, match=re.escape(f"metric mean error: {words}")):
+        Worker(store, RunOptions("cpu", 1)).run(Cell.dense(problem, 0))
+    assert not store.ids()

@@ -138,9 +138,15 @@ def _from_outside(problem: Problem) -> ExampleSet:
             made = ExampleSet(_examples(*training), _examples(*test))
     except UserError:
         raise
-    except Exception as error:  # whatever somebody else's function does
+    except (Exception, SystemExit) as error:  # whatever somebody else's function does
         raise UserError(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     for part in (made.training, made.test):
+        for array in (*part.inputs, part.targets):
+            if array.ndim == 0 or array.dtype.kind not in "biuf":
+                raise UserError(
+                    f"{where}: an array of shape {array.shape} and type {array.dtype}; inputs and targets are arrays "
+                    "of numbers, an example a row"
+                )
         lengths = {len(array) for array in (*part.inputs, part.targets)}
         if len(lengths) > 1:
             numbers = " and ".join(map(str, sorted(lengths)))

@@ -6,10 +6,10 @@ problem it should heed `classes`, `channels` and, if its size can be chosen, `wi
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
-from benchmark.cells import FUNCTION, Problem
+from benchmark.cells import FUNCTION, Problem, shown
 from benchmark.errors import UserError
 from benchmark.imports import check_named, load
 from benchmark.problems.sizes import OWN_DEPTH, dense_ends
@@ -197,7 +197,7 @@ def _from_outside(problem: Problem) -> nn.Module:
         network = function(problem)
     except UserError:
         raise
-    except Exception as error:  # whatever somebody else's function does
+    except (Exception, SystemExit) as error:  # whatever somebody else's function does
         raise UserError(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if not isinstance(network, nn.Module):
         raise UserError(f"{where}: it gives a {type(network).__name__}, not a torch.nn.Module")
@@ -211,7 +211,7 @@ def _keep_dense(network: nn.Module, problem: Problem) -> None:
     from benchmark.pruning.masks import prunable
 
     where = f"problem {problem.name}: model {problem.model}"
-    named = frozenset(getattr(network, "not_prunable", ()))
+    named = frozenset(_names(getattr(network, "not_prunable", ()), where))
     if unknown := sorted(named - {name for name, _ in network.named_parameters(remove_duplicate=False)}):
         raise UserError(f"{where}: its not_prunable names {unknown[0]!r}, which is no parameter of it")
     candidates = list(prunable(network))
@@ -219,6 +219,12 @@ def _keep_dense(network: nn.Module, problem: Problem) -> None:
     if not prunable(network):
         but = "" if problem.dense_layers == "none" else f" beside those that dense_layers {problem.dense_layers} keeps"
         raise UserError(f"{where}: it has no weight of a convolution or linear layer to prune{but}")
+
+
+def _names(given: Any, where: str) -> Iterable[str]:
+    if not isinstance(given, Iterable) or not all(isinstance(name, str) for name in given):
+        raise UserError(f"{where}: its not_prunable is {shown(given)}, not names of parameters")
+    return given
 
 
 def memory_format(problem: Problem) -> torch.memory_format:

@@ -93,6 +93,11 @@ def read_pairs(problem: Problem, folder: Path | None) -> ExampleSet:
     counts = Counter(word for pair in kept for sentence in pair for word in sentence)
     room = problem.classes - UNKNOWN - 1
     vocabulary = {word: UNKNOWN + 1 + place for place, (word, _) in enumerate(counts.most_common(max(room, 0)))}
+    if room <= 0:
+        least = UNKNOWN + 2
+        raise UserError(
+            f"problem {problem.name}: classes {problem.classes} leave no room for words; {least} or more do"
+        )
     if not vocabulary:
         raise UserError(f"{escaped(folder)}: no training sentence of fewer than {length} words (sequence_length)")
     left = len(training) - len(kept)

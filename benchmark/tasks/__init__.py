@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from benchmark.cells import FUNCTION, Problem
 from benchmark.errors import UserError
 from benchmark.imports import check_named, load
+from benchmark.metric import Metric
 
 if TYPE_CHECKING:
     from benchmark.tasks.task import Task
@@ -59,12 +60,14 @@ def make_task(problem: Problem) -> Task:
         made = kind(problem)
     except UserError:
         raise
-    except Exception as error:  # whatever somebody else's task does
+    except (Exception, SystemExit) as error:  # whatever somebody else's task does
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(f"problem {problem.name}: task {problem.task!r} cannot be made ({reason})") from error
     if not isinstance(made, Task):
         raise UserError(
             f"problem {problem.name}: task {problem.task!r} is a {type(made).__name__}, not a benchmark.tasks.task.Task"
         )
+    if not isinstance(getattr(made, "metric", None), Metric):
+        raise UserError(f"problem {problem.name}: task {problem.task!r}: its metric is no benchmark.metric.Metric")
     _refuse_metric(problem, made.metric.name)
     return made

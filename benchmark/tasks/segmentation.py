@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmark.errors import UserError
 from benchmark.metric import MEAN_IOU
 from benchmark.tasks.symbols import IGNORED
 from benchmark.tasks.task import Inputs, Sums, Targets, Task, floating
@@ -36,6 +37,8 @@ class Segmentation(Task):
 
     def sums(self, network: nn.Module, inputs: Inputs, outputs: Tensor, targets: Tensor) -> Sums:
         classes = self.problem.classes
+        if outputs.shape[1] != classes:
+            raise UserError(f"task segmentation: the network gives {outputs.shape[1]} outputs a pixel, not {classes}")
         loss = functional.cross_entropy(outputs, targets, ignore_index=IGNORED, reduction="sum")
         # One bin more takes the ignored pixels, so that no tensor has a size that the host would have to wait for.
         pairs = torch.where(targets == IGNORED, classes * classes, targets * classes + outputs.argmax(1))

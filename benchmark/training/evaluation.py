@@ -11,8 +11,9 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
+from benchmark.errors import UserError
 from benchmark.problems.batches import Batches
-from benchmark.tasks.task import Task, predict
+from benchmark.tasks.task import Sums, Task, predict
 from benchmark.training.group import ALONE, Group
 from benchmark.training.precision import autocast
 
@@ -27,6 +28,17 @@ def _digest(*tensors: Tensor) -> str:
     for part in parts if parts[0].device.type == "cpu" else [torch.cat(parts).cpu()]:
         content.update(part.numpy().data)
     return content.hexdigest()
+
+
+def number_of(task: Task, sums: Sums) -> float:
+    """The task's metric. Raises UserError where a task of one's own gives no number, or one beyond the bounds."""
+    value, metric = task.value(sums), task.metric
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise UserError(f"metric {metric.label}: its value is a {type(value).__name__}, not a number")
+    low, high = metric.limits
+    if value < low or value > high:
+        raise UserError(f"metric {metric.label}: {value:g} is not between its bounds {low:g} and {high:g}")
+    return value
 
 
 @torch.no_grad()
@@ -49,7 +61,7 @@ def evaluate(network: nn.Module, task: Task, data: Batches, split: str, group: G
     if key in data.remembered:
         return data.remembered[key]
     sums = group.total(*sums)
-    result = task.value(sums), task.mean_loss(sums)
+    result = number_of(task, sums), task.mean_loss(sums)
     if key:
         data.remembered[key] = result
     return result

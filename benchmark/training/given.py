@@ -122,7 +122,7 @@ def _decode(raw: bytes, suffix: str, where: str) -> dict[str, Tensor]:
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
     named = loaded.items() if isinstance(loaded, dict) else ()
-    tensors = {name: value for name, value in named if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in named if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"{where}: it holds no tensors by name")
     if all(name.startswith(PREFIX) for name in tensors):
@@ -153,6 +153,8 @@ def fit(network: nn.Module, tensors: dict[str, Tensor], where: str) -> str | Non
             raise UserError(
                 f"{where}: tensor {name} has shape {tuple(tensors[name].shape)}, in the network {tuple(tensor.shape)}"
             )
+        if reason := _unusable(tensors[name], tensor):
+            raise UserError(f"{where}: tensor {name} {reason}")
     surplus = [name for name in tensors if name not in expected]
     left_out = tuple(getattr(network, "left_out", ()))
     extra = [name for name in surplus if not name.startswith(left_out)]
@@ -162,6 +164,15 @@ def fit(network: nn.Module, tensors: dict[str, Tensor], where: str) -> str | Non
     if not surplus:
         return None
     return f"{where}: {len(surplus)} tensors that this network does not have are left out, the first: {surplus[0]}"
+
+
+def _unusable(tensor: Tensor, expected: Tensor) -> str:
+    """Why a tensor cannot take the place of the network's `expected`; "" if it can."""
+    if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
+        return "is sparse, quantized or without values; save it as a plain tensor"
+    if tensor.is_floating_point() != expected.is_floating_point() or tensor.is_complex():
+        return f"is of {tensor.dtype}, in the network of {expected.dtype}"
+    return "" if not tensor.is_floating_point() or tensor.isfinite().all() else "has values that are not finite"
 
 
 def _with_shared(network: nn.Module, tensors: dict[str, Tensor], where: str) -> dict[str, Tensor]:
