@@ -31,6 +31,8 @@ from benchmark.training.schedules import Retraining, learning_rates, relative_di
 
 FROM_PEAK = ("LLR", "ALLR")
 """Schedules that need no more of the dense training than its largest learning rate and its length."""
+ADDED = {"ratios", "dense"}
+"""What states of older versions lack."""
 PERIOD = 16
 """Steps between two masks of DPF (Lin et al. 2020, section 4)."""
 
@@ -75,6 +77,8 @@ def sparsify(
     _check_count("cycles", cycles, "of cycles of a step or more", most=retrain)
     if dense_steps is not None:
         _check_count("dense_steps", dense_steps, "of the dense training's steps")
+    if not isinstance(schedule, str):
+        raise UserError(f"schedule {schedule!r}: a name such as ALLR, or 'module:function'")
     resolve(schedule)
     if dense_rates is None and schedule not in FROM_PEAK:
         raise UserError(
@@ -84,8 +88,13 @@ def sparsify(
     peak = max(map(_base_rate, optimizer.param_groups)) if peak_rate is None else peak_rate
     if dense_rates is None and not (isinstance(peak, Real) and 0 < peak < math.inf):
         raise UserError(f"peak_rate {peak!r}: the largest learning rate of the dense training, a number above 0")
-    dense = np.full(dense_steps or 1, peak) if dense_rates is None else np.asarray(dense_rates, dtype=np.float64)
     sparsities, lengths = ladder("even", sparsity, cycles), cycle_lengths(retrain, cycles)
+    try:
+        dense = np.full(dense_steps or 1, peak) if dense_rates is None else np.array(dense_rates, dtype=np.float64)
+        learning_rates(schedule, Retraining(dense, dense_warmup, lengths[0], 0.5))  # before anything is pruned
+    except (ValueError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+        given = f"peak_rate {peak!r}" if dense_rates is None else "dense_rates"
+        raise UserError(f"schedule {schedule}, {given}, dense_warmup {dense_warmup!r}: {error}") from None
     span = len(dense) if dense_rates is not None or dense_steps else None
     return Retrained(model, optimizer, sparsities, lengths, schedule, dense, dense_warmup, span)
 
@@ -148,6 +157,8 @@ class Sparse:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint; load the model's and the optimizer's before."""
+        if not isinstance(state, dict) or not self.state_dict().keys() - ADDED <= state.keys():
+            raise UserError(f"a state that {type(self).__name__}.state_dict() did not give")
         self.done = int(state["done"])
         self.masks.load_state_dict(state["masks"])
 
@@ -173,15 +184,26 @@ class Retrained(Sparse):
         self.lengths = lengths
         self.rates: list[float] = []
         self.distances: list[float] = []
+        total = self.masks.total
+        if not 0 < round(sparsities[0] * total) <= round(sparsities[-1] * total) < total:
+            raise UserError(f"sparsity {sparsities[-1]!r}: of {total} weights that prunes none, or all")
         rates = [_base_rate(group) for group in self.optimizer.param_groups]
         self.ratios = [rate / max(rates) if max(rates) else 1.0 for rate in rates]
         self._prepare()
         # a scheduler that somebody else steps, such as a trainer's, has set other rates by then
-        self._handles.append(self.optimizer.register_step_pre_hook(lambda *arguments: self._set_rates()))
+        self._handles.append(self.optimizer.register_step_pre_hook(lambda *arguments: self._before_update()))
 
     def _prepare(self) -> None:
         if self.done in self.starts:
             self._prune(self.starts.index(self.done))
+        self._set_rates()
+
+    def _before_update(self) -> None:
+        if not any(self.rates):
+            raise UserError(
+                "the smallest weights were zero before they were pruned, so that ALLR has no distance to go by: start "
+                "from dense weights, or give dense_steps or schedule='LLR'"
+            )
         self._set_rates()
 
     def _set_rates(self) -> None:
@@ -287,6 +309,10 @@ class Feedback(Sparse):
             self.masked = False
 
     def finish(self) -> nn.Module:
+        last, target = max(self.pruned_at.items(), default=(0, 0.0))
+        if self.done >= last and self.masks.sparsity < target:  # no new masks were due since sparsity rose last
+            self._unmask()
+            self.masks.select(target)
         self._mask()
         return super().finish()
 
@@ -313,4 +339,7 @@ def _check_count(name: str, value: Any, what: str, least: int = 1, most: float =
 
 def _base_rate(group: dict[str, Any]) -> float:
     """The learning rate before any scheduler changed it: at a warm-up's start and at a cosine's end it is 0."""
-    return float(group.get("initial_lr", group["lr"]))
+    rate = group.get("initial_lr", group.get("lr"))
+    if not isinstance(rate, Real | torch.Tensor):
+        raise UserError(f"the optimizer's learning rate is {rate!r}: one that has a number as its lr")
+    return float(rate)

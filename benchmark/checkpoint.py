@@ -44,8 +44,8 @@ def checkpoint(
     record = trained.find(store, cell)
     if compact and "smaller" not in record:
         raise UserError(
-            f"--compact: {record['id']} lost single weights, not whole filters: without its zeros it would have other "
-            "layers; leave --compact out"
+            f"--compact: {record['id']} did not lose whole filters, so that no smaller network has its layers; leave "
+            "--compact out"
         )
     try:
         finished = trained.load(store, record, data)

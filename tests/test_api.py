@@ -22,6 +22,7 @@ from benchmark.cells import Budget, Cell
 from benchmark.errors import UserError
 from benchmark.methods import declaration, load
 from benchmark.problems import models
+from benchmark.pruning.masks import prunable
 from benchmark.training.loop import Run
 from benchmark.training.schedules import dense_learning_rates
 from tests.conftest import ROOT
@@ -340,3 +341,75 @@ sys.exit(str(new - {"benchmark"}) if new - {"benchmark"} else 0)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"dense_rates": []}, "dense_rates, dense_warmup 0: the dense learning rates must be a non-empty vector"),
+        ({"dense_rates": [float("nan")]}, "finite, non-negative"),
+        ({"dense_rates": "abc"}, "could not convert string to float"),
+        ({"dense_warmup": 5}, "peak_rate 0.1, dense_warmup 5: a dense warm-up of 5 iterations in a run of 1"),
+        ({"dense_warmup": None}, "dense_warmup None"),
+        ({"schedule": None}, "schedule None: a name such as ALLR"),
+        ({"sparsity": 1e-9}, "sparsity 1e-09: of 80 weights that prunes none, or all"),
+        ({"sparsity": 0.999}, "sparsity 0.999: of 80 weights that prunes none, or all"),
+    ],
+)
+def test_arguments_are_refused_before_anything_is_pruned(change: dict, words: str):
+    model = nn.Sequential(nn.Linear(6, 10), nn.Linear(10, 2))
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(UserError) as caught:
+        sparsify(model, torch.optim.SGD(model.parameters(), lr=0.1), **{"retrain": 5, **change})
+    assert words in str(caught.value)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_allr_of_weights_that_were_pruned_before_is_refused_at_the_first_update():
+    model = nn.Linear(10, 10)
+    with torch.no_grad():
+        model.weight.view(-1)[:95] = 0
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    sparsify(model, optimizer, 0.9, retrain=5)
+    model(torch.ones(1, 10)).sum().backward()
+    with pytest.raises(UserError, match="ALLR has no distance to go by"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize(("steps", "interval"), [(15, 2), (31, 3), (47, 4), (63, 7), (64, 8)])
+def test_dpf_ends_at_its_sparsity_however_its_last_rise_falls_between_two_masks(steps: int, interval: int):
+    model = nn.Linear(10, 8)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    sparse = prune_gradually(model, optimizer, 0.9, steps=steps, interval=interval, feedback=True)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.randn(4, 10)).square().sum().backward()
+        optimizer.step()
+        sparse.step()
+    assert int((sparse.finish().weight == 0).sum()) == 72
+
+
+def test_gmp_leaves_an_optimizer_of_some_layers_a_state_that_can_be_saved():
+    model = nn.Sequential(nn.Linear(6, 10), nn.Linear(10, 2))
+    optimizer = torch.optim.SGD(model[1].parameters(), lr=0.01, momentum=0.9)
+    sparse = prune_gradually(model, optimizer, 0.5, steps=10, interval=2)
+    for _ in range(10):
+        model(torch.randn(4, 6)).square().sum().backward()
+        optimizer.step()
+        sparse.step()
+    assert len(optimizer.state_dict()["state"]) == 2
+    assert sparse.masks.sparsity == pytest.approx(0.5, abs=0.01)
+
+
+def test_what_a_network_keeps_from_pruning_is_kept_behind_a_wrapper():
+    model = nn.Sequential(nn.Linear(6, 10), nn.Linear(10, 2))
+    model.not_prunable = {"0.weight"}
+    assert list(prunable(nn.DataParallel(model))) == ["module.1.weight"]
+    assert list(prunable(nn.Sequential(nn.ReLU(), model))) == ["1.1.weight"]
+
+
+@pytest.mark.parametrize("state", [{}, None, {"done": 3, "masks": {}}])
+def test_a_state_of_something_else_is_refused(state):
+    model = network()
+    with pytest.raises(UserError, match=r"a state that Retrained\.state_dict\(\) did not give"):
+        sparsify(model, sgd(model), 0.9, retrain=40, peak_rate=0.1).load_state_dict(state)

@@ -39,9 +39,9 @@ def block(page: str, about: str) -> str:
     return code
 
 
-def resumable(name: str, before: str, after: str) -> str:
-    """The example with the lines of docs/library.md that keep what a checkpoint needs, between two lines of it."""
-    start, _, rest = code_of(name).partition(f"    def {before}")
+def resumable(name: str, after: str) -> str:
+    """The example with the callback of docs/library.md that keeps what a checkpoint needs; after: what follows it."""
+    start, _, rest = code_of(name).partition("class Pruning")
     _, found, end = rest.partition(after)
     assert found
     return f"{start}{block('library.md', f' {name}')}\n{after}{end}"
@@ -124,7 +124,7 @@ model = Wrapped()"""
 @pytest.mark.examples
 def test_trainer_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(tmp_path):
     pytest.importorskip("accelerate", reason="accelerate is not installed: pip install -e '.[examples]'")
-    code = resumable("trainer.py", "on_train_begin", "    def on_step_end")
+    code = resumable("trainer.py", "\nconfig = ")
     for before, after in {
         "with tempfile.TemporaryDirectory() as folder:": f"for folder in [{str(tmp_path)!r}]:",
         'save_strategy="no"': 'save_strategy="steps", save_steps=5',
@@ -141,7 +141,7 @@ def test_trainer_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(tmp_path):
 @pytest.mark.examples
 def test_lightning_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(tmp_path):
     pytest.importorskip("lightning", reason="lightning is not installed: pip install -e '.[examples]'")
-    code = resumable("lightning_callback.py", "on_train_start", "\nclass Classifier")
+    code = resumable("lightning_callback.py", "\nclass Classifier")
     for before, after in {
         '"enable_checkpointing": False': f'"default_root_dir": {str(tmp_path)!r}',
         "callbacks=[pruning]": "callbacks=[pruning, lightning.pytorch.callbacks.ModelCheckpoint(save_top_k=-1)]",

@@ -27,12 +27,13 @@ def prunable(network: nn.Module) -> dict[str, nn.Parameter]:
 
     They are the parameters of rank 2 or more that are called "weight", "in_proj_weight" (attention) or "weight_ih_l0"
     (recurrent layers). Embeddings (also where an output layer shares them), norms, biases and other parameters, such as
-    tables of positions, are never pruned, and neither is what the network names in an attribute `not_prunable`.
+    tables of positions, are never pruned, and neither is what a module names in an attribute `not_prunable`.
     """
     never = [module for module in network.modules() if isinstance(module, NEVER)]
     kept = {id(weight) for module in never for weight in module.parameters(recurse=False)}
-    named = getattr(network, "not_prunable", ())
-    kept |= {id(weight) for name, weight in network.named_parameters(remove_duplicate=False) if name in named}
+    for module in network.modules():  # the network itself, or what a wrapper such as DataParallel holds
+        if named := getattr(module, "not_prunable", ()):
+            kept |= {id(weight) for name, weight in module.named_parameters(remove_duplicate=False) if name in named}
     return {
         name: weight
         for name, weight in network.named_parameters()
@@ -149,7 +150,7 @@ class Masks:
     def clear(self, optimizer: torch.optim.Optimizer) -> None:
         """Set the optimizer's memory of pruned weights to zero: momentum, and the second moments of Adam."""
         for weight, mask in zip(self.weights, self.tensors, strict=True):
-            for memory in optimizer.state[weight].values():
+            for memory in optimizer.state.get(weight, {}).values():
                 if isinstance(memory, Tensor) and memory.shape == weight.shape:
                     memory.mul_(mask)
 
