@@ -53,7 +53,7 @@ def sweep(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
     gpus_per_cell: Annotated[int, typer.Option(min=1, help="GPUs that train one cell together")] = 1,
     cells_per_gpu: Annotated[int, typer.Option(min=1, help="Cells that share a GPU; small networks fill none")] = 1,
-    data: Annotated[Path | None, typer.Option(help="The folder of the images; default data/")] = None,
+    data: Annotated[Path | None, typer.Option(help="The folder of the images or texts; default data/")] = None,
     weights: Annotated[
         str | None,
         typer.Option(help="Your dense network, not trained: a .pt or .safetensors file, a Hugging Face folder"),
