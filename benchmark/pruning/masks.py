@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmark.errors import UserError
 from benchmark.pruning.flat import Flat, Vector, mask_smallest
-from benchmark.pruning.selection import NUMPY_DTYPES, Bracket, find_threshold, keep_masks
+from benchmark.pruning.selection import Bracket, find_threshold, keep_masks
 
 NEVER = (
     *(nn.Embedding, nn.EmbeddingBag),
@@ -62,10 +62,20 @@ class Masks:
         self.names = list(weights)
         self.weights: list[Tensor] = list(weights.values())
         self.flat = Flat(self.weights)
-        self.vector = self.flat.view(_ones(self.flat))
-        self.tensors = self.vector.parts
         self.total = sum(weight.numel() for weight in self.weights)
         self.alive = self.total
+
+    @cached_property
+    def vector(self) -> Vector:
+        """All masks end to end."""
+        vector = self.flat.vector()
+        vector.values.fill_(1)
+        return vector
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The masks, shaped as the weights."""
+        return self.vector.parts
 
     @property
     def sparsity(self) -> float:
@@ -88,6 +98,8 @@ class Masks:
             candidates = [score[alive] for score, alive in zip(candidates, living, strict=True)]
         threshold = find_threshold(candidates, count, magnitude=scores is None)
         if living is None:
+            if "vector" not in vars(self):  # ones would be overwritten, and take a tenth of a one-shot pruning
+                self.vector = self.flat.vector()
             keep_masks(candidates, threshold, magnitude=scores is None, out=self.tensors)
         else:
             kept = keep_masks(candidates, threshold, magnitude=scores is None)
@@ -191,10 +203,3 @@ def norm_of_difference(difference: Sequence[Tensor]) -> float:
     precision = torch.float32 if difference[0].device.type == "mps" else torch.float64
     norms = [torch.linalg.vector_norm(tensor.detach(), dtype=precision) for tensor in difference]
     return float(torch.stack(norms).norm())
-
-
-def _ones(flat: Flat) -> Tensor:
-    """As long as a vector of `flat`. numpy asks for large pages of memory, which takes half of the time."""
-    if flat.device.type == "cpu" and flat.dtype in NUMPY_DTYPES:
-        return torch.from_numpy(np.ones(flat.size, NUMPY_DTYPES[flat.dtype]))
-    return torch.ones(flat.size, dtype=flat.dtype, device=flat.device)
