@@ -13,6 +13,7 @@ imports torch and numpy and nothing else that is large.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -26,7 +27,7 @@ from benchmark.errors import UserError
 from benchmark.pruning.flat import Vector
 from benchmark.pruning.gradual import cubic, cycle_lengths, ladder
 from benchmark.pruning.masks import Masks, norm, norm_of_difference, prunable
-from benchmark.pruning.selection import Bracket
+from benchmark.pruning.selection import Bracket, NotANumber
 from benchmark.training.schedules import Retraining, learning_rates, relative_distance, resolve
 
 FROM_PEAK = ("LLR", "ALLR")
@@ -132,12 +133,24 @@ class Sparse:
         weights = prunable(model)
         if not weights:
             raise UserError(f"{type(model).__name__} has no convolution and no linear layer, so nothing can be pruned")
+        updated = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+        if not any(id(weight) in updated for weight in weights.values()):
+            raise UserError(f"the optimizer updates no weight of {type(model).__name__} that can be pruned")
         self.masks = Masks(weights)
         self.done = 0
-        self._handles: list[RemovableHandle] = []
+        self._waiting = False
+        """Whether the optimizer has updated since the last `step`."""
+        self._handles: list[RemovableHandle] = [optimizer.register_step_pre_hook(lambda *_: self._notice())]
+
+    def _notice(self) -> None:
+        """Called before every update of the optimizer."""
+        if self._waiting:
+            warnings.warn("the optimizer made two steps without sparse.step() between them", stacklevel=4)
+        self._waiting = True
 
     def step(self) -> None:
         """After `optimizer.step()`: pruned weights to zero, then what is due before the next step."""
+        self._waiting = False
         self.masks.apply_()
         self.done += 1
         self._prepare()
@@ -214,7 +227,10 @@ class Retrained(Sparse):
 
     def _prune(self, cycle: int) -> None:
         before, alive = norm(self.model), self.masks.alive
-        moved = norm_of_difference(self.masks.prune_to(self.sparsities[cycle]))
+        try:
+            moved = norm_of_difference(self.masks.prune_to(self.sparsities[cycle]))
+        except NotANumber:
+            raise UserError(f"{type(self.model).__name__} has weights that are not numbers: it diverged") from None
         iterations = self.lengths[cycle]
         retraining = Retraining(
             dense=self.dense,
@@ -259,7 +275,7 @@ class Feedback(Sparse):
         self.pruned_at, self.bracket = pruned_at, Bracket()
         self.trained: Vector = self.masks.flat.vector()
         self.masked = self.called = False
-        self._handles = [
+        self._handles += [
             model.register_forward_pre_hook(lambda module, inputs: self._mask()),
             self.optimizer.register_step_pre_hook(self._before_update),
         ]
@@ -270,7 +286,7 @@ class Feedback(Sparse):
                 f"DPF masks weights where the forward of {type(self.model).__name__} begins, and none came before a "
                 "step: hand over the network that your loop calls"
             )
-        self.called = False
+        self.called = self._waiting = False
         self.done += 1
         self._prepare()
 
@@ -339,7 +355,7 @@ def _check_count(name: str, value: Any, what: str, least: int = 1, most: float =
 
 def _base_rate(group: dict[str, Any]) -> float:
     """The learning rate before any scheduler changed it: at a warm-up's start and at a cosine's end it is 0."""
-    rate = group.get("initial_lr", group.get("lr"))
+    rate = group.get("max_lr", group.get("initial_lr", group.get("lr")))  # OneCycleLR begins far below its max_lr
     if not isinstance(rate, Real | torch.Tensor):
         raise UserError(f"the optimizer's learning rate is {rate!r}: one that has a number as its lr")
     return float(rate)

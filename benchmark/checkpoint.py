@@ -40,7 +40,7 @@ def checkpoint(
     from benchmark import trained
     from benchmark.training.formats import check_format, encode
 
-    check_format(format_)
+    check_format(format_, out)
     record = trained.find(store, cell)
     if compact and "smaller" not in record:
         raise UserError(

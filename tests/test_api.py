@@ -413,3 +413,37 @@ def test_a_state_of_something_else_is_refused(state):
     model = network()
     with pytest.raises(UserError, match=r"a state that Retrained\.state_dict\(\) did not give"):
         sparsify(model, sgd(model), 0.9, retrain=40, peak_rate=0.1).load_state_dict(state)
+
+
+def test_an_optimizer_of_another_model_is_refused():
+    model = nn.Linear(6, 10)
+    with pytest.raises(UserError, match="the optimizer updates no weight of Linear that can be pruned"):
+        sparsify(model, torch.optim.SGD(nn.Linear(6, 10).parameters(), lr=0.1), 0.5, retrain=5)
+
+
+@pytest.mark.parametrize("kind", ["sparsify", "GMP", "DPF"])
+def test_a_loop_that_forgets_sparse_step_is_told(kind: str):
+    model = nn.Linear(6, 10)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    if kind == "sparsify":
+        sparsify(model, optimizer, 0.5, retrain=5)
+    else:
+        prune_gradually(model, optimizer, 0.5, steps=10, interval=2, feedback=kind == "DPF")
+    model(torch.ones(1, 6)).sum().backward()
+    optimizer.step()
+    with pytest.warns(UserWarning, match=r"two steps without sparse\.step\(\) between them"):
+        optimizer.step()
+
+
+def test_weights_that_are_no_numbers_are_refused_in_a_line():
+    model = nn.Linear(6, 10)
+    model.weight.data[0, 0] = torch.nan
+    with pytest.raises(UserError, match="Linear has weights that are not numbers"):
+        sparsify(model, torch.optim.SGD(model.parameters(), lr=0.1), 0.5, retrain=5)
+
+
+def test_the_peak_of_one_cycle_is_its_largest_rate():
+    model = nn.Linear(6, 10)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.01, total_steps=60)
+    assert max(sparsify(model, optimizer, 0.5, retrain=60, schedule="LLR").rates) == pytest.approx(0.01)

@@ -276,6 +276,7 @@ def test_slurm_s_tasks_are_asked_to_keep_weights(keep: str, settings: dict[str, 
         ([DENSE.id, "--format", "pickle"], ["--format pickle", "safetensors, torch, onnx"]),
         ([DENSE.id, "--out", "/nowhere/x"], ["--out /nowhere/x", "/nowhere is not there"]),
         ([DENSE.id, "--out", "/"], ["--out /", "a folder"]),
+        ([DENSE.id, "--out", "x.onnx"], ["--out x.onnx", "a file of --format onnx, not of safetensors"]),
         ([DENSE.id, "--results", "/nowhere"], ["--results /nowhere", "no such folder"]),
     ],
 )

@@ -74,6 +74,7 @@ def _with(state: dict[str, torch.Tensor], **changes) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in {**state, **changes}.items() if tensor is not None}
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
 @pytest.mark.parametrize(
     ("change", "words"),
     [

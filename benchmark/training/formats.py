@@ -11,15 +11,18 @@ import io
 import warnings
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.cells import cut
-from benchmark.errors import UserError
+from benchmark.errors import UserError, escaped
 from benchmark.training.checkpoint import safe
 
 FORMATS = ("safetensors", "torch", "onnx")
+SUFFIXES = {".safetensors": "safetensors", ".pt2": "torch", ".onnx": "onnx"}
+"""Of files, by which their readers know the format."""
 ONNX_NEEDS = ("onnx", "onnxscript")
 LONGEST = 200
 """Characters that are shown of why an exporter gave up."""
@@ -28,10 +31,12 @@ Example = Callable[[int], tuple[Tensor, ...]]
 """Gives so many inputs of a network, as `Batches.example` does."""
 
 
-def check_format(name: str) -> None:
-    """Raises UserError for a format that there is not, or that needs a package which is missing."""
+def check_format(name: str, out: Path) -> None:
+    """Raises UserError for a format that there is not, that `out` is not named after, or that needs a package."""
     if name not in FORMATS:
         raise UserError(f"--format {name}: one of {', '.join(FORMATS)}")
+    if SUFFIXES.get(out.suffix, name) != name:
+        raise UserError(f"--out {escaped(out)}: a file of --format {SUFFIXES[out.suffix]}, not of {name}")
     missing = [package for package in ONNX_NEEDS if name == "onnx" and find_spec(package) is None]
     if missing:
         raise UserError(f"--format onnx: it needs the package {missing[0]}: pip install onnx onnxscript onnxruntime")
