@@ -32,7 +32,7 @@ from benchmark.training.schedules import Retraining, learning_rates, relative_di
 
 FROM_PEAK = ("LLR", "ALLR")
 """Schedules that need no more of the dense training than its largest learning rate and its length."""
-ADDED = {"ratios", "dense"}
+ADDED = {"ratios", "dense", "plan"}
 """What states of older versions lack."""
 PERIOD = 16
 """Steps between two masks of DPF (Lin et al. 2020, section 4)."""
@@ -166,12 +166,18 @@ class Sparse:
 
     def state_dict(self) -> dict[str, Any]:
         """Beside those of model and optimizer, all that a checkpoint needs."""
-        return {"done": self.done, "masks": self.masks.state_dict()}
+        return {"done": self.done, "masks": self.masks.state_dict(), "plan": self._plan()}
+
+    def _plan(self) -> list[Any]:
+        """What a run that goes on must have in common with the one that was saved."""
+        return [type(self).__name__]
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint; load the model's and the optimizer's before."""
         if not isinstance(state, dict) or not self.state_dict().keys() - ADDED <= state.keys():
             raise UserError(f"a state that {type(self).__name__}.state_dict() did not give")
+        if state.get("plan", self._plan()) != self._plan():
+            raise UserError(f"a state of other steps: it has {state['plan']}, this {self._plan()}")
         self.done = int(state["done"])
         self.masks.load_state_dict(state["masks"])
 
@@ -210,6 +216,9 @@ class Retrained(Sparse):
         if self.done in self.starts:
             self._prune(self.starts.index(self.done))
         self._set_rates()
+
+    def _plan(self) -> list[Any]:
+        return [*super()._plan(), self.schedule, self.sparsities, self.lengths]
 
     def _before_update(self) -> None:
         if not any(self.rates):
@@ -261,6 +270,9 @@ class Gradual(Sparse):
         super().__init__(model, optimizer)
         self.pruned_at = pruned_at
 
+    def _plan(self) -> list[Any]:
+        return [*super()._plan(), [list(step) for step in self.pruned_at.items()]]
+
     def _prepare(self) -> None:
         if self.done in self.pruned_at:
             self.masks.prune_to(self.pruned_at[self.done])
@@ -279,6 +291,9 @@ class Feedback(Sparse):
             model.register_forward_pre_hook(lambda module, inputs: self._mask()),
             self.optimizer.register_step_pre_hook(self._before_update),
         ]
+
+    def _plan(self) -> list[Any]:
+        return [*super()._plan(), [list(step) for step in self.pruned_at.items()]]
 
     def step(self) -> None:
         if not self.called:

@@ -447,3 +447,27 @@ def test_the_peak_of_one_cycle_is_its_largest_rate():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.01, total_steps=60)
     assert max(sparsify(model, optimizer, 0.5, retrain=60, schedule="LLR").rates) == pytest.approx(0.01)
+
+
+def test_a_state_of_other_steps_is_refused():
+    def gradual(steps: int, sparsity: float = 0.9, feedback: bool = False) -> Sparse:
+        model = nn.Linear(6, 10)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        return prune_gradually(model, optimizer, sparsity, steps=steps, interval=2, feedback=feedback)
+
+    def retrained(steps: int, schedule: str = "ALLR") -> Sparse:
+        model = nn.Linear(6, 10)
+        return sparsify(model, torch.optim.SGD(model.parameters(), lr=0.1), 0.5, retrain=steps, schedule=schedule)
+
+    for saved, other in (
+        (gradual(40), gradual(20)),
+        (gradual(40), gradual(40, 0.8)),
+        (gradual(40), gradual(40, feedback=True)),
+        (retrained(40), retrained(30)),
+        (retrained(40), retrained(40, "LLR")),
+    ):
+        with pytest.raises(UserError, match=r"a state of other steps|did not give"):
+            other.load_state_dict(saved.state_dict())
+    gradual(40).load_state_dict(gradual(40).state_dict())
+    older = {name: value for name, value in gradual(40).state_dict().items() if name != "plan"}
+    gradual(40).load_state_dict(older)
