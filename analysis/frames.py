@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from pydantic import ValidationError
@@ -33,6 +33,7 @@ COLUMNS = (
     *("latency_masked", "latency_smaller", "images_per_second", "seconds", "iterations_per_epoch", "distance"),
     *("commit", "dirty", "code", "device_type", "device", "host", "start", "end", "versions", "source"),
 )
+Place = TypeVar("Place")
 UNSHARED = 2
 """The version of marshal, by far the quickest key of a dictionary, in which equal texts are written alike."""
 
@@ -65,14 +66,19 @@ def read(records: Iterable[dict[str, Any]], source: str = "", problems: Sequence
     found = list(problems)
     whole: dict[str, dict[str, Any]] = {}
 
-    def used() -> Iterator[dict[str, Any]]:
-        for record in records:
-            before = len(found)
-            yield record
-            if len(found) == before:  # `collect` has no complaint about it
-                whole.setdefault(str(record["id"]), record)
+    pairs = ((record, record) for record in records)
+    return replace(collect({source: noted(pairs, found, whole)}, found, source), whole=whole)
 
-    return replace(collect({source: used()}, found, source), whole=whole)
+
+def noted(
+    pairs: Iterable[tuple[Place, dict[str, Any]]], problems: list[str], places: dict[str, Place]
+) -> Iterator[dict[str, Any]]:
+    """The records of (place, record), for `collect`: each goes into `places` by its id once that has used it."""
+    for place, record in pairs:
+        before = len(problems)
+        yield record
+        if len(problems) == before:  # `collect` adds a line for one that it cannot use
+            places.setdefault(str(record["id"]), place)
 
 
 def collect(places: Mapping[str, Iterable[dict[str, Any]]], problems: list[str], source: str) -> Records:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from analysis.axes import Axes, with_dense
-from analysis.frames import Records, collect, read
+from analysis.frames import Records, collect, noted, read
 from benchmark.errors import UserError
 from benchmark.results.records import BadRecord, Record
 from benchmark.results.store import Store, read_at, read_positions
@@ -142,11 +142,8 @@ class Results:
         places: dict[str, tuple[Path, int]] = {}
 
         def records(file: Path) -> Iterator[Record]:
-            for position, record in read_positions(file, problems):
-                before = len(problems)
-                yield record
-                if len(problems) == before:  # `collect` has no complaint about it
-                    places.setdefault(record["id"], (file, position))
+            pairs = (((file, position), record) for position, record in read_positions(file, problems))
+            return noted(pairs, problems, places)
 
         label = str(files[0]) if len(files) == 1 else f"{len(files)} files in {self.path}"
         of_files = {f"reference runs {file}": records(file) for file in files}

@@ -279,21 +279,18 @@ class Gradual(Sparse):
             self.masks.clear(self.optimizer)
 
 
-class Feedback(Sparse):
-    """DPF: forward passes compute with masked weights, the optimizer steps the dense ones."""
+class Feedback(Gradual):
+    """DPF: as GMP, but forward passes compute with masked weights, and the optimizer steps the dense ones."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, pruned_at: dict[int, float]):
-        super().__init__(model, optimizer)
-        self.pruned_at, self.bracket = pruned_at, Bracket()
+        super().__init__(model, optimizer, pruned_at)
+        self.bracket = Bracket()
         self.trained: Vector = self.masks.flat.vector()
         self.masked = self.called = False
         self._handles += [
             model.register_forward_pre_hook(lambda module, inputs: self._mask()),
             self.optimizer.register_step_pre_hook(self._before_update),
         ]
-
-    def _plan(self) -> list[Any]:
-        return [*super()._plan(), [list(step) for step in self.pruned_at.items()]]
 
     def step(self) -> None:
         if not self.called:
