@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 from benchmark.errors import UserError
@@ -28,6 +29,7 @@ class Local(Launcher):
         shared = "cpu" if options.device == "auto" and not gpu_files() else options.device
         shares = share_out(options.threads, options.workers, shared, options.gpus_per_cell, options.cells_per_gpu)
         check_present(options.device, shares.gpus)
+        self.on_processor = shared == "cpu" and (options.device == "cpu" or sys.platform != "darwin")
         run_options = replace(
             shares.run,
             device=options.device,
@@ -69,7 +71,8 @@ class Local(Launcher):
             return f"time: unknown until a first cell has run; {how}"
         if gpus:
             return f"time: about {duration(seconds)} with {how}, {seconds * gpus / 3600:.1f} GPU-hours"
-        processor = self.pool_options.run.device == "cpu" and self.rank is None and not plan.done
-        saved = saved_by_compiling(plan.cells[0].problem, seconds) if processor else 0.0
+        saved = 0.0
+        if self.on_processor and self.rank is None and not plan.done:  # compiled cells are others than those done
+            saved = saved_by_compiling(plan.cells[0].problem, seconds)
         less = f"; --set compile=default: about {duration(saved)} less, as cells of their own" if saved else ""
         return f"time: about {duration(seconds)} with {how}{less}"
