@@ -170,6 +170,11 @@ class Problem(BaseModel):
         return self
 
     @property
+    def outside(self) -> tuple[str, ...]:
+        """What of the task, the data set and the network is from outside the suite: "module:function" each."""
+        return tuple(filter(FUNCTION.fullmatch, (self.task, self.dataset, self.model)))
+
+    @property
     def identity(self) -> str:
         """Hash of the recipe. The name is left out, since renaming a problem does not change its results, except where
         nothing else tells one data set from another: class folders of one's own."""

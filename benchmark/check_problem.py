@@ -6,7 +6,6 @@ Nothing here is special to code from outside: built-in problems are checked in t
 from __future__ import annotations
 
 import math
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.cells import FUNCTION, Cell, Problem
-from benchmark.errors import UserError
+from benchmark.errors import UserError, told
 from benchmark.methods import load
 from benchmark.problems import models
 from benchmark.problems.batches import Batch, Batches
@@ -25,11 +24,13 @@ from benchmark.problems.data import open_data
 from benchmark.pruning.masks import prunable
 from benchmark.tasks import make_task
 from benchmark.tasks.task import Inputs, Sums, Task, predict
-from benchmark.training.evaluation import number_of
+from benchmark.training.evaluation import evaluate, number_of
 from benchmark.training.loop import Run
 
 EPOCHS = 3
 """Of the dense run that shows whether anything is learned."""
+FELL = 0.9
+"""Of the validation loss: when it is below this share of that of the initial weights, something was learned."""
 CLOSE = 1e-4
 """Relative difference of two ways to add the same numbers up."""
 
@@ -91,9 +92,7 @@ def check_problem(problem: Problem, folder: Path | None = None) -> Iterator[tupl
         except UserError:
             raise
         except (Exception, SystemExit) as error:  # whatever somebody else's code does
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            message = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            yield promise, False, f"{message}, at {Path(last.filename).name} line {last.lineno}: {last.line}"
+            yield promise, False, told(error)
             return
         yield promise, kept, seen
 
@@ -199,17 +198,23 @@ def _metric_fits(subject: Subject) -> Kept:
 
 
 def _learns(subject: Subject) -> Kept:
+    """The training loss falls, and where the validation loss does, the metric is better than before."""
     problem = subject.problem.model_copy(
         update={"epochs": EPOCHS, "milestones": (), "decay": "linear", "warmup_epochs": 0}
     )
-    run = Run(Cell.dense(problem, 0), models.build(problem, 0), subject.data, load("dense"), {})
+    network, metric = models.build(problem, 0), subject.task.metric
+    before, loss_before = evaluate(network, subject.task, subject.data, "validation")
+    run = Run(Cell.dense(problem, 0), network, subject.data, load("dense"), {})
     run.execute()
     losses: list[Any] = run.progress.history["train_loss"]
-    metric = subject.task.metric
-    final = run.progress.measures[metric.name]["final"]["validation"]
+    final, loss = (run.progress.measures[name]["final"]["validation"] for name in (metric.name, "loss"))
     seen = f"training loss {losses[0]:.4g} to {losses[-1]:.4g} in {len(losses)} epochs" if losses else "it diverged"
+    seen += f"; validation {metric.label} {metric.text(before, 2)} to {metric.text(final, 2)}"
     learned = len(losses) == EPOCHS and losses[-1] < losses[0] and math.isfinite(final)
-    return learned, f"{seen}; validation {metric.label} {metric.text(final, 2)}"
+    if learned and loss < FELL * loss_before and metric.is_better(before, final):
+        high = "higher" if metric.higher_is_better else "lower"
+        return False, f"{seen}, though {high} is said to be better and the validation loss fell"
+    return learned, seen
 
 
 PROMISES: dict[str, Callable[[Subject], Kept]] = {

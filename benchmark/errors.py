@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from pathlib import Path
 
 
@@ -22,3 +23,10 @@ def escaped(path: str | Path) -> str:
     """A path as messages and records have it: one line of UTF-8, whatever bytes the file system gave."""
     text = os.fsencode(path).decode(errors="backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def told(error: BaseException) -> str:
+    """An error of somebody else's code in one line, with the line of code that raised it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{message}, at {escaped(Path(last.filename).name)} line {last.lineno}: {last.line}"

@@ -7,7 +7,18 @@ import torch
 from torch import Tensor
 
 from benchmark.methods.dst import LEAST_DENSITY
-from tests.method_runs import PER_EPOCH, backward, flat, leaves, loss_with, make_run, prunable, run_size, train
+from tests.method_runs import (
+    PER_EPOCH,
+    backward,
+    data_with,
+    flat,
+    leaves,
+    loss_with,
+    make_run,
+    prunable,
+    run_size,
+    train,
+)
 
 # --- DNW ---------------------------------------------------------------------------------------------------------
 
@@ -88,6 +99,21 @@ def test_lc_decays_only_the_weights_outside_the_current_top(sparsity: float):
     top[weights.abs().topk(run_size() - round(sparsity * run_size())).indices] = True
     assert torch.equal(found[top], loss[top])
     torch.testing.assert_close(found[~top], loss[~top] + 100e-4 * weights[~top], rtol=1e-5, atol=1e-9)
+
+
+def test_lc_decays_beside_the_gradient_where_the_optimizer_is_adamw():
+    rate, decay = 0.01, 100e-4
+    run = make_run("LC", 0.7, data=data_with(optimizer="adamw", learning_rate=rate), decay=100.0)
+    train(run, 10)
+    for group in run.step.optimizer.param_groups:
+        group["lr"] = rate
+    weights = prunable(run)
+    gradients = backward(run)
+    assert all(torch.equal(weight.grad, gradients[name]) for name, weight in run.method.weights.items())
+    top = torch.zeros_like(weights, dtype=torch.bool)
+    top[weights.abs().topk(run_size() - round(0.7 * run_size())).indices] = True
+    assert torch.equal(prunable(run)[top], weights[top])
+    torch.testing.assert_close(prunable(run)[~top], (1 - rate * decay) * weights[~top])
 
 
 # --- STR, DST, CS: gradients against autograd ----------------------------------------------------------------------

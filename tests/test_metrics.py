@@ -240,6 +240,10 @@ class Products(nn.Module):
         weight = self.weight
         return {
             "linear by keyword": lambda: nn.functional.linear(input=x, weight=weight),
+            "linear, the weight first": lambda: nn.functional.linear(weight=weight, bias=torch.zeros(4), input=x),
+            "matmul by keyword": lambda: torch.matmul(other=weight.T, input=x),
+            "tensordot": lambda: torch.tensordot(x, weight, dims=([2], [1])),
+            "chain": lambda: torch.linalg.multi_dot([x[0], weight.T, torch.ones(4, 2)]),
             "matmul": lambda: x @ weight.T,
             "transposed first": lambda: weight @ x.transpose(1, 2),
             "einsum": lambda: torch.einsum("bti,oi->bto", x, weight),
@@ -251,7 +255,19 @@ class Products(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "kind", ["linear by keyword", "matmul", "transposed first", "einsum", "einsum without a result", "addmm", "mv"]
+    "kind",
+    [
+        "linear by keyword",
+        "linear, the weight first",
+        "matmul",
+        "matmul by keyword",
+        "transposed first",
+        "einsum",
+        "einsum without a result",
+        "tensordot",
+        "addmm",
+        "mv",
+    ],
 )
 def test_a_weight_is_known_however_it_is_multiplied(kind: str) -> None:
     assert macs(Products(kind), (torch.zeros(1, 5, 3),)) == ({"weight": 5 * 4 * 3}, 0)
@@ -259,6 +275,10 @@ def test_a_weight_is_known_however_it_is_multiplied(kind: str) -> None:
 
 def test_products_of_activations_belong_to_no_weight() -> None:
     assert macs(Products("products"), (torch.zeros(1, 5, 3),)) == ({"weight": 5 * 3 * 3}, 5 * 5 * 3 + 5 * 5 * 3)
+
+
+def test_of_a_chain_of_matrices_each_product_counts() -> None:
+    assert macs(Products("chain"), (torch.zeros(1, 5, 3),)) == ({"weight": 5 * 3 * 4}, 5 * 4 * 2)
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])

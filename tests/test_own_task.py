@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 import re
 from pathlib import Path
@@ -16,7 +18,10 @@ from benchmark.cells import Cell, Problem
 from benchmark.check_problem import PROMISES, check_problem
 from benchmark.errors import UserError
 from benchmark.metric import Metric
+from benchmark.planning.grid import load_problem
+from benchmark.problems.data import open_data
 from benchmark.results.store import Store
+from benchmark.training.first_batch import try_first_batch
 from benchmark.training.options import RunOptions
 from benchmark.worker import Worker
 from tests import user_task
@@ -118,6 +123,10 @@ class Beyond(user_task.Turning):
         return -5.0
 
 
+class WrongWay(user_task.Turning):
+    metric = dataclasses.replace(user_task.Turning.metric, higher_is_better=True)
+
+
 class Exits(user_task.Turning):
     def loss(self, outputs, targets):
         raise SystemExit(0)
@@ -166,6 +175,7 @@ def wrong_width(problem: Problem) -> nn.Module:
         ({"model": "fixed_network"}, "initial weights repeat", "two seeds give the same initial weights"),
         ({"model": "wild_network"}, "initial weights repeat", "other initial weights at the second time"),
         ({"model": "wrong_width"}, "network takes the data", "mat1 and mat2 shapes cannot be multiplied"),
+        ({"task": "WrongWay"}, "learns", "though higher is said to be better and the validation loss fell"),
     ],
 )
 def test_a_broken_promise_is_found_and_named(change: dict[str, str], promise: str, words: str):
@@ -266,3 +276,36 @@ def test_a_metric_that_is_none_is_refused_before_a_record_is_written(name: str, 
     with pytest.raises(UserError, match=re.escape(f"metric mean error: {words}")):
         Worker(store, RunOptions("cpu", 1)).run(Cell.dense(problem, 0))
     assert not store.ids()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"model": "wrong_width"},
+            "wrong_width do not fit together: RuntimeError: addmm: mat1 and mat2",
+        ),
+        ({"task": "Vectors"}, "the loss of 2 examples is [0."),
+        ({"task": "Raises"}, "KeyError: 'degrees', at test_own_task.py line"),
+        ({"task": "Words"}, "metric mean error: its value is a str, not a number"),
+        ({"task": "Exits"}, "SystemExit: 0, at test_own_task.py line"),
+    ],
+)
+def test_a_sweep_refuses_parts_that_do_not_fit_before_it_trains_anything(
+    change: dict[str, str], words: str, tmp_path: Path
+):
+    recipe = {**RECIPE, **OWN, **{key: f"tests.test_own_task:{name}" for key, name in change.items()}}
+    recipe.pop("name")
+    (tmp_path / "own.yaml").write_text(json.dumps({"about": "own", "recipe": {**recipe, "milestones": [1]}}))
+    arguments = ["table1", "--problem", str(tmp_path / "own.yaml"), "--seeds", "1", "--tracking", "off"]
+    done = as_command("benchmark.sweep", *arguments, "--results", str(tmp_path / "runs"))
+    assert done.returncode == 2, done.stdout
+    assert re.fullmatch(f"error: problem own: task .*{re.escape(words)}.*\n", done.stderr), done.stderr
+    assert not Store(tmp_path / "runs").ids()
+    assert not list((tmp_path / "runs").glob("failures/*/*"))
+
+
+def test_a_network_that_cannot_translate_is_refused_with_what_it_lacks():
+    problem, _ = load_problem("translation", {"model": "tests.user_networks:only_logits"})
+    with pytest.raises(UserError, match=r"the network has no generate\(source, length, start, stop\)"):
+        try_first_batch(open_data(problem, torch.device("cpu")))

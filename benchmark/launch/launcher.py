@@ -103,6 +103,28 @@ class Work:
         """What is left of them."""
         return make_plan(self.current.cells, self.store, self.sweep.execution)
 
+    def try_own(self, anywhere: bool = False) -> None:
+        """Try a task, a data set and a network from outside the suite together on a few examples.
+
+        anywhere: whether the data may be where the cells are trained and not here; then they are not tried. Raises
+        UserError if they do not fit.
+        """
+        problem = self.sweep.problem
+        if not problem.outside:
+            return
+        import torch  # which planning does not
+
+        from benchmark.problems.data import open_data
+        from benchmark.training.first_batch import try_first_batch
+
+        try:
+            data = open_data(problem, torch.device("cpu"), self.data, given=self.store.given)
+        except UserError:
+            if not anywhere:
+                raise
+        else:
+            try_first_batch(data)
+
     def say(self, text: str) -> None:
         self.console.print(text, soft_wrap=True, highlight=False, markup=False)
 

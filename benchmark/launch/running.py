@@ -42,6 +42,7 @@ def run(work: Work, workers: int, make_pool: Callable[[], Pool]) -> int:
         from benchmark.problems.prepare import prepare  # later than the plan, which should come at once
 
         prepare(work.sweep.problem, work.data, work.download, work.console, work.store.given)
+        work.try_own()
     return _Running(work, workers, make_pool).run(plan)
 
 

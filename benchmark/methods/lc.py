@@ -16,7 +16,8 @@ from benchmark.training.method import Context
 class LC(FromScratch):
     """Weight decay acts on all weights but the (1 - S) n of the largest |w|, which each iteration selects anew.
 
-    The others shrink towards zero until the final prune removes them; `decay` says how fast.
+    The others shrink towards zero until the final prune removes them; `decay` says how fast. With AdamW the decay is
+    decoupled from the gradient, as AdamW's own is (Loshchilov and Hutter, ICLR 2019, algorithm 2).
     """
 
     declaration = Declaration("benchmark.methods.lc:LC", defaults={"decay": 1.0}, accepted=DECAY)
@@ -38,4 +39,8 @@ class LC(FromScratch):
         for chunk in self.flat.chunks:
             # From 1 for the largest weights and 0 for the others to exactly 0 and the decay.
             self.strength.values[chunk].mul_(-self.weight_decay).add_(self.weight_decay)
-        torch._foreach_addcmul_(self.gradients, self.current.parts, self.strength.parts)
+        if self.context.problem.optimizer == "adamw":
+            self.current.values.mul_(self.strength.values).mul_(-self.optimizer.param_groups[0]["lr"])
+            torch._foreach_add_(self.masks.weights, self.current.parts)
+        else:
+            torch._foreach_addcmul_(self.gradients, self.current.parts, self.strength.parts)

@@ -7,6 +7,7 @@ weight, and it imports torch's compiler, which would cost every worker over a se
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,9 +37,12 @@ class CountMacs(TorchFunctionMode):
         if func in OPENED:
             with self:
                 return _opened(func)(*args, **kwargs)
-        output = func(*args, **kwargs)
         name = getattr(func, "__name__", "")
-        tensors = list(_tensors((*args, *kwargs.values()))) if name in COUNTS or name in RECURRENT else []
+        tensors = list(_tensors((*args, *_in_order(kwargs)))) if name in SEEN else []
+        if name in CHAINS:
+            with self:
+                return functools.reduce(torch.matmul, tensors)
+        output = func(*args, **kwargs)
         if name in COUNTS:
             weights = (self._names.get(_storage(tensor)) for tensor in tensors)
             self.counts[next(filter(None, weights), None)] += COUNTS[name](output, tensors, args)
@@ -66,6 +70,19 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
             yield value
         elif isinstance(value, list | tuple):
             yield from _tensors(value)
+
+
+KEYWORDS = (
+    "input", "input1", "input2", "query", "key", "value", "mat", "mat1", "mat2", "batch1", "batch2", "vec", "a", "b",
+    "weight", "other", "tensor", "bias",
+)  # fmt: skip
+"""Names of the tensors that functions of torch multiply, in the order in which each takes them."""
+
+
+def _in_order(named: Mapping[str, Any]) -> list[Any]:
+    """Arguments with a keyword in the order that they would have without."""
+    known = [key for key in KEYWORDS if key in named]
+    return [named[key] for key in (*known, *(key for key in named if key not in known))]
 
 
 OPENED = (functional.multi_head_attention_forward, torch.functional.einsum)
@@ -110,6 +127,11 @@ def _added_product(output: Tensor, tensors: Sequence[Tensor], args: Sequence[Any
     return left.numel() * (right.shape[-1] if right.dim() > 1 else 1)
 
 
+def _tensordot(output: Tensor, tensors: Sequence[Tensor], args: Sequence[Any]) -> int:
+    """The operands have A C and B C elements, the output A B, and C are summed for each of them."""
+    return math.isqrt(tensors[0].numel() * tensors[1].numel() * output.numel())
+
+
 def _attention(output: Tensor, tensors: Sequence[Tensor], args: Sequence[Any]) -> int:
     """Scores of all pairs of positions, and sums of values with them; also of pairs that a mask drops."""
     query, key, value = tensors[:3]
@@ -138,6 +160,7 @@ COUNTS: dict[str, Count] = {
     "bilinear": _bilinear,
     **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "inner"), _product),
     **dict.fromkeys(("addmm", "baddbmm", "addbmm", "addmv"), _added_product),
+    "tensordot": _tensordot,
     "scaled_dot_product_attention": _attention,
     "einsum": _einsum,
 }
@@ -145,3 +168,6 @@ COUNTS: dict[str, Count] = {
 RECURRENT = frozenset(
     ("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
 )
+CHAINS = frozenset(("chain_matmul", "linalg_multi_dot"))
+"""Products of several matrices, which are counted from left to right; torch may choose an order that takes fewer."""
+SEEN = frozenset(COUNTS) | RECURRENT | CHAINS

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmark.cells import Problem
+from benchmark.errors import UserError
 from benchmark.metric import BLEU
 from benchmark.tasks.symbols import PADDING, Vocabulary
 from benchmark.tasks.task import Inputs, Sums, Targets, Task, floating
@@ -61,6 +62,11 @@ class Translation(Task):
 
     def sums(self, network: nn.Module, inputs: Inputs, outputs: Tensor, targets: Tensor) -> Sums:
         loss = functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), ignore_index=PADDING, reduction="sum")
+        if not hasattr(network, "generate"):
+            raise UserError(
+                "task translation: the network has no generate(source, length, start, stop) for greedy output: "
+                "Translator in benchmark/problems/networks/text.py has one"
+            )
         start, stop = self.vocabulary.start, self.vocabulary.stop
         translated = cast(Translates, network).generate(inputs[0], targets.shape[1], start, stop)
         return loss, self.units(targets), _statistics(translated, targets, self.vocabulary).to(targets.device)

@@ -38,6 +38,7 @@ class Slurm(Launcher):
     def submit(self, work: Work) -> int:
         """Submit what is neither done nor queued; exit code 1 if sbatch did not take all of it."""
         work.open()
+        work.try_own(anywhere=True)
         sweep, store, say = work.current, work.store, work.say
 
         def plan() -> Plan:
