@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,14 @@ from torch import Tensor
 
 from benchmark.pruning import selection
 from benchmark.pruning.flat import Flat, mask_smallest
-from benchmark.pruning.selection import Bracket, find_threshold, keep_all_but_smallest, keep_masks
+from benchmark.pruning.selection import (
+    DIRECT,
+    Bracket,
+    NotANumber,
+    find_threshold,
+    keep_all_but_smallest,
+    keep_masks,
+)
 
 
 def reference(scores: Sequence[Tensor], k: int, magnitude: bool = False) -> list[Tensor]:
@@ -228,6 +236,18 @@ def test_selections_of_every_step_over_one_vector_give_the_same_masks(
     out.values.fill_(7.0)
     mask_smallest(taken, k, magnitude=magnitude, bracket=Bracket(), out=out)
     assert all(torch.equal(a, b) for a, b in zip(out.parts, reference(scores, k, magnitude), strict=True))
+
+
+@pytest.mark.parametrize("size", [5, DIRECT, DIRECT + 1])
+@pytest.mark.parametrize("where", [0, -1])
+def test_nan_is_refused_in_a_vector_too(size: int, where: int) -> None:
+    flat = Flat([torch.empty(size)])
+    scores, out = flat.vector(), flat.vector()
+    scores.values.copy_(torch.arange(size))
+    scores.values[where] = math.nan
+    for k in (1, size // 2, size - 1, size):
+        with pytest.raises(NotANumber):
+            mask_smallest(scores, k, magnitude=True, out=out)
 
 
 def test_masks_are_rewritten_in_place() -> None:

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmark.pruning.selection import CHUNK, Bracket, find_threshold, keep_masks, mask_on_device
+from benchmark.pruning.selection import (
+    CHUNK,
+    DIRECT,
+    Bracket,
+    find_threshold,
+    keep_masks,
+    mask_at_once,
+    mask_on_device,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +71,8 @@ def mask_smallest(
     """
     if scores.values.device.type != "cpu":
         mask_on_device(scores.parts, k, magnitude, out.parts)
+        return
+    if scores.values.numel() <= DIRECT and mask_at_once(scores.values, k, magnitude, out.values):
         return
     threshold = find_threshold([scores.values], k, magnitude=magnitude, bracket=bracket)
     if threshold.divides_ties:  # the tie rule goes by the indices of the parts, not by the order of memory
