@@ -52,3 +52,13 @@ def test_the_schedule_is_chosen_in_validation_and_not_by_the_test_images():
 def test_records_without_a_latency_are_refused_in_a_line(table1):
     with pytest.raises(UserError, match="no latency; it is measured where whole filters are pruned"):
         drawn(latency.latency, table1)
+
+
+def test_the_size_of_a_marker_says_the_sparsity_and_no_text_lies_over_another():
+    figure = drawn(latency.latency, selection(SWEEP, made_up())).figure
+    panel = figure.axes[0]
+    handles, labels = panel.get_legend_handles_labels()
+    sizes = {label: handle.get_markersize() for handle, label in zip(handles, labels, strict=True) if "pruned" in label}
+    assert list(sizes) == ["60 % pruned", "90 % pruned"]
+    assert sizes["60 % pruned"] > sizes["90 % pruned"]
+    assert not panel.texts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from analysis import settings
@@ -15,6 +16,8 @@ from benchmark.metric import Metric
 
 MILLISECONDS = 1e3
 DENSE = "dense"
+LARGEST, SMALLEST = 6.0, 3.0
+"""Markers, in points: the more is pruned, the smaller."""
 
 
 def latency(selection: Selection) -> Drawing:
@@ -25,14 +28,16 @@ def latency(selection: Selection) -> Drawing:
     figure, (panel,) = drawing.panels(1, height=3.2, wide=True)
     best = front(points, metric)
     panel.plot(best["x"], best["mean"], drawstyle="steps-post", color="0.75", linewidth=1.0, zorder=0)
+    sparsities = sorted(set(points["sparsity"]) - {0.0})
+    sizes = {0.0: LARGEST, **dict(zip(sparsities, np.linspace(LARGEST, SMALLEST, len(sparsities)), strict=True))}
     for row, position in rows.items():
-        of_row = points[points["row"] == row]
-        look = {**drawing.line_style(position), "linestyle": "none"}
-        panel.errorbar(of_row["x"], of_row["mean"], yerr=drawing.errors(of_row), label=row, elinewidth=0.7, **look)
-    for place, point in enumerate(points[points["row"] != DENSE].sort_values("x").to_dict("records")):
-        offset = (4, -8 if place % 2 else 4)
-        at = (point["x"], point["mean"])
-        panel.annotate(per_cent(point["sparsity"]), at, offset, textcoords="offset points", fontsize=6, color="0.35")
+        look = {**drawing.line_style(position), "linestyle": "none", "elinewidth": 0.7, "label": row}
+        for sparsity, of_row in points[points["row"] == row].groupby("sparsity"):
+            errors = drawing.errors(of_row)
+            panel.errorbar(of_row["x"], of_row["mean"], yerr=errors, markersize=sizes[sparsity], **look)
+    for sparsity in sparsities:
+        label = f"{per_cent(sparsity)} pruned"
+        panel.plot([], [], "o", color="0.6", markersize=sizes[sparsity], label=label)
     batch = selection.group.recipe.batch_size
     panel.set_xlabel(f"forward pass of {batch} examples, milliseconds")
     panel.set_ylabel(drawing.axis_title(metric))
