@@ -48,10 +48,11 @@ def problem(recipe: Problem) -> str:
     """The recipe in short, and where it differs from the problem's file."""
     width = f" of width {recipe.width}" if recipe.width else ""
     made = MADE.get(recipe.dataset, "")
+    given = f"; the dense network is the one of --weights ({recipe.weights})" if recipe.weights else ""
     precision = "" if recipe.precision == "fp32" else f", {recipe.precision}"
     return (
         f"Problem {recipe.name}: {recipe.model}{width} on {recipe.dataset}{made}, {recipe.epochs} epochs, "
-        f"batch size {recipe.batch_size}{precision}; {_images(recipe)}{_changes(recipe)}."
+        f"batch size {recipe.batch_size}{precision}; {_images(recipe)}{given}{_changes(recipe)}."
     )
 
 
@@ -80,7 +81,7 @@ def _plain(recipe: Problem) -> Problem | None:
 def _changes(recipe: Problem) -> str:
     plain = _plain(recipe)
     if plain is None:
-        return f" (recipe {recipe.identity}; there is no sweeps/problems/{recipe.name}.yaml here)"
+        return f" (recipe {recipe.identity} of a file of one's own, {recipe.name}.yaml)"
     here, there = recipe.model_dump(mode="json"), plain.model_dump(mode="json")
     changed = [f"{key} {here[key]} instead of {there[key]}" for key in here if here[key] != there[key]]
     return f"; not the recipe of sweeps/problems/{recipe.name}.yaml: {', '.join(changed)}" if changed else ""

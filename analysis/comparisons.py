@@ -92,8 +92,9 @@ def summary(pairs: tuple[Pair, ...]) -> str:
     """One sentence: how many pairs are decided, and which if they are few."""
     seeds = max((pair.difference.n for pair in pairs), default=0)
     if seeds < TESTED_SEEDS:
+        have = "seed has" if seeds == 1 else "seeds have"
         return (
-            f"All {len(pairs)} pairs are undecided: at most {seeds} seeds have both rows, "
+            f"All {len(pairs)} pairs are undecided: at most {seeds} {have} both rows, "
             f"and a test is made from {TESTED_SEEDS} up"
         )
     decided = [

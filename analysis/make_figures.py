@@ -19,7 +19,7 @@ from analysis.wandb_runs import open_source
 from benchmark.cells import UNSAFE
 from benchmark.cli import main, make_app
 from benchmark.errors import UserError
-from benchmark.planning.grid import SWEEPS
+from benchmark.planning.grid import SWEEPS, sweep_names
 from benchmark.results.atomic import write_output
 
 NAMES = tuple(figure.name for figure in FIGURES)
@@ -108,7 +108,8 @@ def _write(drawing: Drawing, suffixes: Sequence[str], folder: Path) -> None:
 def _parse_names(names: Sequence[str]) -> list[Figure]:
     for name in names:
         if name not in NAMES and name != "all":
-            raise UserError(f"figure {name!r} is unknown: any of {', '.join(NAMES)}, or all")
+            of_sweep = f"; --sweep {name} draws those of that sweep" if name in sweep_names() else ""
+            raise UserError(f"figure {name!r} is unknown: any of {', '.join(NAMES)}, or all{of_sweep}")
     chosen = NAMES if not names or "all" in names else tuple(dict.fromkeys(names))
     return [FIGURES[NAMES.index(name)] for name in chosen]
 

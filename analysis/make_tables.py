@@ -46,6 +46,9 @@ def make_tables(
         ),
     ] = None,
     from_wandb: WandbOption = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Only this recipe of a problem, by the hash in captions and file names.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Write files into this folder rather than print.")] = None,
     elsewhere: Annotated[
         str | None,
@@ -66,6 +69,8 @@ def make_tables(
     """
     chosen = _parse_formats(formats, list(WRITERS) if output else ["terminal"], output is not None)
     sheets = make_sheets(names or [], open_source(results, from_wandb), problem, seeds)
+    if recipe is not None:
+        sheets = _of_recipe(sheets, recipe)
     if elsewhere is not None:
         sheets = _with_others(sheets, elsewhere, names or [], problem)
     if aggregate:
@@ -74,6 +79,12 @@ def make_tables(
         write_files(sheets, chosen, output)
         return
     print_sheets(sheets, chosen, details)
+
+
+def _of_recipe(sheets: list[Sheet], recipe: str) -> list[Sheet]:
+    if not (chosen := [sheet for sheet in sheets if sheet.recipe == recipe]):
+        raise UserError(f"--recipe {recipe}: there are {', '.join(dict.fromkeys(sheet.recipe for sheet in sheets))}")
+    return chosen
 
 
 def _with_others(sheets: list[Sheet], elsewhere: str, names: list[str], problem: str | None) -> list[Sheet]:

@@ -45,6 +45,8 @@ def main(
         raise UserError("give a METHOD or --problem, not both: a method is checked on a small network of its own")
     if method is None and problem is None:
         raise UserError("give a METHOD, or --problem for a task, a data set and a network")
+    if method is not None and method.endswith((".yaml", ".yml")):
+        raise UserError(f"METHOD {method}: for a problem write --problem {method}")
     import torch
 
     torch.set_num_threads(1)

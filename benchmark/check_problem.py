@@ -22,15 +22,18 @@ from benchmark.problems import models
 from benchmark.problems.batches import Batch, Batches
 from benchmark.problems.data import open_data
 from benchmark.pruning.masks import prunable
+from benchmark.pruning.metrics import macs
 from benchmark.tasks import make_task
 from benchmark.tasks.task import Inputs, Sums, Task, predict
-from benchmark.training.evaluation import evaluate, number_of
+from benchmark.training.evaluation import evaluate
 from benchmark.training.loop import Run
 
 EPOCHS = 3
 """Of the dense run that shows whether anything is learned."""
 FELL = 0.9
 """Of the validation loss: when it is below this share of that of the initial weights, something was learned."""
+APART = 2.0
+"""How many times as large a loss may be as that of the same batch by its sums, which may leave a penalty out."""
 CLOSE = 1e-4
 """Relative difference of two ways to add the same numbers up."""
 
@@ -86,11 +89,13 @@ def check_problem(problem: Problem, folder: Path | None = None) -> Iterator[tupl
     Raises UserError for what cannot be opened at all.
     """
     subject = Subject(problem, folder)
+    _ = subject.data, subject.task  # opened here, since what cannot be opened breaks no promise
     for promise, look in PROMISES.items():
         try:
             kept, seen = look(subject)
-        except UserError:
-            raise
+        except UserError as error:
+            yield promise, False, str(error)
+            return
         except (Exception, SystemExit) as error:  # whatever somebody else's code does
             yield promise, False, told(error)
             return
@@ -108,17 +113,25 @@ def _data_repeat(subject: Subject) -> Kept:
         return False, "the same seed and epoch give other batches at the second time"
     if all(map(_equal, first, other)):
         return False, "two epochs have the same batches in the same order"
-    counts = {
-        name: sum(len(targets) for _, targets in data.evaluation_batches(name)) for name in ("validation", "test")
-    }
+    splits = {"training": first, **{name: list(data.evaluation_batches(name)) for name in ("validation", "test")}}
+    counts = {name: sum(len(targets) for _, targets in batches) for name, batches in splits.items()}
+    odd = {name: sum(map(_not_finite, batches)) for name, batches in splits.items()}
     return all(counts.values()), (
         f"{data.training_images} examples to train on, {counts['validation']} to validate, {counts['test']} to test"
+        + "".join(f"; {count} {name} numbers are not finite" for name, count in odd.items() if count)
+    )
+
+
+def _not_finite(batch: Batch) -> int:
+    inputs, targets = batch
+    return sum(
+        int((~part.isfinite()).sum()) for part in (*(inputs if isinstance(inputs, tuple) else (inputs,)), targets)
     )
 
 
 def _equal(first: Batch, second: Batch) -> bool:
     parts = [(*(b[0] if isinstance(b[0], tuple) else (b[0],)), b[1]) for b in (first, second)]
-    return all(torch.equal(a, b) for a, b in zip(*parts, strict=True))
+    return all(a.shape == b.shape and torch.allclose(a, b, 0, 0, equal_nan=True) for a, b in zip(*parts, strict=True))
 
 
 def _network_repeats(subject: Subject) -> Kept:
@@ -145,7 +158,16 @@ def _network_takes_data(subject: Subject) -> Kept:
 
 def _has_prunable(subject: Subject) -> Kept:
     weights = prunable(subject.network)
-    return bool(weights), f"{sum(weight.numel() for weight in weights.values())} weights in {len(weights)} tensors"
+    layers = macs(subject.network, subject.data.example(1)).layers
+    dense = [name for name, module in subject.network.named_modules() if hasattr(module, "parametrizations")]
+    remarks = (
+        ("no product seen with", [name for name, count in layers.items() if not count]),
+        ("never pruned, being parametrized:", dense),
+    )
+    return bool(weights), (
+        f"{sum(weight.numel() for weight in weights.values())} weights in {len(weights)} tensors"
+        + "".join(f"; {words} {', '.join(names)}" for words, names in remarks if names)
+    )
 
 
 def _loss_trains(subject: Subject) -> Kept:
@@ -175,17 +197,33 @@ def _sums_add_up(subject: Subject) -> Kept:
         )
         for k in (slice(None, first), slice(first, None))
     ]
-    added, whole = tuple(a + b for a, b in zip(*parts, strict=True)), subject.sums(inputs, targets)
-    for read in (subject.task.value, subject.task.mean_loss):
-        of_parts, of_whole = read(added), read(whole)
-        if not math.isclose(of_parts, of_whole, rel_tol=CLOSE):
-            return False, f"two parts of a batch add up to {of_parts:.6g}, the whole batch is {of_whole:.6g}"
-    return True, "two parts of a batch add up to the whole"
+    whole = subject.sums(inputs, targets)
+    for place, (a, b, both) in enumerate(zip(*parts, whole, strict=True)):
+        added = (a + b).double()
+        if not torch.allclose(added, both.double(), CLOSE, CLOSE * float(both.abs().max()), equal_nan=True):
+            numbers = f"{_text(added)} of two parts of a batch, {_text(both)} of the whole"
+            return False, f"sums[{place}] is {numbers}: it has to be a sum over examples, not a mean"
+    said = "two parts of a batch add up to the whole"
+    if subject.problem.label_smoothing:  # which is in the loss of training alone
+        return True, said
+    subject.network.eval()
+    with torch.no_grad():
+        loss = subject.task.loss(predict(subject.network, inputs).float(), targets).item()
+    subject.network.train()
+    of_sums = subject.task.mean_loss(whole)
+    if not loss / APART <= of_sums <= loss * APART and 0 < loss < math.inf:
+        said += f"; the loss of a batch is {loss:.4g}, but {of_sums:.4g} by its sums: does sums[1] count units()?"
+    return True, said
+
+
+def _text(tensor: Tensor) -> str:
+    return f"{tensor.item():.6g}" if tensor.numel() == 1 else f"{tensor.double().sum().item():.6g} (added up)"
 
 
 def _metric_fits(subject: Subject) -> Kept:
     task, metric = subject.task, subject.task.metric
-    value, chance = number_of(task, subject.sums(*subject.batch)), task.chance(subject.data)
+    value, _ = evaluate(subject.network, task, subject.data, "validation")
+    chance = task.chance(subject.data)
     if not (math.isfinite(value) and math.isfinite(chance)):
         return False, f"{metric.label} {value!r} before training, chance {chance!r}: not finite"
     low, high = metric.bounds
@@ -193,7 +231,7 @@ def _metric_fits(subject: Subject) -> Kept:
     seen = (
         f"{metric.label} {metric.text(value, 2)} before training, chance {metric.text(chance, 2)}, {better} is better"
     )
-    inside = all((low is None or low <= x) and (high is None or x <= high) for x in (value, chance))
+    inside = (low is None or low <= chance) and (high is None or chance <= high)
     return inside, seen + ("" if inside else f"; its bounds are {low} to {high}")
 
 
@@ -211,7 +249,8 @@ def _learns(subject: Subject) -> Kept:
     seen = f"training loss {losses[0]:.4g} to {losses[-1]:.4g} in {len(losses)} epochs" if losses else "it diverged"
     seen += f"; validation {metric.label} {metric.text(before, 2)} to {metric.text(final, 2)}"
     learned = len(losses) == EPOCHS and losses[-1] < losses[0] and math.isfinite(final)
-    if learned and loss < FELL * loss_before and metric.is_better(before, final):
+    worst = metric.limits[0 if metric.higher_is_better else 1]  # of a network that gives one answer to all, too
+    if learned and loss < FELL * loss_before and metric.is_better(before, final) and final != worst:
         high = "higher" if metric.higher_is_better else "lower"
         return False, f"{seen}, though {high} is said to be better and the validation loss fell"
     return learned, seen

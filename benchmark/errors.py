@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import os
+import sysconfig
 import traceback
 from pathlib import Path
+
+NOT_OWN = (
+    *(sysconfig.get_path(name) for name in ("stdlib", "platlib", "purelib")),
+    str(Path(__file__).parent),
+)
+"""Folders of Python's, of installed packages and of ours: what lies elsewhere is the user's."""
 
 
 class UserError(Exception):
@@ -26,7 +33,9 @@ def escaped(path: str | Path) -> str:
 
 
 def told(error: BaseException) -> str:
-    """An error of somebody else's code in one line, with the line of code that raised it."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
+    """An error of somebody else's code in one line, with the last line of that code, else the line that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(NOT_OWN)]
+    last = (own or frames)[-1]
     message = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return f"{message}, at {escaped(Path(last.filename).name)} line {last.lineno}: {last.line}"

@@ -49,7 +49,7 @@ def make_record(cell: Cell, run: Run, parent: Record | None, smaller: nn.Module 
         "macs": measured["macs"],
         **({} if smaller is None else {"smaller": metrics.describe_smaller(run.network, smaller, inputs)}),
         "learning_rate": _learning_rates(progress),
-        "cycles": progress.cycles,
+        "cycles": _finite(progress.cycles),
         "history": _finite(progress.history),
         "iterations": {
             "total": sum(map(len, progress.rates)),
@@ -79,10 +79,13 @@ def judge(run: Run, sparsity: dict[str, Any]) -> tuple[str, list[str]]:
         reasons.append(f"a final validation {task.metric.label} of {task.metric.text(value)} is about chance")
     if reasons:
         return "collapsed", reasons
+    unseen = [name for name, layer in layers.items() if layer["weights"] and not layer["macs"]]
+    remarks = [f"no product with {', '.join(unseen)} was seen: MACs leave that out"] if unseen else []
     reached = sparsity["prunable"]
     if target is not None and abs(reached - target) > TARGET_MARGIN:
-        return "missed_target", [f"it ended at a sparsity of {100 * reached:.2f} %, not {100 * target:g} %"]
-    return "ok", []
+        remarks.insert(0, f"it ended at a sparsity of {100 * reached:.2f} %, not {100 * target:g} %")
+        return "missed_target", remarks
+    return "ok", remarks
 
 
 def _learning_rates(progress: Progress) -> dict[str, Any]:

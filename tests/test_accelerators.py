@@ -153,7 +153,7 @@ def test_batches_evaluation_and_batch_statistics_stay_on_the_gpu(monkeypatch: py
         data._copies["test"] = torch.zeros(100, 8, 8, 1, dtype=torch.uint8, device="cuda")
         data._evaluation = {"test": (None, range(100), torch.zeros(100, dtype=torch.int64, device="cuda"))}
         monkeypatch.setattr(evaluation, "number_of", lambda task, sums: sums[0])
-        monkeypatch.setattr(type(moved.task), "mean_loss", lambda self, sums: sums[1])
+        monkeypatch.setattr(evaluation, "loss_of", lambda task, sums: sums[1])
         sums = evaluate(moved.network, moved.task, data, "test")
         assert {total.device.type for total in sums} == {"cuda"}
         assert all("cpu" not in key for key in data.remembered)

@@ -63,6 +63,15 @@ def test_only_keeps_what_meets_all_parts_of_one_filter():
     assert all(cell.schedule == "ALLR" or cell.seed == 1 for cell in cells)
 
 
+def test_only_takes_a_decay_that_is_the_recipes_by_its_name_in_the_file():
+    both, recipe, linear = (
+        load_sweep("table2", seeds="1", only=[f"method=GMP{more}"]).cells
+        for more in ("", ",schedule=recipe", ",schedule=linear")
+    )
+    assert len(recipe) == len(linear) == len(both) / 2
+    assert {cell.schedule for cell in recipe} == {None}
+
+
 @pytest.mark.parametrize(
     ("only", "name_at", "count"),
     [("s_init=-2.50,sparsity=0.9", 0, 16), ("method=CS,s_init=0", 1, 72), ("momentum=0.98", 0, 72)],
@@ -114,6 +123,7 @@ def test_settings_change_the_recipe():
         ({"problem": "x" * 5000}, ["problem 'xxx", "xxx… is unknown"]),
         ({"settings": {"x" * 5000: 1}}, ["xxx… is not a setting"]),
         ({"problem": ""}, ["problem ''", "digits"]),
+        ({"name": "table2", "only": ["schedule=XYZ"]}, ["'XYZ'", "it has recipe, linear"]),
         ({"only": ["schedule=XYZ"]}, ["'XYZ'", "FT, LRW, SLR, CLR, LLR, ALLR"]),
         ({"only": ["colour=red"]}, ["KEY=VALUE", "schedule"]),
         ({"name": "table2", "only": ["s_init=7"]}, ["no s_init '7'", "-2.5, -3.2, -1.7"]),

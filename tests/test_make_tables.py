@@ -143,6 +143,18 @@ def test_two_problems_make_two_tables_and_one_csv(tmp_path: Path, make_tables):
     assert "pruning, madeup" not in make_tables("--problem", "other").stdout
 
 
+def test_one_recipe_of_a_problem_can_be_chosen(tmp_path: Path, make_tables):
+    longer = MADE_UP.model_copy(update={"epochs": 2 * MADE_UP.epochs, "weights": "0123456789ab"})
+    fill(tmp_path / "runs", [*table1_records(by_rank), *table1_records(by_rank, longer)])
+    given = "the dense network is the one of --weights (0123456789ab)"
+    assert given in make_tables().stdout
+    shown = make_tables("--recipe", MADE_UP.identity).stdout
+    assert shown.count("Test accuracy of the final epoch") == 1
+    assert given not in shown
+    refused = make_tables("--recipe", "none")
+    assert_one_line_refusal(refused, "--recipe none: there are ", MADE_UP.identity, longer.identity)
+
+
 OWN_SWEEP = """
 title: "A comparison of my own"
 seeds: 2

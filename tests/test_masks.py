@@ -98,6 +98,11 @@ def test_attention_and_recurrent_layers_are_prunable_and_embeddings_positions_an
     assert list(prunable(model))[-1] == "out.weight"
 
 
+def test_the_norms_of_weight_norm_are_no_weights_to_prune() -> None:
+    model = nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 4)), nn.Linear(4, 2))
+    assert list(prunable(model)) == ["0.weight_v", "1.weight"]
+
+
 def test_a_network_may_name_what_is_never_pruned_by_any_name_that_it_has() -> None:
     model = network()
     model.not_prunable = {"first.weight", "again.weight"}  # type: ignore[assignment]

@@ -23,7 +23,7 @@ ROOMS = {
     "planning": "vocabulary results training methods",
     "tracking": "vocabulary results",
     "api": "vocabulary pruning training",
-    "worker": "vocabulary results problems pruning training methods",
+    "worker": "vocabulary results tasks problems pruning training methods",
     "launch": "vocabulary results problems training methods planning tracking worker",
     "commands": "vocabulary results tasks problems pruning training methods planning tracking worker launch",
     "analysis": "vocabulary results training methods planning tracking",
@@ -33,7 +33,7 @@ ROOMS = {
 OUTSIDE = {
     **dict.fromkeys(("cells", "metric", "errors", "imports", "cli", "environment", "streams"), "vocabulary"),
     **dict.fromkeys(("yaml_files", "yaml_loader"), "vocabulary"),
-    **dict.fromkeys(("worker", "recording", "trained"), "worker"),
+    **dict.fromkeys(("worker", "recording", "trained", "trial"), "worker"),
     **dict.fromkeys(
         ("sweep", "status", "publish", "export", "checkpoint", "check", "check_method", "check_problem"), "commands"
     ),

@@ -117,6 +117,23 @@ def test_perplexity_of_uniform_predictions_is_the_number_of_symbols_and_that_of_
     assert made.value(total(made, [(torch.full((2, 4, 4), math.nan), targets)])) == math.inf
 
 
+class LogLikelihood(Task):
+    """Of a density: below 0, higher is better."""
+
+    metric = Metric("ll", "log-likelihood", "nats")
+    loss = zeros = sums = value = None
+
+    def chance(self, targets):
+        return -2.3
+
+
+def test_a_value_worse_than_a_chance_below_0_is_chance():
+    made = LogLikelihood(DIGITS)
+    assert made.is_chance(-3.0, Counts())
+    assert made.is_chance(-2.28, Counts())
+    assert not made.is_chance(-2.0, Counts())
+
+
 class Says(nn.Module):
     """Translates everything to the same sentences."""
 

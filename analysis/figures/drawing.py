@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from benchmark.metric import Metric
 FORMATS = ("pdf", "svg", "png")
 WIDTH = 6.8
 """Inches, of a page with margins."""
+TITLE = 36
+"""Letters on a line of an axis's title."""
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#8C8C00", "#7F7F7F")
 """Okabe and Ito's palette, which is safe for colour-blind readers, its yellow darkened for white paper, and a grey."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
@@ -138,7 +141,7 @@ def legend_below(figure: Figure, panel: Panel, most: int = 6) -> None:
 
 def axis_title(metric: Metric) -> str:
     """Of an axis of final test values."""
-    return f"test {metric.label}{metric.in_unit}{metric.direction}"
+    return textwrap.fill(f"test {metric.label}{metric.in_unit}{metric.direction}", TITLE)
 
 
 def over_seeds(frame: pd.DataFrame, by: Sequence[str], metric: Metric) -> pd.DataFrame:

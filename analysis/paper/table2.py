@@ -28,7 +28,7 @@ METHODS = ("BIMP", "GMP", "GSM", "DPF", "DNW", "LC", "STR", "DST", "CS")
 
 
 class Table2(Layout):
-    """Methods down; images/s, and per sparsity the metric, speedup and sparsity reached."""
+    """Methods down; units of the loss a second, and per sparsity the metric, speedup and sparsity reached."""
 
     claims, margins = CLAIMS, MARGINS
     pairing = "one seed, the same initial weights and data order"
@@ -181,8 +181,16 @@ def published_numbers() -> Mapping[tuple[str, float], Mapping[str, float]]:
     return dict(zip(keys, cast(list[Mapping[str, float]], frame.to_dict("records")), strict=True))
 
 
+UNITS = {
+    "classification": "images/s",
+    "segmentation": "pixels/s",
+    **dict.fromkeys(("language_modelling", "translation"), "symbols/s"),
+}
+"""What a loss is a mean over, by task: training is timed in it."""
+
+
 def _columns(group: Group) -> list[Column]:
-    columns = [Column("", "images/s", 0, ranked=False, is_score=False)]
+    columns = [Column("", UNITS.get(group.recipe.task, "units/s"), 0, ranked=False, is_score=False)]
     for sparsity in group.axes.sparsities:
         target = f"target {per_cent(sparsity)}"
         columns.append(Column(target, group.metric.label))

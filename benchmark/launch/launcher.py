@@ -104,7 +104,7 @@ class Work:
         return make_plan(self.current.cells, self.store, self.sweep.execution)
 
     def try_own(self, anywhere: bool = False) -> None:
-        """Try a task, a data set and a network from outside the suite together on a few examples.
+        """Try a task, a data set and a network from outside the suite together, on a batch of each split.
 
         anywhere: whether the data may be where the cells are trained and not here; then they are not tried. Raises
         UserError if they do not fit.
@@ -115,7 +115,7 @@ class Work:
         import torch  # which planning does not
 
         from benchmark.problems.data import open_data
-        from benchmark.training.first_batch import try_first_batch
+        from benchmark.trial import try_out
 
         try:
             data = open_data(problem, torch.device("cpu"), self.data, given=self.store.given)
@@ -123,7 +123,7 @@ class Work:
             if not anywhere:
                 raise
         else:
-            try_first_batch(data)
+            try_out(data)
 
     def say(self, text: str) -> None:
         self.console.print(text, soft_wrap=True, highlight=False, markup=False)

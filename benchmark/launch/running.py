@@ -134,14 +134,14 @@ def _tabulate(work: Work, cells: Sequence[Cell]) -> int:
     """
     store, sweep = work.store, work.sweep
     missing = sum(not store.has(cell.id) for cell in cells)
-    if store.ids() <= {start.id for start in parents_of(cells) if start is not None}:
+    if missing == len(cells) or store.ids() <= {start.id for start in parents_of(cells) if start is not None}:
         return 1
     if lost():
         return 1 if missing else 0
     name = "/dev/stdin" if is_piped(work.name) else work.name
     command = [sys.executable, "-m", "analysis.make_tables", name, "--results", str(store.path)]
     seeds = ",".join(str(seed) for seed in sweep.seeds) + ("," if len(sweep.seeds) == 1 else "")
-    command += ["--problem", sweep.problem.name, "--seeds", seeds]
+    command += ["--problem", sweep.problem.name, "--recipe", sweep.problem.identity, "--seeds", seeds]
     # What was piped in is read by now: the command reads it from a pipe of its own.
     table = piped(work.name) if is_piped(work.name) else None
     code = subprocess.run(command, check=False, input=table).returncode  # noqa: S603

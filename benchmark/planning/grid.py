@@ -369,5 +369,6 @@ def _find(folder: Path, name: str, kind: str) -> Path:
         return Path(name)
     if not SLUG.fullmatch(name) or not is_file(folder / f"{name}.yaml"):
         known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-        raise UserError(f"{kind} {shown(name)} is unknown: there is {known} in {folder.name}/")
+        here = f"; perhaps {name}.yaml of this folder" if SLUG.fullmatch(name) and is_file(Path(f"{name}.yaml")) else ""
+        raise UserError(f"{kind} {shown(name)} is unknown: there is {known} in {folder.name}/{here}")
     return folder / f"{name}.yaml"

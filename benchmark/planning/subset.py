@@ -7,9 +7,10 @@ from operator import attrgetter
 
 from benchmark.cells import Cell, plain
 from benchmark.errors import UserError
-from benchmark.methods import settings_of
+from benchmark.methods import declaration, settings_of
 
 AXES = ("method", "schedule", "sparsity", "budget", "seed", "hyperparameters")
+RECIPE = "recipe"
 DEFAULT_ORDER = ("seed", "sparsity", "budget", "method", "hyperparameters", "schedule")
 """Outermost axis first: every schedule of one column runs before the next column, one seed after the other."""
 
@@ -22,12 +23,17 @@ def axis(cell: Cell, name: str) -> str:
     return "" if value is None else plain(value) if isinstance(value, float) else str(value)
 
 
+def _as_typed(cell: Cell, key: str) -> str:
+    """The same as --only takes it: a decay that is the recipe's has a name in sweep files."""
+    return axis(cell, key) or (RECIPE if key == "schedule" and not declaration(cell.method).retrains else "")
+
+
 def filtered(cells: list[Cell], only: Sequence[str]) -> list[Cell]:
     """The cells that meet every part of any filter. Raises UserError if none does, or for what is no filter."""
     if not only:
         return cells
     wanted = [_parse_filter(text, cells) for text in only]
-    kept = [cell for cell in cells if any(all(axis(cell, k) == v for k, v in one.items()) for one in wanted)]
+    kept = [cell for cell in cells if any(all(_as_typed(cell, k) == v for k, v in one.items()) for one in wanted)]
     if not kept:
         raise UserError(f"--only {' --only '.join(only)}: no cell of this sweep meets all parts of one filter")
     return kept
@@ -40,7 +46,7 @@ def _parse_filter(text: str, cells: list[Cell]) -> dict[str, str]:
         key, equals, value = part.strip().partition("=")
         if not equals or key not in keys:
             raise UserError(f"--only {text}: write KEY=VALUE[,KEY=VALUE], where KEY is one of {', '.join(keys)}")
-        accepted = [value for value in dict.fromkeys(axis(cell, key) for cell in cells) if value]
+        accepted = [value for value in dict.fromkeys(_as_typed(cell, key) for cell in cells) if value]
         try:
             value = value if value in accepted else plain(float(value))  # 0.90 is 0.9
         except ValueError:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmark.cells import FUNCTION, Problem
 from benchmark.errors import UserError
-from benchmark.tasks.symbols import Vocabulary
+from benchmark.tasks.symbols import IGNORED, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,41 @@ def _from_outside(problem: Problem) -> ExampleSet:
         if len(lengths) > 1:
             numbers = " and ".join(map(str, sorted(lengths)))
             raise UserError(f"{where}: arrays of {numbers} examples do not fit together")
+    _check_alike(made, where)
+    if problem.task in IGNORED_TARGETS:
+        _check_labels(problem, made, where)
     return made
+
+
+def _check_alike(made: ExampleSet, where: str) -> None:
+    """Whether test examples are of the same kind as training ones. Raises UserError."""
+    for what, training, test in (
+        *(("inputs", a, b) for a, b in zip(made.training.inputs, made.test.inputs, strict=False)),
+        ("targets", made.training.targets, made.test.targets),
+    ):
+        kinds = [(array.ndim, "f" if array.dtype.kind == "f" else "whole") for array in (training, test)]
+        if kinds[0] != kinds[1] or len(made.training.inputs) != len(made.test.inputs):
+            shown = [f"{array.dtype} {array.shape}" for array in (training, test)]
+            raise UserError(f"{where}: {what} to train on are {shown[0]}, and to test on {shown[1]}: not of one kind")
+
+
+IGNORED_TARGETS = {"classification": (), "segmentation": (IGNORED,), "language_modelling": (), "translation": ()}
+"""By task of the suite's, what stands for no class among its targets."""
+
+
+def _check_labels(problem: Problem, made: ExampleSet, where: str) -> None:
+    """Whether targets are classes of the recipe. Raises UserError."""
+    for name, part in (("training", made.training), ("validation", made.validation), ("test", made.test)):
+        if part is None:
+            continue
+        labels = part.targets[~np.isin(part.targets, IGNORED_TARGETS[problem.task])]
+        if labels.dtype.kind == "f":
+            raise UserError(f"{where}: task {problem.task} takes whole numbers as targets, not {part.targets.dtype}")
+        if labels.size and not 0 <= labels.min() <= labels.max() < problem.classes:
+            raise UserError(
+                f"{where}: its {name} targets go from {labels.min()} to {labels.max()}; "
+                f"classes {problem.classes} takes 0 to {problem.classes - 1}"
+            )
 
 
 def _examples(inputs: Any, targets: Any) -> Examples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -110,16 +111,27 @@ Sentences = list[tuple[list[str], list[str]]]
 
 
 def _sentences(folder: Path, part: str) -> Sentences:
-    sources, targets = (
-        [line.split() for line in _read(folder / f"{part}.{side}").decode(errors="replace").splitlines()]
-        for side in ("source", "target")
-    )
+    sources, targets = (_lines(folder / f"{part}.{side}") for side in ("source", "target"))
     if len(sources) != len(targets):
         raise UserError(
             f"{escaped(folder)}: {part}.source has {len(sources)} lines and {part}.target {len(targets)}; a line of "
             "one is the translation of the same line of the other"
         )
     return list(zip(sources, targets, strict=True))
+
+
+def _lines(path: Path) -> list[list[str]]:
+    """The words of each line of UTF-8. Only a line feed ends a line: sentences have other separators of Unicode."""
+    lines = _read(path).removeprefix(codecs.BOM_UTF8).split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    words = []
+    for number, line in enumerate(lines, 1):
+        try:
+            words.append(line.decode().split())
+        except UnicodeDecodeError as error:
+            raise UserError(f"{escaped(path)}: line {number} is not UTF-8 (byte {error.start + 1} of it)") from None
+    return words
 
 
 def _as_symbols(sentences: Sentences, vocabulary: dict[str, int], length: int) -> Examples:

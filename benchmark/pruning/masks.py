@@ -34,10 +34,12 @@ def prunable(network: nn.Module) -> dict[str, nn.Parameter]:
     for module in network.modules():  # the network itself, or what a wrapper such as DataParallel holds
         if named := getattr(module, "not_prunable", ()):
             kept |= {id(weight) for name, weight in module.named_parameters(remove_duplicate=False) if name in named}
+    every = dict(network.named_parameters())
     return {
         name: weight
-        for name, weight in network.named_parameters()
+        for name, weight in every.items()
         if weight.dim() >= 2 and WEIGHT.fullmatch(name.rpartition(".")[2]) and id(weight) not in kept
+        if not (name.endswith("_g") and f"{name[:-1]}v" in every)  # the norms of torch.nn.utils.weight_norm
     }
 
 

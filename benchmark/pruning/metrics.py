@@ -81,22 +81,23 @@ def describe_smaller(network: nn.Module, smaller: nn.Module, inputs: Sequence[Te
 def macs(network: nn.Module, inputs: Sequence[Tensor]) -> Macs:
     """Dense MACs for `inputs`, the arguments of the network for one example.
 
-    The network runs once on a CPU with weights of zeros, since only shapes matter; its weights and batch statistics do
-    not change.
+    The network runs once on a CPU, on copies of its weights (zeros of those on the meta device): each has a storage to
+    be known by, and its weights and batch statistics do not change.
     """
     parameters = dict(network.named_parameters())
     # Not on the meta device, whose batch norm imports torch's compiler, which would cost every worker over a second.
-    zeros = {
-        name: torch.zeros_like(tensor, device="cpu") for name, tensor in (*parameters.items(), *network.named_buffers())
+    copies = {
+        name: torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().to("cpu", copy=True)
+        for name, tensor in (*parameters.items(), *network.named_buffers())
     }
     dtype = next((parameter.dtype for parameter in parameters.values()), torch.float32)
     example = tuple(value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype) for value in inputs)
     training = {module: module.training for module in network.modules()}
-    weights = {name: zeros[name] for name in prunable(network)}
+    weights = {name: copies[name] for name in prunable(network)}
     network.eval()
     try:
-        with torch.no_grad(), CountMacs(weights, [zeros[name] for name in parameters]) as counted:
-            functional_call(network, zeros, example)
+        with torch.no_grad(), CountMacs(weights, [copies[name] for name in parameters]) as counted:
+            functional_call(network, copies, example)
     finally:
         for module, was_training in training.items():
             module.training = was_training

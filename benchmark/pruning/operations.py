@@ -60,7 +60,10 @@ class CountMacs(TorchFunctionMode):
 
 def _storage(tensor: Tensor) -> int:
     """The same for a tensor and its views, such as its transpose."""
-    return tensor.untyped_storage().data_ptr()
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):  # such as a tensor within torch.func.vmap
+        return -1
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
@@ -158,8 +161,8 @@ COUNTS: dict[str, Count] = {
     **dict.fromkeys(("linear", "conv1d", "conv2d", "conv3d"), _weighted),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _transposed),
     "bilinear": _bilinear,
-    **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "inner"), _product),
-    **dict.fromkeys(("addmm", "baddbmm", "addbmm", "addmv"), _added_product),
+    **dict.fromkeys(("matmul", "linalg_matmul", "mm", "bmm", "mv", "dot", "inner", "linalg_vecdot"), _product),
+    **dict.fromkeys(("addmm", "addmm_", "baddbmm", "baddbmm_", "addbmm", "addbmm_", "addmv", "addmv_"), _added_product),
     "tensordot": _tensordot,
     "scaled_dot_product_attention": _attention,
     "einsum": _einsum,

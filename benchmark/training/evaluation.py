@@ -7,6 +7,7 @@ network, which a worker measures once, not once a cell. On CIFAR-10 that saves h
 from __future__ import annotations
 
 import hashlib
+import numbers
 
 import torch
 from torch import Tensor, nn
@@ -33,12 +34,17 @@ def _digest(*tensors: Tensor) -> str:
 def number_of(task: Task, sums: Sums) -> float:
     """The task's metric. Raises UserError where a task of one's own gives no number, or one beyond the bounds."""
     value, metric = task.value(sums), task.metric
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise UserError(f"metric {metric.label}: its value is a {type(value).__name__}, not a number")
     low, high = metric.limits
     if value < low or value > high:
         raise UserError(f"metric {metric.label}: {value:g} is not between its bounds {low:g} and {high:g}")
-    return value
+    return float(value)
+
+
+def loss_of(task: Task, sums: Sums) -> float:
+    """The mean loss, also of a task whose `mean_loss` gives a tensor."""
+    return float(task.mean_loss(sums))
 
 
 @torch.no_grad()
@@ -61,7 +67,7 @@ def evaluate(network: nn.Module, task: Task, data: Batches, split: str, group: G
     if key in data.remembered:
         return data.remembered[key]
     sums = group.total(*sums)
-    result = number_of(task, sums), task.mean_loss(sums)
+    result = number_of(task, sums), loss_of(task, sums)
     if key:
         data.remembered[key] = result
     return result

@@ -124,7 +124,7 @@ def _decode(raw: bytes, suffix: str, where: str) -> dict[str, Tensor]:
     named = loaded.items() if isinstance(loaded, dict) else ()
     tensors = {name: value for name, value in named if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors:
-        raise UserError(f"{where}: it holds no tensors by name")
+        raise UserError(f"{where}: it holds no tensors by name, not even under {', '.join(INSIDE)}")
     if all(name.startswith(PREFIX) for name in tensors):
         return {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
     return tensors
@@ -148,7 +148,11 @@ def fit(network: nn.Module, tensors: dict[str, Tensor], where: str) -> str | Non
     tensors = _with_shared(network, tensors, where)
     for name, tensor in expected.items():
         if name not in tensors:
-            raise UserError(f"{where}: tensor {name} of shape {tuple(tensor.shape)} is missing; the network needs it")
+            others = [other for other in tensors if other not in expected]
+            instead = f", and has no {others[0]}" if others else ""
+            raise UserError(
+                f"{where}: tensor {name} of shape {tuple(tensor.shape)} is missing; the network needs it{instead}"
+            )
         if tensors[name].shape != tensor.shape:
             raise UserError(
                 f"{where}: tensor {name} has shape {tuple(tensors[name].shape)}, in the network {tuple(tensor.shape)}"
