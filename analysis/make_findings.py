@@ -47,7 +47,7 @@ def make_findings(
 
 
 def side_by_side(sheets: Sequence[Sheet]) -> str:
-    """A row a claim, a column a problem; a problem with several recipes has several columns."""
+    """A row a claim, a column a problem; one with several recipes in a sweep has several columns."""
     problems, claims = words.verdicts_by_problem(sheets)
     rows = [
         [escape(sweep), escape(statement), *(verdicts.get(problem, "") for problem in problems)]

@@ -7,12 +7,14 @@ more: that batches and weights repeat, that sums add up, that something is learn
 from __future__ import annotations
 
 import json
+import math
+import warnings
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmark.cells import Cell
 from benchmark.errors import UserError, told
@@ -67,17 +69,25 @@ def try_out(data: Batches) -> None:
     network = models.build(problem, 0)
     few = cast(Batches, Few(data))
     try:
-        run = Run(Cell.dense(few.problem, 0), network, few, load("dense"), {})
-        _train(run, few)
-        run.task.value = _lenient(run.task.value)  # type: ignore
-        run.measure("final")
-        json.dumps(make_record(run.cell, run, None), allow_nan=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # workers say them again
+            _attempt(network, few)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     except (Exception, SystemExit) as error:  # whatever somebody else's code does
         if "cuda" in str(error).lower() and torch.cuda.is_available():
             return  # made for a GPU, which a worker will have
         raise UserError(f"{where} do not fit together: {told(error)}") from error
+
+
+def _attempt(network: nn.Module, few: Batches) -> None:
+    run = Run(Cell.dense(few.problem, 0), network, few, load("dense"), {})
+    _train(run, few)
+    run.task.value = _lenient(run.task.value)  # type: ignore
+    run.measure("final")
+    if not math.isfinite(chance := run.task.chance(few)):
+        raise UserError(f"its chance is {chance}: no run could be told from one that learned nothing")
+    json.dumps(make_record(run.cell, run, None), allow_nan=False)
 
 
 def _train(run: Run, data: Batches) -> None:

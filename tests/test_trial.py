@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -263,6 +264,11 @@ class NoChance(user_task.Turning):
         raise LookupError("none")
 
 
+class NanChance(user_task.Turning):
+    def chance(self, targets):
+        return math.nan
+
+
 class WholeZeros(user_task.Turning):
     def zeros(self, device):
         return torch.zeros(3, dtype=torch.int64, device=device).unbind()
@@ -307,6 +313,7 @@ def fewer_features(problem):
         ({"task": "Exits"}, "SystemExit: 0, at test_trial.py line"),
         ({"task": "FiveSums"}, "the task's zeros are 3 tensors, its sums 5"),
         ({"task": "NoChance"}, "LookupError: none, at test_trial.py line"),
+        ({"task": "NanChance"}, "its chance is nan"),
         ({"task": "WholeZeros"}, "can't be cast to the desired output type Long"),
         ({"task": "Counts"}, "write one, or set counts_correct = False"),
         ({"task": "TensorLoss"}, "be converted to Python scalars"),

@@ -86,16 +86,15 @@ def claims_by_title(sheet: Sheet) -> list[tuple[str, list[Finding]]]:
 
 
 def verdicts_by_problem(sheets: Sequence[Sheet]) -> tuple[list[str], dict[tuple[str, str], dict[str, str]]]:
-    """(problems, {(sweep, claim): {problem: verdict}}); a problem with several recipes is named with each."""
-    recipes = list(dict.fromkeys((sheet.problem, sheet.recipe) for sheet in sheets))
-    count = Counter(problem for problem, _ in recipes)
-    names = {recipe: recipe[0] if count[recipe[0]] == 1 else " ".join(recipe) for recipe in recipes}
+    """(problems, {(sweep, claim): {problem: verdict}}); one with several recipes in a sweep is named with each."""
+    count = Counter((sheet.sweep, sheet.problem) for sheet in sheets)
+    several = {problem for (_, problem), recipes in count.items() if recipes > 1}
+    names = [f"{sheet.problem} {sheet.recipe}" if sheet.problem in several else sheet.problem for sheet in sheets]
     claims: dict[tuple[str, str], dict[str, str]] = {}
-    for sheet in sheets:
+    for sheet, name in zip(sheets, names, strict=True):
         for finding in sheet.findings:
-            verdicts = claims.setdefault((sheet.sweep, finding.statement), {})
-            verdicts[names[(sheet.problem, sheet.recipe)]] = finding.verdict
-    return list(names.values()), claims
+            claims.setdefault((sheet.sweep, finding.statement), {})[name] = finding.verdict
+    return list(dict.fromkeys(names)), claims
 
 
 def claims_caption(sheet: Sheet) -> str:
