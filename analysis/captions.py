@@ -81,9 +81,11 @@ def _plain(recipe: Problem) -> Problem | None:
 def _changes(recipe: Problem) -> str:
     plain = _plain(recipe)
     if plain is None:
-        return f" (recipe {recipe.identity} of a file of one's own, {recipe.name}.yaml)"
+        return f" (recipe {recipe.identity}, of a problem file that is not in sweeps/problems/)"
     here, there = recipe.model_dump(mode="json"), plain.model_dump(mode="json")
-    changed = [f"{key} {here[key]} instead of {there[key]}" for key in here if here[key] != there[key]]
+    changed = [
+        f"{key} {here[key]} instead of {there[key]}" for key in here if here[key] != there[key] and key != "weights"
+    ]
     return f"; not the recipe of sweeps/problems/{recipe.name}.yaml: {', '.join(changed)}" if changed else ""
 
 

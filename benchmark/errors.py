@@ -7,12 +7,6 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-NOT_OWN = (
-    *(sysconfig.get_path(name) for name in ("stdlib", "platlib", "purelib")),
-    str(Path(__file__).parent),
-)
-"""Folders of Python's, of installed packages and of ours: what lies elsewhere is the user's."""
-
 
 class UserError(Exception):
     """A mistake in what the user wrote or a place that cannot be used.
@@ -35,7 +29,14 @@ def escaped(path: str | Path) -> str:
 def told(error: BaseException) -> str:
     """An error of somebody else's code in one line, with the last line of that code, else the line that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith(NOT_OWN)]
+    own = [frame for frame in frames if _is_own(Path(frame.filename))]
     last = (own or frames)[-1]
     message = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return f"{message}, at {escaped(Path(last.filename).name)} line {last.lineno}: {last.line}"
+
+
+def _is_own(path: Path) -> bool:
+    """Whether code is the user's: neither Python's, nor of an installed package, nor ours."""
+    installed = {"site-packages", "dist-packages"} & set(path.parts)
+    others = sysconfig.get_path("stdlib"), Path(__file__).parent
+    return not installed and not any(path.is_relative_to(folder) for folder in others)

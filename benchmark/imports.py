@@ -64,8 +64,7 @@ def _why(error: BaseException, module: str) -> str:
     if "/" in module or module.endswith(".py"):
         return f"a module is named by its name, here {Path(module).stem}:..., and not by its file"
     if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
-        here = "" in sys.path or str(Path.cwd()) in sys.path
-        return f"Python finds no module {error.name!r}{'' if here else '; PYTHONPATH=. adds this folder'}"
+        return f"Python finds no module {error.name!r}"
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 

@@ -61,7 +61,7 @@ def make_record(cell: Cell, run: Run, parent: Record | None, smaller: nn.Module 
 
 
 def judge(run: Run, sparsity: dict[str, Any]) -> tuple[str, list[str]]:
-    """(status, reasons): "ok", "collapsed" or "missed_target"; a collapsed run is a result, too, and says so.
+    """(status, remarks): "ok", "collapsed" or "missed_target"; a collapsed run is a result, too, and says so.
 
     sparsity: as `metrics.measure` gives it.
     """

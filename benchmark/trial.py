@@ -8,33 +8,38 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.cells import Cell
+from benchmark.cells import Cell, Problem
 from benchmark.errors import UserError, told
 from benchmark.methods import load
 from benchmark.problems import models
 from benchmark.problems.batches import Batch, Batches
 from benchmark.recording import make_record
-from benchmark.tasks import TASKS
+from benchmark.tasks import TASKS, make_task
 from benchmark.tasks.task import Inputs, Sums, predict
+from benchmark.training import given
+from benchmark.training.evaluation import evaluate
 from benchmark.training.loop import Run
 
 STEPS = 2
 """Of training; a network that keeps something from the first would fail in the second."""
-NUMBERS = 1 << 20
 EXAMPLES = 32
-"""A batch is cut where its inputs have more numbers than these, to no fewer examples than these."""
+"""Of a batch: enough for most that need several, and few enough for a large network on a CPU."""
+MACHINES = re.compile(r"cuda|nvidia|\bhip\b|allocate|MemoryError|ImportError|ModuleNotFoundError", re.IGNORECASE)
+"""In what a machine says that lacks a GPU, memory or a package which the one that trains may have."""
 
 
 class Few:
-    """Data of which a trial sees one batch of each split, of a bearable size, uncompiled and on a CPU."""
+    """Data of which a trial sees one small batch of each split, uncompiled, in a precision that every CPU has."""
 
     def __init__(self, data: Batches):
         precision = data.problem.precision
@@ -53,94 +58,92 @@ class Few:
 
 def _cut(batch: Batch) -> Batch:
     inputs, targets = batch
-    several = inputs if isinstance(inputs, tuple) else (inputs,)
-    each = max(1, sum(part.numel() for part in several) // max(1, len(targets)))
-    some = slice(max(EXAMPLES, NUMBERS // each))
-    return (tuple(part[some] for part in several) if isinstance(inputs, tuple) else inputs[some]), targets[some]
+    some = slice(EXAMPLES)
+    return (tuple(part[some] for part in inputs) if isinstance(inputs, tuple) else inputs[some]), targets[some]
 
 
-def try_out(data: Batches) -> None:
-    """Train two iterations, evaluate a batch of each split, and make the record, with the weights of seed 0.
+def try_out(data: Batches, weights: Path | None = None, elsewhere: bool = False) -> str:
+    """Train two iterations, evaluate a batch of each split, and make the record, from the weights of seed 0.
 
-    Raises UserError where the parts do not fit together, with the line of code at which that shows.
+    weights: the folder of those that the recipe names (`Store.given`). elsewhere: whether another machine trains.
+    Returns why nothing was tried, where that is this machine's fault, else "". Raises UserError where the parts do not
+    fit together, with the line of code at which that shows.
     """
     problem = data.problem
     where = f"problem {problem.name}: task {problem.task}, dataset {problem.dataset}, model {problem.model}"
-    network = models.build(problem, 0)
-    few = cast(Batches, Few(data))
+    make_task(problem)  # whose refusal names the problem itself
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # workers say them again
-            _attempt(network, few)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
+            _attempt(_network(problem, weights), data)
     except (Exception, SystemExit) as error:  # whatever somebody else's code does
-        if "cuda" in str(error).lower() and torch.cuda.is_available():
-            return  # made for a GPU, which a worker will have
+        causes = f"{type(error).__name__} {type(error.__cause__).__name__} {error}"
+        if (elsewhere or torch.cuda.is_available()) and MACHINES.search(causes):
+            return f"{where} were not tried here: {told(error)}"
+        if isinstance(error, UserError):
+            raise UserError(str(error) if str(error).startswith("problem ") else f"{where}: {error}") from error
         raise UserError(f"{where} do not fit together: {told(error)}") from error
+    return ""
 
 
-def _attempt(network: nn.Module, few: Batches) -> None:
+def _network(problem: Problem, weights: Path | None) -> nn.Module:
+    network = models.build(problem, 0)
+    if problem.weights and weights is not None:
+        given.load(network, problem, weights)
+    return network
+
+
+def _attempt(network: nn.Module, data: Batches) -> None:
+    few = cast(Batches, Few(data))
     run = Run(Cell.dense(few.problem, 0), network, few, load("dense"), {})
-    _train(run, few)
-    run.task.value = _lenient(run.task.value)  # type: ignore
-    run.measure("final")
-    if not math.isfinite(chance := run.task.chance(few)):
-        raise UserError(f"its chance is {chance}: no run could be told from one that learned nothing")
-    json.dumps(make_record(run.cell, run, None), allow_nan=False)
-
-
-def _train(run: Run, data: Batches) -> None:
-    run.network.train()
-    for k, (inputs, targets) in enumerate(data.training_batches(0, 0, 0, min(STEPS, data.iterations_per_epoch))):
+    task, rate = run.task, few.problem.learning_rate / 100  # the whole rate may diverge without a warm-up
+    network.train()
+    for k, (inputs, targets) in enumerate(few.training_batches(0, 0, 0, min(STEPS, few.iterations_per_epoch))):
         if not k:
             _look(run, inputs, targets)
-        run.step(k, data.problem.learning_rate / 100, inputs, targets)
-    try:
-        run.step.sums.totals()
-    except (Exception, SystemExit) as error:
-        raise UserError(
-            f"its correct(outputs, targets) fails ({told(error)}): write one, or set counts_correct = False"
-        ) from error
+        run.step(k, rate, inputs, targets)
+    run.step.sums.totals()
+    value, undefined = task.value, []
+
+    def tolerant(sums: Sums) -> float:
+        try:
+            return value(sums)
+        except Exception:
+            undefined.append(sums)
+            return math.nan
+
+    task.value = tolerant  # type: ignore
+    run.measure("final")
+    task.value = value  # type: ignore
+    if undefined:  # for so few examples a metric may be; whether it is for a split decides
+        evaluate(network, task, data, "validation")
+    if not math.isfinite(chance := task.chance(few)):
+        raise UserError(f"its chance is {chance}: no run could be told from one that learned nothing")
+    json.dumps(make_record(run.cell, run, None), allow_nan=False)
 
 
 def _look(run: Run, inputs: Inputs, targets: Tensor) -> None:
     """At outputs and loss of the first batch, where a sentence says more than the error that would follow."""
     problem, task = run.cell.problem, run.task
     outputs = predict(run.network, inputs)
-    if len(outputs) != len(targets):
-        raise UserError(f"outputs of shape {tuple(outputs.shape)} for {len(targets)} examples: the first is the batch")
+    if not isinstance(outputs, Tensor):
+        raise UserError(f"the network gives a {type(outputs).__name__}, not a tensor")
+    shape = tuple(outputs.shape)
+    if shape[:1] != (len(targets),):
+        raise UserError(f"outputs of shape {shape} for {len(targets)} examples: the first dimension is the batch")
     if problem.task in TASKS:
-        made = outputs.shape[-1 if problem.task in ("language_modelling", "translation") else 1]
+        made = shape[-1] if problem.task in ("language_modelling", "translation") else (*shape, 1)[1]
         if made < problem.classes:
-            raise UserError(f"outputs of shape {tuple(outputs.shape)} tell {made} classes apart, not {problem.classes}")
+            raise UserError(f"outputs of shape {shape} tell {made} classes apart, not {problem.classes}")
     loss = task.loss(outputs, targets)
+    if not isinstance(loss, Tensor):
+        raise UserError(f"the loss is a {type(loss).__name__}, not a tensor")
     if loss.shape != () or not torch.isfinite(loss):
-        raise UserError(f"the loss of {len(targets)} examples is {_short(loss)}, not one finite number")
-    zeros, made_of = task.zeros(targets.device), _sums(run, inputs, targets)
-    if len(zeros) != len(made_of):
-        raise UserError(f"the task's zeros are {len(zeros)} tensors, its sums {len(made_of)}")
-
-
-def _sums(run: Run, inputs: Inputs, targets: Tensor) -> Sums:
-    run.network.eval()
-    with torch.no_grad():
-        sums = run.task.sums(run.network, inputs, predict(run.network, inputs).float(), targets)
-    run.network.train()
-    return sums
-
-
-def _short(loss: Tensor) -> str:
-    return f"{loss.item():g}" if loss.numel() == 1 else f"a tensor of shape {tuple(loss.shape)}"
-
-
-def _lenient(value: Callable[[Sums], float]) -> Callable[[Sums], float]:
-    """A metric that may be undefined for the few examples of a batch, such as one that needs all classes."""
-
-    def read(sums: Sums) -> float:
+        shown = f"{loss.item():g}" if loss.numel() == 1 else f"a tensor of shape {tuple(loss.shape)}"
+        raise UserError(f"the loss of {len(targets)} examples is {shown}, not one finite number")
+    if task.counts_correct:
         try:
-            return value(sums)
-        except (ArithmeticError, ValueError):
-            return float("nan")
-
-    return read
+            task.correct(outputs.detach(), targets)
+        except Exception as error:
+            remedy = "write one, or set counts_correct = False"
+            raise UserError(f"its correct(outputs, targets) fails ({told(error)}): {remedy}") from error

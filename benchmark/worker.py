@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from benchmark.cells import FUNCTION, Cell, Problem
+from benchmark.cells import Cell, Problem
 from benchmark.errors import CannotGoOn, UserError
 from benchmark.methods import declaration, load, settings_of
 from benchmark.problems import models
@@ -102,12 +102,12 @@ class Worker:
             first = self.store.pin(f"data-{problem.identity}", data.fingerprint)
         except UserError as error:
             raise CannotGoOn(str(error)) from None
-        outside = FUNCTION.fullmatch(problem.dataset)
         if first != data.fingerprint:
+            own = problem.dataset in problem.outside
+            asked = " (benchmark.check tells whether the function gives the same each time)" if own else ""
             raise CannotGoOn(
                 f"problem {problem.name}: the data changed since {self.store.path} was begun (fingerprint {first}, now "
-                f"{data.fingerprint}): use the data it was begun with, or another --results folder"
-                + (" (benchmark.check tells whether the function gives the same each time)" if outside else "")
+                f"{data.fingerprint}): use the data it was begun with, or another --results folder{asked}"
             )
         return data
 

@@ -83,6 +83,7 @@ def _with(state: dict[str, torch.Tensor], **changes) -> dict[str, torch.Tensor]:
             "tensor fc.bias has shape (3,), in the network (10,)",
         ),
         (lambda state: _with(state, **{"fc.bias": None}), "tensor fc.bias of shape (10,) is missing"),
+        (lambda state: _with(state, **{"fc.bias": None, "b": torch.zeros(10)}), "the network needs it, and has no b"),
         (lambda state: _with(state, extra=torch.zeros(1)), "tensor extra is not in the network (1 such tensors)"),
         (
             lambda state: _with(state, **{"fc.bias": torch.full((10,), torch.nan)}),

@@ -110,6 +110,12 @@ def test_a_problem_has_a_name_that_fits_into_file_names(tmp_path: Path):
         load_sweep("table1", problem=str(path))
 
 
+def test_a_file_of_this_folder_is_thought_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "turning.yaml").write_text("about: mine\nrecipe: {}\n")
+    monkeypatch.chdir(tmp_path)
+    assert refusal(problem="turning").endswith("; perhaps turning.yaml of this folder")
+
+
 def test_settings_change_the_recipe():
     assert load_sweep("table1", settings={"epochs": 100}).problem.epochs == 100
 

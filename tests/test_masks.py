@@ -98,6 +98,7 @@ def test_attention_and_recurrent_layers_are_prunable_and_embeddings_positions_an
     assert list(prunable(model))[-1] == "out.weight"
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
 def test_the_norms_of_weight_norm_are_no_weights_to_prune() -> None:
     model = nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 4)), nn.Linear(4, 2))
     assert list(prunable(model)) == ["0.weight_v", "1.weight"]

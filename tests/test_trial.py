@@ -10,17 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
-from torch.nn import functional
 
 from benchmark.cells import Problem
 from benchmark.check_problem import check_problem
 from benchmark.errors import UserError
-from benchmark.metric import Metric
-from benchmark.planning.grid import load_problem
+from benchmark.launch.launcher import Work
+from benchmark.planning.grid import load_problem, load_sweep
 from benchmark.problems.data import open_data
 from benchmark.results.store import Store
 from benchmark.tasks.classification import Classification
+from benchmark.training import given
 from benchmark.trial import try_out
 from tests import user_task
 from tests.commands import as_command
@@ -29,9 +30,9 @@ from tests.test_own_task import OWN, RECIPE
 SMALL = {"epochs": 3, "milestones": (1,)}
 
 
-def attempt(**change: str) -> None:
-    parts = {**OWN, **{key: f"tests.test_trial:{name}" for key, name in change.items()}}
-    try_out(open_data(Problem(**{**RECIPE, **SMALL, **parts}), torch.device("cpu")))
+def attempt(**change: str) -> str:
+    parts = {**OWN, **{key: name if ":" in name else f"tests.test_trial:{name}" for key, name in change.items()}}
+    return try_out(open_data(Problem(**{**RECIPE, **SMALL, **parts}), torch.device("cpu")))
 
 
 def classify(**change: str) -> None:
@@ -40,168 +41,35 @@ def classify(**change: str) -> None:
     try_out(open_data(Problem(**recipe), torch.device("cpu")))
 
 
-# --- what fits -----------------------------------------------------------------------------------------------------
-
-
-class LargeBatches(nn.Module):
-    """Takes no fewer than 8 examples in training."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1))
-
-    def forward(self, x):
-        if self.training and len(x) < 8:
-            raise ValueError("at least 8 examples")
-        return self.layers(x)
-
-
-def large_batches(problem):
-    return LargeBatches()
-
-
-class AreaUnderCurve(user_task.Turning):
-    """Of "is the angle above 60 degrees"; undefined where all examples are of one class, as few are."""
-
-    metric = Metric("auc", "AUC", bounds=(0.0, 1.0))
-
-    def loss(self, outputs, targets):
-        return functional.binary_cross_entropy_with_logits(outputs[:, 0], (targets > 0.9).float())
-
-    def zeros(self, device):
-        return torch.zeros((), device=device), torch.zeros((), device=device), torch.zeros(2, 100, device=device)
-
-    def sums(self, network, inputs, outputs, targets):
-        bins, positive = (99 * outputs[:, 0].sigmoid()).long(), targets > 0.9
-        counts = [torch.bincount(bins[positive == kind], minlength=100) for kind in (False, True)]
-        return (
-            len(targets) * self.loss(outputs, targets),
-            torch.tensor(float(len(targets))),
-            torch.stack(counts).float(),
-        )
-
-    def value(self, sums):
-        negative, positive = sums[2].sum(1).tolist()
-        if not negative or not positive:
-            raise ValueError("only one class present")
-        below = sums[2][0].cumsum(0) - sums[2][0] / 2
-        return float((sums[2][1] * below).sum() / (negative * positive))
-
-    def chance(self, targets):
-        return 0.5
-
-
-class HardestFive(user_task.Turning):
-    def loss(self, outputs, targets):
-        return (outputs[:, 0] - targets).square().topk(5).values.mean()
-
-
-class Density(user_task.Turning):
-    """A loss below 0."""
-
-    metric = Metric("nll", "negative log-likelihood", "nats", higher_is_better=False)
-
-    def loss(self, outputs, targets):
-        return ((outputs[:, 0] - targets) / 2).square().mean() - 3
-
-    def sums(self, network, inputs, outputs, targets):
-        total = len(targets) * self.loss(outputs, targets)
-        return total, torch.tensor(float(len(targets))), total
-
-    def value(self, sums):
-        return (sums[2] / sums[1]).item()
-
-    def chance(self, targets):
-        return -2.9
-
-
-class Heads(nn.Module):
-    """The number of heads is a buffer, which says the shape of a view."""
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("heads", torch.tensor(4))
-        self.first, self.last = nn.Linear(16, 32), nn.Linear(8, 1)
-
-    def forward(self, x):
-        return self.last(self.first(x).relu().view(len(x), int(self.heads), -1).mean(1))
-
-
-def heads(problem):
-    return Heads()
-
-
-class Inverse(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.mix, self.last = nn.Linear(16, 16, bias=False), nn.Linear(16, 1)
-
-    def forward(self, x):
-        return self.last((x @ torch.linalg.inv(self.mix.weight)).relu())
-
-
-def inverse(problem):
-    return Inverse()
-
-
-class Mapped(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first, self.last = nn.Linear(16, 32), nn.Linear(32, 1)
-
-    def forward(self, x):
-        return self.last(torch.func.vmap(lambda row: (row @ self.first.weight.t()).relu())(x))
-
-
-def mapped(problem):
-    return Mapped()
-
-
-def with_gaps(problem):
-    """Inputs with missing values."""
-    (inputs, targets), test = user_task.views(problem)
-    stream = np.random.default_rng(1)
-    return (np.where(stream.random(inputs.shape) < 0.02, np.nan, inputs), targets), test
-
-
-class FillsGaps(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1))
-
-    def forward(self, x):
-        return self.layers(x.nan_to_num())
-
-
-def fills_gaps(problem):
-    return FillsGaps()
-
-
 FITTING = [
-    {"model": "large_batches"},
-    {"task": "AreaUnderCurve"},
-    {"task": "HardestFive"},
-    {"task": "Density"},
-    {"model": "heads"},
-    {"model": "inverse"},
-    {"model": "mapped"},
-    {"dataset": "with_gaps", "model": "fills_gaps"},
+    {"model": "tests.user_parts:large_batches"},
+    {"task": "tests.user_parts:AreaUnderCurve"},
+    {"task": "tests.user_parts:HardestFive"},
+    {"task": "tests.user_parts:Density"},
+    {"model": "tests.user_parts:heads"},
+    {"model": "tests.user_parts:inverse"},
+    {"task": "tests.user_parts:Vectored"},
+    {"dataset": "tests.user_parts:with_gaps", "model": "tests.user_parts:fills_gaps"},
 ]
 
 
 @pytest.mark.parametrize("change", FITTING, ids=str)
 def test_what_fits_is_neither_refused_nor_said_to_break_a_promise(change: dict[str, str]):
-    attempt(**change)
-    parts = {**OWN, **{key: f"tests.test_trial:{name}" for key, name in change.items()}}
-    broken = [finding for finding in check_problem(Problem(**{**RECIPE, **SMALL, **parts})) if not finding[1]]
+    assert attempt(**change) == ""
+    broken = [found for found in check_problem(Problem(**{**RECIPE, **SMALL, **OWN, **change})) if not found[1]]
     assert not broken
 
 
 # --- what does not -------------------------------------------------------------------------------------------------
 
 
-def wrong_width(problem):
-    return nn.Linear(15, 1)
+def pair(problem):
+    return nn.LSTM(16, 1)  # outputs and state
+
+
+class Number(user_task.Turning):
+    def loss(self, outputs, targets):
+        return 0.5
 
 
 class OneForAll(nn.Module):
@@ -232,26 +100,6 @@ class Remembers(nn.Module):
 
 def remembers(problem):
     return Remembers()
-
-
-class Vectors(user_task.Turning):
-    def loss(self, outputs, targets):
-        return (outputs[:, 0] - targets).square()
-
-
-class Raises(user_task.Turning):
-    def value(self, sums):
-        raise KeyError("degrees")
-
-
-class Words(user_task.Turning):
-    def value(self, sums):
-        return "five"
-
-
-class Exits(user_task.Turning):
-    def loss(self, outputs, targets):
-        raise SystemExit(0)
 
 
 class FiveSums(user_task.Turning):
@@ -304,13 +152,25 @@ def fewer_features(problem):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model": "wrong_width"}, "wrong_width do not fit together: RuntimeError: addmm: mat1 and mat2"),
-        ({"model": "one_for_all"}, "outputs of shape (1, 1) for 50 examples"),
+        (
+            {"model": "tests.test_own_task:wrong_width"},
+            "do not fit together: RuntimeError: addmm: mat1 and mat2",
+        ),
+        ({"model": "one_for_all"}, "outputs of shape (1, 1) for 32 examples"),
+        (
+            {"model": "tests.user_parts:mapped"},
+            "MACs cannot be counted of a network that multiplies within",
+        ),
+        ({"model": "pair"}, "the network gives a tuple, not a tensor"),
+        ({"task": "Number"}, "the loss is a float, not a tensor"),
         ({"model": "remembers"}, "RuntimeError: Trying to backward through the graph a second time"),
-        ({"task": "Vectors"}, "the loss of 50 examples is a tensor of shape (50,), not one finite number"),
-        ({"task": "Raises"}, "KeyError: 'degrees', at test_trial.py line"),
-        ({"task": "Words"}, "metric mean error: its value is a str, not a number"),
-        ({"task": "Exits"}, "SystemExit: 0, at test_trial.py line"),
+        (
+            {"task": "tests.test_own_task:Vectors"},
+            "the loss of 32 examples is a tensor of shape (32,), not one finite",
+        ),
+        ({"task": "tests.test_own_task:Raises"}, "KeyError: 'degrees', at test_own_task.py line"),
+        ({"task": "tests.test_own_task:Words"}, "metric mean error: its value is a str, not a number"),
+        ({"task": "tests.test_own_task:Exits"}, "SystemExit: 0, at test_own_task.py line"),
         ({"task": "FiveSums"}, "the task's zeros are 3 tensors, its sums 5"),
         ({"task": "NoChance"}, "LookupError: none, at test_trial.py line"),
         ({"task": "NanChance"}, "its chance is nan"),
@@ -318,7 +178,7 @@ def fewer_features(problem):
         ({"task": "Counts"}, "write one, or set counts_correct = False"),
         ({"task": "TensorLoss"}, "be converted to Python scalars"),
         ({"dataset": "test_columns"}, "to train on are float32 (1000,), and to test on float32 (200, 1)"),
-        ({"dataset": "fewer_features"}, "mat1 and mat2 shapes cannot be multiplied (50x15 and 16x32)"),
+        ({"dataset": "fewer_features"}, "mat1 and mat2 shapes cannot be multiplied (32x15 and 16x32)"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(change: dict[str, str], words: str):
@@ -363,7 +223,7 @@ def test_targets_and_outputs_are_the_classes_of_the_recipe():
         classify(dataset="high_labels", model="four")
     with pytest.raises(UserError, match=r"its training targets go from -1 to 3; classes 4 takes 0 to 3$"):
         classify(dataset="low_labels", model="four")
-    with pytest.raises(UserError, match=r"outputs of shape \(50, 3\) tell 3 classes apart, not 4$"):
+    with pytest.raises(UserError, match=r"outputs of shape \(32, 3\) tell 3 classes apart, not 4$"):
         classify(dataset="fitting_labels", model="three")
 
 
@@ -371,12 +231,12 @@ def test_the_trial_is_in_the_recipes_precision():
     parts = {"dataset": "fitting_labels", "model": "four", "task": "OnNumpy"}
     recipe = {**RECIPE, **SMALL, "classes": 4, **{key: f"tests.test_trial:{name}" for key, name in parts.items()}}
     try_out(open_data(Problem(**recipe), torch.device("cpu")))
-    with pytest.raises(UserError, match=r"correct\(outputs, targets\) fails .*BFloat16"):
+    with pytest.raises(UserError, match="unsupported ScalarType BFloat16"):
         try_out(open_data(Problem(**recipe, precision="bf16"), torch.device("cpu")))
 
 
 def test_a_sweep_refuses_before_it_trains_anything(tmp_path: Path):
-    recipe = {**RECIPE, **OWN, "model": "tests.test_trial:wrong_width", "milestones": [1]}
+    recipe = {**RECIPE, **OWN, "model": "tests.test_own_task:wrong_width", "milestones": [1]}
     recipe.pop("name")
     (tmp_path / "own.yaml").write_text(json.dumps({"about": "own", "recipe": recipe}))
     arguments = ["table1", "--problem", str(tmp_path / "own.yaml"), "--seeds", "1", "--tracking", "off"]
@@ -391,3 +251,52 @@ def test_a_network_that_cannot_translate_is_refused_with_what_it_lacks():
     problem, _ = load_problem("translation", {"model": "tests.user_networks:only_logits"})
     with pytest.raises(UserError, match=r"the network has no generate\(source, length, start, stop\)"):
         try_out(open_data(problem, torch.device("cpu")))
+
+
+class NeedsDriver(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(16, 1)
+
+    def forward(self, x):
+        raise RuntimeError("Found no NVIDIA driver on your system")
+
+
+def needs_driver(problem):
+    return NeedsDriver()
+
+
+def test_what_another_machine_may_have_is_no_fault_there(monkeypatch: pytest.MonkeyPatch):
+    data = open_data(
+        Problem(**{**RECIPE, **SMALL, **OWN, "model": "tests.test_trial:needs_driver"}), torch.device("cpu")
+    )
+    with pytest.raises(UserError, match="do not fit together: RuntimeError: Found no NVIDIA driver"):
+        try_out(data)
+    assert "were not tried here: RuntimeError: Found no NVIDIA driver" in try_out(data, elsewhere=True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert "were not tried here" in try_out(data)
+
+
+def test_a_network_whose_weights_are_given_is_tried_with_them(tmp_path: Path):
+    network = user_task.network(Problem(**{**RECIPE, **OWN}))
+    torch.save(network.state_dict(), tmp_path / "own.pt")
+    raw, identity = given.content(tmp_path / "own.pt")
+    problem = Problem(**{**RECIPE, **SMALL, **OWN, "model": "tests.test_trial:uninitialised", "weights": identity})
+    given.keep(raw, tmp_path / "own.pt", problem, tmp_path / "given")
+    data = open_data(problem, torch.device("cpu"))
+    assert try_out(data, tmp_path / "given") == ""
+    with pytest.raises(UserError, match="is nan, not one finite number"):
+        try_out(data)
+
+
+def uninitialised(problem):
+    made = user_task.network(problem)
+    for parameter in made.parameters():
+        nn.init.constant_(parameter, math.nan)
+    return made
+
+
+def test_a_cluster_s_large_data_are_left_to_its_jobs(tmp_path: Path, capsys):
+    sweep = load_sweep("table1", problem="cifar10", settings={"model": "tests.user_networks:mlp"})
+    Work("table1", sweep, Store(tmp_path), Console()).try_own(elsewhere=True)
+    assert capsys.readouterr().out == "tests.user_networks:mlp: not tried here, since the jobs open cifar10\n"

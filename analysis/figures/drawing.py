@@ -26,7 +26,7 @@ from benchmark.metric import Metric
 FORMATS = ("pdf", "svg", "png")
 WIDTH = 6.8
 """Inches, of a page with margins."""
-TITLE = 36
+TITLE_LETTERS = 36
 """Letters on a line of an axis's title."""
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#8C8C00", "#7F7F7F")
 """Okabe and Ito's palette, which is safe for colour-blind readers, its yellow darkened for white paper, and a grey."""
@@ -141,7 +141,7 @@ def legend_below(figure: Figure, panel: Panel, most: int = 6) -> None:
 
 def axis_title(metric: Metric) -> str:
     """Of an axis of final test values."""
-    return textwrap.fill(f"test {metric.label}{metric.in_unit}{metric.direction}", TITLE)
+    return textwrap.fill(f"test {metric.label}{metric.in_unit}{metric.direction}", TITLE_LETTERS)
 
 
 def over_seeds(frame: pd.DataFrame, by: Sequence[str], metric: Metric) -> pd.DataFrame:

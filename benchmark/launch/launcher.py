@@ -5,6 +5,7 @@ The sweep command builds the one that --executor names and calls it. docs/launch
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -22,6 +23,8 @@ from benchmark.planning.finished import FinishedCells
 from benchmark.planning.grid import Sweep
 from benchmark.planning.plan import Plan, make_plan
 from benchmark.planning.tuning import current, stages
+from benchmark.problems.examples import EXAMPLES
+from benchmark.problems.folder import EMBEDDED
 from benchmark.results.store import Store
 from benchmark.tracking.runs import Mode
 
@@ -103,27 +106,28 @@ class Work:
         """What is left of them."""
         return make_plan(self.current.cells, self.store, self.sweep.execution)
 
-    def try_own(self, anywhere: bool = False) -> None:
-        """Try a task, a data set and a network from outside the suite together, on a batch of each split.
+    def try_own(self, elsewhere: bool = False) -> None:
+        """Try a task, a data set and a network from outside the suite together, and say so where they could not be.
 
-        anywhere: whether the data may be where the cells are trained and not here; then they are not tried. Raises
+        elsewhere: whether other machines train, so that large data and what this one lacks are left to them. Raises
         UserError if they do not fit.
         """
         problem = self.sweep.problem
         if not problem.outside:
+            return
+        if elsewhere and problem.dataset not in (*problem.outside, *EMBEDDED, *EXAMPLES):
+            self.say(f"{', '.join(problem.outside)}: not tried here, since the jobs open {problem.dataset}")
             return
         import torch  # which planning does not
 
         from benchmark.problems.data import open_data
         from benchmark.trial import try_out
 
-        try:
-            data = open_data(problem, torch.device("cpu"), self.data, given=self.store.given)
-        except UserError:
-            if not anywhere:
-                raise
-        else:
-            try_out(data)
+        data = open_data(problem, torch.device("cpu"), self.data, given=self.store.given)
+        if remark := try_out(data, self.store.given, elsewhere):
+            self.say(remark)
+        del data
+        gc.collect()  # a run and its method refer to each other, and all of it would lie beside the workers'
 
     def say(self, text: str) -> None:
         self.console.print(text, soft_wrap=True, highlight=False, markup=False)

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from benchmark.cells import MOST_EPOCHS, SLUG, Budget, Cell, Problem, Scalar, cut, shown
 from benchmark.errors import UserError
 from benchmark.methods import check_hyperparameters, declaration
-from benchmark.planning.subset import filtered, ordered
+from benchmark.planning.subset import RECIPE, filtered, ordered
 from benchmark.training.schedules import resolve
 from benchmark.yaml_files import is_file, is_piped, names_file, read_yaml, shipped, stem_of, validated
 
@@ -36,7 +36,7 @@ MOST_THREADS = 4096
 MOST_IMAGES = 10**12
 MOST_ITERATIONS = 10**10
 MOST_SECONDS = 1e9
-DECAYS = ("recipe", "linear", "cosine")
+DECAYS = (RECIPE, "linear", "cosine")
 """How the learning rate of a method that does not retrain decays: as in the recipe, or to 0 over all epochs."""
 
 
@@ -338,7 +338,7 @@ def _decay(method: str, name: str, problem: Problem) -> str | None:
     """The schedule of a cell that does not retrain: None for the recipe's own decay."""
     if name not in DECAYS:
         raise UserError(f"method {method} does not retrain: schedule {cut(name)} is not one of {', '.join(DECAYS)}")
-    return None if name in ("recipe", problem.decay) else name
+    return None if name in (RECIPE, problem.decay) else name
 
 
 def _counts_whole(defaults: Mapping[str, Scalar], given: dict[str, Scalar]) -> dict[str, Scalar]:

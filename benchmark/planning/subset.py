@@ -11,6 +11,7 @@ from benchmark.methods import declaration, settings_of
 
 AXES = ("method", "schedule", "sparsity", "budget", "seed", "hyperparameters")
 RECIPE = "recipe"
+"""What sweep files call the decay of the learning rate that the problem's recipe has."""
 DEFAULT_ORDER = ("seed", "sparsity", "budget", "method", "hyperparameters", "schedule")
 """Outermost axis first: every schedule of one column runs before the next column, one seed after the other."""
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from benchmark.cells import FUNCTION, Problem
 from benchmark.errors import UserError
+from benchmark.tasks import TASKS
 from benchmark.tasks.symbols import IGNORED, Vocabulary
 
 
@@ -152,7 +153,7 @@ def _from_outside(problem: Problem) -> ExampleSet:
             numbers = " and ".join(map(str, sorted(lengths)))
             raise UserError(f"{where}: arrays of {numbers} examples do not fit together")
     _check_alike(made, where)
-    if problem.task in IGNORED_TARGETS:
+    if problem.task in TASKS:
         _check_labels(problem, made, where)
     return made
 
@@ -169,16 +170,12 @@ def _check_alike(made: ExampleSet, where: str) -> None:
             raise UserError(f"{where}: {what} to train on are {shown[0]}, and to test on {shown[1]}: not of one kind")
 
 
-IGNORED_TARGETS = {"classification": (), "segmentation": (IGNORED,), "language_modelling": (), "translation": ()}
-"""By task of the suite's, what stands for no class among its targets."""
-
-
 def _check_labels(problem: Problem, made: ExampleSet, where: str) -> None:
     """Whether targets are classes of the recipe. Raises UserError."""
     for name, part in (("training", made.training), ("validation", made.validation), ("test", made.test)):
         if part is None:
             continue
-        labels = part.targets[~np.isin(part.targets, IGNORED_TARGETS[problem.task])]
+        labels = part.targets[part.targets != IGNORED] if problem.task == "segmentation" else part.targets
         if labels.dtype.kind == "f":
             raise UserError(f"{where}: task {problem.task} takes whole numbers as targets, not {part.targets.dtype}")
         if labels.size and not 0 <= labels.min() <= labels.max() < problem.classes:

@@ -121,7 +121,7 @@ def _sentences(folder: Path, part: str) -> Sentences:
 
 
 def _lines(path: Path) -> list[list[str]]:
-    """The words of each line of UTF-8. Only a line feed ends a line: sentences have other separators of Unicode."""
+    """The words of each line of UTF-8. Only a line feed ends one: Unicode's other separators may be in a sentence."""
     lines = _read(path).removeprefix(codecs.BOM_UTF8).split(b"\n")
     if not lines[-1]:
         lines.pop()

@@ -38,9 +38,16 @@ def prunable(network: nn.Module) -> dict[str, nn.Parameter]:
     return {
         name: weight
         for name, weight in every.items()
-        if weight.dim() >= 2 and WEIGHT.fullmatch(name.rpartition(".")[2]) and id(weight) not in kept
-        if not (name.endswith("_g") and f"{name[:-1]}v" in every)  # the norms of torch.nn.utils.weight_norm
+        if weight.dim() >= 2
+        and WEIGHT.fullmatch(name.rpartition(".")[2])
+        and id(weight) not in kept
+        and not (_is_vector(weight) and name.endswith("_g") and f"{name[:-1]}v" in every)
     }
+
+
+def _is_vector(weight: Tensor) -> bool:
+    """As the norms of torch.nn.utils.weight_norm are, which lie beside a weight of the same name with a "v"."""
+    return weight.numel() == max(weight.shape)
 
 
 Score = Callable[[Sequence[Tensor], torch.Generator], list[Tensor]]

@@ -81,15 +81,19 @@ def describe_smaller(network: nn.Module, smaller: nn.Module, inputs: Sequence[Te
 def macs(network: nn.Module, inputs: Sequence[Tensor]) -> Macs:
     """Dense MACs for `inputs`, the arguments of the network for one example.
 
-    The network runs once on a CPU, on copies of its weights (zeros of those on the meta device): each has a storage to
-    be known by, and its weights and batch statistics do not change.
+    The network runs once on a CPU, with its buffers and with weights from a stream of its own: each has a storage to be
+    known by, and what a network does with them is the same for every seed and sparsity. Neither its weights nor its
+    buffers change.
     """
     parameters = dict(network.named_parameters())
     # Not on the meta device, whose batch norm imports torch's compiler, which would cost every worker over a second.
+    stream = torch.Generator().manual_seed(0)
     copies = {
-        name: torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().to("cpu", copy=True)
-        for name, tensor in (*parameters.items(), *network.named_buffers())
+        name: torch.zeros_like(buffer, device="cpu") if buffer.is_meta else buffer.detach().to("cpu", copy=True)
+        for name, buffer in network.named_buffers()
     }
+    for name, parameter in parameters.items():
+        copies[name] = torch.empty_like(parameter, device="cpu").normal_(0, 0.02, generator=stream)
     dtype = next((parameter.dtype for parameter in parameters.values()), torch.float32)
     example = tuple(value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype) for value in inputs)
     training = {module: module.training for module in network.modules()}

@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from benchmark.errors import UserError
+
 
 class CountMacs(TorchFunctionMode):
     """Within this context, `counts` adds up MACs by name in `weights`, and under None those of all other products.
@@ -39,10 +41,10 @@ class CountMacs(TorchFunctionMode):
                 return _opened(func)(*args, **kwargs)
         name = getattr(func, "__name__", "")
         tensors = list(_tensors((*args, *_in_order(kwargs)))) if name in SEEN else []
+        output = func(*args, **kwargs)
         if name in CHAINS:
             with self:
-                return functools.reduce(torch.matmul, tensors)
-        output = func(*args, **kwargs)
+                functools.reduce(torch.matmul, _tensors((*args, kwargs.get("tensors"))))
         if name in COUNTS:
             weights = (self._names.get(_storage(tensor)) for tensor in tensors)
             self.counts[next(filter(None, weights), None)] += COUNTS[name](output, tensors, args)
@@ -62,8 +64,9 @@ def _storage(tensor: Tensor) -> int:
     """The same for a tensor and its views, such as its transpose."""
     try:
         return tensor.untyped_storage().data_ptr()
-    except (RuntimeError, NotImplementedError):  # such as a tensor within torch.func.vmap
-        return -1
+    except (RuntimeError, NotImplementedError):
+        where = "within torch.func.vmap, or tensors without a storage"
+        raise UserError(f"MACs cannot be counted of a network that multiplies {where}") from None
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:

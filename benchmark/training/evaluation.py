@@ -42,6 +42,14 @@ def number_of(task: Task, sums: Sums) -> float:
     return float(value)
 
 
+def add(sums: Sums, parts: Sums) -> None:
+    """Add those of a batch to the sums so far, in place. Raises UserError where they are not as many."""
+    if len(parts) != len(sums):
+        raise UserError(f"the task's zeros are {len(sums)} tensors, its sums {len(parts)}")
+    for total, part in zip(sums, parts, strict=True):
+        total += part
+
+
 def loss_of(task: Task, sums: Sums) -> float:
     """The mean loss, also of a task whose `mean_loss` gives a tensor."""
     return float(task.mean_loss(sums))
@@ -61,8 +69,7 @@ def evaluate(network: nn.Module, task: Task, data: Batches, split: str, group: G
                 key = f"{split} {_digest(*network.state_dict().values(), outputs)}"
                 if key in data.remembered:
                     break
-            for total, part in zip(sums, task.sums(network, inputs, outputs, targets), strict=True):
-                total += part
+            add(sums, task.sums(network, inputs, outputs, targets))
     network.train()
     if key in data.remembered:
         return data.remembered[key]

@@ -49,7 +49,8 @@ class EpochSums:
         for loss, count in zip(losses, units, strict=True):  # one by one: the sum is rounded in their order
             self.loss += loss * count
             self.count += count
-        self.correct += self.task.correct(torch.cat(outputs), torch.cat(targets))
+        if self.task.counts_correct:
+            self.correct += self.task.correct(torch.cat(outputs), torch.cat(targets))
         self._waiting.clear()
         self._numbers = 0
 

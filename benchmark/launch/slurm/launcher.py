@@ -38,12 +38,13 @@ class Slurm(Launcher):
     def submit(self, work: Work) -> int:
         """Submit what is neither done nor queued; exit code 1 if sbatch did not take all of it."""
         work.open()
-        work.try_own(anywhere=True)
         sweep, store, say = work.current, work.store, work.say
 
         def plan() -> Plan:
             made = make_plan(sweep.cells, store, sweep.execution)
             say(counts(sweep, made))
+            if made.tasks:
+                work.try_own(elsewhere=True)
             return made
 
         result = jobs.submit(sweep, plan, store, self.profile, work.data, work.tracking, say)
