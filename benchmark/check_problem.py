@@ -65,8 +65,9 @@ class Subject:
         task.use(self.data)
         return task
 
-    @cached_property
+    @property
     def batch(self) -> Batch:
+        """The first one, anew each time: a network may change its inputs."""
         return next(iter(self.data.training_batches(0, 0, 0, 1)))
 
     @cached_property
@@ -75,6 +76,7 @@ class Subject:
 
     def sums(self, inputs: Inputs, targets: Tensor) -> Sums:
         """Of one batch, in evaluation mode, checked for the shapes that `zeros` promises."""
+        inputs = tuple(part.clone() for part in inputs) if isinstance(inputs, tuple) else inputs.clone()
         self.network.eval()
         with torch.no_grad():
             zeros = self.task.zeros(torch.device("cpu"))
@@ -209,7 +211,7 @@ def _sums_add_up(subject: Subject) -> Kept:
         return True, said
     subject.network.eval()
     with torch.no_grad():
-        loss = subject.task.loss(predict(subject.network, inputs).float(), targets).item()
+        loss = subject.task.loss(predict(subject.network, subject.batch[0]).float(), targets).item()
     subject.network.train()
     of_sums = loss_of(subject.task, whole)
     apart = max(loss, of_sums) > APART * min(loss, of_sums)

@@ -31,7 +31,7 @@ def told(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if _is_own(Path(frame.filename))]
     last = (own or frames)[-1]
-    message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    message = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
     return f"{message}, at {escaped(Path(last.filename).name)} line {last.lineno}: {last.line}"
 
 

@@ -22,7 +22,7 @@ from benchmark.cells import Cell, Problem
 from benchmark.errors import UserError, told
 from benchmark.methods import load
 from benchmark.problems import models
-from benchmark.problems.batches import Batch, Batches
+from benchmark.problems.batches import Batch, Batches, Remembered
 from benchmark.recording import make_record
 from benchmark.tasks import TASKS, make_task
 from benchmark.tasks.task import Inputs, Sums, predict
@@ -33,7 +33,7 @@ from benchmark.training.loop import Run
 STEPS = 2
 """Of training; a network that keeps something from the first would fail in the second."""
 EXAMPLES = 32
-"""Of a batch: enough for most that need several, and few enough for a large network on a CPU."""
+"""Of a batch at first: few enough for a large network on a CPU. What fails with them is tried with the whole batch."""
 MACHINES = re.compile(r"cuda|nvidia|\bhip\b|allocate|MemoryError|ImportError|ModuleNotFoundError", re.IGNORECASE)
 """In what a machine says that lacks a GPU, memory or a package which the one that trains may have."""
 
@@ -41,25 +41,24 @@ MACHINES = re.compile(r"cuda|nvidia|\bhip\b|allocate|MemoryError|ImportError|Mod
 class Few:
     """Data of which a trial sees one small batch of each split, uncompiled, in a precision that every CPU has."""
 
-    def __init__(self, data: Batches):
+    def __init__(self, data: Batches, examples: int):
         precision = data.problem.precision
         changes = {"compile": "none", "precision": "fp32" if precision == "fp16" else precision}
         self._data, self.problem = data, data.problem.model_copy(update=changes)
+        self._some, self.remembered = slice(examples), Remembered()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._data, name)
 
     def training_batches(self, seed: int, epoch: int, start: int, stop: int) -> Iterator[Batch]:
-        return map(_cut, self._data.training_batches(seed, epoch, start, stop))
+        return map(self._cut, self._data.training_batches(seed, epoch, start, stop))
 
     def evaluation_batches(self, name: str) -> Iterator[Batch]:
-        return map(_cut, islice(self._data.evaluation_batches(name), 1))
+        return map(self._cut, islice(self._data.evaluation_batches(name), 1))
 
-
-def _cut(batch: Batch) -> Batch:
-    inputs, targets = batch
-    some = slice(EXAMPLES)
-    return (tuple(part[some] for part in inputs) if isinstance(inputs, tuple) else inputs[some]), targets[some]
+    def _cut(self, batch: Batch) -> Batch:
+        (inputs, targets), some = batch, self._some
+        return (tuple(part[some] for part in inputs) if isinstance(inputs, tuple) else inputs[some]), targets[some]
 
 
 def try_out(data: Batches, weights: Path | None = None, elsewhere: bool = False) -> str:
@@ -75,7 +74,12 @@ def try_out(data: Batches, weights: Path | None = None, elsewhere: bool = False)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # workers say them again
-            _attempt(_network(problem, weights), data)
+            try:
+                _attempt(_network(problem, weights), data, EXAMPLES)
+            except Exception:
+                if problem.batch_size <= EXAMPLES:
+                    raise
+                _attempt(_network(problem, weights), data, problem.batch_size)
     except (Exception, SystemExit) as error:  # whatever somebody else's code does
         causes = f"{type(error).__name__} {type(error.__cause__).__name__} {error}"
         if (elsewhere or torch.cuda.is_available()) and MACHINES.search(causes):
@@ -93,8 +97,8 @@ def _network(problem: Problem, weights: Path | None) -> nn.Module:
     return network
 
 
-def _attempt(network: nn.Module, data: Batches) -> None:
-    few = cast(Batches, Few(data))
+def _attempt(network: nn.Module, data: Batches, examples: int) -> None:
+    few = cast(Batches, Few(data, examples))
     run = Run(Cell.dense(few.problem, 0), network, few, load("dense"), {})
     task, rate = run.task, few.problem.learning_rate / 100  # the whole rate may diverge without a warm-up
     network.train()
@@ -135,6 +139,10 @@ def _look(run: Run, inputs: Inputs, targets: Tensor) -> None:
         made = shape[-1] if problem.task in ("language_modelling", "translation") else (*shape, 1)[1]
         if made < problem.classes:
             raise UserError(f"outputs of shape {shape} tell {made} classes apart, not {problem.classes}")
+    if problem.task == "segmentation" and shape[2:] != targets.shape[1:]:
+        raise UserError(
+            f"outputs of shape {shape} for masks of shape {tuple(targets.shape)}: not a class for each pixel"
+        )
     loss = task.loss(outputs, targets)
     if not isinstance(loss, Tensor):
         raise UserError(f"the loss is a {type(loss).__name__}, not a tensor")

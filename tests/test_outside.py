@@ -105,7 +105,7 @@ def test_an_edit_is_said_by_the_plan_also_of_what_the_module_imports_beside_it(f
     assert FinishedCells([cell()], store).edited() == []
     edit(folder / "shape.py", "power = 2\n")
     (line,) = FinishedCells([cell(), cell("LLR")], store).edited()
-    assert line.startswith("mine.py changed since 1 of these cells were trained")
+    assert line.startswith("mine.py changed since 1 of these cells and dense runs were trained")
     edit(folder / "shape.py", "power = 0.5\n")
     assert FinishedCells([cell()], store).edited() == []
 

@@ -127,6 +127,21 @@ class LogLikelihood(Task):
         return -2.3
 
 
+class Skewed(LogLikelihood):
+    """97 of 100 examples are of one class."""
+
+    metric = ACCURACY
+
+    def chance(self, targets):
+        return 0.97
+
+
+def test_no_margin_reaches_the_best_value_that_there_is():
+    made = Skewed(DIGITS)
+    assert made.is_chance(0.97, Counts())
+    assert not made.is_chance(0.99, Counts())
+
+
 def test_a_value_worse_than_a_chance_below_0_is_chance():
     made = LogLikelihood(DIGITS)
     assert made.is_chance(-3.0, Counts())

@@ -46,6 +46,10 @@ FITTING = [
     {"task": "tests.user_parts:AreaUnderCurve"},
     {"task": "tests.user_parts:HardestFive"},
     {"task": "tests.user_parts:Density"},
+    {"task": "tests.user_parts:HardestForty"},
+    {"model": "tests.user_parts:changes_inputs"},
+    {"model": "tests.user_parts:expanded"},
+    {"dataset": "tests.user_parts:sets", "model": "tests.user_parts:of_sets"},
     {"model": "tests.user_parts:heads"},
     {"model": "tests.user_parts:inverse"},
     {"task": "tests.user_parts:Vectored"},
@@ -156,7 +160,7 @@ def fewer_features(problem):
             {"model": "tests.test_own_task:wrong_width"},
             "do not fit together: RuntimeError: addmm: mat1 and mat2",
         ),
-        ({"model": "one_for_all"}, "outputs of shape (1, 1) for 32 examples"),
+        ({"model": "one_for_all"}, "outputs of shape (1, 1) for 50 examples"),
         (
             {"model": "tests.user_parts:mapped"},
             "MACs cannot be counted of a network that multiplies within",
@@ -166,7 +170,7 @@ def fewer_features(problem):
         ({"model": "remembers"}, "RuntimeError: Trying to backward through the graph a second time"),
         (
             {"task": "tests.test_own_task:Vectors"},
-            "the loss of 32 examples is a tensor of shape (32,), not one finite",
+            "the loss of 50 examples is a tensor of shape (50,), not one finite",
         ),
         ({"task": "tests.test_own_task:Raises"}, "KeyError: 'degrees', at test_own_task.py line"),
         ({"task": "tests.test_own_task:Words"}, "metric mean error: its value is a str, not a number"),
@@ -178,7 +182,7 @@ def fewer_features(problem):
         ({"task": "Counts"}, "write one, or set counts_correct = False"),
         ({"task": "TensorLoss"}, "be converted to Python scalars"),
         ({"dataset": "test_columns"}, "to train on are float32 (1000,), and to test on float32 (200, 1)"),
-        ({"dataset": "fewer_features"}, "mat1 and mat2 shapes cannot be multiplied (32x15 and 16x32)"),
+        ({"dataset": "fewer_features"}, "mat1 and mat2 shapes cannot be multiplied (50x15 and 16x32)"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(change: dict[str, str], words: str):
@@ -223,7 +227,7 @@ def test_targets_and_outputs_are_the_classes_of_the_recipe():
         classify(dataset="high_labels", model="four")
     with pytest.raises(UserError, match=r"its training targets go from -1 to 3; classes 4 takes 0 to 3$"):
         classify(dataset="low_labels", model="four")
-    with pytest.raises(UserError, match=r"outputs of shape \(32, 3\) tell 3 classes apart, not 4$"):
+    with pytest.raises(UserError, match=r"outputs of shape \(50, 3\) tell 3 classes apart, not 4$"):
         classify(dataset="fitting_labels", model="three")
 
 
@@ -300,3 +304,19 @@ def test_a_cluster_s_large_data_are_left_to_its_jobs(tmp_path: Path, capsys):
     sweep = load_sweep("table1", problem="cifar10", settings={"model": "tests.user_networks:mlp"})
     Work("table1", sweep, Store(tmp_path), Console()).try_own(elsewhere=True)
     assert capsys.readouterr().out == "tests.user_networks:mlp: not tried here, since the jobs open cifar10\n"
+
+
+def test_a_network_that_changes_its_inputs_changes_no_data():
+    data = open_data(Problem(**{**RECIPE, **SMALL, **OWN}), torch.device("cpu"))
+    before = [inputs.clone() for (inputs,), _ in data.evaluation_batches("test")]
+    for (inputs,), _ in data.evaluation_batches("test"):
+        inputs.zero_()
+    assert all(
+        torch.equal(inputs, old) for ((inputs,), _), old in zip(data.evaluation_batches("test"), before, strict=True)
+    )
+
+
+def test_a_metric_that_always_fails_is_found_also_where_a_batch_is_small():
+    recipe = {**RECIPE, **SMALL, **OWN, "batch_size": 32, "task": "tests.test_own_task:Raises"}
+    with pytest.raises(UserError, match="KeyError: 'degrees'"):
+        try_out(open_data(Problem(**recipe), torch.device("cpu")))

@@ -150,3 +150,59 @@ class FillsGaps(nn.Module):
 
 def fills_gaps(problem):
     return FillsGaps()
+
+
+class ChangesInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1))
+
+    def forward(self, x):
+        return self.layers(x.sub_(0.1).div_(0.7))
+
+
+def changes_inputs(problem):
+    return ChangesInputs()
+
+
+class HardestForty(user_task.Turning):
+    """More than a trial begins with."""
+
+    def loss(self, outputs, targets):
+        return (outputs[:, 0] - targets).square().topk(40).values.mean()
+
+
+def sets(problem):
+    """Of each part (elements, whether an element is padding) and the angle."""
+    lengths = 4 + np.arange(1000) % 12
+    return tuple(
+        ((pixels[:, :, None].repeat(8, 2).astype(np.float32), np.arange(16) >= lengths[: len(pixels), None]), angles)
+        for pixels, angles in user_task.views(problem)
+    )
+
+
+class OfSets(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.last = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), nn.Linear(8, 1)
+
+    def forward(self, x, padding):
+        return self.last((self.layer(x, src_key_padding_mask=padding) * ~padding[:, :, None]).mean(1))
+
+
+def of_sets(problem):
+    return OfSets()
+
+
+class Expanded(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.ones(1).expand(16))
+        self.layers = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1))
+
+    def forward(self, x):
+        return self.layers(x * self.scale)
+
+
+def expanded(problem):
+    return Expanded()

@@ -29,15 +29,13 @@ class FinishedCells:
 
     def __init__(self, cells: Iterable[Cell], store: Store):
         self.cells, self.store = list(cells), store
-        self.parents = {
-            cell.id: start.id for cell, start in zip(self.cells, parents_of(self.cells), strict=True) if start
-        }
+        self.starts = {cell.id: start for cell, start in zip(self.cells, parents_of(self.cells), strict=True) if start}
         self.origins: dict[str, Origin] = {}
         """By id, of the records that can be used."""
         self.damaged: dict[str, str] = {}
         """By id, why a record cannot be."""
         present = store.ids()
-        named = dict.fromkeys([*(cell.id for cell in self.cells), *self.parents.values()])
+        named = dict.fromkeys([*(cell.id for cell in self.cells), *(start.id for start in self.starts.values())])
         for name, record, reason in store.examine(name for name in named if name in present):
             if record is None:
                 self.damaged[name] = reason
@@ -66,7 +64,7 @@ class FinishedCells:
                 raise UserError(f"{path} {reason}; --repair sets it aside and trains the cell again")
             lines.append(f"{path} {reason}; it is now {self.store.set_aside(path)}")
         done = {*self.origins, *self.damaged}
-        for name in dict.fromkeys(start for cell, start in self.parents.items() if cell not in done):
+        for name in dict.fromkeys(start.id for cell, start in self.starts.items() if cell not in done):
             record = self.store.read(name) if name in self.origins else None
             problem = None if record is None else self.store.weights_problem(record)
             if problem is not None:
@@ -77,14 +75,15 @@ class FinishedCells:
         return lines
 
     def edited(self) -> list[str]:
-        """A line for each module from outside that was edited after it trained some of the cells."""
+        """A line for each module from outside that was edited after it trained some of the cells or dense runs."""
         counts: Counter[str] = Counter()
-        for cell, then in self._finished():
+        dense = [start for start in dict.fromkeys(self.starts.values()) if start.id in self.origins]
+        for cell, then in [*self._finished(), *((start, self.origins[start.id]) for start in dense)]:
             now = sources(cell)
             counts.update(name for name in now if then.outside.get(name, now[name]) != now[name])
         return [
-            f"{name}.py changed since {count} of these cells were trained; they count as done (to train them again, "
-            "give another --results folder)"
+            f"{name}.py changed since {count} of these cells and dense runs were trained; they count as done (to train "
+            "them again, give another --results folder)"
             for name, count in sorted(counts.items())
         ]
 

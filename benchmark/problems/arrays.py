@@ -22,7 +22,7 @@ class ArrayData(Batches):
     """A problem's examples, those of `examples` if that is given. Validation is a random part of the training ones,
     unless the data set has examples for it.
 
-    Batches have integers as int64 and other numbers as float32.
+    Batches have integers as int64, other numbers as float32, and inputs that say yes or no as bool.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ArrayData(Batches):
         }
 
     def _part(self, examples: Examples, index: NDArray[np.int64] | EllipsisType) -> tuple[tuple[Tensor, ...], Tensor]:
-        inputs = tuple(_tensor(array[index]).to(self.device) for array in examples.inputs)
+        inputs = tuple(_input(array[index]).to(self.device) for array in examples.inputs)
         return inputs, _tensor(examples.targets[index]).to(self.device)
 
     @property
@@ -66,9 +66,10 @@ class ArrayData(Batches):
         (rank, ranks), size = self.shard, self.problem.batch_size
         count = len(self._splits[name][1])
         for first in range(rank * size, count, ranks * size):
-            yield self._batch(name, slice(first, min(first + size, count)))
+            yield self._batch(name, torch.arange(first, min(first + size, count), device=self.device))
 
     def _batch(self, name: str, index: Tensor | slice) -> Batch:
+        """Copies: a network may change its inputs."""
         inputs, targets = self._splits[name]
         return tuple(map(_widened, (tensor[index] for tensor in inputs))), _widened(targets[index])
 
@@ -83,6 +84,10 @@ NARROW = (np.dtype(np.int16), np.dtype(np.int32))
 """Kept as they are, and widened batch by batch: millions of sentences would take four times the memory as int64."""
 
 
+def _input(array: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(array) if array.dtype == bool else _tensor(array)
+
+
 def _tensor(array: NDArray[Any]) -> Tensor:
     whole = np.issubdtype(array.dtype, np.integer) or array.dtype == bool
     kind = array.dtype if array.dtype in NARROW else np.int64 if whole else np.float32
@@ -90,4 +95,4 @@ def _tensor(array: NDArray[Any]) -> Tensor:
 
 
 def _widened(tensor: Tensor) -> Tensor:
-    return tensor if tensor.is_floating_point() else tensor.long()
+    return tensor if tensor.is_floating_point() or tensor.dtype == torch.bool else tensor.long()

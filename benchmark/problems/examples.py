@@ -182,6 +182,7 @@ def _check_labels(problem: Problem, made: ExampleSet, where: str) -> None:
             raise UserError(
                 f"{where}: its {name} targets go from {labels.min()} to {labels.max()}; "
                 f"classes {problem.classes} takes 0 to {problem.classes - 1}"
+                + (f", and {IGNORED} where there is no label" if problem.task == "segmentation" else "")
             )
 
 

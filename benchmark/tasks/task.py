@@ -25,7 +25,8 @@ metric."""
 
 CHANCE_MARGIN = 0.5
 CHANCE_MOST = 0.05
-"""A value counts as chance up to min(CHANCE_MARGIN * |chance|, CHANCE_MOST) better than it."""
+"""A value counts as chance up to min(CHANCE_MARGIN * |chance|, CHANCE_MOST) better than it, and no more than up to half
+of the way to the best value that there is."""
 
 
 class Targets(Protocol):
@@ -95,7 +96,8 @@ class Task(ABC):
     def is_chance(self, value: float, targets: Targets) -> bool:
         """Whether a value is no better than chance, or hardly."""
         chance = self.chance(targets)
-        margin = min(CHANCE_MARGIN * abs(chance), CHANCE_MOST)
+        room = abs(self.metric.limits[1 if self.metric.higher_is_better else 0] - chance)
+        margin = min(CHANCE_MARGIN * abs(chance), CHANCE_MOST, CHANCE_MARGIN * room)
         return value <= chance + margin if self.metric.higher_is_better else value >= chance - margin
 
 

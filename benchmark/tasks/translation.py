@@ -69,6 +69,10 @@ class Translation(Task):
             )
         start, stop = self.vocabulary.start, self.vocabulary.stop
         translated = cast(Translates, network).generate(inputs[0], targets.shape[1], start, stop)
+        if not isinstance(translated, Tensor):
+            raise UserError(
+                f"task translation: generate gives a {type(translated).__name__}, not a tensor of symbols (b, n)"
+            )
         return loss, self.units(targets), _statistics(translated, targets, self.vocabulary).to(targets.device)
 
     def value(self, sums: Sums) -> float:

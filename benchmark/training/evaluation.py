@@ -25,7 +25,7 @@ RECALIBRATION_EPOCH = -1
 def _digest(*tensors: Tensor) -> str:
     """Hash of their bytes. From an accelerator they are copied at once: every copy would wait for it."""
     content = hashlib.blake2b()
-    parts = [tensor.detach().reshape(-1).view(torch.uint8) for tensor in tensors]
+    parts = [tensor.detach().contiguous().reshape(-1).view(torch.uint8) for tensor in tensors]
     for part in parts if parts[0].device.type == "cpu" else [torch.cat(parts).cpu()]:
         content.update(part.numpy().data)
     return content.hexdigest()

@@ -25,8 +25,8 @@ IN_FOLDER = (f"model{SAFE}", "pytorch_model.bin")
 """Where Hugging Face's model folders have the weights."""
 INSIDE = ("state_dict", "model", "model_state_dict")
 """Keys under which training scripts save the weights beside other things."""
-PREFIX = "module."
-"""Of every name, where DataParallel was saved."""
+PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")
+"""Of every name, where a compiled network or DataParallel was saved, or one within the other."""
 
 
 def find(text: str) -> Path:
@@ -125,8 +125,9 @@ def _decode(raw: bytes, suffix: str, where: str) -> dict[str, Tensor]:
     tensors = {name: value for name, value in named if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"{where}: it holds no tensors by name, not even under {', '.join(INSIDE)}")
-    if all(name.startswith(PREFIX) for name in tensors):
-        return {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
 
 
