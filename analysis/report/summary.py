@@ -101,8 +101,14 @@ def _best(report: Report) -> str:
     for sheet in judged or report.sheets:
         said = _said_by_figures(report, sheet)
         sentences += [f"<p>{_link(sheet)}: {escape(sentence)}</p>\n" for sentence in said]
-        tables += [] if said else [_best_of(sheet)]
+        tables += [_best_of(sheet)] if not said and _is_ranked(sheet) else []
     return f'<div class="beside">{"".join(tables)}</div>\n{"".join(sentences)}'
+
+
+def _is_ranked(sheet: Sheet) -> bool:
+    """Whether all columns have a best; some have none where rows differ in their epochs, as in Figure 1."""
+    table = sheet.tables[0]
+    return all(table.columns[place].ranked for place in score_columns(table))
 
 
 def _said_by_figures(report: Report, sheet: Sheet) -> list[str]:

@@ -25,8 +25,8 @@ metric."""
 
 CHANCE_MARGIN = 0.5
 CHANCE_MOST = 0.05
-"""A value counts as chance up to min(CHANCE_MARGIN * |chance|, CHANCE_MOST) better than it, and no more than up to half
-of the way to the best value that there is."""
+"""A value counts as chance up to min(CHANCE_MARGIN * abs(chance), CHANCE_MOST) better than it, and no more than half of
+the way to the best value that there is."""
 
 
 class Targets(Protocol):
