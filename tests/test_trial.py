@@ -320,3 +320,16 @@ def test_a_metric_that_always_fails_is_found_also_where_a_batch_is_small():
     recipe = {**RECIPE, **SMALL, **OWN, "batch_size": 32, "task": "tests.test_own_task:Raises"}
     with pytest.raises(UserError, match="KeyError: 'degrees'"):
         try_out(open_data(Problem(**recipe), torch.device("cpu")))
+
+
+def rare_symbol(problem):
+    symbols = np.random.default_rng(0).integers(0, 256, (200, 17))
+    symbols[150, 0] = 999  # in no batch of the trial
+    inputs, targets = symbols[:, :-1], symbols[:, 1:]
+    return (inputs[:180], targets[:180]), (inputs[180:], targets[180:])
+
+
+def test_symbols_beyond_the_vocabulary_are_found_wherever_they_are():
+    problem, _ = load_problem("language_model", {"dataset": "tests.test_trial:rare_symbol"})
+    with pytest.raises(UserError, match=r"its training inputs go from \d+ to 999; classes 256 takes 0 to 255$"):
+        open_data(problem, torch.device("cpu"))

@@ -171,19 +171,20 @@ def _check_alike(made: ExampleSet, where: str) -> None:
 
 
 def _check_labels(problem: Problem, made: ExampleSet, where: str) -> None:
-    """Whether targets are classes of the recipe. Raises UserError."""
+    """Whether targets, and inputs that are symbols of a text, are classes of the recipe. Raises UserError."""
+    masks, texts = problem.task == "segmentation", problem.task in ("language_modelling", "translation")
     for name, part in (("training", made.training), ("validation", made.validation), ("test", made.test)):
-        if part is None:
-            continue
-        labels = part.targets[part.targets != IGNORED] if problem.task == "segmentation" else part.targets
-        if labels.dtype.kind == "f":
-            raise UserError(f"{where}: task {problem.task} takes whole numbers as targets, not {part.targets.dtype}")
-        if labels.size and not 0 <= labels.min() <= labels.max() < problem.classes:
-            raise UserError(
-                f"{where}: its {name} targets go from {labels.min()} to {labels.max()}; "
-                f"classes {problem.classes} takes 0 to {problem.classes - 1}"
-                + (f", and {IGNORED} where there is no label" if problem.task == "segmentation" else "")
-            )
+        for what, arrays in (("targets", (part.targets,)), ("inputs", part.inputs * texts)) if part else ():
+            for array in arrays:
+                labels = array[array != IGNORED] if masks else array
+                if labels.dtype.kind == "f":
+                    raise UserError(f"{where}: task {problem.task} takes whole numbers as {what}, not {array.dtype}")
+                if labels.size and not 0 <= labels.min() <= labels.max() < problem.classes:
+                    raise UserError(
+                        f"{where}: its {name} {what} go from {labels.min()} to {labels.max()}; "
+                        f"classes {problem.classes} takes 0 to {problem.classes - 1}"
+                        + (f", and {IGNORED} where there is no label" * masks)
+                    )
 
 
 def _examples(inputs: Any, targets: Any) -> Examples:
