@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from benchmark.cells import Budget, Cell, Problem, Scalar
-from benchmark.errors import UserError
+from benchmark.errors import UserError, named
 from benchmark.methods import check_hyperparameters, declaration, load, settings_of
 from benchmark.metric import metric_of
 from benchmark.planning.plan import refuse_unfit
@@ -173,8 +173,7 @@ def _where(error: Exception, method: type) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     file = getattr(sys.modules[method.__module__], "__file__", None)
     last = ([frame for frame in frames if frame.filename == file] or frames)[-1]
-    message = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return f"{message}, at {Path(last.filename).name} line {last.lineno} in {last.name}: {last.line}"
+    return f"{named(error)}, at {Path(last.filename).name} line {last.lineno} in {last.name}: {last.line}"
 
 
 def _promises(trial: Trial, interruptions: Sequence[int] | None) -> Iterator[Finding]:

@@ -9,13 +9,14 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.cells import FUNCTION, Cell, Problem
+from benchmark.cells import Cell, Problem
 from benchmark.errors import UserError, told
 from benchmark.methods import load
 from benchmark.problems import models
@@ -24,7 +25,7 @@ from benchmark.problems.data import open_data
 from benchmark.pruning.masks import prunable
 from benchmark.pruning.metrics import macs
 from benchmark.tasks import make_task
-from benchmark.tasks.task import Inputs, Sums, Task, predict
+from benchmark.tasks.task import Inputs, Sums, Task, changed, predict, several
 from benchmark.training.evaluation import add, evaluate, loss_of
 from benchmark.training.loop import Run
 
@@ -76,7 +77,7 @@ class Subject:
 
     def sums(self, inputs: Inputs, targets: Tensor) -> Sums:
         """Of one batch, in evaluation mode, checked for the shapes that `zeros` promises."""
-        inputs = tuple(part.clone() for part in inputs) if isinstance(inputs, tuple) else inputs.clone()
+        inputs = changed(inputs, Tensor.clone)
         self.network.eval()
         with torch.no_grad():
             zeros = self.task.zeros(torch.device("cpu"))
@@ -109,7 +110,7 @@ def _data_repeat(subject: Subject) -> Kept:
     data = subject.data
     first, again = (list(data.training_batches(0, 0)) for _ in range(2))
     other = list(data.training_batches(0, 1))
-    if FUNCTION.fullmatch(subject.problem.dataset) and subject.open().fingerprint != data.fingerprint:
+    if subject.problem.dataset in subject.problem.outside and subject.open().fingerprint != data.fingerprint:
         return False, f"{subject.problem.dataset} gives other data at the second time"
     if not all(map(_equal, first, again)):
         return False, "the same seed and epoch give other batches at the second time"
@@ -126,13 +127,11 @@ def _data_repeat(subject: Subject) -> Kept:
 
 def _not_finite(batch: Batch) -> int:
     inputs, targets = batch
-    return sum(
-        int((~part.isfinite()).sum()) for part in (*(inputs if isinstance(inputs, tuple) else (inputs,)), targets)
-    )
+    return sum(int((~part.isfinite()).sum()) for part in (*several(inputs), targets))
 
 
 def _equal(first: Batch, second: Batch) -> bool:
-    parts = [(*(b[0] if isinstance(b[0], tuple) else (b[0],)), b[1]) for b in (first, second)]
+    parts = [(*several(inputs), targets) for inputs, targets in (first, second)]
     return all(a.shape == b.shape and torch.allclose(a, b, 0, 0, equal_nan=True) for a, b in zip(*parts, strict=True))
 
 
@@ -149,7 +148,7 @@ def _network_repeats(subject: Subject) -> Kept:
 
 def _network_takes_data(subject: Subject) -> Kept:
     inputs, targets = subject.batch
-    shapes = [tuple(tensor.shape) for tensor in (inputs if isinstance(inputs, tuple) else (inputs,))]
+    shapes = [tuple(tensor.shape) for tensor in several(inputs)]
     outputs = subject.outputs
     if not torch.isfinite(outputs).all():
         return False, "the outputs for the first batch are not finite"
@@ -191,13 +190,9 @@ def _sums_add_up(subject: Subject) -> Kept:
     """Sums of two parts of a batch, unequal so that means of means are no mean, are those of the whole."""
     inputs, targets = subject.batch
     first = max(1, len(targets) // 3)
-    several = inputs if isinstance(inputs, tuple) else (inputs,)
     parts = [
-        subject.sums(
-            tuple(x[k] for x in several) if isinstance(inputs, tuple) else several[0][k],
-            targets[k],
-        )
-        for k in (slice(None, first), slice(first, None))
+        subject.sums(changed(inputs, itemgetter(some)), targets[some])
+        for some in (slice(None, first), slice(first, None))
     ]
     whole = subject.sums(inputs, targets)
     for place, (a, b, both) in enumerate(zip(*parts, whole, strict=True)):

@@ -26,13 +26,17 @@ def escaped(path: str | Path) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def named(error: BaseException) -> str:
+    """The kind of an error and what it says, in one line."""
+    return ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
+
+
 def told(error: BaseException) -> str:
     """An error of somebody else's code in one line, with the last line of that code, else the line that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if _is_own(Path(frame.filename))]
     last = (own or frames)[-1]
-    message = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
-    return f"{message}, at {escaped(Path(last.filename).name)} line {last.lineno}: {last.line}"
+    return f"{named(error)}, at {escaped(Path(last.filename).name)} line {last.lineno}: {last.line}"
 
 
 def _is_own(path: Path) -> bool:

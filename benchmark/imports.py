@@ -14,7 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import UserError
+from benchmark.errors import UserError, named
 
 SUITE = ("analysis", "benchmark")
 ELSEWHERE = re.compile(
@@ -65,7 +65,7 @@ def _why(error: BaseException, module: str) -> str:
         return f"a module is named by its name, here {Path(module).stem}:..., and not by its file"
     if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
         return f"Python finds no module {error.name!r}"
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return named(error)
 
 
 def files(module: str) -> tuple[Path, list[Path]] | None:

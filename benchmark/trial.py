@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +26,7 @@ from benchmark.problems import models
 from benchmark.problems.batches import Batch, Batches, Remembered
 from benchmark.recording import make_record
 from benchmark.tasks import TASKS, make_task
-from benchmark.tasks.task import Inputs, Sums, predict
+from benchmark.tasks.task import Inputs, Sums, changed, predict
 from benchmark.training import given
 from benchmark.training.evaluation import evaluate
 from benchmark.training.loop import Run
@@ -57,8 +58,8 @@ class Few:
         return map(self._cut, islice(self._data.evaluation_batches(name), 1))
 
     def _cut(self, batch: Batch) -> Batch:
-        (inputs, targets), some = batch, self._some
-        return (tuple(part[some] for part in inputs) if isinstance(inputs, tuple) else inputs[some]), targets[some]
+        inputs, targets = batch
+        return changed(inputs, itemgetter(self._some)), targets[self._some]
 
 
 def try_out(data: Batches, weights: Path | None = None, elsewhere: bool = False) -> str:

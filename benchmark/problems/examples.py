@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.cells import FUNCTION, Problem
-from benchmark.errors import UserError
+from benchmark.errors import UserError, named
 from benchmark.tasks import TASKS
 from benchmark.tasks.symbols import IGNORED, Vocabulary
 
@@ -140,7 +140,7 @@ def _from_outside(problem: Problem) -> ExampleSet:
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # whatever somebody else's function does
-        raise UserError(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise UserError(f"{where}: {named(error)}") from error
     for part in (made.training, made.test):
         for array in (*part.inputs, part.targets):
             if array.ndim == 0 or array.dtype.kind not in "biuf":

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from benchmark.cells import FUNCTION, Problem, shown
-from benchmark.errors import UserError
+from benchmark.errors import UserError, named
 from benchmark.imports import check_named, load
 from benchmark.problems.sizes import OWN_DEPTH, dense_ends
 
@@ -198,7 +198,7 @@ def _from_outside(problem: Problem) -> nn.Module:
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # whatever somebody else's function does
-        raise UserError(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise UserError(f"{where}: {named(error)}") from error
     if not isinstance(network, nn.Module):
         raise UserError(f"{where}: it gives a {type(network).__name__}, not a torch.nn.Module")
     if any(is_lazy(parameter) for parameter in network.parameters()):

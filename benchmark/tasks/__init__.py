@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmark.cells import FUNCTION, Problem
-from benchmark.errors import UserError
+from benchmark.errors import UserError, named
 from benchmark.imports import check_named, load
 from benchmark.metric import Metric
 
@@ -61,8 +61,7 @@ def make_task(problem: Problem) -> Task:
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # whatever somebody else's task does
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise UserError(f"problem {problem.name}: task {problem.task!r} cannot be made ({reason})") from error
+        raise UserError(f"problem {problem.name}: task {problem.task!r} cannot be made ({named(error)})") from error
     if not isinstance(made, Task):
         raise UserError(
             f"problem {problem.name}: task {problem.task!r} is a {type(made).__name__}, not a benchmark.tasks.task.Task"

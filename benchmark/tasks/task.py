@@ -43,8 +43,18 @@ class Targets(Protocol):
 
 def predict(network: Callable[..., Any], inputs: Inputs) -> Tensor:
     """The network's outputs for the inputs of a batch."""
-    outputs: Tensor = network(*inputs) if isinstance(inputs, tuple) else network(inputs)
+    outputs: Tensor = network(*several(inputs))
     return outputs
+
+
+def several(inputs: Inputs) -> tuple[Tensor, ...]:
+    """Inputs as the arguments of a network."""
+    return inputs if isinstance(inputs, tuple) else (inputs,)
+
+
+def changed(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+    """Each tensor of the inputs changed, in the form that they have."""
+    return tuple(map(change, inputs)) if isinstance(inputs, tuple) else change(inputs)
 
 
 class Task(ABC):
