@@ -183,9 +183,9 @@ class Launcher(ABC):
             work.say(f"dense run needed: {task.cell.id} ({task.epochs:g} epochs)")
         if cost := self.cost(plan):
             work.say(cost)
-        todo = {task.cell.id: f"{task.epochs:8.2f} epochs" for task in plan.tasks}
-        for cell in [*(task.cell for task in plan.dense_tasks), *named] if cells else ():
-            work.say(f"{todo.get(cell.id, '           done')}  {cell.id}")
+        todo = {task.cell.id: f"{task.epochs:8.2f} epochs" for task in plan.tasks} if cells else {}
+        for name in [cell.id for cell in [*(task.cell for task in plan.dense_tasks), *named]] if cells else ():
+            work.say(f"{todo.get(name, '           done')}  {name}")
         return 0
 
     def cost(self, plan: Plan) -> str:

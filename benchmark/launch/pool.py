@@ -172,7 +172,9 @@ class LocalPool:
     ) -> Iterator[Event]:
         """Give each idle worker the first task that is ready."""
         now = time.monotonic()
-        unfinished = {task.cell.id for task in waiting} | {slot.task.cell.id for slot in self._slots if slot.task}
+        running = [slot.task for slot in self._slots if slot.task]
+        follow = any(task.behind for task in waiting)
+        unfinished = {task.cell.id for task in [*waiting, *running]} if follow else set()
 
         def ready(task: Task) -> bool:
             there = task.after is None or task.after in finished or task.after not in known

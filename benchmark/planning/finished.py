@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from benchmark.cells import Cell
@@ -27,16 +28,16 @@ class Origin(NamedTuple):
 class FinishedCells:
     """The finished ones among `cells` and the dense runs that these start from."""
 
-    def __init__(self, cells: Iterable[Cell], store: Store):
-        self.cells, self.store = list(cells), store
-        self.starts = {cell.id: start for cell, start in zip(self.cells, parents_of(self.cells), strict=True) if start}
+    def __init__(self, cells: Sequence[Cell], store: Store):
+        self.cells, self.store = cells, store
         self.origins: dict[str, Origin] = {}
         """By id, of the records that can be used."""
         self.damaged: dict[str, str] = {}
         """By id, why a record cannot be."""
         present = store.ids()
-        named = dict.fromkeys([*(cell.id for cell in self.cells), *(start.id for start in self.starts.values())])
-        for name, record, reason in store.examine(name for name in named if name in present):
+        either = itertools.chain(self.cells, _starts(self.cells)) if present else ()
+        named = dict.fromkeys(name for cell in either if (name := cell.id) in present)
+        for name, record, reason in store.examine(named):
             if record is None:
                 self.damaged[name] = reason
                 continue
@@ -64,7 +65,8 @@ class FinishedCells:
                 raise UserError(f"{path} {reason}; --repair sets it aside and trains the cell again")
             lines.append(f"{path} {reason}; it is now {self.store.set_aside(path)}")
         done = {*self.origins, *self.damaged}
-        for name in dict.fromkeys(start.id for cell, start in self.starts.items() if cell not in done):
+        left = [cell for cell in self.cells if cell.id not in done] if done else []
+        for name in (start.id for start in _starts(left)):
             record = self.store.read(name) if name in self.origins else None
             problem = None if record is None else self.store.weights_problem(record)
             if problem is not None:
@@ -77,7 +79,7 @@ class FinishedCells:
     def edited(self) -> list[str]:
         """A line for each module from outside that was edited after it trained some of the cells or dense runs."""
         counts: Counter[str] = Counter()
-        dense = [start for start in dict.fromkeys(self.starts.values()) if start.id in self.origins]
+        dense = [start for start in _starts(self.cells) if start.id in self.origins]
         for cell, then in [*self._finished(), *((start, self.origins[start.id]) for start in dense)]:
             now = sources(cell)
             counts.update(name for name in now if then.outside.get(name, now[name]) != now[name])
@@ -115,7 +117,8 @@ class FinishedCells:
         return lines
 
     def _finished(self) -> Iterable[tuple[Cell, Origin]]:
-        return ((cell, self.origins[cell.id]) for cell in self.cells if cell.id in self.origins)
+        cells = self.cells if self.origins else ()
+        return ((cell, origin) for cell in cells if (origin := self.origins.get(cell.id)) is not None)
 
     def _is_stranger(self, of: Origin) -> bool:
         """Whether a cell started from dense weights that are no longer there."""
@@ -123,3 +126,8 @@ class FinishedCells:
             return False
         dense = self.origins.get(of.start["id"])
         return dense is not None and dense.weights not in (None, of.start["weights_sha256"])
+
+
+def _starts(cells: Sequence[Cell]) -> list[Cell]:
+    """The dense runs that they start from, each once."""
+    return [start for start in dict.fromkeys(parents_of(cells)) if start is not None]

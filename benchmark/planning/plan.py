@@ -57,19 +57,29 @@ class Plan:
 
 def make_plan(cells: Sequence[Cell], store: Store, execution: Execution) -> Plan:
     present = store.ids()
-    left = [cell for cell in cells if cell.id not in present]
+    left, done = cells, frozenset[str]()
+    if present:
+        named = [(cell, cell.id) for cell in cells]
+        left = [cell for cell, name in named if name not in present]
+        done = frozenset(name for _, name in named if name in present)
     parents = parents_of(left)
-    dense = {cell.id: cell for cell in parents if cell is not None and cell.id not in present}
-    tasks = [Task(cell, epochs_of(cell, execution)) for cell in dense.values()]
-    shared = _sharing([cell for cell in left if cell.id not in dense])
+    names = {start: start.id for start in dict.fromkeys(parents) if start is not None}
+    dense = {start: name for start, name in names.items() if name not in present}
+    tasks = [Task(cell, epochs_of(cell, execution)) for cell in dense]
+    shared = _sharing(left)
+    lengths: dict[tuple[object, ...], float] = {}  # one number for all seeds
     for cell, start in zip(left, parents, strict=True):
-        if cell.id not in dense:
-            waits = None if start is None else start.id
-            behind, saved = shared.get(cell.id, (None, 0.0))
-            tasks.append(Task(cell, epochs_of(cell, execution) - saved, waits, behind, saved))
+        if cell.is_dense and cell in dense:
+            continue
+        waits = None if start is None else names[start]
+        kind = cell.method, cell.sparsity, cell.budget, cell.hyperparameters
+        if kind not in lengths:
+            lengths[kind] = epochs_of(cell, execution)
+        behind, saved = shared.get(cell.id, (None, 0.0)) if shared else (None, 0.0)
+        tasks.append(Task(cell, lengths[kind] - saved if saved else lengths[kind], waits, behind, saved))
     return Plan(
         cells=tuple(cells),
-        done=frozenset(cell.id for cell in cells if cell.id in present),
+        done=done,
         tasks=tuple(tasks),
         seconds_per_epoch=_seconds_per_epoch(cells, store) or execution.seconds_per_epoch,
     )
@@ -143,7 +153,7 @@ def refuse_unfit(cells: Iterable[Cell]) -> None:
 def _seconds_per_epoch(cells: Sequence[Cell], store: Store) -> float | None:
     """Median over finished cells of the sweep, evaluation and set-up included."""
     present = store.ids()
-    finished = (cell for cell in cells if cell.id in present)
+    finished = (cell for cell in cells if cell.id in present) if present else ()
     measured = []
     for cell in islice(finished, SAMPLED_RECORDS):
         record = store.read(cell.id) or {}

@@ -96,7 +96,9 @@ class Stages:
 
 def stages(sweep: Sweep, store: Store) -> Stages:
     """The sweep's cells as they stand: a contest is decided once all of its tuning cells have a record."""
-    first = [cell for cell in sweep.cells if not sweep.tuning_seeds or cell.seed in sweep.tuning_seeds]
+    if not sweep.tuning_seeds:
+        return Stages(sweep.cells, (), ())
+    first = [cell for cell in sweep.cells if cell.seed in sweep.tuning_seeds]
     others = set(sweep.cells).difference(first)
     if not others:
         return Stages(tuple(first), (), ())

@@ -36,7 +36,7 @@ class Costs:
 def learn_costs(cells: Iterable[Cell], done: frozenset[str], store: Store, execution: Execution, device: str) -> Costs:
     """What finished cells of the sweep took, set-up included, on the kind of device asked for if any ran there."""
     sampled: dict[str, list[Cell]] = {}
-    for cell in (cell for cell in cells if cell.id in done):
+    for cell in (cell for cell in cells if cell.id in done) if done else ():
         chosen = sampled.setdefault(cell.method, [])
         if len(chosen) < SAMPLED_RECORDS:
             chosen.append(cell)
@@ -95,7 +95,7 @@ def lay_out(
     chunks = _pack(dense, costs, capacity, profile.max_jobs)
     home = {task.cell.id: number for number, chunk in enumerate(chunks) for task in chunk.tasks}
     arrays = [Array("dense", part) for part in _split(range(len(chunks)), array_size)]
-    groups = _groups([task for task in tasks if not task.cell.is_dense], home, dense_jobs)
+    groups = _groups((task for task in tasks if not task.cell.is_dense), home, dense_jobs)
     room = max(profile.max_jobs - len(chunks), len(groups))
     for (after_chunks, after_jobs), members in _pack_groups(groups, costs, capacity, room):
         numbers = range(len(chunks), len(chunks) + len(members))
@@ -108,7 +108,7 @@ _Key = tuple[tuple[int, ...], tuple[str, ...]]
 _Groups = list[tuple[_Key, list[Task]]]
 
 
-def _groups(tasks: Sequence[Task], home: Mapping[str, int], dense_jobs: Mapping[str, str]) -> _Groups:
+def _groups(tasks: Iterable[Task], home: Mapping[str, int], dense_jobs: Mapping[str, str]) -> _Groups:
     """Tasks by what they wait for, so that one dense run that fails holds up no cell of another."""
     groups: dict[_Key, list[Task]] = {}
     for task in tasks:
@@ -162,6 +162,8 @@ def _fill(tasks: Sequence[Task], costs: Costs, capacity: float) -> list[Chunk]:
 def _families(tasks: Sequence[Task]) -> Iterable[list[Task]]:
     """Tasks that go on where others end, with those: in one job the longer waits, in two both train the beginning."""
     behind = {task.cell.id: task.behind for task in tasks if task.behind is not None}
+    if not behind:
+        return ([task] for task in tasks)
     families: dict[str, list[Task]] = {}
     for task in tasks:
         first = task.cell.id

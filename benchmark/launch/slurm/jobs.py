@@ -25,7 +25,7 @@ from benchmark.launch.slurm.profile import Profile, sbatch_parameters
 from benchmark.launch.slurm.queue import Live, Unknown, live, read_queue
 from benchmark.launch.slurm.submissions import Submission, submissions, write_intent
 from benchmark.planning.grid import Sweep
-from benchmark.planning.plan import Plan, Task
+from benchmark.planning.plan import Plan
 from benchmark.results.locks import Locks
 from benchmark.results.store import Store
 from benchmark.tracking.runs import Mode
@@ -83,11 +83,10 @@ def plan_jobs(
     sweep: Sweep, plan: Plan, store: Store, profile: Profile, queued: Mapping[str, str], size: int
 ) -> tuple[Layout, Costs]:
     """What is left, less what is queued, as jobs. queued: job id by cell id; size: tasks of an array at most."""
-    tasks = [task for task in plan.tasks if not task.cell.is_dense and task.cell.id not in queued]
-    needed = {task.after for task in tasks} | {cell.id for cell in sweep.cells if cell.is_dense}
-    dense = [task for task in plan.dense_tasks if task.cell.id in needed and task.cell.id not in queued]
+    left = [task for task in plan.tasks if not queued or task.cell.id not in queued]
+    needed = {task.after for task in left} | {cell.id for cell in sweep.cells if cell.is_dense}
+    left = [task for task in left if not task.cell.is_dense or task.cell.id in needed]
     costs = learn_costs(sweep.cells, plan.done, store, sweep.execution, profile.device_name)
-    left: list[Task] = [*dense, *tasks]
     return lay_out(left, costs, profile, size, queued), costs
 
 
@@ -109,8 +108,8 @@ def submit(
     with _lock(store, say), as_the_profile_says(profile):
         queued = {name: job.id for current in reconcile(store) for name, job in current.job_of_cell().items()}
         layout, costs = plan_jobs(sweep, plan(), store, profile, queued, array_size())
-        cell_ids = {cell.id for cell in sweep.cells}
-        result = Submitted(layout=layout, queued_cells=sum(name in cell_ids for name in queued))
+        waiting = sum(cell.id in queued for cell in sweep.cells) if queued else 0
+        result = Submitted(layout=layout, queued_cells=waiting)
         if not layout.chunks:
             return result
         result.submission = write_intent(store, sweep, layout, costs, profile, data, tracking)
