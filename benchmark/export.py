@@ -15,7 +15,7 @@ from benchmark.planning.grid import load_sweep
 from benchmark.planning.plan import parent
 from benchmark.planning.tuning import current
 from benchmark.results.atomic import CannotWrite
-from benchmark.results.records import Record
+from benchmark.results.records import Record, result
 from benchmark.results.store import Store, read_compact, write_compact
 
 app = cli.make_app()
@@ -32,11 +32,17 @@ def export(
     force: Annotated[
         bool, typer.Option("--force", help="Replace a file even if it holds records that the new one does not")
     ] = False,
+    add: Annotated[
+        bool, typer.Option("--add", help="Keep what the file holds beside it: seeds that another machine trained")
+    ] = False,
 ) -> int:
     """Write the sweep's records and those of its dense runs to OUTPUT/NAME-PROBLEM.jsonl, one a line.
 
-    Exit code 1 says that some cells have no record yet. A file that holds other records stays as it is.
+    Exit code 1 says that some cells have no record yet. A file that holds other records stays as it is. Of a cell with
+    a record in both places --add keeps that of the file, and says where their results differ.
     """
+    if force and add:
+        raise UserError("--force replaces the file, --add keeps what it holds: give one of them")
     store = Store(results)
     sweep = current(load_sweep(name, problem, seeds, settings=cli.parse_settings(set_ or [])), store)
     cells = [*sweep.cells, *(start for cell in sweep.cells if (start := parent(cell)))]
@@ -49,33 +55,54 @@ def export(
             f"--results {results}: no records of {name} there; `python -m benchmark.sweep {name}` makes them"
         )
     path = output / f"{sweep.name}-{sweep.problem.name}.jsonl"
-    if not force:
+    if add:
+        records = _added(path, records)
+    elif not force:
         _refuse_loss(path, records)
     try:
         write_compact(path, records)
     except (OSError, CannotWrite) as error:
         raise UserError(f"--output {output}: cannot write there ({error})") from None
-    print(f"{path}: {len(records)} of {len(found)} records")
-    return 0 if len(records) == len(found) else 1
+    written = sum(record["id"] in found for record in records)
+    others = len(records) - written
+    print(f"{path}: {written} of {len(found)} records{f', beside {others} of other cells' if others else ''}")
+    return 0 if written == len(found) else 1
+
+
+def _added(path: Path, records: Sequence[Record]) -> list[Record]:
+    """The records that `path` holds, and those of `records` of other cells. Raises UserError for lines that nothing
+    reads."""
+    held, unusable = _held(path)
+    if unusable:
+        raise UserError(f"--output {path.parent}: {unusable[0]}; --add would lose it")
+    for record in records:
+        if result(held.setdefault(record["id"], record)) != result(record):
+            print(f"warning: {record['id']}: {path} has another result, which stays", file=sys.stderr)
+    return list(held.values())
 
 
 def _refuse_loss(path: Path, records: Sequence[Record]) -> None:
     """Raises UserError if `path` holds records of cells that are not among `records`, or lines that nothing reads:
     records of another recipe, or of more cells, are often the only copy that is committed."""
-    unusable: list[str] = []
-    try:
-        held = {record["id"] for record in read_compact(path, unusable)}
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise UserError(f"--output {path.parent}: {path} cannot be read ({error.strerror})") from None
-    lost = len(held.difference(record["id"] for record in records)) + len(unusable)
+    held, unusable = _held(path)
+    lost = len(held.keys() - {record["id"] for record in records}) + len(unusable)
     if lost:
         raise UserError(
             f"--output {path.parent}: {path} is there, and {lost} of its {len(held) + len(unusable)} records would be "
-            f"lost, since they are not among the {len(records)} to export; give another folder with --output DIR, or "
-            "--force to replace the file"
+            f"lost, since they are not among the {len(records)} to export; give another folder with --output DIR, "
+            "--add to keep them, or --force to replace the file"
         )
+
+
+def _held(path: Path) -> tuple[dict[str, Record], list[str]]:
+    """(records by id, a line for each that cannot be used) of a file, nothing where there is none. Raises UserError."""
+    unusable: list[str] = []
+    try:
+        return {record["id"]: record for record in read_compact(path, unusable)}, unusable
+    except FileNotFoundError:
+        return {}, []
+    except OSError as error:
+        raise UserError(f"--output {path.parent}: {path} cannot be read ({error.strerror})") from None
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -179,7 +180,28 @@ def test_an_export_replaces_no_file_that_holds_records_which_it_would_lose(table
     for word in (str(path), "1070 of its 1100 records would be lost", "the 30 to export", "--output DIR", "--force"):
         assert word in line
     path.write_bytes(b"{}\n")
-    assert cli.main(app, arguments) == 2, "a line that nothing reads may be a record of another version"
+    for more in ([], ["--add"]):
+        assert cli.main(app, [*arguments, *more]) == 2, "a line that nothing reads may be a record of another version"
     path.write_bytes(before)
     assert cli.main(app, [*arguments, "--force"]) == 1
     assert list(read_compact(path)) == table1[:30]
+
+
+def test_seeds_that_two_machines_trained_are_added_to_one_file(table1: list[dict], tmp_path: Path, capsys):
+    here, path = Store(tmp_path / "here"), tmp_path / "table1-digits.jsonl"
+    first, second = ([record for record in table1 if record["cell"]["seed"] == seed] for seed in (0, 1))
+    other = json.loads(json.dumps(first[0]))
+    other["parameters_sha256"] = "0" * 12
+    for record in [other, *second]:
+        here.commit(record)
+    write_compact(path, first)
+    arguments = ["table1", "--seeds", "2", "--results", str(here.path), "--output", str(tmp_path), "--add"]
+    assert cli.main(app, arguments) == 0
+    assert {record["id"]: record for record in read_compact(path)} == {one["id"]: one for one in [*first, *second]}
+    printed = capsys.readouterr()
+    assert "110 of 110 records" in printed.out
+    (line,) = printed.err.splitlines()
+    assert first[0]["id"] in line
+    assert cli.main(app, ["table1", "--seeds", "1,", *arguments[3:]]) == 0
+    assert "55 of 55 records, beside 55 of other cells" in capsys.readouterr().out
+    assert cli.main(app, [*arguments, "--force"]) == 2
