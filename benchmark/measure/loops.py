@@ -3,14 +3,15 @@ at the end of every epoch would run uncompiled, and have its algorithms chosen a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 
 from torch import nn
 
 from benchmark.cells import Budget, Cell
 from benchmark.methods import METHODS, load
 from benchmark.problems import models
-from benchmark.problems.batches import Batches
+from benchmark.problems.batches import Batch, Batches
 from benchmark.tasks.task import predict
 from benchmark.training.loop import Run
 from benchmark.training.optimizer import clip, make_optimizer
@@ -47,15 +48,22 @@ def whole_batches(data: Batches) -> int:
     return max(1, data.training_images // data.problem.batch_size)
 
 
-def drive(run: Run, iterations: int) -> None:
-    """Iterations of the suite's loop, batches as training draws them: losses are counted, stopping is asked for."""
-    per_epoch = whole_batches(run.data)
+def endless(data: Batches) -> Iterator[Batch]:
+    """Whole batches of one epoch after the other, as training draws them."""
+    for epoch in itertools.count():
+        yield from data.training_batches(0, epoch, 0, whole_batches(data))
+
+
+def drive(run: Run, iterations: int, batches: Iterator[Batch] | None = None) -> None:
+    """Iterations of the suite's loop: losses are counted, stopping is asked for.
+
+    batches: to go on with. Every epoch begins with work for all of it, which a turn that always began one would pay
+    for more often than training does.
+    """
     rate = run.cell.problem.learning_rate / 10
-    for first in range(0, iterations, per_epoch):
-        batches = run.data.training_batches(0, first // per_epoch, 0, min(per_epoch, iterations - first))
-        for k, (inputs, targets) in enumerate(batches, first):
-            run.step(k, rate, inputs, targets)
-            run.session.pause(run)
+    for k, (inputs, targets) in enumerate(itertools.islice(batches or endless(run.data), iterations)):
+        run.step(k, rate, inputs, targets)
+        run.session.pause(run)
     run.step.sums.mean_loss()
 
 

@@ -7,6 +7,7 @@ scheduler with their defaults, float32, and metrics of torchmetrics, or of `item
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,8 @@ def pillow_batches(split: Split, problem: Problem) -> DataLoader[Any]:
 
 
 class PlainLoop:
-    """A training loop with the parts above; `run` does some iterations."""
+    """A training loop with the parts above; `run` does some iterations, each time from where the last ended: a loader
+    that is begun anew has no batch ready."""
 
     def __init__(self, problem: Problem, network: nn.Module, split: Split, device: torch.device, sparsity: float):
         self.network, self.device = network.to(device), device
@@ -74,12 +76,12 @@ class PlainLoop:
             weight_decay=problem.weight_decay,
         )
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda k: 1 / (1 + k / 1000))
-        self.batches = pillow_batches(split, problem)
+        self.batches = _endless(pillow_batches(split, problem))
         self.count = _metric(problem.classes, device)
 
     def run(self, iterations: int) -> None:
         self.network.train()
-        for images, labels in _endless(self.batches, iterations):
+        for images, labels in islice(self.batches, iterations):
             images, labels = images.to(self.device), labels.to(self.device)
             logits = self.network(images)
             loss = functional.cross_entropy(logits, labels)
@@ -90,14 +92,9 @@ class PlainLoop:
             self.count(logits, labels, loss)
 
 
-def _endless(batches: DataLoader[Any], count: int) -> Iterator[Any]:
-    done = 0
-    while done < count:
-        for batch in batches:
-            yield batch
-            done += 1
-            if done == count:
-                return
+def _endless(batches: DataLoader[Any]) -> Iterator[Any]:
+    while True:
+        yield from batches
 
 
 def _metric(classes: int, device: torch.device) -> Callable[[Tensor, Tensor, Tensor], None]:

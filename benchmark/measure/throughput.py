@@ -17,7 +17,7 @@ import torch
 
 from benchmark.errors import UserError
 from benchmark.measure.common import usable_device
-from benchmark.measure.loops import bare_loop, dense_run, drive, retraining_run
+from benchmark.measure.loops import bare_loop, dense_run, drive, endless, retraining_run
 from benchmark.measure.method_costs import compare_dst, compare_methods, parse_methods
 from benchmark.measure.research_loop import Null, PlainLoop, pillow_batches
 from benchmark.measure.timing import Turns, clocked, quartiles, rates, take_turns
@@ -103,8 +103,8 @@ def compare_loops(data: Batches, iterations: int, repeats: int) -> Turns:
     """The suite's loop over the bare one."""
     run = dense_run(data)
     images = iterations * min(data.problem.batch_size, data.training_images)
-    bare = clocked(bare_loop(run, iterations), images, data.device)
-    return take_turns(bare, {SUITE: clocked(lambda: drive(run, iterations), images, data.device)}, repeats)
+    bare, batches = clocked(bare_loop(run, iterations), images, data.device), endless(data)
+    return take_turns(bare, {SUITE: clocked(lambda: drive(run, iterations, batches), images, data.device)}, repeats)
 
 
 def compare_batches(data: Batches, repeats: int, folder: Path | None) -> Turns:
@@ -131,5 +131,5 @@ def compare_steps(data: Batches, iterations: int, repeats: int, null: bool, fold
     plain_network = plain_network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     plain = PlainLoop(problem, plain_network, open_source(problem, folder).training, device, 0.9)
     images = iterations * problem.batch_size
-    research = clocked(lambda: plain.run(iterations), images, device)
-    return take_turns(research, {SUITE: clocked(lambda: drive(run, iterations), images, device)}, repeats)
+    research, batches = clocked(lambda: plain.run(iterations), images, device), endless(data)
+    return take_turns(research, {SUITE: clocked(lambda: drive(run, iterations, batches), images, device)}, repeats)

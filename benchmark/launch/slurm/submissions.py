@@ -152,7 +152,8 @@ def write_intent(
     for number, chunk in enumerate(layout.chunks):
         content = _chunk_json(chunk, sweep.problem.model_dump(mode="json"), costs)
         (submission.folder / "chunks" / f"{number}.json").write_text(content)
-    (submission.folder / "cells.txt").write_text("".join(_cell_lines(sweep, layout, costs)))
+    with open(submission.folder / "cells.txt", "w") as lines:
+        lines.writelines(_cell_lines(sweep, layout, costs))
     head, dirty = commit()
     about = {
         "schema": SCHEMA,
@@ -202,10 +203,11 @@ def _cell_lines(sweep: Sweep, layout: Layout, costs: Costs) -> Iterator[str]:
     inside = set()
     for number, chunk in enumerate(layout.chunks):
         for task in chunk.tasks:
-            inside.add(task.cell.id)
+            name = task.cell.id
+            inside.add(name)
             seconds = costs.seconds(task)
             shown = "" if seconds is None else f"{seconds:.4g}"
-            yield f"{'d' if task.cell.is_dense else 'c'}\t{number}\t{shown}\t{task.cell.id}\n"
+            yield f"{'d' if task.cell.is_dense else 'c'}\t{number}\t{shown}\t{name}\n"
     for cell in sweep.cells:
-        if cell.id not in inside:
-            yield f"{'d' if cell.is_dense else 'c'}\t-1\t\t{cell.id}\n"
+        if (name := cell.id) not in inside:
+            yield f"{'d' if cell.is_dense else 'c'}\t-1\t\t{name}\n"
