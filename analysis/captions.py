@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.claims import per_cent
 from analysis.tables import Entry
-from benchmark.cells import Problem
+from benchmark.cells import UNSAFE, Problem
 from benchmark.errors import UserError
 from benchmark.metric import Metric
 from benchmark.planning.grid import load_problem
@@ -21,6 +21,16 @@ MADE = {"scenes": " (semi-synthetic)", "numbers": " (synthetic)"}
 def printable(text: object) -> str:
     """Without control characters: records come from elsewhere, and a terminal obeys what it is sent."""
     return "".join(character if character.isprintable() else "?" for character in str(text))
+
+
+def filtered(only: Sequence[str]) -> list[str]:
+    """What is said where not all cells of a sweep are shown."""
+    return [f"Only {' and '.join(only)}."] if only else []
+
+
+def filtered_name(name: str, only: Sequence[str]) -> str:
+    """The name of a file that shows chosen cells, beside that of all."""
+    return name + "".join(f"-{UNSAFE.sub('-', text)}" for text in only)
 
 
 def statistic(seeds: Iterable[int], expected: int, entries: Sequence[Entry], metric: Metric) -> str:

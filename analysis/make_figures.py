@@ -16,7 +16,6 @@ from analysis.options import NoRecords, ProblemOption, ResultsOption, WandbOptio
 from analysis.paper.figures import FIGURES, ORDER
 from analysis.sources import Source
 from analysis.wandb_runs import open_source
-from benchmark.cells import UNSAFE
 from benchmark.cli import main, make_app
 from benchmark.errors import UserError
 from benchmark.planning.grid import SWEEPS, sweep_names
@@ -91,10 +90,9 @@ def draw(
 def _captioned(drawing: Drawing, selection: Selection, only: Sequence[str]) -> Drawing:
     """With where its records are from; a figure of chosen cells has a name of its own, beside that of all."""
     group = selection.group
-    stem = drawing.name + "".join(f"-{UNSAFE.sub('-', text)}" for text in only)
-    filtered = [f"Only {' and '.join(only)}."] if only else []
+    stem, chosen = captions.filtered_name(drawing.name, only), captions.filtered(only)
     source = captions.provenance(group.every, group.problems)
-    return Drawing(stem, drawing.figure, (*drawing.sentences, *filtered, captions.problem(group.recipe), source))
+    return Drawing(stem, drawing.figure, (*drawing.sentences, *chosen, captions.problem(group.recipe), source))
 
 
 def _write(drawing: Drawing, suffixes: Sequence[str], folder: Path) -> None:

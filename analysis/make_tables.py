@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from analysis import tables
+from analysis import captions, tables
 from analysis.aggregates import aggregates
 from analysis.options import ProblemOption, ResultsOption, WandbOption
 from analysis.paper.sheets import make_sheets
@@ -49,6 +50,10 @@ def make_tables(
     recipe: Annotated[
         str | None, typer.Option(help="Only this recipe of a problem, by the hash in captions and file names.")
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these cells of a sweep, as the sweep takes them: schedule=ALLR,sparsity=0.9."),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Write files into this folder rather than print.")] = None,
     elsewhere: Annotated[
         str | None,
@@ -68,11 +73,14 @@ def make_tables(
     Live records (RESULTS/runs) come first; a sweep without any is read from RESULTS/reference.
     """
     chosen = _parse_formats(formats, list(WRITERS) if output else ["terminal"], output is not None)
-    sheets = make_sheets(names or [], open_source(results, from_wandb), problem, seeds)
+    if only and not names:
+        raise UserError(f"--only {only[0]}: of which sweep? Name it, as in: make_tables table1 --only {only[0]}")
+    sheets = make_sheets(names or [], open_source(results, from_wandb), problem, seeds, only or ())
     if recipe is not None:
         sheets = _of_recipe(sheets, recipe)
     if elsewhere is not None:
-        sheets = _with_others(sheets, elsewhere, names or [], problem)
+        sheets = _with_others(sheets, elsewhere, names or [], problem, only or ())
+    sheets = [_with_filter(sheet, only or ()) for sheet in sheets]
     if aggregate:
         sheets = [replace(sheet, tables=(sheet.tables[0], aggregates(sheet), *sheet.tables[1:])) for sheet in sheets]
     if output:
@@ -81,13 +89,22 @@ def make_tables(
     print_sheets(sheets, chosen, details)
 
 
+def _with_filter(sheet: Sheet, only: Sequence[str]) -> Sheet:
+    """Named after the cells that were chosen, and with a sentence about them."""
+    first, *rest = sheet.tables
+    first = replace(first, caption=(*first.caption, *captions.filtered(only)))
+    return replace(sheet, slug=captions.filtered_name(sheet.slug, only), tables=(first, *rest))
+
+
 def _of_recipe(sheets: list[Sheet], recipe: str) -> list[Sheet]:
     if not (chosen := [sheet for sheet in sheets if sheet.recipe == recipe]):
         raise UserError(f"--recipe {recipe}: there are {', '.join(dict.fromkeys(sheet.recipe for sheet in sheets))}")
     return chosen
 
 
-def _with_others(sheets: list[Sheet], elsewhere: str, names: list[str], problem: str | None) -> list[Sheet]:
+def _with_others(
+    sheets: list[Sheet], elsewhere: str, names: list[str], problem: str | None, only: Sequence[str]
+) -> list[Sheet]:
     """Each sheet with a second table: where the means of other runs will lie, or whether those of a file do."""
     if elsewhere.isdecimal() and int(elsewhere):
         others: dict[str, int | Table] = {sheet.slug: int(elsewhere) for sheet in sheets}
@@ -97,7 +114,7 @@ def _with_others(sheets: list[Sheet], elsewhere: str, names: list[str], problem:
         )
     else:
         try:
-            found = make_sheets(names, Path(elsewhere), problem)
+            found = make_sheets(names, Path(elsewhere), problem, only=only)
         except UserError as error:
             raise UserError(f"--elsewhere: {str(error).removeprefix('--results ')}") from None
         others = {sheet.slug: sheet.tables[0] for sheet in found}

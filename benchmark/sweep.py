@@ -120,7 +120,7 @@ def sweep(
         settings=settings,
     )
     launcher = build(executor, options)
-    work = Work(name, chosen, store, console, data, download, mode, repair)
+    work = Work(name, chosen, store, console, data, download, mode, repair, only or ())
     if cancel:
         return launcher.cancel(work)
     if dry_run:

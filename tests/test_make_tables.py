@@ -155,6 +155,23 @@ def test_one_recipe_of_a_problem_can_be_chosen(tmp_path: Path, make_tables):
     assert_one_line_refusal(refused, "--recipe none: there are ", MADE_UP.identity, longer.identity)
 
 
+def test_a_table_of_chosen_cells_has_no_columns_of_others(tmp_path: Path, make_tables):
+    fill(tmp_path / "runs", table1_records(by_rank))
+    chosen = ("--only", "schedule=ALLR,sparsity=0.9", "--only", "schedule=FT,sparsity=0.9")
+    shown = make_tables("table1", *chosen).stdout
+    measured = shown.partition("As published")[0]
+    assert "sparsity 90 %" in measured
+    assert "sparsity 80 %" not in measured
+    assert "CLR" not in measured
+    assert "Only schedule=ALLR,sparsity=0.9 and schedule=FT,sparsity=0.9." in " ".join(measured.split())
+    make_tables("table1", "--output", str(tmp_path / "all"))
+    before = {path: path.read_bytes() for path in (tmp_path / "all").iterdir()}
+    make_tables("table1", *chosen, "--output", str(tmp_path / "all"))
+    assert before.items() < {path: path.read_bytes() for path in (tmp_path / "all").iterdir()}.items()
+    assert_one_line_refusal(make_tables(*chosen), "--only schedule=ALLR,sparsity=0.9: of which sweep?")
+    assert_one_line_refusal(make_tables("table1", "--only", "schedule=none"), "no schedule 'none'", "ALLR")
+
+
 OWN_SWEEP = """
 title: "A comparison of my own"
 seeds: 2

@@ -80,6 +80,7 @@ def test_the_same_command_again_trains_nothing_and_prints_the_same_table(untouch
     assert again.returncode == 0
     assert "6 done, 0 to train" in again.stdout
     assert "sparsity 90 %" in again.stdout
+    assert "sparsity 80 %" not in again.stdout, "a column of cells that --only left out"
     assert before == {path: path.stat().st_mtime_ns for path in untouched.path.glob("records/*/*")}
 
 

@@ -17,11 +17,15 @@ from benchmark.planning.grid import sweep_names
 
 
 def make_sheets(
-    names: Sequence[str], source: Path | Source, problem: str | None = None, seeds: str | None = None
+    names: Sequence[str],
+    source: Path | Source,
+    problem: str | None = None,
+    seeds: str | None = None,
+    only: Sequence[str] = (),
 ) -> list[Sheet]:
     """The sheets of the named sweeps, or of all that have records; warnings go to stderr. Raises UserError."""
     place = Results(source) if isinstance(source, Path) else source
-    chosen = {name: sweep_axes(name, seeds) for name in names or sweep_names()}
+    chosen = {name: sweep_axes(name, seeds, only) for name in names or sweep_names()}
     for axes in chosen.values() if names else ():
         if layout_of(axes, LAYOUTS) is None:
             raise UserError(f"{axes.name}: there is no table for what this sweep varies; make_figures may draw it")

@@ -9,7 +9,7 @@ import gc
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,7 @@ class Work:
         download: whether to fetch images that are not there.
         tracking: Weights & Biases.
         repair: whether to set records aside that cannot be read.
+        only: the filters that chose its cells.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Work:
     download: bool = False
     tracking: Mode = "auto"
     repair: bool = False
+    only: Sequence[str] = ()
 
     def open(self) -> None:
         """Make the results folder ready to be written, with a warning for what does not fit together there. Raises

@@ -142,6 +142,7 @@ def _tabulate(work: Work, cells: Sequence[Cell]) -> int:
     command = [sys.executable, "-m", "analysis.make_tables", name, "--results", str(store.path)]
     seeds = ",".join(str(seed) for seed in sweep.seeds) + ("," if len(sweep.seeds) == 1 else "")
     command += ["--problem", sweep.problem.name, "--recipe", sweep.problem.identity, "--seeds", seeds]
+    command += [part for text in work.only for part in ("--only", text)]
     # What was piped in is read by now: the command reads it from a pipe of its own.
     table = piped(work.name) if is_piped(work.name) else None
     code = subprocess.run(command, check=False, input=table).returncode  # noqa: S603
