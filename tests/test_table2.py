@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
-from random import Random
 
-import pandas as pd
 import pytest
 
-from analysis import comparisons, frames, groups
+from analysis import frames, groups
 from analysis.axes import sweep_axes
 from analysis.choice import _errors, chosen
-from analysis.claims import Evidence, Finding
 from analysis.layout import layout_of
 from analysis.make_tables import app as make_tables_app
-from analysis.paper import claims_table2, table2
 from analysis.paper.layouts import LAYOUTS
 from analysis.paper.table2 import Table2
 from analysis.render.words import notes
@@ -27,8 +22,8 @@ from benchmark.cells import Cell
 from benchmark.cli import main
 from benchmark.planning.grid import load_sweep
 from tests.table1_records import MADE_UP, fill, record_of
+from tests.test_claims_table2 import METHODS, PUBLISHED, finding
 
-METHODS = ("BIMP", "GMP", "GSM", "DPF", "DNW", "LC", "STR", "DST")
 SWEEP = """
 title: "Table 2: methods that prune while they train"
 seeds: 3
@@ -42,7 +37,6 @@ grids:
   - {method: STR, sparsity: [0.7, 0.8, 0.9]}
   - {method: DST, sparsity: [0.7, 0.8, 0.9]}
 """
-PUBLISHED = table2.published_numbers()
 
 
 @pytest.fixture
@@ -281,60 +275,6 @@ def test_the_published_table_is_whole_and_agrees_with_itself(sweep):
 # Claims
 
 
-def evidence(seeds=(0, 1, 2, 3, 4), noise=0.02, chance=0, **shift) -> Evidence:
-    random = Random(chance)
-    accuracy = {
-        (method, sparsity, ""): pd.Series(
-            [numbers["accuracy_mean"] + shift.get(method, 0.0) + random.gauss(0, noise) for _ in seeds],
-            index=list(seeds),
-        )
-        for (method, sparsity), numbers in PUBLISHED.items()
-    }
-    published = {(*key, ""): numbers["accuracy_mean"] for key, numbers in PUBLISHED.items()}
-    return Evidence(accuracy, METHODS, (0.7, 0.8, 0.9), ("",), published)
-
-
-def finding(key: str, given: Evidence) -> Finding:
-    return next(found for found in Table2().check(given) if found.key == key)
-
-
-KEYS = [claim(evidence()).key for claim in claims_table2.CLAIMS]
-
-
-@pytest.mark.parametrize("key", KEYS)
-def test_the_paper_s_own_numbers_hold(key):
-    assert finding(key, evidence()).verdict == "held"
-
-
-@pytest.mark.parametrize("key", KEYS)
-def test_few_seeds_none_or_much_noise_decide_nothing(key):
-    assert finding(key, evidence((0, 1, 2, 3))).verdict == "undecided"
-    assert finding(key, evidence(noise=40.0, chance=3)).verdict == "undecided"
-    assert finding(key, Evidence({}, METHODS, (0.7, 0.8, 0.9), ("",), {})).verdict == "undecided"
-
-
-@pytest.mark.parametrize(
-    ("key", "shift"),
-    [
-        ("bimp-within-a-point", {"BIMP": -3.0}),
-        ("bimp-within-a-point", {"LC": 20.0}),
-        ("bimp-beats-most", {"GMP": 3.0}),
-        ("dpf-dnw-beat-bimp", {"BIMP": 2.0}),
-        ("bimp-level-at-low-sparsity", {"DNW": 3.0}),
-    ],
-)
-def test_a_contradicted_claim_is_not_held(key, shift):
-    assert finding(key, evidence(range(10), **shift)).verdict == "not held"
-
-
-def test_one_rival_that_collapses_once_leaves_bimp_within_a_point():
-    """A gain, however large, is a gain: it is no reason to doubt the others."""
-    given = evidence(range(10), noise=0.1)
-    lc = given.scores[("LC", 0.9, "")]
-    collapsed = {**given.scores, ("LC", 0.9, ""): lc.where(lc.index != 4, 10.0)}
-    assert finding("bimp-within-a-point", replace(given, scores=collapsed)).verdict == "held"
-
-
 def test_each_decay_of_the_learning_rate_has_its_rows_its_choice_and_its_claims(sweep):
     """With a linear decay GMP chooses another interval, and is two points better than with the recipe's."""
     linear = SWEEP.replace("{method: GMP,", "{method: GMP, schedule: [recipe, linear],")
@@ -383,17 +323,6 @@ def test_a_method_that_ended_at_another_sparsity_is_not_compared(sweep):
             made["sparsity"]["prunable"], made["status"] = 1.0, "collapsed"
     found = finding("bimp-beats-most", Table2().evidence(group_of(sweep, given)))
     assert [c.label for c in found.comparisons if not c.difference.n] == ["BIMP - DST, 80 %"]
-
-
-def test_every_row_is_compared_with_every_other_and_few_seeds_are_undecided():
-    few = comparisons.pairs(evidence((0, 1, 2)))
-    assert len(few) == 28
-    assert {pair.ahead for pair in few} == {"undecided"}
-    assert {pair.ahead for pair in comparisons.pairs(evidence(range(5)))} == {"undecided"}  # 2 / 2^5 is no 5 %
-    many = {(pair.first, pair.second): pair for pair in comparisons.pairs(evidence(range(10)))}
-    assert many[("GMP", "GSM")].ahead == "GMP"
-    assert many[("GSM", "LC")].improvement == pytest.approx(1 / 3)  # ahead at 90 % alone
-    assert 2 / 2**10 <= many[("BIMP", "GMP")].p <= 2 * 28 / 2**10
 
 
 # The command
