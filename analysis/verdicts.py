@@ -156,13 +156,16 @@ def equivalence(
 
 
 def needed_words(values: Sequence[pd.Series], says: AnyOfAll, opposite: AnyOfAll) -> str:
-    """How many seeds would decide a claim that so many do not, at the effect seen; "" of fewer than three seeds."""
+    """How many seeds would decide a claim that so many do not, at the effect seen; "" of fewer than three seeds. Where
+    no number of them would, since something is not compared at all, that."""
     seeds = max((int(value.notna().sum()) for value in values), default=0)
     found = [_needed(values, groups) for groups in (says, opposite)]
     known = [number for number in found if not math.isnan(number)]
     if not known:
         return ""
     if min(known) > MOST_SEEDS_NEEDED:
+        if missing := sum(not value.notna().any() for value in values):
+            return f"{missing} of {len(values)} comparisons have no runs that can be compared"
         return f"no effect seen that {MOST_SEEDS_NEEDED} seeds would decide"
     enough = max(min(known), TESTED_SEEDS, seeds + 1)
     return f"about {enough:.0f} seeds would decide it at the effect seen (Noether 1987, power {statistics.POWER:g})"

@@ -81,3 +81,17 @@ def test_every_row_is_compared_with_every_other_and_few_seeds_are_undecided():
     assert many[("GMP", "GSM")].ahead == "GMP"
     assert many[("GSM", "LC")].improvement == pytest.approx(1 / 3)  # ahead at 90 % alone
     assert 2 / 2**10 <= many[("BIMP", "GMP")].p <= 2 * 28 / 2**10
+
+
+def test_a_method_that_the_paper_does_not_have_is_in_none_of_its_claims():
+    given = evidence(range(10))
+    own = {("MINE", sparsity, ""): given.scores[("BIMP", sparsity, "")] + 5 for sparsity in given.sparsities}
+    with_own = replace(given, scores={**given.scores, **own}, rows=(*given.rows, "MINE", "CS"))
+    assert Table2().check(with_own) == Table2().check(given)
+
+
+def test_a_comparison_without_runs_is_named_instead_of_a_number_of_seeds():
+    given = evidence(range(10))
+    scores = {key: value for key, value in given.scores.items() if key != ("LC", 0.9, "")}
+    found = finding("bimp-within-a-point", replace(given, scores=scores))
+    assert (found.verdict, found.needed) == ("undecided", "1 of 7 comparisons have no runs that can be compared")

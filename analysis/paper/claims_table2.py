@@ -8,7 +8,8 @@ from analysis.verdicts import directional, equivalence
 BEATEN = ("GMP", "GSM", "LC", "STR", "DST")
 """Methods whose published accuracies are all below BIMP's."""
 STRONGER = ("DPF", "DNW")
-"""Methods whose published accuracies are above BIMP's at 80 and 90 % sparsity."""
+"""Methods whose published accuracies are above BIMP's at 80 and 90 % sparsity. These and BEATEN are all of the paper's:
+what others reach, such as CS or a method of one's own, is no part of what the paper says."""
 BEHIND = 0.7
 """Sparsity up to which they are not: there the published three are within 0.03 points."""
 MARGIN = 1.0
@@ -16,11 +17,11 @@ MARGIN = 1.0
 
 
 def within_a_point(evidence: Evidence) -> Finding:
-    """Against every other method, so that no method has to be picked as the best by the scores under test."""
+    """Against each of the paper's, so that no method has to be picked as the best by the scores under test."""
     sparsity = max(evidence.sparsities)
-    contrasts = [versus("BIMP", name, sparsity, "") for name in evidence.rows if name != "BIMP"]
+    contrasts = [versus("BIMP", name, sparsity, "") for name in evidence.rows if name in (*BEATEN, *STRONGER)]
     statement = f"At {per_cent(sparsity)} sparsity BIMP is within one point of the best method"
-    remark = ", of BIMP against every other method"
+    remark = ", of BIMP against each of the paper's methods"
     return directional("bimp-within-a-point", statement, contrasts, evidence, remark, -MARGIN)
 
 
