@@ -92,10 +92,12 @@ def sparsify(
     sparsities, lengths = ladder("even", sparsity, cycles), cycle_lengths(retrain, cycles)
     try:
         dense = np.full(dense_steps or 1, peak) if dense_rates is None else np.array(dense_rates, dtype=np.float64)
-        learning_rates(schedule, Retraining(dense, dense_warmup, lengths[0], 0.5))  # before anything is pruned
+        rates = learning_rates(schedule, Retraining(dense, dense_warmup, lengths[0], 0.5))  # before anything is pruned
     except (ValueError, TypeError, AttributeError, OverflowError, MemoryError) as error:
         given = f"peak_rate {peak!r}" if dense_rates is None else "dense_rates"
         raise UserError(f"schedule {schedule}, {given}, dense_warmup {dense_warmup!r}: {error}") from None
+    if not rates.any():
+        raise UserError(f"schedule {schedule}: its rates would all be 0; dense_warmup: how many of dense_rates warm up")
     span = len(dense) if dense_rates is not None or dense_steps else None
     return Retrained(model, optimizer, sparsities, lengths, schedule, dense, dense_warmup, span)
 

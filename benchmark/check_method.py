@@ -150,7 +150,7 @@ def check(cell: Cell, interruptions: Sequence[int] | None = None) -> Iterator[Fi
         yield from _promises(trial, interruptions)
     except UserError:
         raise
-    except Exception as error:  # whatever somebody else's method does
+    except (Exception, SystemExit) as error:  # whatever somebody else's method does
         yield Finding("runs without an error", False, _where(error, kind))
 
 
@@ -168,7 +168,7 @@ def _misspelled(method: type) -> str:
     return ""
 
 
-def _where(error: Exception, method: type) -> str:
+def _where(error: BaseException, method: type) -> str:
     """The error, and the last line of the method's module in its traceback."""
     frames = traceback.extract_tb(error.__traceback__)
     file = getattr(sys.modules[method.__module__], "__file__", None)

@@ -14,6 +14,7 @@ from benchmark.errors import UserError
 from benchmark.planning.grid import load_sweep
 from benchmark.planning.plan import parent
 from benchmark.planning.tuning import current
+from benchmark.problems.folder import complete
 from benchmark.results.atomic import CannotWrite
 from benchmark.results.records import Record, result
 from benchmark.results.store import Store, read_compact, write_compact
@@ -27,6 +28,7 @@ def export(
     problem: Annotated[str | None, typer.Option(help="A problem of sweeps/problems/, or a file of your own")] = None,
     seeds: Annotated[str | None, typer.Option(help="How many (5) or which (0,3,7)")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe, as in the sweep")] = None,
+    data: Annotated[Path | None, typer.Option(help="The folder of the images, where the sweep was told one")] = None,
     results: Annotated[Path, typer.Option(help="The results folder")] = cli.RESULTS,
     output: Annotated[Path, typer.Option(help="The folder to write to")] = Path("results/reference"),
     force: Annotated[
@@ -44,7 +46,8 @@ def export(
     if force and add:
         raise UserError("--force replaces the file, --add keeps what it holds: give one of them")
     store = Store(results)
-    sweep = current(load_sweep(name, problem, seeds, settings=cli.parse_settings(set_ or [])), store)
+    settings = cli.parse_settings(set_ or [])
+    sweep = current(load_sweep(name, problem, seeds, settings=settings, complete=complete(data)), store)
     cells = [*sweep.cells, *(start for cell in sweep.cells if (start := parent(cell)))]
     found = {cell.id: store.read(cell.id) for cell in dict.fromkeys(cells)}
     records = [record for record in found.values() if record is not None]

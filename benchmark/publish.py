@@ -29,6 +29,7 @@ from benchmark.streams import make_console
 from benchmark.tracking.markers import read_marker, unpublished
 from benchmark.tracking.publisher import Publisher, Summary
 from benchmark.tracking.runs import Settings, check_mode, check_project, resolve_mode
+from benchmark.yaml_files import stem_of
 
 app = cli.make_app()
 console = make_console()
@@ -37,6 +38,8 @@ SLOWEST = 0.01
 """Runs a minute."""
 LONGEST = 86400.0
 """Seconds of patience: a day."""
+Coordinates = tuple[Any, ...]
+"""Method, schedule, sparsity, budget and hyperparameters of a cell."""
 
 
 @app.command()
@@ -74,7 +77,11 @@ def publish(
     left_out = unpublished(store, "again" if again else resolved)
     scope = dict.fromkeys(store.ids(), "") if name is None else _grouped(sorted(store.ids()), store, name, sweeps)
     if name is None:
-        todo = _grouped(left_out, store, None, sweeps)
+        before = {cell_id: read_marker(store, cell_id) or {} for cell_id in left_out}
+        todo = {
+            cell_id: before[cell_id].get("group") or group
+            for cell_id, group in _grouped(left_out, store, None, sweeps).items()
+        }
     else:
         todo = {cell_id: scope[cell_id] for cell_id in left_out if cell_id in scope}
     settings = Settings(
@@ -115,47 +122,51 @@ def _standing(records: int, offline: int, name: str | None, settings: Settings, 
 
 
 def _grouped(
-    cell_ids: Sequence[str], store: Store, name: str | None, sweeps: Mapping[tuple[Any, ...], str]
+    cell_ids: Sequence[str], store: Store, name: str | None, sweeps: Mapping[str, frozenset[Coordinates]]
 ) -> dict[str, str]:
     """The cells to publish with their group, SWEEP/PROBLEM: those of all sweeps, or of sweep `name` and the dense runs.
 
     Dense runs that only cells of other sweeps start from are not those of `name`. What cannot be read stays, for the
     publisher to report. sweeps: as `_sweeps` gives them.
     """
+    cells: dict[str, tuple[str, Coordinates, str | None]] = {}
     groups: dict[str, str] = {}
-    of_others: set[str] = set()
-    dense: dict[str, str] = {}
-    of_dense: dict[str, str] = {}
     for cell_id in cell_ids:
         record = store.read(cell_id)
         if record is None:
             groups[cell_id] = ""
             continue
-        problem, sweep = record["cell"]["problem"]["name"], sweeps.get(_coordinates(record["cell"]))
-        if record["cell"]["method"] == "dense":
+        cell, parent = record["cell"], record["parent"] or {}
+        cells[cell_id] = cell["problem"]["name"], _coordinates(cell), parent.get("id")
+    there = {kind for _, kind, _ in cells.values()}
+    # a cell of several sweeps belongs to the one of which the largest part is there
+    by_share = sorted(sweeps, key=lambda sweep: -len(sweeps[sweep] & there) / len(sweeps[sweep]))
+    of_others: set[str] = set()
+    dense: dict[str, str] = {}
+    of_dense: dict[str, str] = {}
+    for cell_id, (problem, kind, parent_id) in cells.items():
+        sweep = next((sweep for sweep in by_share if kind in sweeps[sweep]), None)
+        if kind[0] == "dense":
             dense[cell_id] = problem
         elif sweep or not name:
             groups[cell_id] = f"{sweep or 'other'}/{problem}"
-            if record["parent"]:
-                of_dense[record["parent"]["id"]] = groups[cell_id]
-        elif record["parent"]:
-            of_others.add(record["parent"]["id"])
+            if parent_id:
+                of_dense[parent_id] = groups[cell_id]
+        elif parent_id:
+            of_others.add(parent_id)
     for cell_id, problem in dense.items():
         if cell_id in of_dense or cell_id not in of_others:
-            groups[cell_id] = of_dense.get(cell_id, f"{name or 'dense'}/{problem}")
+            groups[cell_id] = of_dense.get(cell_id, f"{stem_of(name) if name else 'dense'}/{problem}")
     return groups
 
 
-def _sweeps(names: Sequence[str]) -> dict[tuple[Any, ...], str]:
-    """Which sweep a cell belongs to, on any problem and with any seed: the first that has it."""
-    names_by_cell: dict[tuple[Any, ...], str] = {}
-    for name in names:
-        for cell in load_sweep(name).cells:
-            names_by_cell.setdefault(_coordinates(cell.to_json()), name)
-    return names_by_cell
+def _sweeps(names: Sequence[str]) -> dict[str, frozenset[Coordinates]]:
+    """What the cells of each sweep are, on any problem and with any seed."""
+    sweeps = [load_sweep(name) for name in names]
+    return {sweep.name: frozenset(_coordinates(cell.to_json()) for cell in sweep.cells) for sweep in sweeps}
 
 
-def _coordinates(cell: Mapping[str, Any]) -> tuple[Any, ...]:
+def _coordinates(cell: Mapping[str, Any]) -> Coordinates:
     settings = tuple(sorted(cell["hyperparameters"].items()))
     return (cell["method"], cell["schedule"], cell["sparsity"], cell["budget"], settings)
 

@@ -67,6 +67,8 @@ def status(
 
 def collect(results: Path, name: str | None, asked: Asked) -> list[Progress]:
     """One look at the folder. Raises UserError if there is nothing to tell of."""
+    if name is None and (asked.chosen or asked.data is not None):
+        raise UserError("--seeds, --only, --set and --data are for one sweep: name it, as in: status table1 --seeds 5")
     folder = look(results)
     submitted = sorted({submission.about["sweep"] for submission in folder.state.submissions})
     if name or submitted:

@@ -46,7 +46,7 @@ INSTRUCTIONS = (
 
 Report = Callable[[int, dict[str, float]], None]
 """Called at every epoch with the iterations done and the latest row of the history."""
-Outcome = Literal["done", "already done", "held by another", "parent missing"]
+Outcome = Literal["done", "already done", "held by another"]
 
 
 class ParentMissing(Exception):

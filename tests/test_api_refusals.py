@@ -29,6 +29,7 @@ from benchmark.errors import UserError
         ({"model": None}, "model NoneType: a torch.nn.Module"),
         ({"optimizer": None}, "optimizer NoneType: one of torch.optim's"),
         ({"peak_rate": 0.0}, "peak_rate 0.0: the largest learning rate of the dense training, a number above 0"),
+        ({"schedule": "FT", "dense_rates": [0.1, 0.0]}, "schedule FT: its rates would all be 0; dense_warmup"),
         ({"model": nn.Embedding(3, 3)}, "Embedding has no convolution and no linear layer"),
     ],
 )

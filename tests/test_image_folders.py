@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import cli
+from benchmark import cli, export
 from benchmark.planning.grid import load_sweep
 from benchmark.problems.folder import complete, describe
 from benchmark.problems.sources import open_source
@@ -334,6 +334,9 @@ def test_a_sweep_says_which_streamed_images_it_skipped(tmp_path: Path, capsys):
     assert cli.main(app, [*command, "--workers", "1"]) == 0
     line = f"skipped: 1 of 30 images cannot be read, the first: {tmp_path}/images/train/cat/00.png"
     assert line in capsys.readouterr().out
+    options = command[: command.index("--only")]
+    assert cli.main(export.app, [*options, "--seeds", "1", "--output", str(tmp_path)]) == 1
+    assert "2 of 55 records" in capsys.readouterr().out
 
 
 def test_another_size_of_large_images_is_cropped_from_as_much_of_them(tmp_path: Path):

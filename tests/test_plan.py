@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.planning.grid import load_sweep
+from benchmark.planning.grid import Execution, load_sweep
 from benchmark.planning.plan import make_plan
 from benchmark.results.store import Store
 
@@ -44,3 +44,10 @@ def test_runs_that_differ_in_what_matters_share_nothing(tmp_path: Path):
             other = next(t.cell for t in plan.tasks if t.cell.id == task.behind)
             same = ("seed", "schedule", "budget", "hyperparameters", "problem")
             assert all(getattr(other, key) == getattr(task.cell, key) for key in same)
+
+
+def test_many_workers_end_no_sooner_than_the_longest_cell_behind_its_dense_run(tmp_path: Path):
+    cells = load_sweep("table1", seeds="1").cells
+    plan = make_plan(cells, Store(tmp_path), Execution(seconds_per_epoch=1.0))
+    assert plan.seconds(1) == pytest.approx(plan.epochs)
+    assert plan.seconds(1000) == pytest.approx(90 + 0.1111 * 90)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -91,3 +92,17 @@ def test_nothing_that_a_repository_names_is_run_for_its_commit(repositories, tmp
     os.utime(suite / "file", (0, 0))  # git would note in its index that the file has not changed
     assert commit(monkeypatch, suite) == (head, False)
     assert not trace.exists()
+
+
+def test_every_room_that_what_decides_results_imports_decides_them_too_or_is_known_not_to():
+    """Loss and metric of a task, for one: a checkpoint of other code is not gone on with."""
+    exempt = {"cli", "environment", "errors", "imports", "launch", "planning", "results", "streams", "yaml_files"}
+    here = provenance.ROOT / "benchmark"
+    files = [
+        path for name in provenance.DECIDING for path in (*(here / name).rglob("*.py"), here / name) if path.is_file()
+    ]
+    imported = {
+        room for path in files for room in re.findall(r"^ *from benchmark\.(\w+)", path.read_text(), re.MULTILINE)
+    }
+    assert imported - exempt <= {name.removesuffix(".py") for name in provenance.DECIDING}
+    assert "tasks" in imported

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.cells import Budget, Cell
-from benchmark.planning.grid import load_sweep
+from benchmark.planning.grid import SWEEPS, load_sweep, sweep_names
 from benchmark.publish import _grouped, _sweeps, made_up_record
 from benchmark.results.records import Record
 from benchmark.results.store import Store
@@ -97,6 +97,18 @@ def test_groups_are_sweep_and_problem(store: Store) -> None:
     assert groups[cell.id] == "table1/digits"
     assert groups[other.id] == "other/digits"
     assert groups[lonely.id] == "dense/digits"
+
+
+def test_a_cell_of_several_sweeps_is_in_the_group_of_the_one_that_is_there(store: Store, tmp_path: Path) -> None:
+    sweeps = _sweeps(sweep_names())
+    table1 = [store.commit(record_of(cell))["id"] for cell in load_sweep("table1", seeds=1).cells]
+    assert set(_grouped(table1, store, None, sweeps).values()) == {"table1/digits"}
+    wide = Store.open_for_writing(tmp_path / "wide")
+    ids = [wide.commit(record_of(cell))["id"] for cell in load_sweep("figure1_wide", seeds=1).cells]
+    assert set(_grouped(ids, wide, None, sweeps).values()) == {"figure1_wide/digits"}
+    (tmp_path / "mine.yaml").write_text((SWEEPS / "table1.yaml").read_text())
+    own = str(tmp_path / "mine.yaml")
+    assert set(_grouped(table1, store, own, _sweeps([own])).values()) == {"mine/digits"}
 
 
 def test_only_the_records_of_the_sweep_count(publish: Publish, store: Store) -> None:

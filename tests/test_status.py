@@ -198,6 +198,8 @@ def test_status_works_on_a_machine_without_slurm_and_before_anything_ran(command
         (["table1", "--set", "epoch=4"], ["epoch"]),
         (["table1", "--seeds", "many"], ["many"]),
         (["table1", "--only", "colour=red"], ["--only", "colour"]),
+        (["--only", "method=STR"], ["--only", "name it"]),
+        (["--data", "images"], ["--data", "name it"]),
     ],
 )
 def test_a_mistake_in_the_status_command_is_named(command, tmp_path: Path, arguments: list[str], words: list[str]):
@@ -276,6 +278,10 @@ def test_status_and_a_dry_run_import_no_torch(command, tmp_path: Path):
         (["--executor", "slurm", "--set", "slurm.time=soon"], ["time", "soon"]),
         (["--executor", "slurm", "--cluster", "nowhere"], ["nowhere", "one-gpu"]),
         (["--executor", "slurm", "--workers", "3"], ["--workers", "slurm.workers"]),
+        (["--executor", "slurm", "--gpus-per-cell", "4"], ["--gpus-per-cell 4", "slurm.tasks"]),
+        (["--executor", "slurm", "--cells-per-gpu", "3"], ["--cells-per-gpu 3", "slurm.workers"]),
+        (["--executor", "slurm", "--checkpoint-seconds", "1"], ["--checkpoint-seconds 1", "slurm.checkpoint"]),
+        (["--executor", "slurm", "--hang-seconds", "5"], ["--hang-seconds 5", "slurm.hang"]),
     ],
 )
 def test_a_mistake_in_the_sweep_command_is_named(command, tmp_path: Path, arguments: list[str], words: list[str]):

@@ -45,6 +45,7 @@ def refusal(folder: Path = SWEEPS, name: str = "table1", **changes) -> str:
         ("schedule", ["FT", "XYZ"], ["XYZ", "ALLR"]),
         ("schedule", [], ["list of schedules"]),
         ("method", "XYZ", ["XYZ", "IMP"]),
+        ("method", "dense", ["method dense prunes nothing: leave it out"]),
         ("hyperparameters", {"cycels": [1]}, ["cycels", "cycles"]),
         ("hyperparameters", {"cycles": ["many"]}, ["cycles", "'many'"]),
         ("hyperparameters", {"cycles": []}, ["cycles", "at least 1 item"]),

@@ -16,6 +16,7 @@ import pytest
 
 from benchmark.cells import Budget, Cell, Problem
 from benchmark.publish import made_up_record
+from benchmark.results.locks import Locks
 from benchmark.results.records import Record
 from benchmark.results.store import Store
 from benchmark.tracking.markers import read_marker, unpublished, write_marker
@@ -251,6 +252,19 @@ def test_two_sweeps_on_one_store_publish_each_cell_once(store: Store) -> None:
     assert sum(summary.offline for summary in summaries) == 12
     assert sum(summary.left for summary in summaries) == 0
     assert len(run_files(store.path)) == 12
+
+
+def test_what_another_process_publishes_is_waited_for_before_the_publisher_is_closed(store: Store) -> None:
+    """`benchmark.publish` shows how many are left and closes at the end: what is locked must not be left until then."""
+    name = store.commit(made_up_record(0))["id"]
+    lock = Locks().take(store.file("publishing", name))
+    publisher = Publisher(settings(store, "offline"))
+    publisher.add(name, GROUP)
+    wait_for(lambda: publisher._jobs.empty())
+    assert publisher.pending == 1
+    lock.release()
+    wait_for(lambda: publisher.pending == 0)
+    assert publisher.close(PATIENCE).offline == 1
 
 
 def test_an_unreadable_marker_counts_as_none(store: Store) -> None:

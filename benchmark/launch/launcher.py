@@ -9,14 +9,14 @@ import gc
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from benchmark.cells import FUNCTION
+from benchmark.cells import FUNCTION, Cell
 from benchmark.errors import UserError
 from benchmark.imports import load
 from benchmark.planning.finished import FinishedCells
@@ -185,14 +185,20 @@ class Launcher(ABC):
             work.say(f"dense run needed: {task.cell.id} ({task.epochs:g} epochs)")
         if cost := self.cost(plan):
             work.say(cost)
-        todo = {task.cell.id: f"{task.epochs:8.2f} epochs" for task in plan.tasks} if cells else {}
-        for name in [cell.id for cell in [*(task.cell for task in plan.dense_tasks), *named]] if cells else ():
-            work.say(f"{todo.get(name, '           done')}  {name}")
+        if cells:
+            list_cells(work, plan, named)
         return 0
 
     def cost(self, plan: Plan) -> str:
         """A line about the time that a plan will take; "" for none."""
         return ""
+
+
+def list_cells(work: Work, plan: Plan, cells: Iterable[Cell]) -> None:
+    """A line for each dense run that is needed and each of the cells."""
+    todo = {task.cell.id: f"{task.epochs:8.2f} epochs" for task in plan.tasks}
+    for name in (cell.id for cell in [*(task.cell for task in plan.dense_tasks), *cells]):
+        work.say(f"{todo.get(name, '           done')}  {name}")
 
 
 def counts(sweep: Sweep, plan: Plan) -> str:

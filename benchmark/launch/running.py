@@ -65,7 +65,8 @@ class _Running:
         try:
             self._train(plan)
             chosen = [] if self.stopped else stages(work.sweep, work.store).chosen
-            following = [cell for cell in chosen if cell not in set(plan.cells)]
+            known = set(plan.cells)
+            following = [cell for cell in chosen if cell not in known]
             if following and given_rank():
                 work.say("tuned; the same command again goes on with what was chosen")
             elif following:

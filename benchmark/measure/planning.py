@@ -66,7 +66,7 @@ def _submission(store: Store, sweep: Sweep, count: int, profile: Profile) -> Ite
     yield f"{sum(map(len, result.jobs))} jobs in {len(result.jobs)} arrays submitted in {seconds}"
     if result.refusal:
         yield f"sbatch refused the rest: {result.refusal}"
-    slurm.cancel(store, sweep.name)
+    slurm.cancel(store, sweep.name, sweep.problem.name)
 
 
 def overhead(results: Path) -> Iterator[str]:

@@ -64,8 +64,7 @@ class FinishedCells:
             if not repair:
                 raise UserError(f"{path} {reason}; --repair sets it aside and trains the cell again")
             lines.append(f"{path} {reason}; it is now {self.store.set_aside(path)}")
-        done = {*self.origins, *self.damaged}
-        left = [cell for cell in self.cells if cell.id not in done] if done else []
+        left = [cell for cell in self.cells if cell.id not in self.origins] if self.origins else []
         for name in (start.id for start in _starts(left)):
             record = self.store.read(name) if name in self.origins else None
             problem = None if record is None else self.store.weights_problem(record)

@@ -304,6 +304,8 @@ def _is_whole(value: Any) -> bool:
 
 
 def _cells(grid: Grid, problem: Problem, seeds: Sequence[int]) -> list[Cell]:
+    if grid.method == "dense":
+        raise UserError("method dense prunes nothing: leave it out; cells train the dense runs that they start from")
     declared = declaration(grid.method)
     if declared.retrains and not (grid.schedule and grid.budget):
         raise UserError(f"method {grid.method} retrains: it needs a list of schedules and a list of budgets")

@@ -51,8 +51,13 @@ class Plan:
         return sum(task.epochs for task in self.tasks)
 
     def seconds(self, workers: int) -> float | None:
-        """Estimated wall seconds; None where nothing is known of the problem's speed."""
-        return None if self.seconds_per_epoch is None else self.epochs * self.seconds_per_epoch / workers
+        """Estimated wall seconds; None where nothing is known of the problem's speed. No less than the longest cell and
+        the dense run that it waits for take."""
+        if self.seconds_per_epoch is None:
+            return None
+        dense = {task.cell.id: task.epochs for task in self.dense_tasks}
+        longest = max((task.epochs + dense.get(task.after or "", 0.0) for task in self.tasks), default=0.0)
+        return max(self.epochs / workers, longest) * self.seconds_per_epoch
 
 
 def make_plan(cells: Sequence[Cell], store: Store, execution: Execution) -> Plan:

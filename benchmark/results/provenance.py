@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-DECIDING = ("cells.py", "methods", "problems", "pruning", "recording.py", "training", "worker.py")
+DECIDING = ("cells.py", "methods", "metric.py", "problems", "pruning", "recording.py", "tasks", "training", "worker.py")
 """What of benchmark/ decides results; launchers, tracking and analysis do not."""
 DALI = ("nvidia-dali-cuda120", "nvidia-dali-cuda130")
-PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", *DALI)
+PACKAGES = (
+    "torch", "torchvision", "numpy", "scikit-learn", "pillow", "sacrebleu", "torch-pruning", "transformers", *DALI
+)  # fmt: skip
 GIT_SECONDS = 20
 
 

@@ -124,15 +124,21 @@ class Publisher:
 
     def _work(self) -> None:
         busy: list[Job] = []
-        while (job := self._jobs.get()) is not None and not self._closed.is_set():
-            if job.cell is None:
+        more = True
+        while (more or busy) and not self._closed.is_set():
+            try:
+                job = self._jobs.get(timeout=BUSY_SECONDS if busy else None)
+            except queue.Empty:
+                again, busy = busy, []
+                for one in again:
+                    self._settle(one, busy)
+                continue
+            if job is None:
+                more = False
+            elif job.cell is None:
                 self._settle(job, busy)
             else:
                 self._show(job)
-        while busy and not self._closed.wait(BUSY_SECONDS):
-            again, busy = busy, []
-            for job in again:
-                self._settle(job, busy)
         if self._child is not None:
             self._child.end()
 

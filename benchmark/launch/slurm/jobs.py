@@ -134,8 +134,8 @@ def reconcile(store: Store, deed: str = "submitted") -> list[Live]:
     return [each for each in current if each.jobs]
 
 
-def cancel(store: Store, sweep: str) -> tuple[list[str], list[str]]:
-    """End this user's jobs of the sweep: (ids cancelled, lines about jobs of others, which go on).
+def cancel(store: Store, sweep: str, problem: str) -> tuple[list[str], list[str]]:
+    """End this user's jobs of the sweep on this problem: (ids cancelled, lines about jobs of others, which go on).
 
     Running cells save a checkpoint. The STOP file also ends a job that was requeued at the wrong moment.
     """
@@ -143,6 +143,10 @@ def cancel(store: Store, sweep: str) -> tuple[list[str], list[str]]:
     for current in reconcile(store, "cancelled"):
         submission, jobs = current.submission, [job.id for job in current.jobs.values()]
         if submission.about["sweep"] != sweep:
+            continue
+        if submission.about["problem"] != problem:
+            on = submission.about["problem"]
+            others.append(f"{len(jobs)} jobs of {sweep} on {on} go on; --problem {on} --cancel ends them")
             continue
         if submission.about["uid"] != os.getuid():
             owner = submission.about["user"]

@@ -7,15 +7,22 @@ from collections import Counter
 
 from benchmark.errors import UserError
 from benchmark.launch.display import duration
-from benchmark.launch.launcher import Launcher, Options, Work, counts
+from benchmark.launch.launcher import Launcher, Options, Work, counts, list_cells
 from benchmark.launch.slurm import jobs
 from benchmark.launch.slurm.chunks import Layout
 from benchmark.launch.slurm.profile import Profile, load_profile, sbatch_parameters
 from benchmark.launch.slurm.state import SlurmState, read_state
 from benchmark.planning.grid import Sweep
 from benchmark.planning.plan import Plan, make_plan
+from benchmark.problems.folder import EMBEDDED
 from benchmark.results.store import Store
 from benchmark.tracking.markers import without_marker
+
+ELSEWHERE = {
+    "workers": "workers=2", "device": "device=cuda", "gpus_per_cell": "tasks=2", "cells_per_gpu": "workers=2",
+    "validate_every": "validate_every=5", "checkpoint_seconds": "checkpoint=5min", "hang_seconds": "hang=30min",
+}  # fmt: skip
+"""Options of this machine, each with what a profile has in its place."""
 
 
 class Slurm(Launcher):
@@ -23,15 +30,11 @@ class Slurm(Launcher):
 
     def __init__(self, options: Options):
         super().__init__(options)
-        if options.workers is not None or options.device != "auto":
-            raise UserError(
-                "--workers and --device are for this machine: with --executor slurm use --set slurm.workers=2"
-            )
-        if options.validate_every > 1:
-            raise UserError(
-                f"--validate-every {options.validate_every} is for this machine: with --executor slurm use "
-                f"--set slurm.validate_every={options.validate_every}"
-            )
+        for name, key in ELSEWHERE.items():
+            given = getattr(options, name)
+            if given != getattr(Options, name):
+                option = f"--{name.replace('_', '-')} {given}"
+                raise UserError(f"{option} is for this machine: with --executor slurm use --set slurm.{key}")
         keep = {} if options.keep == "nothing" else {"keep": options.keep}
         self.profile = load_profile(options.cluster, {**keep, **options.settings})
 
@@ -39,6 +42,10 @@ class Slurm(Launcher):
         """Submit what is neither done nor queued; exit code 1 if sbatch did not take all of it."""
         work.open()
         sweep, store, say = work.current, work.store, work.say
+        if work.download and sweep.problem.dataset not in EMBEDDED:
+            from benchmark.problems.sources import download  # here, since nodes of a cluster seldom have the internet
+
+            download(sweep.problem, work.data)
 
         def plan() -> Plan:
             made = make_plan(sweep.cells, store, sweep.execution)
@@ -72,7 +79,7 @@ class Slurm(Launcher):
         return read_state(store)
 
     def cancel(self, work: Work) -> int:
-        cancelled, others = jobs.cancel(work.store, work.sweep.name)
+        cancelled, others = jobs.cancel(work.store, work.sweep.name, work.sweep.problem.name)
         work.say(
             f"{len(cancelled)} jobs cancelled; running cells save a checkpoint, and the same command without --cancel "
             "goes on"
@@ -101,6 +108,8 @@ class Slurm(Launcher):
         say("each job asks for:")
         for line in sbatch_options(sweep, store, profile):
             say(f"  {line}")
+        if cells:
+            list_cells(work, plan, sweep.cells)
         return 0
 
 

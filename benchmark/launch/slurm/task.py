@@ -279,6 +279,8 @@ class _Job:
         reason = self.dense[dense]
         if reason is None:
             return True
+        if self._should_stop():
+            return False  # it was not waited for long enough to tell
         self.counts["failed"] += 1
         self.store.add_failure(task.cell.id, "dense run failed", f"the dense run {dense} failed: {reason}")
         _say(f"FAILED {task.cell.id}: the dense run {dense} failed: {reason}")
