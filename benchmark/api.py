@@ -27,7 +27,7 @@ from benchmark.errors import UserError
 from benchmark.pruning.flat import Vector
 from benchmark.pruning.gradual import cubic, cycle_lengths, ladder
 from benchmark.pruning.masks import Masks, norm, norm_of_difference, prunable
-from benchmark.pruning.selection import Bracket, NotANumber
+from benchmark.pruning.selection import Bracket
 from benchmark.training.schedules import Retraining, learning_rates, relative_distance, resolve
 
 FROM_PEAK = ("LLR", "ALLR")
@@ -238,10 +238,9 @@ class Retrained(Sparse):
 
     def _prune(self, cycle: int) -> None:
         before, alive = norm(self.model), self.masks.alive
-        try:
-            moved = norm_of_difference(self.masks.prune_to(self.sparsities[cycle]))
-        except NotANumber:
-            raise UserError(f"{type(self.model).__name__} has weights that are not numbers: it diverged") from None
+        if not math.isfinite(before):
+            raise UserError(f"{type(self.model).__name__} has weights that are not numbers: it diverged")
+        moved = norm_of_difference(self.masks.prune_to(self.sparsities[cycle]))
         iterations = self.lengths[cycle]
         retraining = Retraining(
             dense=self.dense,

@@ -30,7 +30,7 @@ app = cli.make_app()
 @app.command()
 def main(
     method: Annotated[str | None, typer.Argument(help="A method of the table, or your own as module:Class")] = None,
-    sparsity: Annotated[float, typer.Option(help="The target")] = 0.5,
+    sparsity: Annotated[float | None, typer.Option(help="The target of a method; default 0.5")] = None,
     problem: Annotated[
         str | None, typer.Option(help="Instead of a method: a problem of sweeps/problems/, or a file of your own")
     ] = None,
@@ -45,15 +45,19 @@ def main(
         raise UserError("give a METHOD or --problem, not both: a method is checked on a small network of its own")
     if method is None and problem is None:
         raise UserError("give a METHOD, or --problem for a task, a data set and a network")
+    if method is not None and data is not None:
+        raise UserError(f"--data {data} is for --problem: a method is checked on digits, which need no folder")
+    if problem is not None and sparsity is not None:
+        raise UserError(f"--sparsity {sparsity:g} is for a METHOD: a problem is checked without pruning")
     if method is not None and method.endswith((".yaml", ".yml")):
         raise UserError(f"METHOD {method}: for a problem write --problem {method}")
     import torch
 
     torch.set_num_threads(1)
     settings = cli.parse_settings(set_ or [])
-    return _print_findings(
-        _of_problem(problem, settings, data) if problem is not None else _of_method(str(method), settings, sparsity)
-    )
+    if problem is not None:
+        return _print_findings(_of_problem(problem, settings, data))
+    return _print_findings(_of_method(str(method), settings, 0.5 if sparsity is None else sparsity))
 
 
 def _of_problem(name: str, settings: dict[str, Scalar], folder: Path | None) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from benchmark.cells import Cell, cut
 from benchmark.errors import UserError
 from benchmark.problems import models
+from benchmark.problems.batches import Batches
+from benchmark.problems.data import open_data
 from benchmark.pruning.filters import without_zeros
 from benchmark.recording import parameters_hash
 from benchmark.results.records import Record
@@ -34,21 +37,38 @@ class OtherResult(Exception):
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished cell. network: as it was trained, on the CPU, in evaluation. worker: has the data."""
+    """A finished cell.
+
+    Args:
+        cell: what was trained.
+        record: of it.
+        network: as it was trained, on the CPU, in evaluation.
+        folder: of the images.
+        given: of what came with weights that stand for the dense run.
+    """
 
     cell: Cell
     record: Record
     network: nn.Module
-    worker: Worker
+    folder: Path | None
+    given: Path
+
+    @cached_property
+    def data(self) -> Batches:
+        """On the CPU, in whatever precision it was trained. Raises UserError if it is not what the cell saw."""
+        data = open_data(self.cell.problem, torch.device("cpu"), self.folder, given=self.given)
+        if data.fingerprint != (trained := self.record["provenance"]["data"]):
+            raise UserError(f"CELL {self.cell.id}: it was trained on data {trained}, and here are {data.fingerprint}")
+        return data
 
     def example(self, count: int) -> tuple[Tensor, ...]:
         """So many inputs for the network, on the CPU."""
-        return tuple(value.cpu() for value in self.worker.data(self.cell.problem).example(count))
+        return self.data.example(count)
 
     def about(self) -> dict[str, str]:
         """JSON texts: the "record" and, of images, the "pixels", {"mean": [...], "std": [...]} by channel: the network
         takes (pixels / 255 - mean) / std."""
-        normalise = self.worker.data(self.cell.problem).normalise
+        normalise = self.data.normalise
         about = {"record": self.record}
         if normalise is not None:
             about["pixels"] = {"mean": normalise.mean.tolist(), "std": normalise.std.tolist()}
@@ -90,10 +110,9 @@ def load(store: Store, record: Record, data: Path | None = None) -> Trained:
     """
     cell = Cell.from_json(record["cell"])
     network = models.build(cell.problem, cell.seed)
-    worker = Worker(store, RunOptions(device="cpu", data=data))
     if not _load_kept(store, record, network):
-        network, worker = _again(store, record, cell, data)
-    return Trained(cell, record, network.cpu().eval(), worker)
+        network = _again(store, record, cell, data)
+    return Trained(cell, record, network.cpu().eval(), data, store.given)
 
 
 def _load_kept(store: Store, record: Record, network: nn.Module) -> bool:
@@ -109,7 +128,7 @@ def _load_kept(store: Store, record: Record, network: nn.Module) -> bool:
     return parameters_hash(network) == record["parameters_sha256"]
 
 
-def _again(store: Store, record: Record, cell: Cell, data: Path | None) -> tuple[nn.Module, Worker]:
+def _again(store: Store, record: Record, cell: Cell, data: Path | None) -> nn.Module:
     """Train the cell as its record says that it was trained: on that device, with as many threads."""
     made, seconds = record["provenance"], record["seconds"]
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -136,7 +155,8 @@ def _again(store: Store, record: Record, cell: Cell, data: Path | None) -> tuple
             f"{metric.text(here['final']['test'])} where the record says {metric.text(before['final']['test'])}; "
             "a sweep here into another --results folder gives weights with their record"
         )
-    return run.network, worker
+    network: nn.Module = run.network
+    return network
 
 
 def _say(line: str) -> None:

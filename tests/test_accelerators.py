@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmark import cli, sweep
@@ -25,27 +26,18 @@ from tests.fake_gpu import Waits, on_a_gpu
 from tests.method_runs import PROBLEM, SCRATCH, data_with, make_run
 
 
-def test_a_checkpoint_that_is_loaded_onto_another_device_gives_rates_that_the_host_reads(tmp_path):
-    """Everything in it lands on the device, learning rates too. `meta` holds no values, so they stay out of this."""
+def test_a_checkpoint_that_is_loaded_onto_another_device_keeps_the_rates_on_the_host(tmp_path):
+    """Every tensor in it lands on the device, and Apple's GPUs take none of float64: rates are lists, as in records."""
     run = make_run("DNW")
     run.rates = run.method.begin(0)
+    run.progress.rates.append(run.rates.tolist())
     state = run.state()
+    assert not [tensor for tensor in pytree.tree_leaves(state) if getattr(tensor, "dtype", None) == torch.float64]
     content, _ = checkpoint.encode("cell", state)
     (tmp_path / "c.pt").write_bytes(content)
     loaded, _ = checkpoint.load(tmp_path / "c.pt", "cell", "meta")
-    assert loaded["rates"].device.type == "meta"
-
-    class Moved(torch.Tensor):
-        """A tensor that numpy refuses, as one of a GPU."""
-
-        def numpy(self, *arguments, **named):
-            raise TypeError("can't convert cuda:0 device type tensor to numpy")
-
-        def cpu(self, *arguments, **named):
-            return self.as_subclass(torch.Tensor)
-
     again = make_run("DNW")
-    again.adopt({**state, "rates": state["rates"].as_subclass(Moved)})
+    again.adopt({**state, "progress": loaded["progress"]})
     assert again.rates.tolist() == run.rates.tolist()
 
 

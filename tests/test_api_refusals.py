@@ -128,10 +128,19 @@ def test_a_loop_that_forgets_sparse_step_is_told(kind: str):
         optimizer.step()
 
 
-def test_weights_that_are_no_numbers_are_refused_in_a_line():
+@pytest.mark.parametrize(("name", "value"), [("weight", torch.nan), ("weight", torch.inf), ("bias", torch.nan)])
+def test_weights_that_are_no_numbers_are_refused_in_a_line(name: str, value: float):
     model = nn.Linear(6, 10)
-    model.weight.data[0, 0] = torch.nan
+    getattr(model, name).data.view(-1)[0] = value
+    before = model.weight.clone()
     with pytest.raises(UserError, match="Linear has weights that are not numbers"):
+        sparsify(model, torch.optim.SGD(model.parameters(), lr=0.1), 0.5, retrain=5)
+    assert torch.equal(model.weight.nan_to_num(), before.nan_to_num()), "it was pruned all the same"
+
+
+def test_weights_of_two_types_are_refused_in_a_line():
+    model = nn.Sequential(nn.Linear(6, 10).bfloat16(), nn.Linear(10, 2))
+    with pytest.raises(UserError, match="are bfloat16 on cpu and float32 on cpu: one type and device is accepted"):
         sparsify(model, torch.optim.SGD(model.parameters(), lr=0.1), 0.5, retrain=5)
 
 

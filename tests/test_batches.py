@@ -9,10 +9,10 @@ import pytest
 import torch
 from torchvision.transforms import functional as reference
 
-from benchmark.cells import Cell
+from benchmark.cells import Cell, Problem
 from benchmark.errors import UserError
 from benchmark.methods import load
-from benchmark.problems.augment import Windows, moments, rotate
+from benchmark.problems.augment import Normalisation, Windows, moments, rotate
 from benchmark.problems.data import Data, open_data
 from benchmark.problems.folder import list_images
 from benchmark.problems.models import build
@@ -228,3 +228,13 @@ def test_a_batch_without_a_readable_image_counts_as_an_iteration_and_is_no_step(
     assert run.progress.position == data.iterations_per_epoch
     assert len(run.progress.history["epoch"]) == 1
     assert run.progress.images == data.training_images - 2
+
+
+def test_a_channel_that_is_the_same_everywhere_is_left_at_zero():
+    recipe = Problem(name="two-dyes", dataset="none", model="none", epochs=1, channels=2, image_size=4)
+    normalise = Normalisation(
+        recipe, torch.device("cpu"), lambda: (torch.tensor([0.5, 0.25]), torch.tensor([0.5, 0.0]))
+    )
+    pixels = normalise(torch.full((1, 4, 4, 2), 255 * 0.25))
+    assert pixels[..., 0].unique().tolist() == [-0.5]
+    assert pixels[..., 1].unique().tolist() == [0.0]

@@ -120,6 +120,8 @@ def test_the_command_says_a_line_a_promise_and_ends_with_1_if_one_is_broken(comm
         (["GMP", "--set", "interval=4"], ["interval", "1 to 2"]),
         (["GMP", "--set", "spacing=4"], ["spacing", "interval"]),
         (["GMP", "--sparsity", "1.5"], ["--sparsity 1.5", "below 1"]),
+        (["GMP", "--data", "images"], ["--data images is for --problem"]),
+        (["--problem", "digits", "--sparsity", "0.9"], ["--sparsity 0.9 is for a METHOD"]),
     ],
 )
 def test_what_cannot_be_checked_is_refused_in_one_line(

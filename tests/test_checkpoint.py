@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,12 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import nn
 
 from benchmark import cli
 from benchmark.cells import Budget, Cell
 from benchmark.checkpoint import app
+from benchmark.errors import UserError
 from benchmark.launch.launcher import Options, build
 from benchmark.launch.slurm.launcher import Slurm
 from benchmark.methods import check_hyperparameters
@@ -27,6 +29,7 @@ from benchmark.planning.grid import load_problem
 from benchmark.problems.sources import open_source
 from benchmark.results.records import encode
 from benchmark.results.store import Store
+from benchmark.trained import Trained
 from benchmark.training.options import RunOptions
 from benchmark.worker import Worker
 from tests import user_networks
@@ -299,3 +302,12 @@ def test_a_network_that_cannot_be_exported_is_refused(keeping: Store, tmp_path: 
     monkeypatch.setattr("torch.export.export", lambda *a, **k: (_ for _ in ()).throw(RuntimeError("data-dependent\nx")))
     assert checkpoint(keeping, DENSE.id, "--format", "torch", "--out", str(tmp_path / "x")) == 2
     assert "data-dependent x" in line_of(capsys)
+
+
+def test_a_network_that_only_a_gpu_can_train_can_be_taken_away_anywhere(keeping: Store):
+    problem = WEIGHTS.problem.model_copy(update={"precision": "tf32"})
+    taken = Trained(replace(WEIGHTS, problem=problem), keeping.read(WEIGHTS.id), nn.Identity(), None, keeping.given)
+    assert taken.example(2)[0].shape == (2, 1, 8, 8)
+    changed = {"provenance": {"data": "other"}}
+    with pytest.raises(UserError, match="it was trained on data other, and here are"):
+        _ = replace(taken, record=changed).data

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from benchmark.cells import Budget, Cell
 from benchmark.methods import load, settings_of
@@ -129,6 +130,20 @@ def test_recalibration_is_the_plain_average_over_the_batches():
     assert len(means) == DATA.iterations_per_epoch
     assert torch.allclose(network.bn1.running_mean, torch.stack(means).mean(0), atol=1e-5)
     assert network.bn1.momentum == 0.1
+
+
+def test_dropout_draws_the_same_whatever_a_worker_trained_before():
+    """The second pass over the same network is remembered, and ends after its first batch."""
+    data = Data(PROBLEM, torch.device("cpu"))
+
+    def drawn() -> torch.Tensor:
+        network = models.build(PROBLEM, 0)
+        network.fc = nn.Sequential(nn.Dropout(0.5), network.fc)
+        run = Run(imp(), network, data, load("IMP"), settings_of(imp()))
+        run.recalibrate()
+        return torch.rand(3)
+
+    assert torch.equal(drawn(), drawn())
 
 
 def test_a_network_that_comes_again_is_measured_once_and_gets_the_same_numbers():

@@ -25,7 +25,8 @@ def surrogate(x: Tensor) -> Tensor:
 
 
 class DST(Transformed):
-    """The network computes with w * step(|w| - t); one threshold t per output unit is learned with w.
+    """The network computes with w * step(|w| - t); one threshold t per output unit is learned with w (in a transposed
+    convolution, whose first dimension is that of the inputs, one per input channel).
 
     With G the gradient at the masked weight, m the mask and h the surrogate at |w| - t:
         dL/dw = G (m + |w| h),   dL/dt = - sum over the unit of G w h - alpha exp(-t).

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmark.cells import Problem
+from benchmark.cells import LEAST_STD, Problem
 from benchmark.problems.cache import Images
 from benchmark.problems.models import memory_format
 
@@ -28,7 +28,8 @@ class Normalisation:
         if problem.mean:
             self.mean, self.std = torch.tensor(problem.mean), torch.tensor(problem.std)
         else:
-            self.mean, self.std = measure()
+            self.mean, std = measure()
+            self.std = torch.where(std < LEAST_STD, 1.0, std)  # of a channel that is the same everywhere
         # Expanded to the size of an image: with a long inner dimension a CPU is several times faster.
         shape = (problem.image_size, problem.image_size, problem.channels)
         self._mean, self._std = (value.expand(shape).contiguous().to(device) for value in (self.mean, self.std))

@@ -106,6 +106,7 @@ class StreamedData(Batches):
             prefetch_factor=PREFETCH if loaders else None,
             persistent_workers=loaders > 0,
             pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # else every new pass would draw from the global one, which dropout uses
         )
         self.normalise = Normalisation(problem, device, self._measure)
 

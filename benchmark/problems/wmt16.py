@@ -103,6 +103,8 @@ class _Reader:
                         f"{escaped(files[0])}: pair {number} has no text in {side!r}; all have some to test"
                     )
             tables.append(self._table(sources, targets))
+        if not tables:
+            raise UserError(f"{escaped(files[0])}: there are no pairs in it")
         return _examples(tables, self.length)
 
     def _encoded(self, files: list[Path]) -> Iterator[tuple[list[list[int]], list[list[int]]]]:

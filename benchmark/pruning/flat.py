@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from benchmark.errors import UserError
 from benchmark.pruning.selection import (
     CHUNK,
     DIRECT,
@@ -41,6 +42,11 @@ class Flat:
     """
 
     def __init__(self, weights: Sequence[Tensor]):
+        kinds = sorted({f"{str(weight.dtype).removeprefix('torch.')} on {weight.device}" for weight in weights})
+        if len(kinds) > 1:
+            raise UserError(
+                f"weights that are pruned together are {' and '.join(kinds)}: one type and device is accepted"
+            )
         # `empty_like` keeps the weights' order of memory and leaves no gaps between the elements.
         layouts = [torch.empty_like(weight, device="meta") for weight in weights]
         self.layouts = [(layout.size(), layout.stride()) for layout in layouts]
@@ -122,7 +128,7 @@ class Segments:
 
     def sums(self, rows: Vector) -> Tensor:
         """Sums over each segment, shape (count,); bit for bit the same at every call."""
-        if self.flat.device.type != "cpu":
+        if self.flat.device.type == "cuda":  # Apple's GPUs have no such operation
             return torch.segment_reduce(rows.values, "sum", lengths=self.lengths, axis=0, unsafe=True)
         return torch.cat([row.sum(1) for row in rows.parts])
 

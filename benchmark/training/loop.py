@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from benchmark.cells import Cell, Scalar
@@ -171,8 +170,10 @@ class Run:
         return metric
 
     def recalibrate(self) -> None:
+        drawn = generators.states()  # a pass that is remembered ends early, and dropout draws less in it
         with self._evaluating():
             recalibrate(self.network, self.data, self.cell.seed)
+        generators.restore(drawn)
 
     def note(self, values: dict[str, Any]) -> None:
         self.progress.cycles.append(values)
@@ -206,7 +207,6 @@ class Run:
             "scale": None if self.step.scale is None else self.step.scale.state_dict(),
             "method": self.method.state_dict(),
             "progress": vars(self.progress),
-            "rates": None if self.rates is None else torch.from_numpy(self.rates),
             "epoch so far": self.step.sums.state(),
             "generators": generators.states(),
         }
@@ -220,6 +220,7 @@ class Run:
         if self.step.scale is not None:
             self.step.scale.load_state_dict(state["scale"])
         self.progress = Progress(**state["progress"])
-        self.rates = None if state["rates"] is None else np.asarray(state["rates"].cpu().numpy())
+        begun = len(self.progress.rates) > self.progress.phase  # lists, since Apple's GPUs have no float64 tensors
+        self.rates = np.array(self.progress.rates[-1]) if begun else None
         self.step.sums.adopt(state["epoch so far"])
         generators.restore(state["generators"])
