@@ -76,7 +76,7 @@ def sweep_axes(name: str, seeds: str | None = None, only: Sequence[str] = ()) ->
         methods,
         schedules,
         tuple(sorted(sparsities)),
-        tuple(sorted(budgets, key=_budget_order)),
+        tuple(sorted(budgets, key=lambda budget: _budget_order(budget, sweep.problem.epochs))),
         hyperparameters,
         _seeds(sweep),
         sweep.tuning_seeds,
@@ -92,11 +92,12 @@ def _seeds(sweep: Sweep) -> tuple[int, ...]:
     return tuple(seed for seed in sweep.seeds if seed in left)
 
 
-def _budget_order(text: str) -> tuple[str, float]:
+def _budget_order(text: str, dense_epochs: int) -> tuple[bool, float]:
+    """By epochs; iterations, of which a plan does not know how many make an epoch, come last."""
     if not text:
-        return "", 0.0
+        return False, 0.0
     budget = Budget.parse(text)
-    return budget.unit, budget.amount
+    return budget.unit == "it", budget.amount * (dense_epochs / 100 if budget.unit == "%" else 1)
 
 
 def of_sweep(frame: pd.DataFrame, axes: Axes) -> pd.DataFrame:

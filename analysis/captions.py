@@ -125,7 +125,7 @@ def provenance(frame: pd.DataFrame, problems: int) -> str:
     if commits:
         parts.append(f"commit{'s' if len(commits) > 1 else ''} {_list(list(commits))}")
     if len(set(frame["code"]) - {""}) > 1:
-        parts.append(f"{frame['code'].nunique()} versions of the code that decides results")
+        parts.append(f"{len(set(frame['code']) - {''})} versions of the code that decides results")
     parts += _versions(frame["versions"])
     devices = [device for device in dict.fromkeys(frame["device"]) if device]
     if devices:

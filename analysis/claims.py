@@ -137,6 +137,7 @@ class Finding:
         method: the test, or why there is nothing to test.
         comparisons: the differences that the claim is about.
         needed: how many seeds would decide it, in words; "" where it is decided or nothing is known.
+        hardest: place of the comparison that speaks least for the claim.
     """
 
     key: str
@@ -146,6 +147,7 @@ class Finding:
     method: str
     comparisons: tuple[Comparison, ...]
     needed: str = ""
+    hardest: int = 0
 
 
 # Contrasts

@@ -29,6 +29,7 @@ class Pair:
         p: two-sided, corrected for the number of pairs; NaN below TESTED_SEEDS.
         improvement: probability that a run of the first beats one of the second in the same column (ties one half),
             averaged over the columns; not paired.
+        first_leads: whether the ranks of the differences speak for the first; one run that fell far may turn the mean.
     """
 
     first: str
@@ -36,13 +37,14 @@ class Pair:
     difference: Difference
     p: float
     improvement: float
+    first_leads: bool = True
 
     @property
     def ahead(self) -> str:
         """The row that is clearly better, or "undecided"."""
         if math.isnan(self.p) or self.p >= ALPHA:
             return "undecided"
-        return self.first if self.difference.mean > 0 else self.second
+        return self.first if self.first_leads else self.second
 
 
 def pairs(evidence: Evidence) -> tuple[Pair, ...]:
@@ -57,20 +59,20 @@ def pairs(evidence: Evidence) -> tuple[Pair, ...]:
             [(evidence.measured_at(first, *column), evidence.measured_at(second, *column)) for column in columns]
         )
         compared.append((first, second, differences, share))
-    p_values = _two_sided([differences for _, _, differences, _ in compared])
+    tests = _two_sided([differences for _, _, differences, _ in compared])
     return tuple(
-        Pair(first, second, statistics.paired_difference(differences), p, share)
-        for (first, second, differences, share), p in zip(compared, p_values, strict=True)
+        Pair(first, second, statistics.paired_difference(differences), p, share, leads)
+        for (first, second, differences, share), (p, leads) in zip(compared, tests, strict=True)
     )
 
 
-def _two_sided(differences: Sequence[pd.Series]) -> Sequence[float]:
-    """Either sign of every pair as a comparison of its own, of which there are twice as many to correct for."""
+def _two_sided(differences: Sequence[pd.Series]) -> list[tuple[float, bool]]:
+    """(p, whether the first leads) of every pair: either sign is a comparison of its own, and all are corrected for."""
     if not differences:
         return []
     table = pd.concat(differences, axis=1).to_numpy(dtype=float)
-    corrected = statistics.corrected_p(statistics.signed_rank_p(np.hstack([table, -table])))
-    return np.minimum(*np.split(corrected, 2)).tolist()
+    above, below = np.split(statistics.corrected_p(statistics.signed_rank_p(np.hstack([table, -table]))), 2)
+    return list(zip(np.minimum(above, below).tolist(), (above < below).tolist(), strict=True))
 
 
 def _comparable(evidence: Evidence, first: str, second: str) -> bool:

@@ -14,6 +14,7 @@ from analysis.frames import Records
 from analysis.tables import NOT_ASKED, Entry, entry
 from benchmark.cells import Problem
 from benchmark.metric import Metric
+from benchmark.results.records import TARGET_MARGIN
 
 FAR = 10.0
 """Points below the median of an entry, and as many deviations, from which on a run has in part collapsed."""
@@ -145,3 +146,8 @@ def remarks(runs: pd.DataFrame) -> tuple[str, ...]:
         for status, words in REMARKS.items()
         if (runs["status"] == status).any()
     )
+
+
+def is_at(runs: pd.DataFrame, sparsity: float) -> bool:
+    """Whether runs ended at the sparsity, as far as they recorded it."""
+    return not abs(reached(runs) - sparsity) > TARGET_MARGIN

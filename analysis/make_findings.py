@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from analysis.claims import Comparison, Finding
+from analysis.claims import Finding
 from analysis.options import ResultsOption, WandbOption
 from analysis.paper.sheets import make_sheets
 from analysis.render import words
@@ -18,6 +18,7 @@ from analysis.render.sheet import Sheet
 from analysis.wandb_runs import open_source
 from benchmark.cli import main, make_app
 from benchmark.errors import UserError
+from benchmark.yaml_files import stem_of
 
 HEADINGS = (
     "claim",
@@ -41,9 +42,11 @@ def make_findings(
 ) -> None:
     """Print every claim of the papers on every problem that has records: verdict, effect, seeds, and the command."""
     sheets = [sheet for sheet in make_sheets(names or [], open_source(results, from_wandb)) if sheet.findings]
+    source = f"--results {results}" if from_wandb is None else f"--from-wandb {from_wandb}"
     if not sheets:
-        raise UserError(f"--results {results}: no claim is about the sweeps that have records there")
-    sys.stdout.write(side_by_side(sheets) if verdicts else sections(sheets, results))
+        raise UserError(f"{source}: no claim is about the sweeps that have records there")
+    typed = {stem_of(name): name for name in names or []}
+    sys.stdout.write(side_by_side(sheets) if verdicts else sections(sheets, source, typed))
 
 
 def side_by_side(sheets: Sequence[Sheet]) -> str:
@@ -57,28 +60,26 @@ def side_by_side(sheets: Sequence[Sheet]) -> str:
     return grid(["sweep", "claim", *headings], rows)
 
 
-def sections(sheets: Sequence[Sheet], results: Path) -> str:
-    """A table a sheet, a row a claim, each with the command that prints all of its comparisons."""
-    return "\n".join(_section(sheet, results) for sheet in sheets)
+def sections(sheets: Sequence[Sheet], source: str, typed: Mapping[str, str] | None = None) -> str:
+    """A table a sheet, a row a claim, each with the command that prints all of its comparisons.
+
+    source: the option that names the records. typed: sweeps by name, as the user wrote them.
+    """
+    return "\n".join(_section(sheet, source, (typed or {}).get(sheet.sweep, sheet.sweep)) for sheet in sheets)
 
 
-def _section(sheet: Sheet, results: Path) -> str:
-    command = f"python -m analysis.make_tables {sheet.sweep} --problem {sheet.problem} --results {results} --details"
+def _section(sheet: Sheet, source: str, sweep: str) -> str:
+    command = f"python -m analysis.make_tables {sweep} --problem {sheet.problem} {source} --details"
     rows = [_row(finding) for finding in sheet.findings]
     unit = f"Differences in {sheet.metric.of_differences}, the better one first positive."
     return f"## {escape(sheet.sweep)}, {escape(sheet.problem)}\n\n    {command}\n\n{unit}\n\n{grid(HEADINGS, rows)}"
 
 
 def _row(finding: Finding) -> list[str]:
-    comparison = hardest(finding)
+    comparison = finding.comparisons[finding.hardest]
     label, difference, interval, *_ = words.comparison_cells(comparison)
     cells = (finding.statement, finding.verdict, label, difference, interval, str(comparison.difference.n))
     return [*map(escape, cells), escape(finding.needed)]
-
-
-def hardest(finding: Finding) -> Comparison:
-    """The comparison that speaks least for the claim: of the largest p value, or of the smallest difference."""
-    return max(finding.comparisons, key=lambda one: (one.p if one.p == one.p else -1.0, -one.difference.mean))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ SHOWN = (
 
 def tables(group: Group) -> tuple[Table, ...]:
     """One table, a row for each setting and fraction of filters removed; none where no whole filters were pruned."""
-    cells = group.cells.dropna(subset="smaller_parameters")
+    cells = group.tested.dropna(subset="smaller_parameters")
     if cells.empty:
         return ()
     rows = []

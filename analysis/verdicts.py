@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +93,21 @@ def judged(
         figures.append(f"not compared, as the sparsities or epochs differ: {'; '.join(unfair)}")
     needed = needed_words(values, says, opposite) if verdict == "undecided" else ""
     figures += [*([needed] if needed else []), *extra]
-    return Finding(key, statement, verdict, "; ".join(figures), method, comparisons, needed)
+    return Finding(
+        key, statement, verdict, "; ".join(figures), method, comparisons, needed, _hardest(says, values, for_it)
+    )
+
+
+def _hardest(says: AnyOfAll, values: Sequence[pd.Series], p: Mapping[Half, tuple[float, float]]) -> int:
+    """Place of the comparison that speaks least for the claim, in that group of what it says that it speaks most for:
+    of the largest p value, or of the mean that is least above the bound."""
+
+    def against(half: Half) -> tuple[float, float]:
+        own, mean = p[half][0], float(half.of(values[half.place]).mean())
+        return (-1.0 if math.isnan(own) else own), (-math.inf if math.isnan(mean) else -mean)
+
+    worst = [max(group, key=against) for group in says if group]
+    return min(worst, key=against).place if worst else 0
 
 
 def _tested(groups: AnyOfAll, values: Sequence[pd.Series]) -> tuple[dict[Half, tuple[float, float]], float]:

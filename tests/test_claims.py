@@ -10,7 +10,7 @@ from random import Random
 import pandas as pd
 import pytest
 
-from analysis import claims
+from analysis import claims, comparisons
 from analysis.claims import Evidence, Finding
 from analysis.paper import table1
 from analysis.paper.claims_table1 import CLAIMS
@@ -238,3 +238,26 @@ def test_every_published_difference_points_the_way_that_the_claim_says():
 
 def test_sparsities_print_as_written():
     assert [claims.per_cent(value) for value in (0.7, 0.995, 0.07)] == ["70 %", "99.5 %", "7 %"]
+
+
+def test_a_run_that_fell_far_turns_the_mean_of_a_pair_but_not_who_is_ahead():
+    seeds = range(20)
+    above = {("A", 0.9, ""): pd.Series([91.0 + k / 40 for k in seeds], index=list(seeds))}
+    above[("A", 0.9, "")][19] = 10.0
+    given = Evidence({**above, ("B", 0.9, ""): pd.Series(90.0, index=list(seeds))}, ("A", "B"), (0.9,), ("",), {})
+    (pair,) = comparisons.pairs(given)
+    assert pair.difference.mean < 0
+    assert pair.ahead == "A"
+    assert comparisons.summary((pair,)).endswith("A over B")
+
+
+def test_the_hardest_comparison_is_that_of_the_row_for_which_the_claim_speaks_most():
+    """Of "ALLR or LLR is on top" not that of the lower of the two; of a claim of equality the largest difference."""
+    given = evidence(range(10), noise=0.01, ALLR=-20.0)
+    found = finding("linear-on-top", given)
+    assert found.comparisons[found.hardest].label.startswith("LLR - ")
+    rates = {key: pd.Series(str(key), index=range(10)) for key in PUBLISHED}
+    apart = with_run(given, "LRW", 3, 10.0)
+    equal = finding("lrw-equals-ft", replace(apart, learning_rates=rates))
+    differences = [abs(one.difference.mean) for one in equal.comparisons]
+    assert differences[equal.hardest] == max(differences)

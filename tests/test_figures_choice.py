@@ -6,10 +6,13 @@ import pytest
 
 from analysis.axes import sweep_axes
 from analysis.figures import runs, scores
+from analysis.make_figures import draw
 from analysis.paper import figure1
 from analysis.paper.figures import FIGURES
 from analysis.report import plots
+from analysis.sources import Results
 from benchmark.errors import UserError
+from tests.conftest import ROOT
 from tests.figure_records import (
     collapse,
     drawn,
@@ -19,6 +22,9 @@ from tests.figure_records import (
     selection_again,
 )
 from tests.table1_records import record_of
+
+NAMED = {figure.name: figure for figure in FIGURES}
+REFERENCE = Results(ROOT / "results" / "reference")
 
 # What they are about
 
@@ -148,3 +154,14 @@ def test_of_several_decays_of_the_learning_rate_one_is_drawn_and_named(tmp_path)
     assert set(shown["row"]) == {"BIMP", "GMP"}
     assert set(shown[shown["row"] == "GMP"]["final_test"]) == {0.95}
     assert "learning rates with a linear decay" in " ".join(drawn(scores.methods, chosen).sentences)
+
+
+def test_a_figure_of_a_sweep_that_tunes_shows_the_chosen_settings_on_the_seeds_that_test():
+    (drawing,) = draw(NAMED["budget"], REFERENCE, "allr_untuned")
+    assert "over 5 seeds" in " ".join(drawing.sentences)
+
+
+def test_chosen_cells_are_looked_for_in_every_sweep_that_a_figure_is_about():
+    assert draw(NAMED["methods"], REFERENCE, problem="digits", only=["schedule=ALLR,budget=2.22%"])
+    with pytest.raises(UserError, match="no schedule 'NONE'"):
+        draw(NAMED["methods"], REFERENCE, only=["schedule=NONE"])

@@ -102,6 +102,11 @@ def test_energy_is_that_of_the_counters_where_they_can_be_read(tmp_path: Path, m
     assert joules({"a": int}, tmp_path) is None
     counter = tmp_path / "intel-rapl:0"
     counter.mkdir()
+    (counter / "name").write_text("package-0\n")
+    machine = tmp_path / "intel-rapl:1"
+    machine.mkdir()
+    for name, text in (("name", "psys\n"), ("energy_uj", "5"), ("max_energy_range_uj", "10")):
+        (machine / name).write_text(text)
     (counter / "max_energy_range_uj").write_text("1000000")
     (counter / "energy_uj").write_text("999000")
 

@@ -155,6 +155,11 @@ def test_one_recipe_of_a_problem_can_be_chosen(tmp_path: Path, make_tables):
     assert_one_line_refusal(refused, "--recipe none: there are ", MADE_UP.identity, longer.identity)
 
 
+def test_budgets_of_several_units_stand_in_the_order_of_their_length(tmp_path: Path):
+    (tmp_path / "mine.yaml").write_text(OWN_SWEEP.format(schedule="FT").replace('"3ep"', '"11.11%", "1ep", "500it"'))
+    assert sweep_axes(str(tmp_path / "mine.yaml")).budgets == ("1ep", "2.22%", "11.11%", "500it")
+
+
 def test_a_table_of_chosen_cells_has_no_columns_of_others(tmp_path: Path, make_tables):
     fill(tmp_path / "runs", table1_records(by_rank))
     chosen = ("--only", "schedule=ALLR,sparsity=0.9", "--only", "schedule=FT,sparsity=0.9")

@@ -102,7 +102,10 @@ def sheets() -> list[Sheet]:
 
 @pytest.mark.parametrize(
     ("page", "block", "write"),
-    [("docs/findings.md", "findings", lambda sheets: sections(sheets, PLACE)), ("README.md", "claims", side_by_side)],
+    [
+        ("docs/findings.md", "findings", lambda sheets: sections(sheets, f"--results {PLACE}")),
+        ("README.md", "claims", side_by_side),
+    ],
 )
 def test_the_pages_say_of_the_claims_what_the_committed_runs_say(sheets, page, block, write):
     """make_findings prints them as they stand there: after new runs, paste what it prints."""

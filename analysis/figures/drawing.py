@@ -19,6 +19,7 @@ from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from analysis import choice
 from analysis.claims import seeds_words
 from analysis.groups import Group
 from benchmark.metric import Metric
@@ -56,7 +57,10 @@ class Selection:
 
     @property
     def cells(self) -> pd.DataFrame:
-        return self.group.cells
+        """Those of the sweep; of one that tunes the chosen settings on the seeds that test."""
+        if not self.group.axes.tuning_seeds:
+            return self.group.cells
+        return pd.concat([self.group.cells.iloc[:0], *choice.chosen(self.group).values()])
 
     @property
     def metric(self) -> Metric:
@@ -148,12 +152,12 @@ def over_seeds(frame: pd.DataFrame, by: Sequence[str], metric: Metric) -> pd.Dat
     """Mean, sample deviation (NaN of one) and n of the final test values, one row per combination of `by`.
 
     low and high: one deviation around the mean, within the metric's bounds; of one run the mean.
-    collapsed: how many of the runs did.
+    collapsed: how many of the runs did; total: of how many, those without a value included.
     """
     frame = frame.assign(value=metric.shown(frame["final_test"]), fell=frame["status"] == "collapsed")
     points = frame.groupby(list(by), sort=False)
     table = points["value"].agg(["mean", "std", "count"])
-    table["collapsed"] = points["fell"].sum()
+    table["collapsed"], table["total"] = points["fell"].sum(), points.size()
     low, high = map(metric.shown, metric.limits)
     table["low"] = (table["mean"] - table["std"].fillna(0.0)).clip(lower=low)
     table["high"] = (table["mean"] + table["std"].fillna(0.0)).clip(upper=high)
@@ -201,7 +205,7 @@ def point_outside(
             horizontalalignment="right",
             arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 0.8},
         )
-        fell = f"{entry['collapsed']} of {entry['count']} runs collapsed"
+        fell = f"{entry['collapsed']} of {entry['total']} runs collapsed"
         names.append(f"{entry['row']} at {entry[x]:.3g} ({_level(entry, 2)}, {fell})")
     return names
 

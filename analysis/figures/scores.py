@@ -162,7 +162,7 @@ def _decay(selection: Selection) -> str:
 def row_names(selection: Selection, cells: pd.DataFrame) -> pd.Series:
     """What tells lines apart: the schedule, with the method and the setting where there are several."""
     axes = selection.group.axes
-    if len(axes.hyperparameters) > 1 and axes.retrains:
+    if len(axes.hyperparameters) > 1 and axes.retrains and not axes.tuning_seeds:
         labels = row_labels(axes)
         kinds = zip(cells["method"], cells["schedule"], cells["hyperparameters"], strict=True)
         return pd.Series([labels[kind] for kind in kinds], index=cells.index, dtype=object)

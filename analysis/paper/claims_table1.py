@@ -40,7 +40,7 @@ def lrw_equals_ft(evidence: Evidence) -> Finding:
         "last plateau, so that what LRW rewinds to is the rate that FT keeps"
     )
     figures = "; ".join(claims.figures_of(evidence, found.comparisons, "the same runs") + _same_rates(evidence))
-    return Finding(found.key, statement, "by construction", figures, reason, found.comparisons)
+    return Finding(found.key, statement, "by construction", figures, reason, found.comparisons, "", found.hardest)
 
 
 def large_rates_beat_ft(evidence: Evidence) -> Finding:

@@ -17,7 +17,7 @@ from analysis import choice
 from analysis.axes import Axes
 from analysis.choice import Chosen, chosen
 from analysis.claims import Evidence, Finding, per_cent
-from analysis.groups import Group, reached, remarks, score_entry
+from analysis.groups import Group, is_at, reached, remarks, score_entry
 from analysis.labels import row_label, trained_with
 from analysis.layout import Layout, measured_table, published_table
 from analysis.paper.claims_table2 import CLAIMS, MARGINS
@@ -48,7 +48,7 @@ class Table2(Layout):
                     *(
                         entry
                         for key in ((*kind, sparsity, "") for sparsity in axes.sparsities)
-                        for entry in (_entries(group, runs.get(key)) if key in asked else [NOT_ASKED] * 3)
+                        for entry in (_entries(group, runs.get(key), key[2]) if key in asked else [NOT_ASKED] * 3)
                     ),
                 ),
             )
@@ -64,6 +64,7 @@ class Table2(Layout):
             "these runs as they ran, with data loading and beside other work, where the published rates are "
             "synchronised and without data loading; `python -m benchmark.throughput --methods all` measures what "
             "each method costs like for like.",
+            *_away(runs),
             *_decays(group),
             *choice.sentences(group, runs, labels),
             seeds=[seed for part in runs.values() for seed in part["seed"]],
@@ -189,6 +190,11 @@ UNITS = {
 """What a loss is a mean over, by task: training is timed in it."""
 
 
+def _away(runs: Chosen) -> list[str]:
+    away = any(not is_at(of_contest, contest[2]) for contest, of_contest in runs.items())
+    return ["A row that ended at another sparsity than the column's has no rank there."] if away else []
+
+
 def _columns(group: Group) -> list[Column]:
     columns = [Column("", UNITS.get(group.recipe.task, "units/s"), 0, ranked=False, is_score=False)]
     for sparsity in group.axes.sparsities:
@@ -199,10 +205,13 @@ def _columns(group: Group) -> list[Column]:
     return columns
 
 
-def _entries(group: Group, runs: pd.DataFrame | None) -> tuple[Entry, Entry, Entry]:
+def _entries(group: Group, runs: pd.DataFrame | None, sparsity: float) -> tuple[Entry, Entry, Entry]:
+    """Accuracy, speedup, sparsity. Runs that ended at another sparsity than the column's have no rank."""
     score, expected = score_entry(group, runs), group.expected
     if runs is None:
         return score, entry([], expected), entry([], expected)
+    if not is_at(runs, sparsity):
+        score = replace(score, competes=False)
     flags = remarks(runs)
     alive = runs[runs["status"] != "collapsed"]  # a network that is mostly zero by accident is fast for nothing
     return (

@@ -14,14 +14,13 @@ import pandas as pd
 
 from analysis.axes import Axes
 from analysis.claims import Contrast, Evidence, Finding, budget_words, per_cent, versus
-from analysis.groups import Group, differ, reached, score_entry
+from analysis.groups import Group, differ, is_at, reached, score_entry
 from analysis.labels import Kind, factors, of_setting, row_labels
 from analysis.layout import Layout, measured_table
 from analysis.paper.claims_figure1 import baseline_met_early
 from analysis.tables import Column, Entry, Row, Table
 from analysis.verdicts import directional
 from benchmark.cells import Budget
-from benchmark.results.records import TARGET_MARGIN
 
 LARGE = ("SLR", "CLR")
 """Le and Hua's schedules."""
@@ -68,7 +67,7 @@ class Variants(Layout):
         return axes.retrains
 
     def measured(self, group: Group) -> Table:
-        axes, by_cell = group.axes, _by_cell(group.cells)
+        axes, by_cell = group.axes, _by_cell(group.tested)
         labels, totals = row_labels(axes), _totals(axes, by_cell)
         columns = [
             Column(f"sparsity {per_cent(s)}", f"budget {budget_words(b)}", ranked=not differ(epochs.values()))
@@ -84,7 +83,7 @@ class Variants(Layout):
     def evidence(self, group: Group) -> Evidence:
         """By the labels of the rows."""
         labels = row_labels(group.axes)
-        by_cell = _by_cell(group.cells)
+        by_cell = _by_cell(group.tested)
         return Evidence(
             {(labels[kind], *column): group.scores(runs) for (kind, column), runs in by_cell.items()},
             tuple(labels.values()),
@@ -106,19 +105,14 @@ class Variants(Layout):
 def _entry(group: Group, by_cell: ByCell, kind: Kind, column: Place) -> Entry:
     runs = by_cell.get((kind, column))
     entry = score_entry(group, runs, (*kind[:2], *column, kind[2]) in group.axes.cells)
-    return entry if runs is None or _is_at(runs, column[0]) else replace(entry, competes=False)
-
-
-def _is_at(runs: pd.DataFrame, sparsity: float) -> bool:
-    """Whether the runs ended at the sparsity, as far as they recorded it."""
-    return not abs(reached(runs) - sparsity) > TARGET_MARGIN
+    return entry if runs is None or is_at(runs, column[0]) else replace(entry, competes=False)
 
 
 def _other_sparsities(group: Group, by_cell: ByCell, labels: Mapping[Kind, str]) -> list[str]:
     """Which rows ended at another sparsity than their column's, by the setting, since schedules do not change it."""
     away: dict[tuple[str, float], dict[str, None]] = {}
     for (kind, (sparsity, _)), runs in by_cell.items():
-        if not _is_at(runs, sparsity):
+        if not is_at(runs, sparsity):
             label = of_setting(labels[kind], kind[1])
             away.setdefault((label, sparsity), {})[per_cent(round(reached(runs), 3))] = None
     if not away:

@@ -77,7 +77,9 @@ def table_section(table: Table, prefix: str = "") -> str:
         for row in table.rows
     )
     footer = "".join(_words_row(row.label, row.cells) for row in table.footer)
-    caption = "".join(f"<p>{escape(text)}</p>" for text in (*words.notes(table), *table.caption, words.legend(LEGEND)))
+    caption = "".join(
+        f"<p>{escape(text)}</p>" for text in (*words.notes(table), *table.caption, *words.legend(table, LEGEND))
+    )
     return (
         f'<section id="{escape(prefix + table.key)}">\n<h2>{escape(table.title)}</h2>\n<div class="wide"><table>\n'
         f'<thead>\n<tr><td></td>{groups}</tr>\n<tr><th scope="col">{escape(table.stub)}</th>{labels}</tr>\n</thead>\n'

@@ -68,9 +68,8 @@ def _ascii(character: str) -> str:
 
 def _table(table: Table, sheet: Sheet) -> str:
     title = re.sub(r"^(Table|Figure) \d+: ", "", table.title)  # LaTeX numbers them itself
-    caption = " ".join(
-        escape(sentence) for sentence in (f"{title[:1].upper()}{title[1:]}.", *table.caption, words.legend(LEGEND))
-    )
+    sentences = (f"{title[:1].upper()}{title[1:]}.", *table.caption, *words.legend(table, LEGEND))
+    caption = " ".join(map(escape, sentences))
     return (
         "\\begin{table}[!htb]\n\\centering\\footnotesize\n"
         + f"\\caption{{{caption}}}\n\\label{{{_label(sheet, table)}}}\n"

@@ -41,7 +41,7 @@ def _table(table: Table) -> str:
     ]
     rows += [[f"*{escape(row.label)}*", *map(escape, row.cells)] for row in table.footer]
     sentences = [escape(sentence) for sentence in (*words.notes(table), *table.caption)]
-    caption = "<br>\n".join([*sentences, words.legend(LEGEND)])
+    caption = "<br>\n".join([*sentences, *words.legend(table, LEGEND)])
     return f"### {escape(table.title)}\n\n{grid([escape(table.stub), *headings], rows)}\n{caption}\n"
 
 

@@ -59,7 +59,7 @@ def _show_table(table: Table, console: Console) -> None:
     for span in [len(table.columns)] if whole else [span for _, span in table.groups]:
         console.print(_drawn(table.part(start, start + span)))
         start += span
-    for sentence in (*words.notes(table), *table.caption, words.legend(["#1", "#2", "#3"])):
+    for sentence in (*words.notes(table), *table.caption, *words.legend(table, ["#1", "#2", "#3"])):
         console.print(_sentence(sentence, console, 0, "dim"))
     console.print()
 

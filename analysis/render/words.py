@@ -52,9 +52,11 @@ def cell(entry: Entry, column: Column) -> Cell:
     return Cell(f"{entry.mean:.{column.decimals}f}", spread, count, mark, bool(entry.flags))
 
 
-def legend(marks: Sequence[str]) -> str:
-    """What the marks of a format mean."""
-    return f"Marks: {', '.join(marks)} are the best three of a column; means that print alike share a mark."
+def legend(table: Table, marks: Sequence[str]) -> list[str]:
+    """What the marks of a format mean, where the table has any."""
+    if all(entry.rank is None for row in table.rows for entry in row.entries):
+        return []
+    return [f"Marks: {', '.join(marks)} are the best three of a column; means that print alike share a mark."]
 
 
 def notes(table: Table) -> list[str]:

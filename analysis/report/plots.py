@@ -91,7 +91,7 @@ def _line(
     texts = []
     for entry in table.to_dict("records"):
         bar = f" ± {entry['std']:.2f}" if entry["count"] > 1 else ""
-        fell = f"{entry['collapsed']} of {entry['count']} runs collapsed"
+        fell = f"{entry['collapsed']} of {entry['total']} runs collapsed"
         fell = f"<br>{beyond(metric)} the axis: {fell}" if entry["outside"] else ""
         texts.append(f"{label}, n = {entry['count']}<br>{entry['mean']:.2f}{bar}{fell}")
     symbol = SYMBOLS[place % len(SYMBOLS)]

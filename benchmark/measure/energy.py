@@ -17,7 +17,8 @@ def joules(calls: Mapping[str, Callable[[], object]], folder: Path = POWERCAP) -
 
     It is that of the whole processor, so that it means something only where nothing else runs.
     """
-    counters = [counter for counter in sorted(folder.glob("intel-rapl:?")) if _reading(counter) is not None]
+    zones = [zone for zone in sorted(folder.glob("intel-rapl:?")) if _is_processor(zone)]
+    counters = [zone for zone in zones if _reading(zone) is not None]
     if not counters:
         return None
     spent, made = dict.fromkeys(calls, 0.0), dict.fromkeys(calls, 0)
@@ -29,6 +30,14 @@ def joules(calls: Mapping[str, Callable[[], object]], folder: Path = POWERCAP) -
                 made[name] += 1
             spent[name] += sum(_between(counter, first) for counter, first in zip(counters, before, strict=True))
     return {name: spent[name] / made[name] for name in calls}
+
+
+def _is_processor(zone: Path) -> bool:
+    """And not the whole machine (psys), whose counter has the processor's energy in it once more."""
+    try:
+        return (zone / "name").read_text().startswith("package")
+    except OSError:
+        return False
 
 
 def _reading(counter: Path) -> int | None:

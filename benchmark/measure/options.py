@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,13 @@ import torch
 from benchmark.cells import Cell
 from benchmark.errors import UserError
 from benchmark.measure.common import usable_device
-from benchmark.measure.loops import dense_run, drive
+from benchmark.measure.loops import dense_run, drive, endless
 from benchmark.measure.timing import Seconds, take_turns, timed
 from benchmark.methods import load
 from benchmark.metric import Metric
 from benchmark.planning.grid import load_problem
 from benchmark.problems import models
-from benchmark.problems.batches import Batches
+from benchmark.problems.batches import Batch, Batches
 from benchmark.problems.data import open_data
 from benchmark.training.loop import Run
 from benchmark.training.precision import prepare_device
@@ -40,15 +40,15 @@ def with_and_without(
 
 def gain(without: Batches, with_it: Batches, iterations: int, repeats: int) -> tuple[list[float], float]:
     """(images/s with the setting over those without, a value a turn; seconds of the first iteration with it)."""
-    plain, changed = dense_run(without), dense_run(with_it)
-    first = _train(changed, 1)
-    turns = take_turns(lambda: _train(plain, iterations), {"with it": lambda: _train(changed, iterations)}, repeats)
+    plain, changed = ((dense_run(data), endless(data)) for data in (without, with_it))
+    first = _train(*changed, 1)
+    turns = take_turns(lambda: _train(*plain, iterations), {"with it": lambda: _train(*changed, iterations)}, repeats)
     return turns.ratios("with it"), first.wall
 
 
-def _train(run: Run, iterations: int) -> Seconds:
+def _train(run: Run, batches: Iterator[Batch], iterations: int) -> Seconds:
     prepare_device(run.cell.problem, run.data.device)  # the process has one setting, and two recipes take turns
-    return timed(lambda: drive(run, iterations), run.data.device)[0]
+    return timed(lambda: drive(run, iterations, batches), run.data.device)[0]
 
 
 def final_test(data: Batches, seed: int) -> tuple[Metric, float]:

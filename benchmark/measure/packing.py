@@ -13,7 +13,7 @@ import torch
 from benchmark.cells import Problem
 from benchmark.launch.machine import cores
 from benchmark.measure.common import Crew, usable_device
-from benchmark.measure.loops import dense_run, drive
+from benchmark.measure.loops import dense_run, drive, endless
 from benchmark.measure.timing import Seconds, Turns, take_turns, timed
 from benchmark.planning.grid import load_problem
 from benchmark.problems import models
@@ -52,7 +52,8 @@ def compare(
 def _train(connection: Connection, recipe: Problem, device: torch.device, threads: int, alone: bool) -> None:
     torch.set_num_threads(threads)
     run = dense_run(Data(recipe, device), alone)
+    batches = endless(run.data)
     connection.send("ready")
     while (iterations := connection.recv()) is not None:
-        drive(run, iterations)
+        drive(run, iterations, batches)
         connection.send("trained")
