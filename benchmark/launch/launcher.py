@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import sys
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,8 +29,6 @@ from benchmark.tracking.runs import Mode
 
 LAUNCHERS = {"local": "benchmark.launch.local:Local", "slurm": "benchmark.launch.slurm.launcher:Slurm"}
 """Module and class of each launcher by its --executor; "module:Class" itself names one from outside the suite."""
-FRESH_SECONDS = 60.0
-"""A lock whose heartbeat is older belongs to a process that is gone."""
 
 
 @dataclass(frozen=True)
@@ -135,25 +132,6 @@ class Work:
         self.console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
-@dataclass(frozen=True)
-class State:
-    """Which cells of a results folder are in hand.
-
-    Args:
-        running: ids of the cells that a process trains now.
-        queued: by id of a cell, the job that is to train it.
-    """
-
-    running: frozenset[str] = frozenset()
-    queued: Mapping[str, str] = field(default_factory=dict)
-
-    def of(self, cell_id: str) -> str | None:
-        """ "running", "queued" or None."""
-        if cell_id in self.running:
-            return "running"
-        return "queued" if cell_id in self.queued else None
-
-
 class Launcher(ABC):
     """Trains cells somewhere. Built for one sweep command; raises UserError for options that it cannot follow."""
 
@@ -167,11 +145,6 @@ class Launcher(ABC):
     @abstractmethod
     def cancel(self, work: Work) -> int:
         """End what runs and waits of a sweep, with checkpoints saved; the exit code."""
-
-    def state(self, store: Store) -> State:
-        """Which cells run, by the locks of all workers, whoever started them. A launcher that hands cells to a queue
-        says which of them wait there. Reads only."""
-        return State(running=locked(store))
 
     def describe(self, work: Work, cells: bool) -> int:
         """Say what `submit` would do, changing nothing; the exit code. cells: with a line for each of them."""
@@ -222,19 +195,6 @@ def build(executor: str, options: Options) -> Launcher:
     if missing := sorted(launcher.__abstractmethods__):
         raise UserError(f"--executor {executor}: class {launcher.__name__!r} lacks {', '.join(missing)}")
     return launcher(options)
-
-
-def locked(store: Store) -> frozenset[str]:
-    """Ids of the cells that somebody trains now, by their locks."""
-    now = time.time()
-    names = set()
-    for lock in (store.path / "claims").glob("*/*.*"):
-        try:
-            if now - lock.stat().st_mtime < FRESH_SECONDS:
-                names.add(lock.name.rpartition(".")[0])
-        except OSError:
-            continue  # released this moment
-    return frozenset(names)
 
 
 def warn(lines: list[str]) -> None:

@@ -11,7 +11,7 @@ from benchmark.launch.launcher import Launcher, Options, Work, counts, list_cell
 from benchmark.launch.slurm import jobs
 from benchmark.launch.slurm.chunks import Layout
 from benchmark.launch.slurm.profile import Profile, load_profile, sbatch_parameters
-from benchmark.launch.slurm.state import SlurmState, read_state
+from benchmark.launch.slurm.state import read_state
 from benchmark.planning.grid import Sweep
 from benchmark.planning.plan import Plan, make_plan
 from benchmark.problems.folder import EMBEDDED
@@ -75,9 +75,6 @@ class Slurm(Launcher):
             return 1
         return 0
 
-    def state(self, store: Store) -> SlurmState:
-        return read_state(store)
-
     def cancel(self, work: Work) -> int:
         cancelled, others = jobs.cancel(work.store, work.sweep.name, work.sweep.problem.name)
         work.say(
@@ -93,7 +90,7 @@ class Slurm(Launcher):
         sweep, store, profile, say = work.current, work.store, self.profile, work.say
         plan = make_plan(sweep.cells, store, sweep.execution)
         say(counts(sweep, plan))
-        state = self.state(store)
+        state = read_state(store)
         if state.unknown:
             say(f"what is queued already is unknown here ({state.unknown}) and counted as not submitted")
         layout, _ = jobs.plan_jobs(sweep, plan, store, profile, state.queued, jobs.array_size())

@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmark.launch.launcher import State, locked
 from benchmark.launch.slurm.queue import Job, NoSqueue, Queue, Unknown, live, read_queue
 from benchmark.launch.slurm.submissions import Line, Submission, submissions
 from benchmark.results.store import Store
 
 SACCT_SECONDS = 10
+FRESH_SECONDS = 60.0
+"""A lock whose heartbeat is older belongs to a process that is gone."""
 
 
 @dataclass(frozen=True)
-class SlurmState(State):
+class SlurmState:
     """Which cells run, and which are in a job that waits or runs.
 
     Args:
+        running: ids of the cells that a process trains now.
+        queued: by id of a cell, the job that is to train it.
         submissions: of the results folder, oldest first.
         queue: None if SLURM does not say what is queued.
         unknown: why it does not, else "".
         ask_again: whether it may say so later.
     """
 
-    submissions: tuple[Submission, ...] = ()
-    queue: Queue | None = None
+    running: frozenset[str]
+    queued: Mapping[str, str]
+    submissions: tuple[Submission, ...]
+    queue: Queue | None
     unknown: str = ""
     ask_again: bool = False
+
+    def of(self, cell_id: str) -> str | None:
+        """ "running", "queued" or None."""
+        if cell_id in self.running:
+            return "running"
+        return "queued" if cell_id in self.queued else None
 
 
 def read_state(store: Store) -> SlurmState:
@@ -39,10 +51,23 @@ def read_state(store: Store) -> SlurmState:
         queue = read_queue(submission.about["uid"] for submission in open_ones)
     except Unknown as error:
         return SlurmState(locked(store), {}, everything, None, str(error), not isinstance(error, NoSqueue))
-    queued = {}
+    queued: dict[str, str] = {}
     for submission in open_ones:
         queued.update({name: job.id for name, job in live(submission, queue, note=False).job_of_cell().items()})
     return SlurmState(locked(store), queued, everything, queue)
+
+
+def locked(store: Store) -> frozenset[str]:
+    """Ids of the cells that somebody trains now, by their locks."""
+    now = time.time()
+    names = set()
+    for lock in (store.path / "claims").glob("*/*.*"):
+        try:
+            if now - lock.stat().st_mtime < FRESH_SECONDS:
+                names.add(lock.name.rpartition(".")[0])
+        except OSError:
+            continue  # released this moment
+    return frozenset(names)
 
 
 @dataclass
