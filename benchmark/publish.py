@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import resource
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,10 +17,8 @@ from typing import Annotated, Any
 import typer
 
 from benchmark import cli
-from benchmark.cells import Budget, Cell, Problem
 from benchmark.errors import UserError
 from benchmark.planning.grid import load_sweep, sweep_names
-from benchmark.results.records import SCHEMA, Record
 from benchmark.results.store import Store
 from benchmark.streams import make_console
 from benchmark.tracking.markers import read_marker, unpublished
@@ -33,7 +28,6 @@ from benchmark.yaml_files import stem_of
 
 app = cli.make_app()
 console = make_console()
-EPOCHS = 30
 SLOWEST = 0.01
 """Runs a minute."""
 LONGEST = 86400.0
@@ -52,13 +46,8 @@ def publish(
     again: Annotated[bool, typer.Option("--again", help="Also what is published: replaces the runs")] = False,
     per_minute: Annotated[float, typer.Option(help="Runs sent in a minute at most")] = 120.0,
     patience: Annotated[float, typer.Option(help="Seconds to wait for the server, to start and to end a run")] = 30.0,
-    measure: Annotated[int, typer.Option(help="Publish so many made-up records offline and say what one costs")] = 0,
 ) -> int:
     """Publish every record that is not published yet; exit code 0 if none is left."""
-    if measure < 0:
-        raise UserError(f"--measure {measure}: a count from 1 up")
-    if measure:
-        return _measure(measure)
     if not SLOWEST <= per_minute < math.inf:
         raise UserError(f"--per-minute {per_minute:g}: a number of runs from {SLOWEST:g} up")
     if not 0 < patience <= LONGEST:
@@ -184,68 +173,6 @@ def _send(publisher: Publisher, todo: Mapping[str, str]) -> Summary:
     except KeyboardInterrupt:
         return publisher.close(0)
     return publisher.close()
-
-
-def _measure(count: int) -> int:
-    """Publish `count` made-up records of EPOCHS epochs offline, in a folder that is deleted, after one to warm up."""
-    os.environ.pop("WANDB_DIR", None)
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store.open_for_writing(folder)
-        ids = [store.commit(made_up_record(seed))["id"] for seed in range(count + 1)]
-        publisher = Publisher(Settings(store.path, "offline"))
-        started = time.perf_counter()
-        _send_and_wait(publisher, ids[:1])
-        ready = time.perf_counter()
-        _send_and_wait(publisher, ids[1:])
-        seconds = (time.perf_counter() - ready) / count
-        summary = publisher.close()
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(
-        f"{seconds:.4f} s per cell offline ({count} cells of {EPOCHS} epochs, {summary.left} left); once for all cells "
-        f"{ready - started:.2f} s to start; processor time of both {usage.ru_utime + usage.ru_stime:.2f} s"
-    )
-    return 1 if summary.left else 0
-
-
-def _send_and_wait(publisher: Publisher, cell_ids: Sequence[str]) -> None:
-    for cell_id in cell_ids:
-        publisher.add(cell_id, "measure/made-up")
-    while publisher.pending:
-        time.sleep(0.001)
-
-
-def made_up_record(seed: int, epochs: int = EPOCHS) -> Record:
-    """A record of the usual size without any training, for measuring and for tests."""
-    problem = Problem(name="made-up", dataset="none", model="none", epochs=1000)
-    cell = Cell(problem, "IMP", seed, "ALLR", 0.9, Budget.parse("2.22%"))
-    curve = [1 / (epoch + 2 + seed) for epoch in range(epochs)]
-    both = {"test": 1 - curve[-1], "validation": 1 - curve[-1] / 2}
-    stages = {"dense": both, "pruned": {"test": 0.1, "validation": 0.12}, "final": both}
-    layers = {f"layer{number}.weight": {"weights": 1000, "zeros": 900, "macs": 10**6} for number in range(20)}
-    columns = ("learning_rate", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
-    return {
-        "schema": SCHEMA,
-        "id": cell.id,
-        "cell": cell.to_json(),
-        "parent": {"id": Cell.dense(problem, seed).id, "weights_sha256": f"{seed:064x}"},
-        "status": "ok",
-        "remarks": [],
-        "accuracy": stages,
-        "loss": stages,
-        "sparsity": {"target": 0.9, "learned": None, "prunable": 0.9, "all": 0.89, "layers": layers},
-        "macs": {"dense": 20 * 10**6, "sparse": 2 * 10**6, "speedup": 10.0},
-        "images_per_second": 12345.6,
-        "learning_rate": {"iterations": 34, "peak": 0.1, "sha256": "0" * 64, "sampled": {"iteration": [], "value": []}},
-        "cycles": [{"cycle": 0, "sparsity": 0.9, "d1": 0.3, "d2": 0.02, "d": 0.3, "iterations": 17 * epochs}],
-        "history": {
-            "epoch": list(range(1, epochs + 1)),
-            "iteration": [17 * (epoch + 1) for epoch in range(epochs)],
-            **{column: curve for column in columns},
-        },
-        "iterations": {"total": 17 * epochs, "per_epoch": 17},
-        "seconds": {"total": 0.9, "training": 0.7, "evaluation": 0.1},
-        "provenance": {"commit": "0" * 40, "dirty": False, "versions": {"python": "3.11"}, "device": "cpu"},
-    }
 
 
 if __name__ == "__main__":

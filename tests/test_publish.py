@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmark.cells import Budget, Cell
+from benchmark.measure.publishing import made_up_record
 from benchmark.planning.grid import SWEEPS, load_sweep, sweep_names
-from benchmark.publish import _grouped, _sweeps, made_up_record
+from benchmark.publish import _grouped, _sweeps
 from benchmark.results.records import Record
 from benchmark.results.store import Store
 from benchmark.tracking.markers import read_marker, unpublished
@@ -166,14 +167,13 @@ def test_bad_input_is_one_line(publish: Publish, store: Store, tmp_path: Path) -
         ("--patience", "nan"),
         ("--patience", "inf"),
         ("--patience", "-1"),
-        ("--measure", "-5"),
     ],
 )
 def test_a_number_that_cannot_be_is_refused(publish: Publish, option: str, value: str) -> None:
     assert_one_line_refusal(publish(option, value), option, value)
 
 
-def test_the_measuring_command_says_what_a_cell_costs(publish: Publish) -> None:
-    finished = publish("--measure", "3")
+def test_the_measuring_command_says_what_a_cell_costs(command: Publish) -> None:
+    finished = command("benchmark.measure", "publishing", "--count", "3")
     assert finished.returncode == 0, finished.stderr
     assert re.match(r"\d\.\d+ s per cell offline \(3 cells of 30 epochs, 0 left\)", finished.stdout)

@@ -27,7 +27,8 @@ ROOMS = {
     "launch": "vocabulary results problems training methods planning tracking worker",
     "commands": "vocabulary results tasks problems pruning training methods planning tracking worker launch",
     "analysis": "vocabulary results training methods planning tracking",
-    "measure": "vocabulary results tasks problems pruning training methods planning api worker launch analysis",
+    "measure": "vocabulary results tasks problems pruning training methods planning api worker tracking launch "
+    "analysis",
 }
 """Every room with those that its files may import; each stands below it."""
 OUTSIDE = {

@@ -24,9 +24,9 @@ from benchmark.launch.slurm.profile import Profile
 from benchmark.launch.slurm.queue import Unknown, read_queue
 from benchmark.launch.slurm.submissions import Submission, submissions, write_intent
 from benchmark.launch.slurm.task import _Job
+from benchmark.measure.publishing import made_up_record
 from benchmark.planning.grid import load_sweep
 from benchmark.planning.plan import make_plan
-from benchmark.publish import made_up_record
 from benchmark.results.locks import Locks
 from benchmark.results.store import Store
 from tests.conftest import assert_one_line_refusal

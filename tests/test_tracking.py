@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from benchmark.cells import Budget, Cell, Problem
-from benchmark.publish import made_up_record
+from benchmark.measure.publishing import made_up_record
 from benchmark.results.locks import Locks
 from benchmark.results.records import Record
 from benchmark.results.store import Store
@@ -223,7 +223,7 @@ def test_a_cell_is_published_once_however_often_it_is_added(store: Store) -> Non
 
 def test_what_counts_as_published_is_on_the_disk(store: Store) -> None:
     code = (
-        "import sys; from pathlib import Path; from benchmark.publish import made_up_record; "
+        "import sys; from pathlib import Path; from benchmark.measure.publishing import made_up_record; "
         "from benchmark.tracking.runs import Settings, publish_record; from benchmark.tracking.reader import read_run\n"
         "for seed in range(10):\n"
         "    run = publish_record(made_up_record(seed), 'g', Settings(Path(sys.argv[1])), 'offline')\n"

@@ -11,7 +11,7 @@ import pytest
 from benchmark.cells import Cell
 from benchmark.launch.events import Epoch, Failed, Finished, Started
 from benchmark.launch.publishing import Publishing
-from benchmark.publish import made_up_record
+from benchmark.measure.publishing import made_up_record
 from benchmark.results.records import Record
 from benchmark.results.store import Store
 from benchmark.tracking.live import log_path, read

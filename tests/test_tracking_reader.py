@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.publish import made_up_record
+from benchmark.measure.publishing import made_up_record
 from benchmark.results.store import Store
 from benchmark.tracking.publisher import Publisher
 from benchmark.tracking.reader import BadRunFile, LoggedRun, messages, read_run, run_files

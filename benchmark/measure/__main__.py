@@ -312,6 +312,14 @@ def report(records: Records = 1000, repeats: Repeats = 3, folder: Temporary = No
     return _show(make_and_open(records, repeats, folder))
 
 
+@app.command(short_help="what publishing a cell to Weights & Biases costs")
+def publishing(count: Annotated[int, typer.Option(min=1, max=100_000, help="How many made-up records")] = 200) -> int:
+    """Seconds to publish a cell offline. Leaves nothing behind."""
+    from benchmark.measure.publishing import publish_made_up
+
+    return _show(publish_made_up(count))
+
+
 def _show(lines: Iterable[str]) -> int:
     for line in lines:
         print(line)
