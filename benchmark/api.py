@@ -25,7 +25,7 @@ from torch.utils.hooks import RemovableHandle
 
 from benchmark.errors import UserError
 from benchmark.pruning.flat import Vector
-from benchmark.pruning.gradual import cubic, cycle_lengths, ladder
+from benchmark.pruning.gradual import PERIOD, cubic, cycle_lengths, due, ladder
 from benchmark.pruning.masks import Masks, norm, norm_of_difference, prunable
 from benchmark.pruning.selection import Bracket
 from benchmark.training.schedules import Retraining, learning_rates, relative_distance, resolve
@@ -34,8 +34,6 @@ FROM_PEAK = ("LLR", "ALLR")
 """Schedules that need no more of the dense training than its largest learning rate and its length."""
 ADDED = {"ratios", "dense", "plan"}
 """What states of older versions lack."""
-PERIOD = 16
-"""Steps between two masks of DPF (Lin et al. 2020, section 4)."""
 
 
 def sparsify(
@@ -304,7 +302,7 @@ class Feedback(Gradual):
         self._prepare()
 
     def _prepare(self) -> None:
-        sparsity = max((s for start, s in self.pruned_at.items() if start <= self.done), default=0.0)
+        sparsity = due(self.pruned_at, self.done)
         if self.done % PERIOD == 0 and sparsity > 0:
             self._unmask()
             self.masks.select(sparsity, bracket=self.bracket)

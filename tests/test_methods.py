@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmark.cells import Cell
 from benchmark.errors import UserError
 from benchmark.methods import gsm as gsm_module
 from benchmark.methods import lc as lc_module
 from benchmark.methods.scratch import Transformed
+from benchmark.planning.plan import refuse_unfit
 from benchmark.pruning import masks as masks_module
 from benchmark.pruning import selection
 from benchmark.pruning.flat import Vector
@@ -21,6 +23,7 @@ from benchmark.training.schedules import dense_learning_rates
 from tests.fake_gpu import Waits
 from tests.method_runs import (
     PER_EPOCH,
+    PROBLEM,
     SCRATCH,
     backward,
     data_with,
@@ -289,7 +292,7 @@ def test_pruned_weights_of_returning_gmp_feel_no_loss():
 @pytest.mark.parametrize("method", ["GMP", "DPF"])
 def test_an_interval_that_leaves_no_pruning_step_is_refused(method: str):
     with pytest.raises(UserError, match=f"method {method}: hyperparameter interval is 4 epochs.* 1 to 3"):
-        make_run(method, interval=4)
+        refuse_unfit([Cell(PROBLEM, method, 0, None, 0.9, hyperparameters=(("interval", 4),))])
 
 
 # --- DPF ---------------------------------------------------------------------------------------------------------

@@ -6,11 +6,9 @@ from benchmark.methods.declarations import COUNT, DECAY, Declaration
 from benchmark.methods.gmp import pruning_steps
 from benchmark.methods.limits import leaves_two_intervals
 from benchmark.methods.scratch import Transformed
+from benchmark.pruning.gradual import PERIOD, due
 from benchmark.pruning.selection import Bracket
 from benchmark.training.method import Context
-
-PERIOD = 16
-"""Iterations between two masks (Lin et al. 2020, section 4)."""
 
 
 class DPF(Transformed):
@@ -29,12 +27,12 @@ class DPF(Transformed):
 
     def __init__(self, context: Context):
         super().__init__(context)
-        self.steps = pruning_steps("DPF", context)
+        self.steps = pruning_steps(context)
         self.bracket = Bracket()
 
     def sparsity(self, k: int) -> float:
         """Sparsity of the masks of iteration k."""
-        return max((sparsity for start, sparsity in self.steps.items() if start <= k), default=0.0)
+        return due(self.steps, k)
 
     def before_iteration(self, k: int) -> None:
         if k % PERIOD == 0 and self.sparsity(k) > 0:

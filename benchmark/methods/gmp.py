@@ -5,17 +5,16 @@ from __future__ import annotations
 import torch
 
 from benchmark.methods.declarations import COUNT, DECAY, Declaration
-from benchmark.methods.limits import check_interval, leaves_two_intervals
+from benchmark.methods.limits import leaves_two_intervals
 from benchmark.methods.scratch import Transformed
 from benchmark.pruning.gradual import cubic
 from benchmark.training.method import Context
 
 
-def pruning_steps(method: str, context: Context) -> dict[int, float]:
-    """{iteration: sparsity from there on}: `cubic`, a step every `interval` epochs. UserError if there is no step."""
+def pruning_steps(context: Context) -> dict[int, float]:
+    """{iteration: sparsity from there on}: `cubic`, a step every `interval` epochs."""
     interval, epochs, target = int(context.number("interval")), context.problem.epochs, context.cell.sparsity
     assert target is not None
-    check_interval(method, interval, epochs)
     per_epoch = context.iterations_per_epoch
     return cubic(target, epochs * per_epoch, interval * per_epoch)
 
@@ -37,7 +36,7 @@ class GMP(Transformed):
 
     def __init__(self, context: Context):
         super().__init__(context)
-        self.steps = pruning_steps("GMP", context)
+        self.steps = pruning_steps(context)
         self.returning = bool(context.hyperparameters["returning"])
 
     @torch.no_grad()

@@ -65,7 +65,12 @@ def _fits_stages(cell: Cell, stages: str) -> None:
 def leaves_two_intervals(cell: Cell, settings: Mapping[str, Scalar]) -> None:
     """The same for gradual pruning, which also needs an interval to prune in and one to train after it."""
     leaves_a_weight(cell, settings)
-    check_interval(cell.method, int(settings["interval"]), cell.problem.epochs)
+    interval, epochs = int(settings["interval"]), cell.problem.epochs
+    if not 1 <= interval <= epochs // 2:
+        raise UserError(
+            f"method {cell.method}: hyperparameter interval is {interval} epochs; "
+            f"with {epochs} epochs it takes a count from 1 to {epochs // 2}"
+        )
 
 
 def decays_linearly(cell: Cell, settings: Mapping[str, Scalar]) -> None:
@@ -82,13 +87,4 @@ def momentum_of_sgd(cell: Cell, settings: Mapping[str, Scalar]) -> None:
         raise UserError(
             f"problem {cell.problem.name}: method {cell.method} is defined by the momentum of SGD; optimizer "
             f"{cell.problem.optimizer} does not fit, optimizer sgd does"
-        )
-
-
-def check_interval(method: str, interval: int, epochs: int) -> None:
-    """Raises UserError if there are not two intervals."""
-    if not 1 <= interval <= epochs // 2:
-        raise UserError(
-            f"method {method}: hyperparameter interval is {interval} epochs; "
-            f"with {epochs} epochs it takes a count from 1 to {epochs // 2}"
         )

@@ -6,11 +6,14 @@ Imports no torch and no recipe: planning, methods and `benchmark.api` use the sa
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from benchmark.errors import UserError
 
 RENDA_FRACTION = 0.2
 """Renda et al. 2020 prune 20 % of the remaining weights in every cycle."""
+PERIOD = 16
+"""Iterations between two masks of DPF (Lin et al. 2020, section 4)."""
 
 
 def ladder(kind: str, sparsity: float, cycles: int, method: str = "IMP") -> list[float]:
@@ -43,3 +46,8 @@ def cubic(sparsity: float, iterations: int, interval: int) -> dict[int, float]:
     """
     steps = iterations // interval - 1
     return {t * interval: sparsity - sparsity * (1 - t / steps) ** 3 for t in range(1, steps + 1)}
+
+
+def due(steps: Mapping[int, float], k: int) -> float:
+    """Sparsity at iteration k of what `cubic` gives; 0 before the first step."""
+    return max((sparsity for start, sparsity in steps.items() if start <= k), default=0.0)
