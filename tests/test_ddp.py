@@ -31,12 +31,14 @@ PROBLEM = Problem(
     name="digits", dataset="digits", model="resnet8", width=4, image_size=8, channels=1, epochs=2, batch_size=53,
     warmup_epochs=1, crop_padding=1, flip=True, learning_rate=0.05, recalibration_batches=5,
 )  # fmt: skip
-DENSE = Cell.dense(PROBLEM, 0)
+# At a rate at which last digits, in which the two differ by how a processor rounds, do not grow before the end.
+CALM = PROBLEM.model_copy(update={"learning_rate": 0.02})
+DENSE = Cell.dense(CALM, 0)
 # The ranks wait for each other some thirty times an iteration: shorter epochs wherever a network need not learn much.
 SHORTER = PROBLEM.model_copy(update={"training_share": 0.4})
 # Little is pruned from so small a network, since where much is, the last digits of sums decide which weights live.
 PRUNED = [
-    Cell(PROBLEM, "IMP", 0, "ALLR", 0.5, Budget.parse("0.5ep")),
+    Cell(CALM, "IMP", 0, "ALLR", 0.5, Budget.parse("0.5ep")),
     Cell(SHORTER, "STR", 0, None, 0.5, None, (("s_init", -9.0),)),
     Cell(SHORTER, "GMP", 0, None, 0.2),
 ]

@@ -19,8 +19,8 @@ from benchmark.results.store import Store
 from benchmark.tracking.markers import without_marker
 
 ELSEWHERE = {
-    "workers": "workers=2", "device": "device=cuda", "gpus_per_cell": "tasks=2", "cells_per_gpu": "workers=2",
-    "validate_every": "validate_every=5", "checkpoint_seconds": "checkpoint=5min", "hang_seconds": "hang=30min",
+    "workers": "workers", "device": "device", "gpus_per_cell": "tasks", "cells_per_gpu": "workers",
+    "validate_every": "validate_every", "checkpoint_seconds": "checkpoint", "hang_seconds": "hang",
 }  # fmt: skip
 """Options of this machine, each with what a profile has in its place."""
 
@@ -34,7 +34,7 @@ class Slurm(Launcher):
             given = getattr(options, name)
             if given != getattr(Options, name):
                 option = f"--{name.replace('_', '-')} {given}"
-                raise UserError(f"{option} is for this machine: with --executor slurm use --set slurm.{key}")
+                raise UserError(f"{option} is for this machine: with --executor slurm use --set slurm.{key}={given}")
         keep = {} if options.keep == "nothing" else {"keep": options.keep}
         self.profile = load_profile(options.cluster, {**keep, **options.settings})
 
