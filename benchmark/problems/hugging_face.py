@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from benchmark.cells import HASH_LENGTH, Problem, shown
 from benchmark.errors import UserError, escaped
-from benchmark.problems.sizes import OWN_DEPTH
+from benchmark.problems.sizes import OWN_DEPTH, OWN_WIDTH
 from benchmark.tasks.symbols import PADDING
 
 CONFIG = "config.json"
@@ -20,8 +20,6 @@ TOKENIZERS = {"tokenizer.json": "tokenizers", "spiece.model": "sentencepiece"}
 """Files that a tokenizer may be in, by preference, with the library that reads each."""
 STOP = 1
 """Of T5; its decoder starts with the padding."""
-OWN_WIDTH = 512
-"""Of T5-small."""
 HEADS, HEAD_WIDTH = 4, 64
 """At least so many heads, and in wide networks one for so many channels."""
 FIXED = {"model_type": "t5", "feed_forward_proj": "relu", "tie_word_embeddings": True}
@@ -33,7 +31,7 @@ DEFAULTS = {"feed_forward_proj": "relu", "tie_word_embeddings": True}
 def architecture(width: int, depth: int, classes: int) -> dict[str, int]:
     """The sizes of T5-small (512, 6), -base (768, 12) and -large (1024, 24) by their names in config.json, and those of
     others in the same proportions. width or depth 0: T5-small's."""
-    width, depth = width or OWN_WIDTH, depth or OWN_DEPTH["t5"]
+    width, depth = width or OWN_WIDTH["t5"], depth or OWN_DEPTH["t5"]
     heads = math.gcd(width, max(HEADS, width // HEAD_WIDTH))
     return {
         "vocab_size": classes,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.cells import FUNCTION, Problem, shown
 from benchmark.errors import UserError, named
 from benchmark.imports import check_named, load
-from benchmark.problems.sizes import OWN_DEPTH, dense_ends
+from benchmark.problems.sizes import OWN_DEPTH, dense_ends, width_of
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ def _small_resnet(blocks: int) -> Callable[[Problem], nn.Module]:
     def build_resnet(problem: Problem) -> nn.Module:
         from benchmark.problems.networks.convolutional import BasicBlock, SmallImageResNet
 
-        return SmallImageResNet(BasicBlock, 3, blocks, problem.width or 16, problem.channels, problem.classes)
+        return SmallImageResNet(BasicBlock, 3, blocks, width_of(problem), problem.channels, problem.classes)
 
     return build_resnet
 
@@ -39,7 +39,7 @@ def _resnet(blocks: int) -> Callable[[Problem], nn.Module]:
     def build_resnet(problem: Problem) -> nn.Module:
         from benchmark.problems.networks.convolutional import ProjectionBlock, SmallImageResNet
 
-        return SmallImageResNet(ProjectionBlock, 4, blocks, problem.width or 64, problem.channels, problem.classes)
+        return SmallImageResNet(ProjectionBlock, 4, blocks, width_of(problem), problem.channels, problem.classes)
 
     return build_resnet
 
@@ -47,7 +47,7 @@ def _resnet(blocks: int) -> Callable[[Problem], nn.Module]:
 def _vgg16(problem: Problem) -> nn.Module:
     from benchmark.problems.networks.convolutional import VGG
 
-    width = problem.width or 64
+    width = width_of(problem)
     stages = [(2, width), (2, 2 * width), (3, 4 * width), (3, 8 * width), (3, 8 * width)]
     return VGG(stages, problem.channels, problem.classes)
 
@@ -55,27 +55,27 @@ def _vgg16(problem: Problem) -> nn.Module:
 def _wideresnet28_10(problem: Problem) -> nn.Module:
     from benchmark.problems.networks.convolutional import WideResNet
 
-    return WideResNet(4, 10, problem.width or 16, problem.channels, problem.classes)
+    return WideResNet(4, 10, width_of(problem), problem.channels, problem.classes)
 
 
 def _resnet50(problem: Problem) -> nn.Module:
     """torchvision's ResNet-50 (stride in the 3x3 convolutions), for images of about 224 pixels."""
     from torchvision.models import resnet50
 
-    return resnet50(num_classes=problem.classes, width_per_group=problem.width or 64)
+    return resnet50(num_classes=problem.classes, width_per_group=width_of(problem))
 
 
 def _vit(problem: Problem) -> nn.Module:
     from benchmark.problems.networks.vit import VisionTransformer
 
-    width, depth = problem.width or 64, problem.depth or OWN_DEPTH["vit"]
+    width, depth = width_of(problem), problem.depth or OWN_DEPTH["vit"]
     return VisionTransformer(width, depth, problem.image_size, problem.channels, problem.classes)
 
 
 def _unet(problem: Problem) -> nn.Module:
     from benchmark.problems.networks.unet import UNet
 
-    return UNet(problem.width or 16, problem.channels, problem.classes)
+    return UNet(width_of(problem), problem.channels, problem.classes)
 
 
 def _fcn_resnet50(problem: Problem) -> nn.Module:
@@ -84,7 +84,7 @@ def _fcn_resnet50(problem: Problem) -> nn.Module:
 
     from benchmark.problems.networks.pixelwise import CHANNELS, Dilated
 
-    return Dilated(problem.width or 64, FCNHead(CHANNELS, problem.classes))
+    return Dilated(width_of(problem), FCNHead(CHANNELS, problem.classes))
 
 
 def _deeplabv3_resnet50(problem: Problem) -> nn.Module:
@@ -93,19 +93,19 @@ def _deeplabv3_resnet50(problem: Problem) -> nn.Module:
 
     from benchmark.problems.networks.pixelwise import CHANNELS, Dilated
 
-    return Dilated(problem.width or 64, DeepLabHead(CHANNELS, problem.classes))
+    return Dilated(width_of(problem), DeepLabHead(CHANNELS, problem.classes))
 
 
 def _transformer_lm(problem: Problem) -> nn.Module:
     from benchmark.problems.networks.text import LanguageModel
 
-    return LanguageModel(problem.width or 128, problem.depth or OWN_DEPTH["transformer_lm"], problem.classes)
+    return LanguageModel(width_of(problem), problem.depth or OWN_DEPTH["transformer_lm"], problem.classes)
 
 
 def _transformer(problem: Problem) -> nn.Module:
     from benchmark.problems.networks.text import Translator
 
-    return Translator(problem.width or 128, problem.depth or OWN_DEPTH["transformer"], problem.classes)
+    return Translator(width_of(problem), problem.depth or OWN_DEPTH["transformer"], problem.classes)
 
 
 def _t5(problem: Problem) -> nn.Module:

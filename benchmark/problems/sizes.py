@@ -9,9 +9,21 @@ from benchmark.cells import Problem
 
 BLOCKS = {"resnet8": 1, "resnet20": 3, "resnet56": 9, "resnet10": 1, "resnet18": 2}
 """Of each stage."""
+OWN_WIDTH = {
+    **dict.fromkeys(("resnet8", "resnet20", "resnet56", "wideresnet28-10", "unet"), 16),
+    **dict.fromkeys(("resnet10", "resnet18", "resnet50", "vgg16", "fcn_resnet50", "deeplabv3_resnet50", "vit"), 64),
+    **dict.fromkeys(("transformer_lm", "transformer"), 128),
+    "t5": 512,
+}
+"""Channels of the first stage, or of a transformer, where the recipe says nothing."""
 OWN_DEPTH = {"vit": 6, "transformer_lm": 4, "transformer": 2, "t5": 6}
 """Blocks of a transformer where the recipe says nothing; of "transformer" and "t5", those of the encoder and as many of
 the decoder."""
+
+
+def width_of(problem: Problem) -> int:
+    """Of one of the suite's networks: the recipe's, or the network's own."""
+    return problem.width or OWN_WIDTH[problem.model]
 
 
 def prunable_weights(problem: Problem) -> int | None:
@@ -29,30 +41,30 @@ def _layers(problem: Problem) -> Iterator[int] | None:
     """Weights of each layer that can be pruned; the first and the last layer are where the network has them."""
     model, images, classes = problem.model, problem.channels, problem.classes
     if model in ("resnet10", "resnet18"):
-        width = problem.width or 64
+        width = width_of(problem)
         return _resnet(images, width, [width << stage for stage in range(4)], BLOCKS[model], classes, projected=True)
     if model in BLOCKS:
-        width = problem.width or 16
+        width = width_of(problem)
         return _resnet(images, width, [width << stage for stage in range(3)], BLOCKS[model], classes, projected=False)
     if model == "wideresnet28-10":
-        width = problem.width or 16
+        width = width_of(problem)
         return _resnet(images, width, [10 * (width << stage) for stage in range(3)], 4, classes, projected=True)
     if model == "vgg16":
-        return _vgg16(problem.width or 64, images, classes)
+        return _vgg16(width_of(problem), images, classes)
     if model == "resnet50":
-        return _resnet50(problem.width or 64, images, classes)
+        return _resnet50(width_of(problem), images, classes)
     if model in ("fcn_resnet50", "deeplabv3_resnet50"):
-        backbone = list(_resnet50(problem.width or 64, images, classes))[:-1]
+        backbone = list(_resnet50(width_of(problem), images, classes))[:-1]
         return chain(backbone, _fcn(classes) if model == "fcn_resnet50" else _deeplab(classes))
     if model == "vit":
-        width = problem.width or 64
+        width = width_of(problem)
         return chain([16 * images * width], _blocks(width, problem), [width * classes])
     if model == "unet":
-        return _unet(problem.width or 16, images, classes)
+        return _unet(width_of(problem), images, classes)
     if model == "transformer_lm":
-        return _blocks(problem.width or 128, problem)
+        return _blocks(width_of(problem), problem)
     if model in ("transformer", "t5"):
-        width = problem.width or (512 if model == "t5" else 128)
+        width = width_of(problem)
         return chain(_blocks(width, problem), _blocks(width, problem, across=True))
     return None
 
