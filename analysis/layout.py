@@ -104,7 +104,7 @@ def measured_table(
     table = Table("measured", f"{group.axes.title}, {group.recipe.name}", stub, tuple(columns), tuple(rows))
     entries = [row.entries[place] for row in rows for place in score_columns(table)]
     caption = (
-        captions.statistic(group.cells["seed"] if seeds is None else seeds, group.expected, entries, group.metric),
+        captions.statistic(group.tested["seed"] if seeds is None else seeds, group.expected, entries, group.metric),
         *sentences,
         captions.problem(group.recipe),
         captions.dense(group.every, group.metric),

@@ -76,20 +76,25 @@ def draw(
 
     Raises UserError if there are none, or if the figure is not about the sweep.
     """
-    refused: UserError | None = None
+    refused, accepted = None, sweep
     for name in [sweep] if sweep else [name for name in figure.sweeps if (SWEEPS / f"{name}.yaml").is_file()]:
         try:
             axes = sweep_axes(name, only=only)
-        except UserError as error:  # of several sweeps the next may have such cells
-            refused = UserError(f"--sweep {name}: {error}") if only and not sweep else error
+        except UserError as error:
+            if sweep or not only:
+                raise
+            refused = UserError(f"--sweep {name}: {error}")  # the next may have such cells
             continue
+        accepted = name
         figures.check(figure, axes)
         records = place.of_sweep(axes, problem)
         warn(place.problems(axes) if records is None else records.problems)
         if records is not None:
             selections = figures.selections(records, axes, ORDER, problem, bool(only))
             return [_captioned(figures.draw(figure, selection), selection, only) for selection in selections]
-    raise refused or nothing(sweep or figure.sweeps[0], place, problem)
+    if refused and accepted is None:
+        raise refused
+    raise nothing(accepted or figure.sweeps[0], place, problem)
 
 
 def _captioned(drawing: Drawing, selection: Selection, only: Sequence[str]) -> Drawing:

@@ -163,6 +163,8 @@ def ranked(table: Table) -> Table:
         entries = table.entries_of(index)
         sign = 1 if column.higher_is_better else -1
         competing = [entry.mean if column.ranked and entry.competes else None for entry in entries]
+        if sum(mean is not None for mean in competing) < 2:  # nothing to be better than
+            competing = [None] * len(competing)
         places = ranks([None if mean is None else sign * mean for mean in competing], column.decimals)
         columns.append([replace(entry, rank=place) for entry, place in zip(entries, places, strict=True)])
     rows = tuple(

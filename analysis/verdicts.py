@@ -106,7 +106,8 @@ def _hardest(says: AnyOfAll, values: Sequence[pd.Series], p: Mapping[Half, tuple
         own, mean = p[half][0], float(half.of(values[half.place]).mean())
         return (-1.0 if math.isnan(own) else own), (-math.inf if math.isnan(mean) else -mean)
 
-    worst = [max(group, key=against) for group in says if group]
+    compared = [group for group in says if any(values[half.place].notna().any() for half in group)]
+    worst = [max(group, key=against) for group in compared or says if group]
     return min(worst, key=against).place if worst else 0
 
 
@@ -178,8 +179,9 @@ def needed_words(values: Sequence[pd.Series], says: AnyOfAll, opposite: AnyOfAll
     if not known:
         return ""
     if min(known) > MOST_SEEDS_NEEDED:
-        if missing := sum(not value.notna().any() for value in values):
-            return f"{missing} of {len(values)} comparisons have no runs that can be compared"
+        if math.isnan(found[0]) and (missing := sum(not value.notna().any() for value in values)):
+            have = "has" if missing == 1 else "have"
+            return f"{missing} of {len(values)} comparisons {have} no runs that can be compared"
         return f"no effect seen that {MOST_SEEDS_NEEDED} seeds would decide"
     enough = max(min(known), TESTED_SEEDS, seeds + 1)
     return f"about {enough:.0f} seeds would decide it at the effect seen (Noether 1987, power {statistics.POWER:g})"

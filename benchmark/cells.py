@@ -278,7 +278,7 @@ class Cell:
     def id(self) -> str:
         """File-name-safe identity, such as digits-IMP-ALLR-s0.9-b2.22pct-seed0-3f2a9c1b7d04.
 
-        Made anew each time, in 2 microseconds: kept, the ids of a million cells would take 100 MB.
+        Made anew each time, in a few microseconds: kept, the ids of a million cells would take 100 MB.
         """
         return self._names()[1]
 

@@ -66,11 +66,8 @@ def publish(
     left_out = unpublished(store, "again" if again else resolved)
     scope = dict.fromkeys(store.ids(), "") if name is None else _grouped(sorted(store.ids()), store, name, sweeps)
     if name is None:
-        before = {cell_id: read_marker(store, cell_id) or {} for cell_id in left_out}
-        todo = {
-            cell_id: before[cell_id].get("group") or group
-            for cell_id, group in _grouped(left_out, store, None, sweeps).items()
-        }
+        groups = _grouped(sorted(store.ids()), store, None, sweeps) if left_out else {}
+        todo = {cell_id: (read_marker(store, cell_id) or {}).get("group") or groups[cell_id] for cell_id in left_out}
     else:
         todo = {cell_id: scope[cell_id] for cell_id in left_out if cell_id in scope}
     settings = Settings(

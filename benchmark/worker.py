@@ -160,7 +160,7 @@ class Worker:
     ) -> bool:
         """True if the cell now has this run's record, False if another was first. aside: its damaged record."""
         started, start_time = time.perf_counter(), datetime.now(UTC)
-        maker = made_by(cell.problem.loader, outside.sources(cell))  # before that code is imported
+        maker = made_by(cell.problem.loader, cell.problem.model, outside.sources(cell))  # before that code is imported
         run, parent = self._make_run(cell)
         run.session = Session(
             checkpoints=checkpoint.Checkpoints(self.store.file("checkpoints", cell.id), cell.id, maker),

@@ -94,4 +94,4 @@ def test_a_comparison_without_runs_is_named_instead_of_a_number_of_seeds():
     given = evidence(range(10))
     scores = {key: value for key, value in given.scores.items() if key != ("LC", 0.9, "")}
     found = finding("bimp-within-a-point", replace(given, scores=scores))
-    assert (found.verdict, found.needed) == ("undecided", "1 of 7 comparisons have no runs that can be compared")
+    assert (found.verdict, found.needed) == ("undecided", "1 of 7 comparisons has no runs that can be compared")

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import cli
 from benchmark.cells import Budget, Cell
 from benchmark.measure.publishing import made_up_record
 from benchmark.planning.grid import SWEEPS, load_sweep, sweep_names
-from benchmark.publish import _grouped, _sweeps
+from benchmark.publish import _coordinates, _grouped, _sweeps, app
 from benchmark.results.records import Record
 from benchmark.results.store import Store
-from benchmark.tracking.markers import read_marker, unpublished
+from benchmark.tracking.markers import read_marker, unpublished, write_marker
+from benchmark.tracking.runs import Published
 from tests.conftest import assert_one_line_refusal
 from tests.test_tracking import runs_on_disk
 from tests.wandb_server import KEY, Server, forget_account, refusing
@@ -177,3 +179,21 @@ def test_the_measuring_command_says_what_a_cell_costs(command: Publish) -> None:
     finished = command("benchmark.measure", "publishing", "--count", "3")
     assert finished.returncode == 0, finished.stderr
     assert re.match(r"\d\.\d+ s per cell offline \(3 cells of 30 epochs, 0 left\)", finished.stdout)
+
+
+def test_what_is_left_of_a_sweep_goes_into_the_group_of_what_is_there(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also where what is left could be another sweep's."""
+    forget_account(monkeypatch, tmp_path)
+    also_wide = _sweeps(["figure1_wide"])["figure1_wide"]
+    cells = load_sweep("figure1", seeds=1).cells
+    left = [cell.id for cell in cells if _coordinates(cell.to_json()) in also_wide][:5]
+    for cell in cells:
+        store.commit(record_of(cell))
+        if cell.id not in left:
+            write_marker(store, cell.id, Published(cell.id, "offline", "", "ours", "figure1/digits", "", ""))
+    sent: dict[str, str] = {}
+    monkeypatch.setattr("benchmark.publish._send", lambda publisher, todo: sent.update(todo) or publisher.close())
+    cli.main(app, ["--results", str(store.path), "--mode", "offline"])
+    assert sent == dict.fromkeys(left, "figure1/digits")

@@ -57,7 +57,7 @@ def table(selection: Selection) -> pd.DataFrame:
     Raises UserError if no latency was measured.
     """
     group, metric = selection.group, selection.metric
-    cells = group.cells.dropna(subset=["final_test"])
+    cells = group.tested.dropna(subset=["final_test"])
     masked = cells["latency_masked"].median()
     if pd.isna(masked):
         raise UserError("figure latency: these records have no latency; it is measured where whole filters are pruned")

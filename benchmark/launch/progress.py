@@ -178,7 +178,7 @@ def _submissions(folder: Folder, name: str, problem: str | None) -> list[Submiss
 def _elsewhere(sweep: Sweep, done: set[str]) -> int:
     """Records that are named as cells of the sweep are, but for the seed and for what the hash is of."""
     known = {cell.id for cell in sweep.cells}
-    families = {_family(cell.id) for cell in sweep.cells if not cell.is_dense}
+    families = {_family(name) for name in known}
     return sum(name not in known and _family(name) in families for name in done)
 
 
@@ -196,7 +196,7 @@ def _lines_of(sweep: Sweep, store: Store) -> Iterator[Line]:
     per_epoch = sweep.execution.seconds_per_epoch
     for cell in current(sweep, store).cells:
         seconds = None if per_epoch is None else per_epoch * epochs_of(cell, sweep.execution)
-        yield Line(cell.is_dense, -1, seconds, cell.id)
+        yield Line(False, -1, seconds, cell.id)
 
 
 def _seconds_left(

@@ -29,7 +29,7 @@ def per_cell(
     with tempfile.TemporaryDirectory(prefix="measure-") as folder:
         store = Store.open_for_writing(Path(folder))
         worker = Worker(store, RunOptions(device, threads, data=data))
-        cells = [cell for cell in sweep.cells if not cell.is_dense][: count + 1]
+        cells = sweep.cells[: count + 1]
         for dense in dict.fromkeys(filter(None, map(parent, cells))):
             worker.run(dense)
         for cell in cells:

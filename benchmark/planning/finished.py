@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -35,9 +34,10 @@ class FinishedCells:
         self.damaged: dict[str, str] = {}
         """By id, why a record cannot be."""
         present = store.ids()
-        either = itertools.chain(self.cells, _starts(self.cells)) if present else ()
-        named = dict.fromkeys(name for cell in either if (name := cell.id) in present)
-        for name, record, reason in store.examine(named):
+        self._present = [(cell, name) for cell in cells if (name := cell.id) in present] if present else []
+        starts = [start.id for start in _starts(cells)] if present else []
+        named = dict.fromkeys([*(name for _, name in self._present), *starts])
+        for name, record, reason in store.examine(name for name in named if name in present):
             if record is None:
                 self.damaged[name] = reason
                 continue
@@ -116,8 +116,7 @@ class FinishedCells:
         return lines
 
     def _finished(self) -> Iterable[tuple[Cell, Origin]]:
-        cells = self.cells if self.origins else ()
-        return ((cell, origin) for cell in cells if (origin := self.origins.get(cell.id)) is not None)
+        return ((cell, self.origins[name]) for cell, name in self._present if name in self.origins)
 
     def _is_stranger(self, of: Origin) -> bool:
         """Whether a cell started from dense weights that are no longer there."""

@@ -74,8 +74,6 @@ def make_plan(cells: Sequence[Cell], store: Store, execution: Execution) -> Plan
     shared = _sharing(left)
     lengths: dict[tuple[object, ...], float] = {}  # one number for all seeds
     for cell, start in zip(left, parents, strict=True):
-        if cell.is_dense and cell in dense:
-            continue
         waits = None if start is None else names[start]
         kind = cell.method, cell.sparsity, cell.budget, cell.hyperparameters
         if kind not in lengths:

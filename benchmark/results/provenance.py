@@ -68,12 +68,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def made_by(loader: str = "torch", outside: Mapping[str, str] | None = None) -> str:
-    """Code and versions in a word: what has to be the same for a run with this `loader` to go on exactly.
+def made_by(loader: str = "torch", model: str = "t5", outside: Mapping[str, str] | None = None) -> str:
+    """Code and versions in a word: what has to be the same for a run with this `loader` and `model` to go on exactly.
+    A package that it does not use may be installed in between.
 
     outside: hashes of the code that its cell names (`benchmark.results.outside.sources`).
     """
-    needed = {name: version for name, version in versions().items() if loader == "dali" or name not in DALI}
+    unused = {*(() if loader == "dali" else DALI), *(() if model == "t5" else ("transformers",))}
+    needed = {name: version for name, version in versions().items() if name not in unused}
     needed |= outside or {}
     return " ".join([code_hash(), *(f"{name}={version}" for name, version in sorted(needed.items()))])
 

@@ -84,7 +84,7 @@ def plan_jobs(
 ) -> tuple[Layout, Costs]:
     """What is left, less what is queued, as jobs. queued: job id by cell id; size: tasks of an array at most."""
     left = [task for task in plan.tasks if not queued or task.cell.id not in queued]
-    needed = {task.after for task in left} | {cell.id for cell in sweep.cells if cell.is_dense}
+    needed = {task.after for task in left}
     left = [task for task in left if not task.cell.is_dense or task.cell.id in needed]
     costs = learn_costs(sweep.cells, plan.done, store, sweep.execution, profile.device_name)
     return lay_out(left, costs, profile, size, queued), costs

@@ -210,4 +210,4 @@ def _cell_lines(sweep: Sweep, layout: Layout, costs: Costs) -> Iterator[str]:
             yield f"{'d' if task.cell.is_dense else 'c'}\t{number}\t{shown}\t{name}\n"
     for cell in sweep.cells:
         if (name := cell.id) not in inside:
-            yield f"{'d' if cell.is_dense else 'c'}\t-1\t\t{name}\n"
+            yield f"c\t-1\t\t{name}\n"
