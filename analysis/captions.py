@@ -25,12 +25,12 @@ def printable(text: object) -> str:
 
 def filtered(only: Sequence[str]) -> list[str]:
     """What is said where not all cells of a sweep are shown."""
-    return [f"Only {' and '.join(only)}."] if only else []
+    return [f"Only {' or '.join(dict.fromkeys(only))}."] if only else []
 
 
 def filtered_name(name: str, only: Sequence[str]) -> str:
     """The name of a file that shows chosen cells, beside that of all."""
-    return name + "".join(f"-{UNSAFE.sub('-', text)}" for text in only)
+    return "-".join([name, *(["-or-".join(UNSAFE.sub("-", text) for text in dict.fromkeys(only))] if only else [])])
 
 
 def statistic(seeds: Iterable[int], expected: int, entries: Sequence[Entry], metric: Metric) -> str:
@@ -39,6 +39,8 @@ def statistic(seeds: Iterable[int], expected: int, entries: Sequence[Entry], met
     missing = sum(entry.n == 0 for entry in entries)
     partial = sum(entry.is_partial for entry in entries) - missing
     run = sorted(set(seeds))
+    if not run:
+        return f"Test {metric.label} of the final epoch{metric.in_unit}{metric.direction}: no seed that tests has run."
     n = f"n = {expected} seeds" if expected > 1 else "n = 1 seed"
     so_far = "so far seed " if len(run) < expected else ""
     sentence = (

@@ -91,7 +91,8 @@ def sentences(group: Group, winners: Chosen, rows: Mapping[tuple[str, str], str]
                 words = settings.in_words(settings.text_of(dict(found[0].setting))) or "defaults"
                 remarks = ", ".join(_remarks(method, declared, found, group.metric))
                 parts.append(f"{column_words(sparsity, budget)}: {words}{count}{f' ({remarks})' if remarks else ''}")
-        choices.append(f"{label}, chosen from {len(declared)} settings: {'; '.join(parts)}.")
+        if parts:
+            choices.append(f"{label}, chosen from {len(declared)} settings: {'; '.join(parts)}.")
     if choices:
         seeds = _compared_seeds(group)
         over = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"

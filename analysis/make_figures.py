@@ -83,7 +83,7 @@ def draw(
         except UserError as error:
             if sweep or not only:
                 raise
-            refused = UserError(f"--sweep {name}: {error}")  # the next may have such cells
+            refused = UserError(f"sweep {name}: {error}")  # the next may have such cells
             continue
         accepted = name
         figures.check(figure, axes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,7 +43,9 @@ def make_findings(
 ) -> None:
     """Print every claim of the papers on every problem that has records: verdict, effect, seeds, and the command."""
     sheets = [sheet for sheet in make_sheets(names or [], open_source(results, from_wandb)) if sheet.findings]
-    source = f"--results {results}" if from_wandb is None else f"--from-wandb {from_wandb}"
+    source = (
+        f"--results {shlex.quote(str(results))}" if from_wandb is None else f"--from-wandb {shlex.quote(from_wandb)}"
+    )
     if not sheets:
         raise UserError(f"{source}: no claim is about the sweeps that have records there")
     typed = {stem_of(name): name for name in names or []}
@@ -69,7 +72,7 @@ def sections(sheets: Sequence[Sheet], source: str, typed: Mapping[str, str] | No
 
 
 def _section(sheet: Sheet, source: str, sweep: str) -> str:
-    command = f"python -m analysis.make_tables {sweep} --problem {sheet.problem} {source} --details"
+    command = f"python -m analysis.make_tables {shlex.quote(sweep)} --problem {sheet.problem} {source} --details"
     rows = [_row(finding) for finding in sheet.findings]
     unit = f"Differences in {sheet.metric.of_differences}, the better one first positive."
     return f"## {escape(sheet.sweep)}, {escape(sheet.problem)}\n\n    {command}\n\n{unit}\n\n{grid(HEADINGS, rows)}"

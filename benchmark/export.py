@@ -45,6 +45,8 @@ def export(
     """
     if force and add:
         raise UserError("--force replaces the file, --add keeps what it holds: give one of them")
+    if results.exists() and not results.is_dir():
+        raise UserError(f"--results {results}: that is a file, not a results folder")
     store = Store(results)
     settings = cli.parse_settings(set_ or [])
     sweep = current(load_sweep(name, problem, seeds, settings=settings, complete=complete(data)), store)
@@ -85,10 +87,11 @@ def _added(path: Path, records: Sequence[Record]) -> list[Record]:
 
 
 def _refuse_loss(path: Path, records: Sequence[Record]) -> None:
-    """Raises UserError if `path` holds records of cells that are not among `records`, or lines that nothing reads:
-    records of another recipe, or of more cells, are often the only copy that is committed."""
+    """Raises UserError if `path` holds results that are not among `records`, or lines that nothing reads: those of
+    another recipe or machine, or of more cells, are often the only copy that is committed."""
     held, unusable = _held(path)
-    lost = len(held.keys() - {record["id"] for record in records}) + len(unusable)
+    new = {record["id"]: result(record) for record in records}
+    lost = sum(new.get(name) != result(record) for name, record in held.items()) + len(unusable)
     if lost:
         raise UserError(
             f"--output {path.parent}: {path} is there, and {lost} of its {len(held) + len(unusable)} records would be "

@@ -343,7 +343,7 @@ def test_only_filters_as_in_the_sweep(tmp_path: Path, make_figures):
     )
     assert code == 0
     (file,) = (tmp_path / "out").iterdir()  # beside the figure of all cells, not over it
-    assert file.name == f"budget-{STEM}-schedule-ALLR-sparsity-0.9-schedule-FT-sparsity-0.9.svg"
+    assert file.name == f"budget-{STEM}-schedule-ALLR-sparsity-0.9-or-schedule-FT-sparsity-0.9.svg"
     drawn_text = file.read_text()
     assert "ALLR" in drawn_text
     assert "SLR" not in drawn_text

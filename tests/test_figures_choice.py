@@ -165,3 +165,9 @@ def test_chosen_cells_are_looked_for_in_every_sweep_that_a_figure_is_about():
     assert draw(NAMED["methods"], REFERENCE, problem="digits", only=["schedule=ALLR,budget=2.22%"])
     with pytest.raises(UserError, match="no schedule 'NONE'"):
         draw(NAMED["methods"], REFERENCE, only=["schedule=NONE"])
+
+
+@pytest.mark.parametrize("name", ["curves", "methods", "layers"])
+def test_of_a_sweep_that_has_chosen_nothing_no_figure_is_drawn(name: str):
+    with pytest.raises(UserError, match="the figures of table2: no setting is chosen yet"):
+        draw(NAMED[name], REFERENCE, "table2", "digits", ["method=BIMP,seed=100"])

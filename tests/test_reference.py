@@ -182,6 +182,10 @@ def test_an_export_replaces_no_file_that_holds_records_which_it_would_lose(table
     (line,) = capsys.readouterr().err.splitlines()
     for word in (str(path), "1070 of its 1100 records would be lost", "the 30 to export", "--output DIR", "--force"):
         assert word in line
+    other = json.loads(json.dumps(table1[0]))
+    other["parameters_sha256"] = "0" * 12
+    write_compact(path, [other])
+    assert cli.main(app, arguments) == 2, "another machine's result of the same cell"
     path.write_bytes(b"{}\n")
     for more in ([], ["--add"]):
         assert cli.main(app, [*arguments, *more]) == 2, "a line that nothing reads may be a record of another version"

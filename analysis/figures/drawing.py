@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from analysis import choice
 from analysis.claims import seeds_words
 from analysis.groups import Group
+from benchmark.errors import UserError
 from benchmark.metric import Metric
 
 FORMATS = ("pdf", "svg", "png")
@@ -57,10 +58,14 @@ class Selection:
 
     @property
     def cells(self) -> pd.DataFrame:
-        """Those of the sweep; of one that tunes the chosen settings on the seeds that test."""
+        """Those of the sweep; of one that tunes the chosen settings on the seeds that test. Raises UserError where none
+        is chosen and tested."""
         if not self.group.axes.tuning_seeds:
             return self.group.cells
-        return pd.concat([self.group.cells.iloc[:0], *choice.chosen(self.group).values()])
+        chosen = choice.chosen(self.group)
+        if not chosen:
+            raise UserError(f"the figures of {self.group.axes.name}: no setting is chosen yet")
+        return pd.concat(chosen.values())
 
     @property
     def metric(self) -> Metric:

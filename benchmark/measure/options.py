@@ -43,12 +43,18 @@ def gain(without: Batches, with_it: Batches, iterations: int, repeats: int) -> t
     plain, changed = ((dense_run(data), endless(data)) for data in (without, with_it))
     first = _train(*changed, 1)
     turns = take_turns(lambda: _train(*plain, iterations), {"with it": lambda: _train(*changed, iterations)}, repeats)
-    return turns.ratios("with it"), first.wall
+    return turns.ratios("with it"), first.wall * _batch(with_it)
 
 
 def _train(run: Run, batches: Iterator[Batch], iterations: int) -> Seconds:
+    """An image's."""
     prepare_device(run.cell.problem, run.data.device)  # the process has one setting, and two recipes take turns
-    return timed(lambda: drive(run, iterations, batches), run.data.device)[0]
+    return timed(lambda: drive(run, iterations, batches), run.data.device)[0].per(iterations * _batch(run.data))
+
+
+def _batch(data: Batches) -> int:
+    """Images of a whole batch, in which two recipes may differ."""
+    return min(data.problem.batch_size, data.training_images)
 
 
 def final_test(data: Batches, seed: int) -> tuple[Metric, float]:

@@ -27,11 +27,14 @@ def read_marker(store: Store, cell_id: str) -> dict[str, Any] | None:
         return None
 
 
-def write_marker(store: Store, cell_id: str, published: Published) -> None:
-    """The first one counts, but an online run takes the place of an offline one."""
+def write_marker(store: Store, cell_id: str, published: Published, again: bool = False) -> None:
+    """The first one counts, but an online run takes the place of an offline one, and with `again` any of its kind."""
     marker = {"id": cell_id, **asdict(published), "time": datetime.now(UTC).isoformat(timespec="seconds")}
     path, content = marker_path(store, cell_id), json.dumps(marker, indent=1).encode() + b"\n"
-    if not atomic.create_file(path, content) and (published.mode == "online" or read_marker(store, cell_id) is None):
+    if atomic.create_file(path, content):
+        return
+    before = read_marker(store, cell_id)
+    if before is None or published.mode == "online" or (again and before["mode"] == "offline"):
         atomic.replace_file(path, content)
 
 

@@ -78,7 +78,7 @@ def _publish(job: Job, store: Store, locks: Locks, settings: Settings) -> Answer
             return Answer("no record", reason=store.problems[-1] if store.problems else f"no record of {job.cell_id}")
         marker = read_marker(store, job.cell_id)
         published = publish_record(record, job.group or (marker or {}).get("group", ""), settings, job.mode)
-        write_marker(store, job.cell_id, published)
+        write_marker(store, job.cell_id, published, job.again)
         log_path(store, job.cell_id).unlink(missing_ok=True)
         return Answer("published", published.mode, url=published.url)
     finally:
