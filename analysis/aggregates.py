@@ -66,18 +66,19 @@ def aggregates(sheet: Sheet) -> Table:
             "Interquartile mean: of the middle half of all runs of all columns. P(beats): probability that a run of "
             "the row beats one of the row with the best interquartile mean in the same column, ties one half, averaged "
             f"over the columns. Intervals: percentiles of {RESAMPLES} stratified bootstrap samples; only rows with "
-            f"{LEAST_RUNS} runs or more in every column. As in rliable (Agarwal et al. 2021).",
+            f"{LEAST_RUNS} runs or more at its sparsity in every column. As in rliable (Agarwal et al. 2021).",
         ),
     )
 
 
 def _scores(sheet: Sheet) -> dict[str, Scores]:
-    """Empty for a row that misses a column, or has too few runs with a value in one."""
+    """Empty for a row that misses a column, has too few runs with a value in one, or ended at another sparsity."""
     table, values = sheet.tables[0], sheet.records.set_index("id")["final_test"]
     scores = {}
     for row in table.rows:
-        columns = [values.reindex(row.entries[place].runs).dropna() for place in score_columns(table)]
-        whole = all(len(column) >= LEAST_RUNS for column in columns)
+        entries = [row.entries[place] for place in score_columns(table)]
+        columns = [values.reindex(entry.runs).dropna() for entry in entries]
+        whole = all(entry.competes for entry in entries) and all(len(column) >= LEAST_RUNS for column in columns)
         scores[row.label] = [sheet.metric.shown(column).to_numpy(dtype=float) for column in columns] if whole else []
     return scores
 

@@ -46,6 +46,12 @@ class Axes:
         return "" not in self.schedules + self.budgets
 
     @property
+    def columns(self) -> list[tuple[float, str]]:
+        """(sparsity, budget) of some cell, in the order of tables."""
+        asked = {(sparsity, budget) for _, _, sparsity, budget, _ in self.cells}
+        return [(s, b) for s in self.sparsities for b in self.budgets if (s, b) in asked]
+
+    @property
     def from_scratch(self) -> bool:
         """Whether no cell has a budget, so that methods which prune while they train are compared."""
         return set(self.budgets) == {""}

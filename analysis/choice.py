@@ -103,7 +103,8 @@ def sentences(group: Group, winners: Chosen, rows: Mapping[tuple[str, str], str]
             f"Settings: per {which} and {column} the one with the best mean validation {group.metric.label} over "
             f"{over}, never test; settings that missed the target only where all did; of equal ones the default, then "
             "the first. In brackets: how far it was ahead of the next, in standard errors (SE) over these seeds where "
-            "there are several; which of its values is the smallest or largest of three or more that were tried.",
+            "there are several; which of its values is the smallest or largest of three or more that were tried, or "
+            "that of two which is not the default.",
         )
     return choices
 
@@ -137,12 +138,17 @@ def _errors(ahead: Difference) -> str:
 
 
 def _edges(method: str, declared: Set[str], chosen: Mapping[str, Any]) -> list[str]:
-    """Hyperparameters of which the chosen value is the smallest or largest of three or more; what lies beyond?"""
+    """Hyperparameters of which the chosen value is the smallest or largest that was tried; what lies beyond?
+
+    Of two values each is an edge, so only that which is not the default counts.
+    """
     defaults = declaration(method).defaults
     edges = []
     for name in sorted({name for text in declared for name in settings.values_of(text)}):
         values = {settings.values_of(text).get(name, defaults.get(name)) for text in declared}
         numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-        if len(numbers) > 2 and chosen.get(name, defaults.get(name)) in (min(numbers), max(numbers)):
+        value, default = chosen.get(name, defaults.get(name)), defaults.get(name)
+        enough = len(numbers) > 2 or (len(numbers) == 2 and value != default)
+        if enough and value in (min(numbers), max(numbers)):
             edges.append(name)
     return edges

@@ -39,6 +39,7 @@ class Evidence:
     Args:
         scores: values of the metric as tables show them, per key a Series over seeds; what is missing has no value.
         rows, sparsities, budgets: of the table, in its order.
+        asked: its columns; None where every sparsity has every budget.
         published: per key a mean accuracy in per cent.
         learning_rates: fingerprints of the learning rates used, in the same form as `scores`.
         factors: what a row is made of, where it is of several things; only rows that differ in one are compared. ""
@@ -60,6 +61,7 @@ class Evidence:
     epochs: Mapping[Key, float] = field(default_factory=dict)
     metric: Metric = ACCURACY
     validation: Mapping[Key, pd.Series] = field(default_factory=dict)
+    asked: Sequence[tuple[float, str]] | None = None
 
     def measured_at(self, row: str, sparsity: float, budget: str) -> pd.Series:
         """Oriented, so that a positive difference is an improvement whatever the metric."""
@@ -84,7 +86,9 @@ class Evidence:
         return not abs(epochs[0] - epochs[1]) > 0.01
 
     @property
-    def columns(self) -> list[tuple[float, str]]:
+    def columns(self) -> Sequence[tuple[float, str]]:
+        if self.asked is not None:
+            return self.asked
         return [(sparsity, budget) for sparsity in self.sparsities for budget in self.budgets]
 
 

@@ -49,10 +49,14 @@ class Group:
         return max(len(self.axes.seeds), run)
 
     @property
+    def for_choice(self) -> set[int]:
+        """Seeds that settings were chosen by and that the sweep does not ask for."""
+        return set(self.axes.tuning_seeds).difference(self.axes.seeds)
+
+    @property
     def tested(self) -> pd.DataFrame:
-        """The cells without those of seeds that settings were chosen by and that the sweep does not ask for."""
-        for_choice = set(self.axes.tuning_seeds).difference(self.axes.seeds)
-        return self.cells[~self.cells["seed"].isin(for_choice)]
+        """The cells without those seeds."""
+        return self.cells[~self.cells["seed"].isin(self.for_choice)]
 
     @property
     def every(self) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The rows of a sweep that retrains, each a method, a setting and a schedule, in words."""
+"""The rows of a sweep, each a method, a setting and a schedule, in words."""
 
 from __future__ import annotations
 
@@ -41,8 +41,10 @@ def row_labels(axes: Axes) -> dict[Kind, str]:
     for method, schedule, text in kinds:
         values, defaults = settings.values_of(text), declaration(method).defaults
         telling = [name for name in names if any({**values, name: row.get(name)} == row for row in grid)]
-        words = [f"{name} {values.get(name, defaults[name])}" for name in names if name in values or name in telling]
-        labels[(method, schedule, text)] = ", ".join([*([method] if len(axes.methods) > 1 else []), *words, schedule])
+        values = {**{name: defaults[name] for name in telling if name in defaults}, **values}
+        words = [f"{name} {values[name]}" for name in names if name in values]
+        parts = [*([method] if len(axes.methods) > 1 else []), *words, schedule]
+        labels[(method, schedule, text)] = ", ".join(filter(None, parts))
     return labels
 
 

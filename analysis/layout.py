@@ -57,15 +57,15 @@ class Layout(ABC):
         return tuple(sorted(compared, key=lambda finding: finding.verdict == "by construction"))
 
 
-def layout_of(axes: Axes, layouts: Sequence[Layout]) -> Layout | None:
-    """The first that fits, so that a general one stands last."""
-    return next((layout for layout in layouts if layout.fits(axes)), None)
+def layout_of(axes: Axes, layouts: Sequence[Layout]) -> Layout:
+    """The first that fits; the last one fits all."""
+    return next(layout for layout in layouts if layout.fits(axes))
 
 
 def sheets_of(layouts: Sequence[Layout], records: Records, axes: Axes, problem: str | None = None) -> list[Sheet]:
-    """A sheet a recipe; none where there is no table for what the sweep varies."""
+    """A sheet a recipe."""
     layout = layout_of(axes, layouts)
-    return [_sheet(layout, group) for group in groups(records, axes, problem)] if layout else []
+    return [_sheet(layout, group) for group in groups(records, axes, problem)]
 
 
 def _sheet(layout: Layout, group: Group) -> Sheet:
@@ -107,13 +107,18 @@ def measured_table(
         captions.statistic(group.tested["seed"] if seeds is None else seeds, group.expected, entries, group.metric),
         *sentences,
         captions.problem(group.recipe),
-        captions.dense(group.every, group.metric),
+        captions.dense(group.every[~group.every["seed"].isin(group.for_choice)], group.metric),
         captions.provenance(group.every, group.problems),
     )
     return ranked(replace(table, caption=caption))
 
 
-def published_table(measured: Table, title: str, rows: Sequence[Row], *caption: str) -> Table:
-    """Published rows in the columns of `measured`, ranked, with the agreement of the two as its footer."""
+def published_table(
+    measured: Table, title: str, rows: Sequence[Row], *caption: str, name: Callable[[str], str] = str
+) -> Table:
+    """Published rows in the columns of `measured`, ranked, with the agreement of the two as its footer.
+
+    name: what the published table calls a row of `measured`.
+    """
     table = ranked(Table("published", title, measured.stub, measured.columns, tuple(rows), caption=caption))
-    return replace(table, footer=agreement(measured, table))
+    return replace(table, footer=agreement(measured, table, name))

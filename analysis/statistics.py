@@ -167,13 +167,13 @@ def mean_of_others(mean: float, std: float, n: int, others: int) -> tuple[float,
     return mean - half, mean + half
 
 
-def rank_correlation(first: Sequence[float | None], second: Sequence[float | None]) -> tuple[float, int]:
-    """Spearman's rank correlation over the rows that both have, and their number; NaN below three or if all tie."""
+def rank_correlation(first: Sequence[float | None], second: Sequence[float | None]) -> float:
+    """Spearman's rank correlation over the rows that both have; NaN of fewer than three, or where all tie."""
     pairs = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
     if len(pairs) < 3 or any(len({pair[side] for pair in pairs}) == 1 for side in (0, 1)):
-        return math.nan, len(pairs)
+        return math.nan
     a, b = zip(*pairs, strict=True)
-    return float(stats.spearmanr(a, b).statistic), len(pairs)
+    return float(stats.spearmanr(a, b).statistic)
 
 
 def improvement(*columns: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:

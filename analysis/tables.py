@@ -6,7 +6,7 @@ Pure values and functions: a layout says what goes into a table, `render/` how i
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -232,22 +232,29 @@ def winners(table: Table, index: int) -> tuple[str, ...]:
     return tuple(row.label for row in table.rows if row.entries[index].rank == 1)
 
 
-def agreement(measured: Table, published: Table) -> tuple[TextRow, ...]:
-    """A footer for `published`: how far two tables of the same columns agree in each ranked one, over its rows."""
+def agreement(measured: Table, published: Table, name: Callable[[str], str] = str) -> tuple[TextRow, ...]:
+    """A footer for `published`: how far two tables of the same columns agree in each ranked one, over its rows.
+
+    name: what `published` calls a row of `measured`, by its label.
+    """
     columns = [
-        _agreement(measured, published, index) if column.ranked else ("", "", "")
+        _agreement(measured, published, index, name) if column.ranked else ("", "", "")
         for index, column in enumerate(published.columns)
     ]
     labels = ("rank correlation", "winner here", "winner agrees")
     return tuple(TextRow(label, tuple(column[place] for column in columns)) for place, label in enumerate(labels))
 
 
-def _agreement(measured: Table, published: Table, index: int) -> tuple[str, str, str]:
-    """The three cells under column `index`."""
-    means = {row.label: row.entries[index].mean for row in measured.rows}
-    value, _ = rank_correlation(
-        [means[row.label] for row in published.rows], [row.entries[index].mean for row in published.rows]
-    )
-    here, there = winners(measured, index), winners(published, index)
-    agrees = "–" if not here or not there else "yes" if set(here) & set(there) else "no"
+def _agreement(measured: Table, published: Table, index: int, name: Callable[[str], str]) -> tuple[str, str, str]:
+    """The three cells under column `index`. Rows that ended at another sparsity are not compared."""
+
+    def mean(row: Row) -> float | None:
+        return row.entries[index].mean if row.entries[index].competes else None
+
+    means = {row.label: mean(row) for row in measured.rows}
+    value = rank_correlation([means[row.label] for row in published.rows], [mean(row) for row in published.rows])
+    known = {row.label for row in published.rows}
+    rivals = replace(measured, rows=tuple(row for row in measured.rows if name(row.label) in known))
+    here, there = winners(ranked(rivals), index), winners(published, index)
+    agrees = "–" if not here or not there else "yes" if {name(label) for label in here} & set(there) else "no"
     return "–" if math.isnan(value) else f"{value:+.2f}", ", ".join(here) or "–", agrees

@@ -5,9 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import random
-import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -17,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmark.cells import Budget, Cell, Problem, Scalar
-from benchmark.errors import UserError, named
+from benchmark.errors import UserError, told
 from benchmark.methods import check_hyperparameters, declaration, load, settings_of
 from benchmark.metric import metric_of
 from benchmark.planning.plan import refuse_unfit
@@ -99,13 +97,14 @@ class Watch:
     """Checks the weights before every iteration, as the `should_stop` of a run; never stops it.
 
     revived: the first time that a pruned weight was not zero. changed: the first time that a forward pass left other
-    trained weights behind. looked: iterations so far.
+    trained weights behind. looked: iterations so far. masked: whether any weight was pruned in one of them.
     """
 
     run: Run | None = None
     revived: str = ""
     changed: str = ""
     looked: int = 0
+    masked: bool = False
 
     def __call__(self) -> bool:
         assert self.run is not None
@@ -113,12 +112,14 @@ class Watch:
         before = [weight.detach().clone() for weight in masks.weights]
         method.enter_forward()
         for name, weight, mask in zip(masks.names, masks.weights, masks.tensors, strict=True):
-            nonzero = int(torch.count_nonzero(weight.detach()[mask == 0]))
+            pruned = mask == 0
+            self.masked = self.masked or bool(pruned.any())
+            nonzero = int(torch.count_nonzero(weight.detach()[pruned]))
             if nonzero and not self.revived:
                 self.revived = f"{nonzero} pruned weights of {name} are not zero before iteration {self.looked}"
         method.exit_forward()
         for name, weight, earlier in zip(masks.names, masks.weights, before, strict=True):
-            if not torch.equal(weight, earlier) and not self.changed:
+            if not torch.equal(weight.nan_to_num(), earlier.nan_to_num()) and not self.changed:
                 self.changed = f"{name} has changed in an evaluation before iteration {self.looked}"
         self.looked += 1
         return False
@@ -142,6 +143,8 @@ def check(cell: Cell, interruptions: Sequence[int] | None = None) -> Iterator[Fi
     interruptions: the iterations to stop before, random ones if None.
     """
     kind = load(cell.method)
+    if not issubclass(kind, Method):
+        raise UserError(f"method {cell.method}: {kind.__name__} is no subclass of benchmark.training.method.Method")
     misspelled = _misspelled(kind)
     if misspelled:
         yield Finding("its hooks are called", False, misspelled)
@@ -151,7 +154,7 @@ def check(cell: Cell, interruptions: Sequence[int] | None = None) -> Iterator[Fi
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # whatever somebody else's method does
-        yield Finding("runs without an error", False, _where(error, kind))
+        yield Finding("runs without an error", False, told(error))
 
 
 def _misspelled(method: type) -> str:
@@ -161,6 +164,10 @@ def _misspelled(method: type) -> str:
     functions = [value for base in bases for value in vars(base).values() if inspect.isfunction(value)]
     called = {name for function in functions for name in function.__code__.co_names}
     for base in bases:
+        for name in hooks & vars(base).keys():
+            function = vars(base)[name]
+            if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+                return f"{name} has a yield or is async, so that calling it runs none of it"
         own = [name for name, value in vars(base).items() if inspect.isfunction(value) and not name.startswith("_")]
         for name in (name for name in own if name not in hooks | called):
             if near := difflib.get_close_matches(name, hooks - vars(base).keys(), n=1, cutoff=0.9):
@@ -168,17 +175,12 @@ def _misspelled(method: type) -> str:
     return ""
 
 
-def _where(error: BaseException, method: type) -> str:
-    """The error, and the last line of the method's module in its traceback."""
-    frames = traceback.extract_tb(error.__traceback__)
-    file = getattr(sys.modules[method.__module__], "__file__", None)
-    last = ([frame for frame in frames if frame.filename == file] or frames)[-1]
-    return f"{named(error)}, at {Path(last.filename).name} line {last.lineno} in {last.name}: {last.line}"
-
-
 def _promises(trial: Trial, interruptions: Sequence[int] | None) -> Iterator[Finding]:
     plain = trial.run()
     plain.execute()
+    smaller = plain.method.smaller()
+    if not isinstance(smaller, torch.nn.Module | None):
+        raise TypeError(f"smaller() gives a {type(smaller).__name__}, not a network or None")
     record = trial.record(plain)
     metric = metric_of(record)
     value = metric.text(record[metric.name]["final"]["validation"])
@@ -192,7 +194,8 @@ def _promises(trial: Trial, interruptions: Sequence[int] | None) -> Iterator[Fin
     watch = Watch()
     watched = watch.run = trial.run(should_stop=watch)
     watched.execute()
-    yield Finding("keeps pruned weights at zero", not watch.revived, watch.revived or f"in {watch.looked} iterations")
+    kept = f"in {watch.looked} iterations" if watch.masked else "no weight was masked before the end of training"
+    yield Finding("keeps pruned weights at zero", not watch.revived, watch.revived or kept)
     yield Finding("leaves trained weights alone", not watch.changed, watch.changed or "in every forward pass")
     different = _difference(record, trial.record(watched))
     yield Finding("is deterministic", not different, different or "a second run ended bit for bit as the first")
@@ -205,14 +208,17 @@ def _promises(trial: Trial, interruptions: Sequence[int] | None) -> Iterator[Fin
 
 def _sparsity(run: Run, record: Record) -> Finding:
     masks, target = run.method.masks, run.method.target_sparsity
-    assert target is not None
+    if target is None:
+        return Finding("reaches its sparsity", True, "it has none that it must reach")
     zeros = sum(layer["zeros"] for layer in record["sparsity"]["layers"].values())
     missing = round(target * masks.total) - zeros
     detail = f"{zeros} of {masks.total} weights are zero, {100 * record['sparsity']['prunable']:.2f} %"
     learned = record["sparsity"]["learned"]
     if learned is not None:
         detail += f"; {100 * learned:.2f} % before the final prune"
-    return Finding("reaches its sparsity", missing <= 0, detail + (f"; {missing} too few" if missing > 0 else ""))
+    few = f"; {missing} too few" if missing > 0 else ""
+    missed = "; tables will mark it as one that missed its target" if record["status"] == "missed_target" else ""
+    return Finding("reaches its sparsity", missing <= 0, detail + few + missed)
 
 
 def _resumption(trial: Trial, expected: Record, interruptions: Sequence[int] | None) -> Finding:

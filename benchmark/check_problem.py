@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
@@ -22,8 +22,8 @@ from benchmark.methods import load
 from benchmark.problems import models
 from benchmark.problems.batches import Batch, Batches
 from benchmark.problems.data import open_data
-from benchmark.pruning.masks import prunable
 from benchmark.pruning.metrics import macs
+from benchmark.pruning.prunable import prunable
 from benchmark.tasks import make_task
 from benchmark.tasks.task import Inputs, Sums, Task, changed, predict, several
 from benchmark.training.evaluation import add, evaluate, loss_of
@@ -48,10 +48,10 @@ class Subject:
 
     problem: Problem
     folder: Path | None
-    network: nn.Module = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.network = models.build(self.problem, 0)
+    @cached_property
+    def network(self) -> nn.Module:
+        return models.build(self.problem, 0)
 
     @cached_property
     def data(self) -> Batches:
@@ -92,7 +92,7 @@ def check_problem(problem: Problem, folder: Path | None = None) -> Iterator[tupl
     Raises UserError for what cannot be opened at all.
     """
     subject = Subject(problem, folder)
-    _ = subject.data, make_task(problem)  # here, since what cannot be opened or made breaks no promise
+    _ = subject.network, subject.data, make_task(problem)  # here, since what cannot be opened or made breaks no promise
     for promise, look in PROMISES.items():
         try:
             kept, seen = look(subject)

@@ -12,12 +12,12 @@ import typer
 from benchmark import cli
 from benchmark.errors import UserError
 from benchmark.planning.grid import load_sweep
-from benchmark.planning.plan import parent
+from benchmark.planning.plan import starts
 from benchmark.planning.tuning import current
 from benchmark.problems.folder import complete
 from benchmark.results.atomic import CannotWrite
 from benchmark.results.records import Record, result
-from benchmark.results.store import Store, read_compact, write_compact
+from benchmark.results.store import UNREADABLE, Store, read_compact, write_compact
 
 app = cli.make_app()
 
@@ -50,10 +50,11 @@ def export(
     store = Store(results)
     settings = cli.parse_settings(set_ or [])
     sweep = current(load_sweep(name, problem, seeds, settings=settings, complete=complete(data)), store)
-    cells = [*sweep.cells, *(start for cell in sweep.cells if (start := parent(cell)))]
-    found = {cell.id: store.read(cell.id) for cell in dict.fromkeys(cells)}
+    found = {cell.id: store.read(cell.id) for cell in [*sweep.cells, *starts(sweep.cells)]}
     records = [record for record in found.values() if record is not None]
     for line in store.problems:
+        if UNREADABLE in line:  # what is there is not left out of a file that others will read
+            raise UserError(f"{line}; once it can, the same command goes on")
         print(f"warning: {line}", file=sys.stderr)
     if not records:
         raise UserError(
@@ -67,7 +68,8 @@ def export(
     try:
         write_compact(path, records)
     except (OSError, CannotWrite) as error:
-        raise UserError(f"--output {output}: cannot write there ({error})") from None
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        raise UserError(f"--output {output}: cannot write there ({getattr(cause, 'strerror', cause)})") from None
     written = sum(record["id"] in found for record in records)
     others = len(records) - written
     print(f"{path}: {written} of {len(found)} records{f', beside {others} of other cells' if others else ''}")

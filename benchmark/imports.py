@@ -14,7 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import UserError, named
+from benchmark.errors import UserError, named, told
 
 SUITE = ("analysis", "benchmark")
 ELSEWHERE = re.compile(
@@ -28,12 +28,24 @@ def load(where: str, what: str) -> Any:
     module_name, _, name = where.partition(":")
     try:
         _drop_bytecode(module_name)
-        module = importlib.import_module(module_name)
+        with contextlib.redirect_stdout(sys.stderr):  # a command's own output may be a table for another program
+            module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever somebody else's module does while it is imported
         raise UserError(f"{what}: cannot import {module_name!r} ({_why(error, module_name)})") from error
     if not hasattr(module, name):
         raise UserError(f"{what}: module {module_name!r} has no {name!r}")
     return getattr(module, name)
+
+
+@contextlib.contextmanager
+def code_of_others(what: str) -> Iterator[None]:
+    """Raises UserError, which begins with `what`, for whatever code from outside does in its block."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{what}: {named(error)}") from error
 
 
 def check_named(where: str, what: str) -> None:
@@ -65,7 +77,7 @@ def _why(error: BaseException, module: str) -> str:
         return f"a module is named by its name, here {Path(module).stem}:..., and not by its file"
     if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
         return f"Python finds no module {error.name!r}"
-    return named(error)
+    return named(error) if isinstance(error, ImportError) else told(error)
 
 
 def files(module: str) -> tuple[Path, list[Path]] | None:

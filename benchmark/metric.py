@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import KW_ONLY, asdict
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
@@ -30,6 +30,7 @@ class Metric:
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
     label: Annotated[Words, Field(min_length=1)]
     unit: Words = ""
+    _: KW_ONLY
     scale: Annotated[float, Field(gt=0)] = 1.0
     higher_is_better: bool = True
     bounds: tuple[float | None, float | None] = (None, None)
@@ -91,8 +92,8 @@ class Metric:
         return {**asdict(self), "bounds": list(self.bounds)}
 
 
-ACCURACY = Metric("accuracy", "accuracy", "%", 100.0, bounds=(0.0, 1.0))
-MEAN_IOU = Metric("mean_iou", "mean IoU", "%", 100.0, bounds=(0.0, 1.0))
+ACCURACY = Metric("accuracy", "accuracy", "%", scale=100.0, bounds=(0.0, 1.0))
+MEAN_IOU = Metric("mean_iou", "mean IoU", "%", scale=100.0, bounds=(0.0, 1.0))
 """Intersection over union, averaged over the classes (Everingham et al. 2015, Pascal VOC)."""
 BLEU = Metric("bleu", "BLEU", bounds=(0.0, 100.0))
 """Papineni et al. 2002, as sacrebleu computes it (Post 2018)."""

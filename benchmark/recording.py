@@ -36,6 +36,7 @@ def make_record(cell: Cell, run: Run, parent: Record | None, smaller: nn.Module 
             values["dense"] = parent[kind]["final"]
     status, remarks = judge(run, measured["sparsity"])
     metric = run.task.metric
+    learned = None if method.learned_sparsity is None else float(method.learned_sparsity)
     return {
         "schema": 1,
         "id": cell.id,
@@ -45,7 +46,7 @@ def make_record(cell: Cell, run: Run, parent: Record | None, smaller: nn.Module 
         "remarks": remarks,
         **({} if metric == ACCURACY else {"metric": metric.to_json()}),
         **_finite(progress.measures),
-        "sparsity": {"target": cell.sparsity, "learned": method.learned_sparsity, **measured["sparsity"]},
+        "sparsity": {"target": cell.sparsity, "learned": learned, **measured["sparsity"]},
         "macs": measured["macs"],
         **({} if smaller is None else {"smaller": metrics.describe_smaller(run.network, smaller, inputs)}),
         "learning_rate": _learning_rates(progress),

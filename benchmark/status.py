@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,8 @@ console = make_console()
 COLOURS = {"done": "green", "running": "cyan", "queued": "blue", "failed": "red", "left": "yellow"}
 SHOWN_FAILURES = 10
 LONGEST_PAUSE = 86400.0
+READABLE = 100
+"""Characters that the table may take where a terminal is narrower, which then breaks its lines."""
 
 
 @app.command()
@@ -48,21 +51,22 @@ def status(
         raise UserError(f"--results {results}: no such folder")
     recipe, _ = split_settings(cli.parse_settings(set_ or []))
     asked = Asked(problem, seeds, tuple(only or ()), recipe, data)
-    if not watch:
-        sweeps = collect(results, name, asked)
-        console.print(_table(sweeps))
-        for line in (line for sweep in sweeps for line in _notes(sweep)):
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
-        return 0
-    if not console.is_interactive:
-        return _watch_plainly(results, name, asked, every)
-    with Live(console=console, auto_refresh=False) as live:
+    before = ""
+    with Live(console=console, auto_refresh=False) if watch and console.is_interactive else nullcontext() as live:
         while True:
             sweeps = collect(results, name, asked)
-            live.update(picture(sweeps), refresh=True)
-            if not any(sweep.active or sweep.unclear for sweep in sweeps):
-                return 0
+            if live:
+                live.update(Group(_table(sweeps), *map(Text, _notes(sweeps))), refresh=True)
+            elif watch and (now := _counts(sweeps)) != before:  # a line whenever something changed, for logs
+                print(before := now, flush=True)
+            if not watch or not any(sweep.active or sweep.unclear for sweep in sweeps):
+                break
             time.sleep(every)
+    if not watch:
+        console.print(_table(sweeps), width=max(console.width, READABLE), crop=False)
+    for line in () if live else _notes(sweeps):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    return 0
 
 
 def collect(results: Path, name: str | None, asked: Asked) -> list[Progress]:
@@ -78,10 +82,6 @@ def collect(results: Path, name: str | None, asked: Asked) -> list[Progress]:
     if not begun:
         raise UserError(f"--results {results}: no sweep was submitted from here or has records; name one, as table1")
     return begun
-
-
-def picture(sweeps: list[Progress]) -> Group:
-    return Group(_table(sweeps), *(Text(line) for sweep in sweeps for line in _notes(sweep)))
 
 
 def _table(sweeps: list[Progress]) -> Table:
@@ -112,7 +112,11 @@ def _left(sweep: Progress) -> str:
     return "unknown" if sweep.seconds_left is None else f"about {duration(sweep.seconds_left)}"
 
 
-def _notes(sweep: Progress) -> list[str]:
+def _notes(sweeps: list[Progress]) -> list[str]:
+    return [line for sweep in sweeps for line in _notes_of(sweep)]
+
+
+def _notes_of(sweep: Progress) -> list[str]:
     lines = [f"{sweep.name}: {note}" for note in sweep.notes]
     for failure in sweep.failures[:SHOWN_FAILURES]:
         lines.append(f"FAILED {failure['id']}: {failure['cause']}: {failure['message']}")
@@ -124,23 +128,12 @@ def _notes(sweep: Progress) -> list[str]:
     return lines
 
 
-def _watch_plainly(results: Path, name: str | None, asked: Asked, every: float) -> int:
-    """A line whenever something changed, for logs."""
-    before = ""
-    while True:
-        sweeps = collect(results, name, asked)
-        lines = []
-        for sweep in sweeps:
-            states = ", ".join(f"{sweep.counts[state]} {state}" for state in STATES)
-            lines.append(f"{sweep.name}: {sweep.cells} cells, {states}{'; ' * bool(sweep.unknown)}{sweep.unknown}")
-        if "\n".join(lines) != before:
-            before = "\n".join(lines)
-            print(before, flush=True)
-        if not any(sweep.active or sweep.unclear for sweep in sweeps):
-            for line in (line for sweep in sweeps for line in _notes(sweep)):
-                print(line)
-            return 0
-        time.sleep(every)
+def _counts(sweeps: list[Progress]) -> str:
+    lines = []
+    for sweep in sweeps:
+        states = ", ".join(f"{sweep.counts[state]} {state}" for state in STATES)
+        lines.append(f"{sweep.name}: {sweep.cells} cells, {states}{'; ' * bool(sweep.unknown)}{sweep.unknown}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

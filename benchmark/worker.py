@@ -124,24 +124,20 @@ class Worker:
         if lock is None:
             return "held by another"
         try:
-            aside = self._set_aside_damaged(cell)
-            if self.store.has(cell.id):
-                return "already done"
+            aside = None
+            if self.store.has(cell.id):  # looked at with the lock: another process may just have replaced it
+                if not self.store.is_damaged(cell.id):
+                    return "already done"
+                aside = self.store.set_aside(self.store.record_path(cell.id))
             self.group.announce(cell)
             return "done" if self._train(cell, report, should_stop, aside) else "already done"
         except Exception:
             self._compiled = None  # a method may have left it half changed
-            if self.store.has(cell.id):  # another process took over the lock, finished the cell and cleared up
+            if self.store.read(cell.id) is not None:  # another process took over the lock and finished the cell
                 return "already done"
             raise
         finally:
             lock.release()
-
-    def _set_aside_damaged(self, cell: Cell) -> Path | None:
-        """Needs the lock: another process might just have replaced the damaged record by a new one."""
-        if not self.store.has(cell.id) or not self.store.is_damaged(cell.id):
-            return None
-        return self.store.set_aside(self.store.record_path(cell.id))
 
     def follow(self) -> None:
         """As a rank above 0: train the cells that rank 0 announces, until it announces None or is asked to stop."""

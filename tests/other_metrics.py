@@ -14,7 +14,7 @@ from analysis.figures import Selection
 from benchmark.metric import MEAN_IOU, PERPLEXITY, Metric
 from tests.figure_records import selection
 
-ERROR = Metric("error", "error rate", "%", 100.0, higher_is_better=False, bounds=(0.0, 1.0))
+ERROR = Metric("error", "error rate", "%", scale=100.0, higher_is_better=False, bounds=(0.0, 1.0))
 """A metric of somebody's own: accuracy from the other side, in the same unit."""
 
 MIRRORS = {

@@ -64,3 +64,10 @@ def test_the_command_prints_them_where_it_is_asked_to(command):
     asked = command("analysis.make_tables", "table1", "--problem", "digits", "--results", str(REFERENCE), "--aggregate")
     assert "interquartile mean" not in plain.stdout
     assert "interquartile mean" in asked.stdout
+
+
+def test_a_row_that_ended_at_another_sparsity_has_no_number():
+    (made,) = make_sheets(["table2"], REFERENCE, "digits")
+    away = {row.label for row in made.tables[0].rows if not all(entry.competes for entry in row.entries)}
+    assert away
+    assert away.isdisjoint(row.label for row in aggregates(made).footer)

@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from benchmark.api import Sparse, prune_gradually, sparsify
 from benchmark.errors import UserError
@@ -25,6 +26,8 @@ from benchmark.errors import UserError
         ({"retrain": float("inf")}, "retrain inf: a count of optimizer steps, from 1 up"),
         ({"retrain": 0}, "retrain 0: a count of optimizer steps, from 1 up"),
         ({"dense_steps": 0}, "dense_steps 0: a count of the dense training's steps, from 1 up"),
+        ({"retrain": True}, "retrain True: a count of optimizer steps, from 1 up"),
+        ({"dense_rates": [0.1], "peak_rate": 0.1}, "dense_rates says how long the dense training was and its peak"),
         ({"peak_rate": "a"}, "peak_rate 'a': the largest learning rate of the dense training, a number above 0"),
         ({"model": None}, "model NoneType: a torch.nn.Module"),
         ({"optimizer": None}, "optimizer NoneType: one of torch.optim's"),
@@ -164,5 +167,105 @@ def test_a_state_of_other_steps_is_refused():
         with pytest.raises(UserError, match=r"a state of other steps|did not give"):
             other.load_state_dict(saved.state_dict())
     gradual(40).load_state_dict(gradual(40).state_dict())
-    older = {name: value for name, value in gradual(40).state_dict().items() if name != "plan"}
-    gradual(40).load_state_dict(older)
+
+
+def parametrized() -> nn.Module:
+    return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(6, 10)), nn.Linear(10, 2))
+
+
+def pruned_by_torch() -> nn.Module:
+    return nn.Sequential(prune.random_unstructured(nn.Linear(6, 10), "weight", 0.5), nn.Linear(10, 2))
+
+
+def keeping(names: object) -> nn.Module:
+    model = nn.Sequential(nn.Linear(6, 10), nn.Linear(10, 2))
+    model.not_prunable = names
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (parametrized, "Sequential: 0.weight is computed from other parameters"),
+        (pruned_by_torch, "Sequential: 0.weight is computed from other parameters"),
+        (lambda: nn.Sequential(nn.LazyLinear(3)), "Sequential: its lazy layers have no weights before their first"),
+        (lambda: nn.Linear(6, 10, dtype=torch.complex64), "Linear: weight has torch.complex64 for numbers"),
+        (lambda: keeping({"0.wieght"}), "its not_prunable names '0.wieght', which is no parameter of it"),
+        (lambda: keeping("0.weight"), "its not_prunable is '0.weight', not names of parameters"),
+        (lambda: keeping(10), "its not_prunable is 10, not names of parameters"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_networks_whose_weights_would_not_be_what_is_pruned_are_refused(make, words: str):
+    model = make()
+    with pytest.raises(UserError) as caught:
+        sparsify(model, torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1), 0.5, retrain=5)
+    assert words in str(caught.value)
+
+
+def test_a_parametrized_layer_may_be_kept_dense():
+    model = parametrized()
+    model.not_prunable = {"0.weight"}
+    assert sparsify(model, torch.optim.SGD(model.parameters(), lr=0.1), 0.5, retrain=5).masks.names == ["1.weight"]
+
+
+def test_a_loop_that_calls_step_without_its_optimizer_is_told():
+    """As with gradients that are accumulated over four batches, or where another optimizer steps."""
+    model = nn.Linear(6, 10)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    sparse = sparsify(model, optimizer, 0.5, retrain=50)
+
+    def loop() -> None:
+        for k in range(12):
+            model(torch.ones(1, 6)).sum().backward()
+            if k % 4 == 3:
+                optimizer.step()
+            sparse.step()
+
+    with pytest.warns(UserWarning, match=r"10 times sparse\.step\(\), and 2 steps of the optimizer") as warned:
+        loop()
+    assert len(warned) == 1
+
+
+@pytest.mark.parametrize("feedback", [False, True])
+@pytest.mark.parametrize("sparsity", [0.001, 0.999])
+def test_gradual_pruning_of_none_or_all_is_refused(feedback: bool, sparsity: float):
+    model = nn.Linear(6, 10)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(UserError, match="of 60 weights that prunes none, or all"):
+        prune_gradually(model, optimizer, sparsity, steps=40, interval=8, feedback=feedback)
+
+
+@pytest.mark.parametrize("feedback", [False, True])
+def test_a_run_that_diverges_under_gradual_pruning_ends_in_a_line(feedback: bool):
+    model = nn.Linear(6, 10)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    sparse = prune_gradually(model, optimizer, 0.5, steps=64, interval=8, feedback=feedback)
+
+    def loop() -> None:
+        for _ in range(33):
+            model(torch.full((1, 6), torch.nan)).sum().backward()
+            optimizer.step()
+            sparse.step()
+
+    with pytest.raises(UserError, match="Linear has weights that are not numbers: it diverged"):
+        loop()
+
+
+def test_an_error_in_somebody_s_schedule_names_it_and_its_line(tmp_path, monkeypatch):
+    (tmp_path / "broken_schedule.py").write_text("def rates(retraining):\n    return 1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    model = nn.Linear(6, 10)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(
+        UserError, match=r"schedule broken_schedule:rates, .*: ZeroDivisionError.*line 2: return 1"
+    ):
+        sparsify(model, optimizer, 0.5, retrain=5, schedule="broken_schedule:rates", dense_rates=[0.1] * 9)
+
+
+def test_a_rewinding_longer_than_the_dense_training_is_refused_before_the_first_cycle():
+    model = nn.Linear(6, 10)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(UserError, match="schedule LRW replays the last iterations of the dense run, which has 11"):
+        sparsify(model, optimizer, 0.5, retrain=23, cycles=2, schedule="LRW", dense_rates=[0.1] * 11)
+    assert model.weight.all()

@@ -153,7 +153,7 @@ def test_an_error_of_the_methods_own_code_is_a_finding_that_says_where(capsys):
     assert error == ""
     (line,) = out.splitlines()
     assert line.startswith("FAIL runs without an error: IndexError: list index out of range, at user_methods.py line ")
-    assert line.endswith(" in after_step: self.nothing[0]")
+    assert line.endswith(": self.nothing[0]")
 
 
 def test_a_class_may_be_declared_under_the_name_of_the_module_that_it_is_defined_in(monkeypatch):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.pruning.masks import prunable
+from benchmark.pruning.prunable import prunable
 from benchmark.training.schedules import Retraining, learning_rates
 from tests.conftest import ROOT
 

@@ -15,7 +15,8 @@ from benchmark.problems import models
 from benchmark.problems.data import open_data
 from benchmark.pruning import metrics
 from benchmark.pruning.filters import Filters, find_groups, where
-from benchmark.pruning.masks import Masks, prunable
+from benchmark.pruning.masks import Masks
+from benchmark.pruning.prunable import prunable
 from benchmark.recording import make_record
 from benchmark.results.records import result
 from benchmark.results.store import Store

@@ -14,7 +14,7 @@ from benchmark.planning.grid import load_problem
 from benchmark.problems.fits import REDUCED, check_read, refuse_unfit
 from benchmark.problems.models import MODELS, TASK_OF
 from benchmark.problems.sizes import prunable_weights
-from benchmark.pruning.masks import prunable
+from benchmark.pruning.prunable import prunable
 from tests.conftest import ROOT
 from tests.faults.fuzz import run
 

@@ -28,7 +28,7 @@ from benchmark.problems.examples import open_examples
 from benchmark.problems.hugging_face import hash_of
 from benchmark.problems.numbers import english, german
 from benchmark.problems.sizes import prunable_weights
-from benchmark.pruning.masks import prunable
+from benchmark.pruning.prunable import prunable
 from benchmark.results.store import Store
 from benchmark.sweep import app
 from benchmark.training import given

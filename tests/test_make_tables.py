@@ -209,11 +209,27 @@ def test_a_sweep_that_the_paper_has_nothing_of_gets_its_table_alone(tmp_path: Pa
     assert "As published" not in make_tables(str(sweep)).stdout
 
 
-def test_a_sweep_without_a_layout_gets_one_line(tmp_path: Path, make_tables):
+def test_methods_with_and_without_retraining_stand_in_one_table(tmp_path: Path, make_tables):
+    """In columns of their own, as only rows of one budget are compared."""
     sweep = tmp_path / "mine.yaml"
     fill(tmp_path / "runs", table1_records(by_rank, seeds=(0,)))
     sweep.write_text(OWN_SWEEP.format(schedule="ALLR") + "  - {method: GMP, sparsity: [0.9]}\n")
-    assert_one_line_refusal(make_tables(str(sweep)), "mine", "no table")
+    shown = make_tables(str(sweep)).stdout
+    assert "no retraining" in shown
+    assert re.search(r"^ GMP +–", shown, re.MULTILINE)
+    assert re.search(r"^ IMP, ALLR", shown, re.MULTILINE)
+
+
+def test_a_table_has_the_columns_that_cells_were_asked_for_and_claims_are_about_these(tmp_path: Path, make_tables):
+    """Where two grids of a sweep are not each other's sparsities and budgets."""
+    sweep = tmp_path / "two.yaml"
+    fill(tmp_path / "runs", table1_records(by_rank))
+    grid = '  - {{method: IMP, schedule: [FT, LRW, SLR, CLR, LLR, ALLR], sparsity: [{}], budget: ["{}"]}}\n'
+    grids = grid.format(0.7, "2.22%") + grid.format(0.9, "11.11%")
+    sweep.write_text(f"title: two\nseeds: 5\ngrids:\n{grids}")
+    shown = " ".join(make_tables(str(sweep), "--details").stdout.split())
+    assert "budget 2.22 % budget 11.11 %" in shown
+    assert "No records to compare" not in shown
 
 
 def test_seeds_can_be_chosen(tmp_path: Path, make_tables):

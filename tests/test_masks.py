@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from benchmark.errors import UserError
-from benchmark.pruning.masks import Masks, Score, norm, norm_of_difference, prunable, random_scores
+from benchmark.pruning.masks import Masks, Score, norm, norm_of_difference, random_scores
+from benchmark.pruning.prunable import prunable
 from benchmark.pruning.selection import Bracket
 
 

@@ -51,7 +51,7 @@ def test_an_option_s_gain_stands_beside_what_it_does_to_accuracy(capsys):
         (["option", "precision=bf16", "--problem", "cifar10", "--data", "nowhere"], "the sweep's --download fetches"),
         (["cells", "--device", "foo"], "--device foo: one of auto, cpu, cuda, mps"),
         (["cells", "--device", "mps"], "--device mps: "),
-        (["cells", "--set", "image_size=9"], "image_size 9 does not fit dataset digits, whose images have 8"),
+        (["cells", "--set", "image_size=9"], "image_size 9 does not fit dataset digits, which has 8"),
         (["memory", "--model", "nope"], "model 'nope' is unknown: one of resnet8"),
         (["memory", "--device", "cuda"], "--device cuda: "),
         (["memory", "--workers", "100000"], "--workers"),
@@ -62,7 +62,7 @@ def test_an_option_s_gain_stands_beside_what_it_does_to_accuracy(capsys):
         (["packed", "--device", "mps"], "--device mps: "),
         (["selection", "--device", "foo"], "--device foo: one of auto, cpu, cuda, mps"),
         (["selection", "--device", "cuda"], "--device cuda: "),
-        (["selection", "--model", "resnet21"], "--model 'resnet21': one of resnet8"),
+        (["selection", "--model", "resnet21"], "model 'resnet21' is unknown: one of resnet8"),
         (["selection", "--clock", "sun"], "--clock sun: wall or processor"),
         (["selection", "--rounds", "0"], "--rounds"),
         (["selection", "--size", "many"], "--size 'many': numbers of weights such as 0.85e6"),
@@ -82,8 +82,8 @@ def test_an_option_s_gain_stands_beside_what_it_does_to_accuracy(capsys):
         (["gpu", "--out", "nowhere", "--budget", "5"], "--budget"),
         (["gpu", "--pack", "tests"], "--pack tests: it exists"),
         (["gpu", "--pack", "nowhere", "--data", "nothing"], "--data nothing: an archive of the images"),
-        (["library", "--model", "resnet21"], "--model 'resnet21': one of resnet8"),
-        (["library", "--one-shot", "resnet21"], "--one-shot 'resnet21': one of resnet8"),
+        (["library", "--model", "resnet21"], "model 'resnet21' is unknown: one of resnet8"),
+        (["library", "--one-shot", "resnet21"], "model 'resnet21' is unknown: one of resnet8"),
         (["library", "--batch", "0"], "--batch"),
         (["planning", "--cells", "1"], "--cells"),
         (["overhead", "--results", "nowhere"], "--results nowhere: no such folder"),
@@ -171,7 +171,7 @@ def test_turns_rotate_between_two_looks_at_the_baseline_and_the_first_only_warms
 
 def test_a_median_stands_with_its_range_or_its_quartiles():
     assert spread([3, 1, 2, 10]) == "2.50 (1.00 to 10.00)"
-    assert quartiles([1, 2, 3]) == "2.000 (1.000 to 3.000)"
+    assert quartiles([1, 2, 3]) == "2.000 (1.500 to 2.500)"
     assert quartiles([2]) == "2.000 (2.000 to 2.000)"
 
 

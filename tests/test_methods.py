@@ -17,6 +17,7 @@ from benchmark.planning.plan import refuse_unfit
 from benchmark.pruning import masks as masks_module
 from benchmark.pruning import selection
 from benchmark.pruning.flat import Vector
+from benchmark.pruning.gradual import due
 from benchmark.recording import make_record
 from benchmark.training.loop import Run
 from benchmark.training.schedules import dense_learning_rates
@@ -312,7 +313,7 @@ def test_dpf_has_a_new_mask_of_the_cubic_sparsity_every_16_iterations_only():
 def test_a_pruning_step_holds_from_its_iteration_on():
     method = make_run("DPF", interval=2).method
     first, second = 2 * PER_EPOCH, 4 * PER_EPOCH
-    found = [method.sparsity(k) for k in (first - 1, first, second - 1, second)]
+    found = [due(method.steps, k) for k in (first - 1, first, second - 1, second)]
     assert found == pytest.approx([0, 0.9 * (1 - 1 / 8), 0.9 * (1 - 1 / 8), 0.9])
 
 

@@ -14,8 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.cells import Problem
 from benchmark.problems import models
-from benchmark.pruning.masks import Masks, prunable
+from benchmark.pruning.masks import Masks
 from benchmark.pruning.metrics import macs, measure
+from benchmark.pruning.prunable import prunable
 from tests.conftest import ROOT
 
 
@@ -250,6 +251,7 @@ class Products(nn.Module):
             "transposed first": lambda: weight @ x.transpose(1, 2),
             "einsum": lambda: torch.einsum("bti,oi->bto", x, weight),
             "einsum without a result": lambda: torch.einsum("...ti,oi", x, weight),
+            "einsum of three": lambda: torch.einsum("bti,oi,po->btp", x, weight, torch.ones(2, 4)),
             "addmm": lambda: torch.addmm(torch.zeros(4), x[0], weight.t()),
             "mv": lambda: torch.stack([torch.mv(weight, row) for row in x[0]]),
             "products": lambda: torch.bmm(x, x.mT) @ torch.baddbmm(torch.zeros(1), x, weight[:3].expand(1, 3, 3)),
@@ -281,8 +283,9 @@ def test_products_of_activations_belong_to_no_weight() -> None:
     assert macs(Products("products"), (torch.zeros(1, 5, 3),)) == ({"weight": 5 * 3 * 3}, 5 * 5 * 3 + 5 * 5 * 3)
 
 
-def test_of_a_chain_of_matrices_each_product_counts() -> None:
-    assert macs(Products("chain"), (torch.zeros(1, 5, 3),)) == ({"weight": 5 * 3 * 4}, 5 * 4 * 2)
+@pytest.mark.parametrize("kind", ["chain", "einsum of three"])
+def test_of_a_chain_of_matrices_each_product_counts(kind: str) -> None:
+    assert macs(Products(kind), (torch.zeros(1, 5, 3),)) == ({"weight": 5 * 3 * 4}, 5 * 4 * 2)
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])

@@ -10,7 +10,7 @@ from benchmark.cells import Problem
 from benchmark.errors import UserError
 from benchmark.problems import models
 from benchmark.problems.fits import refuse_unfit
-from benchmark.pruning.masks import prunable
+from benchmark.pruning.prunable import prunable
 
 PUBLISHED = {
     # (model, classes, image size): trainable parameters

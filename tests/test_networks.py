@@ -18,8 +18,8 @@ from benchmark.problems import models
 from benchmark.problems.fits import refuse_unfit
 from benchmark.problems.networks.attention import sinusoids
 from benchmark.problems.networks.text import Translator
-from benchmark.pruning.masks import prunable
 from benchmark.pruning.metrics import macs
+from benchmark.pruning.prunable import prunable
 from benchmark.results.store import Store
 from benchmark.training.options import RunOptions
 from benchmark.worker import Worker

@@ -39,7 +39,7 @@ OUTSIDE = {
         ("sweep", "status", "publish", "export", "checkpoint", "check", "check_method", "check_problem"), "commands"
     ),
     **dict.fromkeys(("latency", "throughput"), "measure"),
-    "api": "api",
+    **dict.fromkeys(("api", "sparse"), "api"),
 }
 """The room of each file of benchmark/ that lies in no folder."""
 COMMANDS = {"analysis.make_tables", "analysis.make_findings", "analysis.make_figures", "analysis.make_report"}

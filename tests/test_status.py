@@ -82,9 +82,7 @@ def test_a_job_reads_the_cells_that_were_planned_for_it(submitted):
 
 def test_cells_of_queued_jobs_are_queued_and_done_ones_done(squeue, submitted):
     store, _, layout = submitted
-    squeue(
-        "7|RUNNING|1:00|3:59:00|N/A|None|table1", *(f"8_{k}|PENDING|0:00|4:00:00|N/A|Dependency|x" for k in range(2))
-    )
+    squeue("7|RUNNING|None|table1", *(f"8_{k}|PENDING|Dependency|x" for k in range(2)))
     found = state(store)
     assert (found.cells, found.counts["queued"], found.dense["queued"]) == (54, 54, 1)
     assert found.jobs == {"running": 1, "pending": 2}
@@ -102,9 +100,9 @@ def test_a_failed_cell_is_failed_until_it_is_queued_again_and_a_silent_job_is_na
     store, _, layout = submitted
     first, last = layout.chunks[1], layout.chunks[-1]
     store.add_failure(first.tasks[0].cell.id, "exception", "ValueError: no")
-    squeue("8_0|RUNNING|1:00|3:59:00|N/A|None|x")
+    squeue("8_0|RUNNING|None|x")
     assert state(store).counts["failed"] == 0
-    squeue("8_1|RUNNING|1:00|3:59:00|N/A|None|x")
+    squeue("8_1|RUNNING|None|x")
     found = state(store)
     assert found.counts == {"failed": 1, "left": len(first.tasks) - 1, "queued": len(last.tasks)}
     assert [failure["message"] for failure in found.failures] == ["ValueError: no"]
@@ -124,7 +122,7 @@ def test_a_cell_that_is_tried_again_here_is_running_and_no_longer_failed(tmp_pat
 def test_an_array_whose_ids_were_never_noted_is_found_by_its_name(squeue, submitted):
     store, submission, layout = submitted
     (submission.folder / "jobs" / "1.json").unlink()
-    squeue(*(f"31_{k}|PENDING|0:00|4:00:00|N/A|None|{submission.job_name(1)}" for k in range(2)))
+    squeue(*(f"31_{k}|PENDING|None|{submission.job_name(1)}" for k in range(2)))
     assert state(store).counts["queued"] == 54
     assert not (submission.folder / "jobs" / "1.json").exists(), "status must not write"
     assert len(slurm.reconcile(store)[0].jobs) == 2
@@ -172,10 +170,10 @@ def test_a_machine_without_squeue_is_not_asked_again(submitted, monkeypatch: pyt
 
 
 def test_jobs_that_squeue_still_lists_as_ended_count_as_ended(squeue):
-    squeue("1|COMPLETED|1:00|0:00|N/A|None|a", "2|RUNNING|1-02:03:04|UNLIMITED|N/A|None|b|c")
+    squeue("1|COMPLETED|None|a", "2|RUNNING|None|b|c")
     queue = read_queue([os.getuid()])
-    assert list(queue.jobs) == ["2"]
-    assert (queue.jobs["2"].elapsed, queue.jobs["2"].left, queue.jobs["2"].name) == (93784, None, "b|c")
+    assert list(queue) == ["2"]
+    assert queue["2"].name == "b|c"
     squeue(code=1)
     with pytest.raises(Unknown):
         read_queue([os.getuid()])
@@ -245,7 +243,7 @@ def test_a_sweep_with_another_recipe_is_found_as_it_was_told(command, tmp_path: 
 
 def test_what_was_asked_for_is_counted_among_what_was_submitted(squeue, submitted):
     store, _, _ = submitted
-    squeue("7|RUNNING|1:00|3:59:00|N/A|None|table1", *(f"8_{k}|PENDING|0:00|4:00:00|N/A|None|x" for k in range(2)))
+    squeue("7|RUNNING|None|table1", *(f"8_{k}|PENDING|None|x" for k in range(2)))
     found = progress(look(store.path), "table1", Asked(seeds="2", only=("sparsity=0.9",)))
     assert found.counts["queued"] == found.counts["left"] == found.cells / 2 > 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -11,10 +12,8 @@ import pytest
 from analysis import frames, groups
 from analysis.axes import sweep_axes
 from analysis.choice import _errors, chosen
-from analysis.layout import layout_of
 from analysis.make_tables import app as make_tables_app
-from analysis.paper.layouts import LAYOUTS
-from analysis.paper.table2 import Table2
+from analysis.paper.table2 import Table2, on_target
 from analysis.render.words import notes
 from analysis.statistics import paired_difference
 from analysis.tables import Entry, Table
@@ -183,7 +182,7 @@ def test_seeds_that_settings_compete_with_are_no_test_seeds(tmp_path: Path):
     assert (at(table, "GMP", "70", "accuracy").n, at(table, "GMP", "70", "accuracy").expected) == (3, 3)
     caption = " ".join(table.caption)
     assert "over seeds 100, 101, never test" in caption
-    assert "GMP, chosen from 2 settings: 70 %: interval 5 (by 1.50, 3.0 SE)" in caption
+    assert "GMP, chosen from 2 settings: 70 %: interval 5 (by 1.50, 3.0 SE, edge of interval)" in caption
 
 
 def test_differences_that_are_equal_but_for_rounding_have_no_standard_error():
@@ -339,10 +338,24 @@ def test_the_command_makes_the_table_of_a_sweep_of_methods(tmp_path: Path, sweep
     assert "dense network" not in shown
 
 
-def test_a_sweep_that_mixes_methods_with_and_without_retraining_has_no_table(tmp_path: Path):
-    path = tmp_path / "mixed.yaml"
-    path.write_text(
-        "title: t\ngrids: [{method: IMP, schedule: [ALLR], sparsity: [0.9], budget: [10ep]}, "
-        "{method: GMP, sparsity: [0.9]}]"
-    )
-    assert layout_of(sweep_axes(str(path)), LAYOUTS) is None
+def test_a_winner_with_another_decay_agrees_with_the_published_row_of_its_method(sweep: Path):
+    sweep.write_text(SWEEP + "  - {method: DNW, schedule: [linear], sparsity: [0.9]}\n")
+    given = made_up(sweep, accuracy=lambda cell: 0.9 if cell.method == "DNW" else as_published(cell))
+    linear = record(Cell(MADE_UP, "DNW", 0, "linear", 0.9), 0.95)
+    axes = sweep_axes(str(sweep))
+    (group,) = groups.groups(frames.read([*given, linear], "tests"), axes)
+    table = Table2().measured(group)
+    _, winner, agrees = Table2().published(table, axes).footer
+    place = [column.group for column in table.columns].index("target 90 %")
+    assert (winner.cells[place], agrees.cells[place]) == ("DNW, linear", "yes")
+
+
+def test_published_rows_of_another_sparsity_are_in_no_comparison(sweep: Path):
+    """STR's is printed at 75.34 % under 70 %."""
+    table = table_of(sweep, made_up(sweep))
+    published = Table2().published(table, sweep_axes(str(sweep)))
+    assert not at(published, "STR", "70", "accuracy").competes
+    assert at(published, "STR", "80", "accuracy").competes == on_target(0.8, PUBLISHED[("STR", 0.8)])
+    evidence = Table2().evidence(group_of(sweep, made_up(sweep)))
+    assert math.isnan(evidence.published_at("STR", 0.7, ""))
+    assert evidence.published_at("BIMP", 0.7, "") == PUBLISHED[("BIMP", 0.7)]["accuracy_mean"]

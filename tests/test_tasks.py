@@ -221,7 +221,7 @@ def test_a_metric_says_how_it_is_shown_and_which_way_is_better():
 
 
 def test_a_record_keeps_its_metric_and_one_without_is_of_accuracy():
-    own = Metric("error", "error", "mm", 1000.0, higher_is_better=False, bounds=(0.0, None))
+    own = Metric("error", "error", "mm", scale=1000.0, higher_is_better=False, bounds=(0.0, None))
     assert metric_of({"metric": own.to_json()}) == own
     assert metric_of({}) == ACCURACY
     with pytest.raises(ValueError, match="label"):

@@ -11,7 +11,7 @@ from torch import nn
 from torchvision import models
 
 from benchmark.api import sparsify
-from benchmark.pruning.masks import prunable
+from benchmark.pruning.prunable import prunable
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "alexnet": {},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from analysis.choice import chosen
 from analysis.claims import per_cent
 from analysis.figures import drawing
 from analysis.figures.drawing import Drawing, Places, Selection
+from analysis.groups import is_at, reached
 from analysis.labels import row_labels, trained_with
 from benchmark.errors import UserError
 from benchmark.metric import Metric
@@ -74,7 +76,18 @@ def methods(selection: Selection) -> Drawing:
     aside = " Lines are moved aside so that bars do not cover each other." if apart else ""
     sentence = f"Final test {metric.label} against sparsity{_shown_words(selection)}.{aside}"
     seeds = drawing.seeds_sentence(table["count"], metric, "bar")
-    return Drawing("methods", figure, (sentence, seeds, *_outside(outside, metric, " %")))
+    away = _away(cells) if target else []
+    return Drawing("methods", figure, (sentence, seeds, *_outside(outside, metric, " %"), *away))
+
+
+def _away(cells: pd.DataFrame) -> list[str]:
+    """Which points are runs that ended at another sparsity than the one that they stand at."""
+    away = []
+    for key, runs in cells.groupby(["row", "sparsity"], sort=False):
+        row, target = cast(tuple[str, float], key)
+        if not is_at(runs, target):
+            away.append(f"{row} at {per_cent(target)} ({per_cent(round(reached(runs), 3))})")
+    return [f"Ended at another sparsity: {', '.join(away)}."] * bool(away)
 
 
 def speedup(selection: Selection) -> Drawing:
@@ -139,7 +152,7 @@ def shown(selection: Selection) -> pd.DataFrame:
         return cells.assign(row=cells["method"])
     cells = selection.cells
     retrained = cells[cells["budget"] != ""]
-    if len(retrained) and not selection.narrowed:
+    if len(retrained):
         longest = retrained.groupby("budget")["epochs"].max().idxmax()
         cells = cells[cells["budget"].isin(["", longest])]
     return cells.assign(row=row_names(selection, cells))
@@ -162,7 +175,7 @@ def _decay(selection: Selection) -> str:
 def row_names(selection: Selection, cells: pd.DataFrame) -> pd.Series:
     """What tells lines apart: the schedule, with the method and the setting where there are several."""
     axes = selection.group.axes
-    if len(axes.hyperparameters) > 1 and axes.retrains and not axes.tuning_seeds:
+    if len(axes.hyperparameters) > 1 and not axes.from_scratch and not axes.tuning_seeds:
         labels = row_labels(axes)
         kinds = zip(cells["method"], cells["schedule"], cells["hyperparameters"], strict=True)
         return pd.Series([labels[kind] for kind in kinds], index=cells.index, dtype=object)
@@ -176,7 +189,7 @@ def rows_of(selection: Selection, cells: pd.DataFrame, figure: str) -> dict[str,
     Raises UserError for more than can be told apart.
     """
     axes = selection.group.axes
-    labels = list(row_labels(axes).values()) if axes.retrains else []
+    labels = [] if axes.from_scratch else list(row_labels(axes).values())
     place = {name: n for n, label in reversed([*enumerate(labels)]) for name in (label, label.rpartition(", ")[0])}
     rows = selection.positions(sorted(cells["row"].unique(), key=lambda name: (place.get(name, -1), name)))
     if len(rows) > len(drawing.COLOURS):

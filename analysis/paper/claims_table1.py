@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -45,7 +46,9 @@ def lrw_equals_ft(evidence: Evidence) -> Finding:
 
 def large_rates_beat_ft(evidence: Evidence) -> Finding:
     sparsity = max(evidence.sparsities)
-    contrasts = [claims.versus(name, "FT", sparsity, budget) for name in LARGE for budget in evidence.budgets]
+    contrasts = [
+        claims.versus(name, "FT", sparsity, budget) for name in LARGE for budget in _budgets(evidence, sparsity)
+    ]
     statement = f"At {per_cent(sparsity)} sparsity every large-learning-rate schedule ({', '.join(LARGE)}) beats FT"
     return directional("large-rates-beat-ft", statement, contrasts, evidence)
 
@@ -90,8 +93,7 @@ def gap_shrinks_with_budget(evidence: Evidence) -> Finding:
     """At the highest sparsity, since the published table does not show it at the others."""
     sparsity = max(evidence.sparsities)
     contrasts = [
-        _gap_change((sparsity, short), (sparsity, long))
-        for short, long in zip(evidence.budgets, evidence.budgets[1:], strict=False)
+        _gap_change((sparsity, short), (sparsity, long)) for short, long in pairwise(_budgets(evidence, sparsity))
     ]
     statement = (
         f"At {per_cent(sparsity)} sparsity the gap of the large-learning-rate schedules to FT shrinks with budget"
@@ -103,7 +105,7 @@ def gap_grows_with_sparsity(evidence: Evidence) -> Finding:
     contrasts = [
         _gap_change((high, budget), (low, budget))
         for budget in evidence.budgets
-        for low, high in zip(evidence.sparsities, evidence.sparsities[1:], strict=False)
+        for low, high in pairwise(sparsity for sparsity, other in evidence.columns if other == budget)
     ]
     statement = "The gap of the large-learning-rate schedules to FT grows with sparsity"
     return directional("gap-grows-with-sparsity", statement, contrasts, evidence, GAP)
@@ -119,6 +121,10 @@ CLAIMS = (
 )
 MARGINS = (lrw_equals_ft,)
 """The claims that have a margin in points."""
+
+
+def _budgets(evidence: Evidence, sparsity: float) -> list[str]:
+    return [budget for other, budget in evidence.columns if other == sparsity]
 
 
 def _gap_change(larger: tuple[float, str], smaller: tuple[float, str]) -> Contrast:

@@ -35,7 +35,7 @@ def schedules(selection: Selection) -> Drawing:
     per_epoch = selection.iterations_per_epoch() or FINE
     dense = dense_learning_rates(recipe, per_epoch)
     warmup = dense_warmup_iterations(recipe, per_epoch, len(dense))
-    budgets = [text for text in selection.group.axes.budgets if text] or ["2.22%", "11.11%"]
+    budgets = [text for text in selection.group.axes.budgets if text]
     names = selection.positions([*SCHEDULES, *(name for name in selection.group.axes.schedules if name)])
     known = selection.group.every["distance"].dropna()
     distance = float(np.mean(known)) if len(known) else relative_distance(1.0, 0.4, 0.9)

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from analysis.axes import Axes, sweep_axes, without_parts
 from analysis.frames import Records
-from analysis.layout import layout_of, sheets_of
+from analysis.layout import sheets_of
 from analysis.options import nothing, warn
 from analysis.paper.layouts import LAYOUTS
 from analysis.render.sheet import Sheet
 from analysis.sources import Results, Source
-from benchmark.errors import UserError
 from benchmark.planning.grid import sweep_names
 
 
@@ -26,14 +25,9 @@ def make_sheets(
     """The sheets of the named sweeps, or of all that have records; warnings go to stderr. Raises UserError."""
     place = Results(source) if isinstance(source, Path) else source
     chosen = {name: sweep_axes(name, seeds, only) for name in names or sweep_names()}
-    for axes in chosen.values() if names else ():
-        if layout_of(axes, LAYOUTS) is None:
-            raise UserError(f"{axes.name}: there is no table for what this sweep varies; make_figures may draw it")
     sweeps: list[tuple[Axes, Records]] = []
     warnings: dict[str, None] = {}
     for name, axes in chosen.items():
-        if layout_of(axes, LAYOUTS) is None:
-            continue
         records = place.of_sweep(axes, problem)
         warnings |= dict.fromkeys(place.problems(axes) if records is None else records.problems)
         if records is None and names:

@@ -33,7 +33,7 @@ class Table1(Layout):
     def measured(self, group: Group) -> Table:
         by_cell, axes = _by_cell(group), group.axes
         asked = {cell[1:4] for cell in axes.cells}
-        keys = [(sparsity, budget) for sparsity in axes.sparsities for budget in axes.budgets]
+        keys = axes.columns
         columns = [Column(f"sparsity {per_cent(s)}", f"budget {budget_words(b)}") for s, b in keys]
         rows = [
             Row(name, tuple(score_entry(group, by_cell.get((name, *key)), (name, *key) in asked) for key in keys))
@@ -51,10 +51,9 @@ class Table1(Layout):
 
     def published(self, measured: Table, axes: Axes) -> Table:
         numbers = published_numbers()
-        keys = [(sparsity, budget) for sparsity in axes.sparsities for budget in axes.budgets]
         rows = []
         for name in (name for name in axes.schedules if name in SCHEDULES):
-            cells = [numbers.get((name, *key), (None, None)) for key in keys]
+            cells = [numbers.get((name, *key), (None, None)) for key in axes.columns]
             rows.append(Row(name, tuple(Entry(mean, std, n=None) for mean, std in cells)))
         return published_table(
             measured,
@@ -76,6 +75,7 @@ class Table1(Layout):
             {key: mean for key, (mean, _) in published_numbers().items()},
             {key: of_cell[of_cell != ""] for key, of_cell in rates.items()},
             reached={key: reached(part) for key, part in by_cell.items()},
+            asked=group.axes.columns,
             metric=group.metric,
         )
 

@@ -1,4 +1,4 @@
-"""The table of any other sweep that retrains: a row for each setting and schedule, a column a sparsity and budget.
+"""The table of any other sweep: a row for each setting and schedule, a column a sparsity and budget.
 
 Le and Hua's study (criterion x schedule) is one of them, and so is a sweep of cycles.
 """
@@ -64,13 +64,18 @@ class Variants(Layout):
     claims = (random_filters_match, random_weights_match, baseline_met_early)
 
     def fits(self, axes: Axes) -> bool:
-        return axes.retrains
+        """Whatever varies: methods that have no budget stand in a column of their own."""
+        return True
 
     def measured(self, group: Group) -> Table:
         axes, by_cell = group.axes, _by_cell(group.tested)
         labels, totals = row_labels(axes), _totals(axes, by_cell)
         columns = [
-            Column(f"sparsity {per_cent(s)}", f"budget {budget_words(b)}", ranked=not differ(epochs.values()))
+            Column(
+                f"sparsity {per_cent(s)}",
+                f"budget {budget_words(b)}" if b else "no retraining",
+                ranked=not differ(epochs.values()),
+            )
             for (s, b), epochs in totals.items()
         ]
         rows = [
@@ -92,6 +97,7 @@ class Variants(Layout):
             {},
             factors={label: factors(group.axes, kind) for kind, label in labels.items()},
             reached={(labels[kind], *column): reached(runs) for (kind, column), runs in by_cell.items()},
+            asked=group.axes.columns,
             epochs={
                 (labels[kind], *column): epochs
                 for column, of_column in _totals(group.axes, by_cell).items()
@@ -135,9 +141,9 @@ def _other_sparsities(group: Group, by_cell: ByCell, labels: Mapping[Kind, str])
 
 def _totals(axes: Axes, by_cell: ByCell) -> dict[Place, dict[Kind, float]]:
     """Retraining epochs over all cycles by column and row, where the column's budget is that of each cycle."""
-    totals: dict[Place, dict[Kind, float]] = {column: {} for column in _columns(axes)}
+    totals: dict[Place, dict[Kind, float]] = {column: {} for column in axes.columns}
     for (kind, column), runs in by_cell.items():
-        if Budget.parse(column[1]).per_cycle:
+        if column[1] and Budget.parse(column[1]).per_cycle:
             totals[column][kind] = float(runs["epochs"].mean())
     return totals
 
@@ -164,11 +170,6 @@ def _totals_sentence(totals: Mapping[Place, Mapping[Kind, float]], labels: Mappi
         "column: "
         f"{'; '.join(parts)}."
     ]
-
-
-def _columns(axes: Axes) -> list[Place]:
-    asked = {(sparsity, budget) for _, _, sparsity, budget, _ in axes.cells}
-    return [(s, b) for s in axes.sparsities for b in axes.budgets if (s, b) in asked]
 
 
 def _by_cell(cells: pd.DataFrame) -> ByCell:

@@ -16,7 +16,7 @@ from benchmark.errors import UserError
 def draw(selection: Selection) -> Drawing:
     """A panel a sparsity and budget; the schedules across, a marker for what was pruned."""
     axes, cells, metric = selection.group.axes, selection.cells, selection.metric
-    if not axes.retrains or cells["hyperparameters"].nunique() < 2 or cells["schedule"].nunique() < 2:
+    if cells["hyperparameters"].nunique() < 2 or cells["schedule"].nunique() < 2:
         raise UserError("figure variants: these records are not of several settings retrained with several schedules")
     labels = row_names(selection, cells)
     cells = cells.assign(row=list(map(of_setting, labels, cells["schedule"])))

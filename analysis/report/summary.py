@@ -10,7 +10,7 @@ from analysis.groups import REMARKS
 from analysis.render import words
 from analysis.render.sheet import Sheet
 from analysis.report.gather import Report
-from analysis.statistics import ALPHA, TESTED_SEEDS
+from analysis.statistics import TESTED_SEEDS
 from analysis.tables import Table, score_columns
 from benchmark.metric import Metric
 
@@ -84,10 +84,7 @@ def lacking(finding: Finding) -> str:
         return f"{more} more seed{'s' if more > 1 else ''}: tested from {TESTED_SEEDS} up"
     if few:
         return f"{few} of {len(seeds)} comparisons have fewer than {TESTED_SEEDS} seeds"
-    if finding.needed:
-        return finding.needed
-    chance = sum(comparison.p >= ALPHA for comparison in finding.comparisons)
-    return f"{chance} of {len(seeds)} comparisons are left to chance" if chance else "its comparisons disagree"
+    return finding.needed
 
 
 # The best of every column

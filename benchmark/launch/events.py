@@ -32,7 +32,9 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """cause: "exception", "out of memory", "device error", "killed", "hang", "refused" or "dense run failed"."""
+    """cause: "exception", "out of memory", "device error", "killed", "hang", "rank lost",
+    "refused" or "dense run failed".
+    """
 
     cell: Cell
     cause: str

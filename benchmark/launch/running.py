@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 
 from benchmark import cli
@@ -16,8 +18,9 @@ from benchmark.launch.events import Failed, Pool
 from benchmark.launch.launcher import Work, counts
 from benchmark.launch.machine import given_rank
 from benchmark.launch.publishing import Publishing
-from benchmark.planning.plan import Plan, make_plan, parents_of
+from benchmark.planning.plan import Plan, make_plan, starts
 from benchmark.planning.tuning import stages
+from benchmark.results.provenance import ROOT
 from benchmark.results.records import Record
 from benchmark.streams import lost
 from benchmark.tracking.runs import Settings
@@ -59,7 +62,7 @@ class _Running:
     def run(self, plan: Plan) -> int:
         work, started = self.work, time.monotonic()
         signal.signal(signal.SIGTERM, _as_interrupt)
-        dense = {start.id for start in parents_of(plan.cells) if start is not None}
+        dense = {start.id for start in starts(plan.cells)}
         self.publishing.catch_up([*sorted(dense), *sorted(plan.done)])
         code, wall = cli.INTERRUPTED, 0.0
         try:
@@ -135,18 +138,20 @@ def _tabulate(work: Work, cells: Sequence[Cell]) -> int:
     """
     store, sweep = work.store, work.sweep
     missing = sum(not store.has(cell.id) for cell in cells)
-    if missing == len(cells) or store.ids() <= {start.id for start in parents_of(cells) if start is not None}:
+    if missing == len(cells) or store.ids() <= {start.id for start in starts(cells)}:
         return 1
     if lost():
         return 1 if missing else 0
     name = "/dev/stdin" if is_piped(work.name) else work.name
-    command = [sys.executable, "-m", "analysis.make_tables", name, "--results", str(store.path)]
+    # The suite's own folder goes before the current one, which may have an analysis.py of its own.
+    path = os.pathsep.join(filter(None, [str(ROOT), str(Path.cwd()), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-P", "-m", "analysis.make_tables", name, "--results", str(store.path)]
     seeds = ",".join(str(seed) for seed in sweep.seeds) + ("," if len(sweep.seeds) == 1 else "")
     command += ["--problem", sweep.problem.name, "--recipe", sweep.problem.identity, "--seeds", seeds]
     command += [part for text in work.only for part in ("--only", text)]
     # What was piped in is read by now: the command reads it from a pipe of its own.
     table = piped(work.name) if is_piped(work.name) else None
-    code = subprocess.run(command, check=False, input=table).returncode  # noqa: S603
+    code = subprocess.run(command, check=False, input=table, env={**os.environ, "PYTHONPATH": path}).returncode  # noqa: S603
     return 1 if missing else code
 
 

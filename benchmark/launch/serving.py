@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.cells import Cell, cut
-from benchmark.errors import CannotGoOn, UserError
+from benchmark.errors import CannotGoOn, UserError, named, told
 from benchmark.launch import ranks
 from benchmark.launch.machine import WorkerSettings
 from benchmark.results.atomic import CannotWrite
@@ -121,7 +121,8 @@ def attempt(worker: Any, cell: Cell, report: Any, should_stop: Any) -> tuple[Any
     except (Exception, SystemExit) as error:
         cause = _cause(error)
         advice = FULL if cause == "out of memory" else ""
-        return ("failed", cause, advice + one_line(f"{type(error).__name__}: {error}"), traceback.format_exc())
+        said = told(error) if cause == "exception" else named(error)
+        return ("failed", cause, advice + one_line(said), traceback.format_exc())
 
 
 def one_line(text: str) -> str:

@@ -11,7 +11,7 @@ from benchmark.launch.machine import share_out
 from benchmark.measure.common import usable_device
 from benchmark.measure.timing import timed
 from benchmark.planning.grid import load_sweep
-from benchmark.planning.plan import parent
+from benchmark.planning.plan import starts
 from benchmark.problems.folder import complete
 from benchmark.results.store import Store
 from benchmark.training.options import RunOptions
@@ -30,7 +30,7 @@ def per_cell(
         store = Store.open_for_writing(Path(folder))
         worker = Worker(store, RunOptions(device, threads, data=data))
         cells = sweep.cells[: count + 1]
-        for dense in dict.fromkeys(filter(None, map(parent, cells))):
+        for dense in starts(cells):
             worker.run(dense)
         for cell in cells:
             whole, _ = timed(lambda: worker.run(cell))  # noqa: B023

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
@@ -83,6 +83,17 @@ class Crew:
             there.close()  # with a copy open here, the pipe of a process that died would never end
             self.connections.append(here)
             self.processes.append(process)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.end()
+
+    def ask(self, value: object) -> list[Any]:
+        """What each answers."""
+        self.send(value)
+        return self.receive()
 
     def send(self, value: object) -> None:
         for connection in self.connections:

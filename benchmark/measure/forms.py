@@ -23,7 +23,6 @@ from benchmark.training.latency import in_format
 from benchmark.training.precision import autocast
 
 Inputs = tuple[Tensor, ...]
-RUNTIMES = ("torch", "onnxruntime")
 PACKAGES = (*ONNX_NEEDS, "onnxruntime")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 LONGEST = 100
@@ -35,7 +34,7 @@ class Form:
     """A form of a network in one runtime, as it is on disk.
 
     Args:
-        runtime: one of RUNTIMES.
+        runtime: "torch" or "onnxruntime".
         name: "dense", "masked" (pruned weights are zeros), "compact", "2:4" or "csr".
         content: what `call` takes; empty if there is no such form here.
         size: bytes of its file.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from itertools import count, islice
 from multiprocessing.connection import Connection
 from typing import Any
@@ -19,16 +18,13 @@ from torch import Tensor
 
 from benchmark.cells import Problem
 from benchmark.errors import UserError
-from benchmark.measure.common import Crew, usable_device
-from benchmark.measure.loops import retraining_run, whole_batches
+from benchmark.measure.common import Crew
+from benchmark.measure.loops import of_noise, retraining_run, whole_batches
 from benchmark.measure.timing import Seconds, Turns, take_turns, timed
-from benchmark.planning.grid import load_problem
-from benchmark.problems import models
 from benchmark.problems.batches import ImageBatch
 from benchmark.problems.data import Data
 from benchmark.training.latency import synchronise
 from benchmark.training.loop import Run
-from benchmark.training.precision import prepare_device
 
 EAGER, COMPILED, GRAPH = "eager", "reduce-overhead", "graph"
 LOOPS = (EAGER, COMPILED, GRAPH)
@@ -171,20 +167,15 @@ def compare(
     for name in loops:
         if name not in LOOPS[1:]:
             raise UserError(f"--loops {name}: some of {','.join(LOOPS[1:])}, which are compared with {EAGER}")
-    recipe, _ = load_problem("cifar10", {"precision": "bf16", **settings, "model": model, "dataset": "noise"})
-    there = usable_device(device)
-    prepare_device(recipe, there)
-    models.build(recipe, 0)  # refuses what is no network before any process is started
+    recipe, there = of_noise("cifar10", {"precision": "bf16", **settings, "model": model}, device)
     images = processes * iterations * recipe.batch_size
-    with ExitStack() as stack:
-        crew = Crew(multiprocessing.get_context("spawn"), processes, _work, recipe, there, tuple(loops))
-        stack.callback(crew.end)
+    with Crew(multiprocessing.get_context("spawn"), processes, _work, recipe, there, tuple(loops)) as crew:
         answers = crew.receive()
         differences = {name: max(answer[name] for answer in answers) for name in loops}
 
         def train(name: str) -> Seconds:
             """Until the last has done its iterations."""
-            return timed(lambda: (crew.send((name, iterations)), crew.receive()))[0].per(images)  # type: ignore[func-returns-value]
+            return timed(lambda: crew.ask((name, iterations)))[0].per(images)
 
         turns = take_turns(lambda: train(EAGER), {name: lambda name=name: train(name) for name in loops}, repeats)  # type: ignore[misc]
     for name, difference in differences.items():

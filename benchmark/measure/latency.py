@@ -110,11 +110,8 @@ def _memory(form: Form, inputs: Inputs, problem: Problem, device: torch.device, 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmark.launch.preload"])
     arrays = tuple(value.numpy() for value in inputs)
-    crew = Crew(context, 1, _grow, form, arrays, problem, device, threads)
-    try:
+    with Crew(context, 1, _grow, form, arrays, problem, device, threads) as crew:
         (grown,) = crew.receive()
-    finally:
-        crew.end()
     return float(grown)
 
 
@@ -147,7 +144,7 @@ def table(rows: list[Row]) -> Table:
     shown.add_column("")
     for form in dict.fromkeys((row.runtime, row.form) for row in rows):
         same = [row for row in rows if (row.runtime, row.form) == form]
-        texts = [text for row in same for text in (_milliseconds(row), _gain(row))]
+        texts = [text for row in same for text in (_words(row.milliseconds, "", 3), _words(row.gain, "x ", 2))]
         last = same[-1]
         size = None if last.file_bytes is None else last.file_bytes / 1000
         numbers = (_number(last.memory_mb, 1), _number(size, 1), _number(last.energy_mj, 3))
@@ -159,12 +156,8 @@ def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _milliseconds(row: Row) -> str:
-    return "-" if row.milliseconds is None else in_words(row.milliseconds, 3)
-
-
-def _gain(row: Row) -> str:
-    return "-" if row.gain is None else f"x {in_words(row.gain, 2)}"
+def _words(points: Points | None, before: str, digits: int) -> str:
+    return "-" if points is None else f"{before}{in_words(points, digits)}"
 
 
 def to_json(rows: list[Row]) -> str:

@@ -15,11 +15,10 @@ from torch.nn import functional
 from torch.nn.utils import prune
 
 from benchmark.api import sparsify
-from benchmark.errors import UserError
 from benchmark.measure.timing import Seconds, Turns, clocked, quartiles, take_turns, timed
 from benchmark.planning.grid import load_problem
 from benchmark.problems import models
-from benchmark.pruning.masks import prunable
+from benchmark.pruning.prunable import prunable
 
 CPU = torch.device("cpu")
 SPARSITY = 0.9
@@ -27,7 +26,6 @@ RATE = 0.01
 PIXELS, CLASSES = 32, 10
 UPDATE, STEP = "optimizer.step()", "sparse.step()"
 WHOLE = "whole step"
-CLOCKS = ("wall", "processor")
 
 
 def lines(
@@ -45,9 +43,10 @@ def lines(
         threads: of the processor.
     """
     torch.set_num_threads(threads)
-    network, other = build("--model", model, "cifar10"), build("--one-shot", pruned, "imagenet")
+    of_problems = ((model, "cifar10"), (pruned, "imagenet"))
+    network, other = (models.build(load_problem(problem, {"model": name})[0], 0) for name, problem in of_problems)
     turns = compare_loops(network, batch, iterations, repeats)
-    extra = {clock: [100 * (1 / ratio - 1) for ratio in turns.ratios(WHOLE, clock)] for clock in CLOCKS}
+    extra = {clock: [100 * (1 / ratio - 1) for ratio in turns.ratios(WHOLE, clock)] for clock in Seconds._fields}
     share = [100 * part / whole for part, whole in zip(_walls(turns, STEP), _walls(turns, WHOLE), strict=True)]
     parts = ", ".join(f"{name} {quartiles([1000 * s for s in _walls(turns, name)], 2)} ms" for name in (UPDATE, STEP))
     where = f"{threads} thread{'' if threads == 1 else 's'}; medians (quartiles) of"
@@ -66,13 +65,6 @@ def lines(
         f"{1000 * statistics.median(_walls(turns, 'sparsify')):.0f} ms against "
         f"{1000 * statistics.median(seconds.wall for seconds in turns.baseline):.0f}; {different} masks differ"
     )
-
-
-def build(option: str, model: str, problem: str) -> nn.Module:
-    """A network of the suite for the images of a problem, as it is initialised. Raises UserError."""
-    if model not in models.MODELS:
-        raise UserError(f"{option} {model!r}: one of {', '.join(models.MODELS)}")
-    return models.build(load_problem(problem, {"model": model})[0], 0)
 
 
 def compare_loops(network: nn.Module, batch: int, iterations: int, repeats: int) -> Turns:

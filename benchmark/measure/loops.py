@@ -4,12 +4,16 @@ at the end of every epoch would run uncompiled, and have its algorithms chosen a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+import torch
 from torch import nn
 
-from benchmark.cells import Budget, Cell
+from benchmark.cells import Budget, Cell, Problem
+from benchmark.measure.common import usable_device
 from benchmark.methods import METHODS, load
+from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.batches import Batch, Batches
 from benchmark.tasks.task import predict
@@ -17,16 +21,35 @@ from benchmark.training.loop import Run
 from benchmark.training.optimizer import clip, make_optimizer
 from benchmark.training.precision import autocast, prepare_device
 
+SPARSITY = 0.9
 
-def dense_run(data: Batches, alone: bool = True) -> Run:
+
+def cell_of(name: str, problem: Problem) -> Cell:
+    """Of this method, pruned to SPARSITY."""
+    if name == "dense":
+        return Cell.dense(problem, 0)
+    retraining = ("LLR", SPARSITY, Budget(1000, "ep"))
+    return Cell(problem, name, 0, *(retraining if METHODS[name].retrains else (None, SPARSITY)))
+
+
+def of_noise(problem: str, settings: Mapping[str, Any], device: str) -> tuple[Problem, torch.device]:
+    """A recipe for noise and its device, set up. Raises UserError for what cannot train."""
+    recipe, _ = load_problem(problem, {**settings, "dataset": "noise"})
+    there = usable_device(device)
+    prepare_device(recipe, there)
+    models.build(recipe, 0)
+    return recipe, there
+
+
+def dense_run(data: Batches, alone: bool = True, seed: int = 0) -> Run:
     """A dense run, ready to be driven. Raises UserError where the device cannot train in the recipe's precision.
 
     alone: whether no other process uses the GPU.
     """
     problem = data.problem
     prepare_device(problem, data.device, alone)
-    network = models.build(problem, 0).to(data.device)
-    run = Run(Cell.dense(problem, 0), network, data, load("dense"), dict(METHODS["dense"].defaults))
+    network = models.build(problem, seed).to(data.device)
+    run = Run(Cell.dense(problem, seed), network, data, load("dense"), {})
     network.train()
     return run
 
@@ -35,9 +58,8 @@ def retraining_run(data: Batches, network: nn.Module | None = None) -> Run:
     """IMP's retraining at 90 % sparsity, pruned and ready to be driven; `network` takes the place of the recipe's."""
     problem = data.problem
     prepare_device(problem, data.device)
-    cell = Cell(problem, "IMP", 0, "LLR", 0.9, Budget(1000, "ep"))
     network = (models.build(problem, 0) if network is None else network).to(data.device)
-    run = Run(cell, network, data, load("IMP"), dict(METHODS["IMP"].defaults))
+    run = Run(cell_of("IMP", problem), network, data, load("IMP"), dict(METHODS["IMP"].defaults))
     run.rates = run.method.begin(0)
     network.train()
     return run

@@ -58,14 +58,9 @@ def of_workers(images: int, model: str, workers: int, iterations: int, device: s
         _open(recipe, images)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["benchmark.launch.preload"])
-        crew = Crew(context, workers, _work, recipe, images, iterations, there)
-        try:
+        with Crew(context, workers, _work, recipe, images, iterations, there) as crew:
             crew.receive()  # they have trained
-            crew.send("look")
-            memory = crew.receive()
-        finally:
-            crew.end()
-    return memory
+            return crew.ask("look")
 
 
 def _open(recipe: Problem, images: int) -> Source:

@@ -13,8 +13,8 @@ from functools import partial
 import torch
 
 from analysis.paper.table2 import published_numbers
-from benchmark.cells import Cell
 from benchmark.errors import UserError
+from benchmark.measure.loops import SPARSITY, cell_of
 from benchmark.measure.plain_dst import PlainDST
 from benchmark.measure.timing import Seconds, Timed, Turns, clocked, quartiles, rates, take_turns, timed
 from benchmark.methods import METHODS, load
@@ -23,7 +23,6 @@ from benchmark.problems.batches import ImageBatch
 from benchmark.problems.data import Data
 from benchmark.training.loop import Run
 
-SPARSITY = 0.9
 MOST_BATCHES = 8
 
 
@@ -50,8 +49,8 @@ class Steps:
     """Training steps of one method in its last epoch, as if the ones before had been made."""
 
     def __init__(self, name: str, data: Data, batches: Sequence[ImageBatch]):
-        problem = data.problem
-        cell = Cell.dense(problem, 0) if name == "dense" else Cell(problem, name, 0, sparsity=SPARSITY)
+        problem, cell = data.problem, cell_of(name, data.problem)
+        METHODS[name].check(cell, METHODS[name].defaults)
         network = models.build(problem, 0).to(data.device)
         self.run = Driven(cell, network, data, load(name), dict(METHODS[name].defaults))
         for phase in range(self.run.method.phases):
@@ -60,6 +59,7 @@ class Steps:
         self.first = max(len(rates) - data.iterations_per_epoch, 0)
         self.length = len(rates) - self.first
         self.done = 0
+        self.weights = self.run.method.masks.weights
         self.batches, self.rate = batches, problem.learning_rate / 10
 
     def __call__(self, iterations: int) -> None:
@@ -67,6 +67,19 @@ class Steps:
             images, labels = self.batches[self.done % len(self.batches)]
             self.run.step(self.first + self.done % self.length, self.rate, images, labels)
             self.done += 1
+
+    def without_network(self, gradients: list[torch.Tensor]) -> None:
+        """All of a step but the network's forward and backward. gradients: made up, at the masked weights."""
+        method, optimizer = self.run.method, self.run.step.optimizer
+        for group in optimizer.param_groups:
+            group["lr"] = self.rate
+        method.enter_forward()
+        optimizer.zero_grad()
+        for weight, gradient in zip(self.weights, gradients, strict=True):
+            weight.grad = gradient
+        method.exit_forward()
+        method.after_backward()
+        optimizer.step()
 
 
 def draw(data: Data, iterations: int) -> list[ImageBatch]:
@@ -116,48 +129,27 @@ class PlainSteps:
         network = models.build(problem, 0).to(data.device)
         self.plain = PlainDST(problem, network, float(METHODS["DST"].defaults["alpha"]))
         self.plain.network.train()
+        self.weights = [layer.layer.weight for layer in self.plain.layers]
         self.batches, self.rate = batches, problem.learning_rate / 10
 
     def __call__(self, iterations: int) -> None:
         for k in range(iterations):
             self.plain.step(self.rate, *self.batches[k % len(self.batches)])
 
+    def without_network(self, gradients: list[torch.Tensor]) -> None:
+        self.plain.step_without_network(self.rate, gradients)
 
-class MethodsPart:
-    """All of a DST step but the network's forward and backward, from made-up gradients at the masked weights."""
 
-    def __init__(self, steps: Steps | PlainSteps):
-        self.steps = steps
-        if isinstance(steps, Steps):
-            self.weights = list(steps.run.method.masks.weights)
-        else:
-            self.weights = [layer.layer.weight for layer in steps.plain.layers]
+def own_part(steps: Steps | PlainSteps, iterations: int, device: torch.device) -> Seconds:
+    """Of an iteration without the network. Each overwrites its gradients, which are made before the clock starts."""
+    weights = steps.weights
+    gradients = [[torch.full_like(weight, 1e-3, requires_grad=False) for weight in weights] for _ in range(iterations)]
 
-    def timed(self, iterations: int, device: torch.device) -> Seconds:
-        """Of an iteration. Each overwrites its gradients, which are made before the clock starts."""
-        gradients = [
-            [torch.full_like(weight, 1e-3, requires_grad=False) for weight in self.weights] for _ in range(iterations)
-        ]
-        return timed(lambda: self._steps(gradients), device)[0].per(iterations)
-
-    def _steps(self, gradients: list[list[torch.Tensor]]) -> None:
+    def iterate() -> None:
         for tensors in gradients:
-            if isinstance(self.steps, PlainSteps):
-                self.steps.plain.step_without_network(self.steps.rate, tensors)
-            else:
-                self._suite_step(self.steps, tensors)
+            steps.without_network(tensors)
 
-    def _suite_step(self, steps: Steps, gradients: list[torch.Tensor]) -> None:
-        method, optimizer = steps.run.method, steps.run.step.optimizer
-        for group in optimizer.param_groups:
-            group["lr"] = steps.rate
-        method.enter_forward()
-        optimizer.zero_grad()
-        for weight, gradient in zip(self.weights, gradients, strict=True):
-            weight.grad = gradient
-        method.exit_forward()
-        method.after_backward()
-        optimizer.step()
+    return timed(iterate, device)[0].per(iterations)
 
 
 def compare_dst(data: Data, iterations: int, repeats: int) -> list[str]:
@@ -166,12 +158,8 @@ def compare_dst(data: Data, iterations: int, repeats: int) -> list[str]:
     suite, plain = Steps("DST", data, batches), PlainSteps(data, batches)
     suite(1)
     plain(1)  # every parameter has its momentum from here on
-    suite_part, plain_part = MethodsPart(suite), MethodsPart(plain)
-    parts = take_turns(
-        lambda: plain_part.timed(iterations, data.device),
-        {"DST": lambda: suite_part.timed(iterations, data.device)},
-        repeats,
-    )
+    plain_part, suite_part = (partial(own_part, steps, iterations, data.device) for steps in (plain, suite))
+    parts = take_turns(plain_part, {"DST": suite_part}, repeats)
     plain_step, suite_step = (clocked(partial(steps, iterations), iterations, data.device) for steps in (plain, suite))
     whole = take_turns(plain_step, {"DST": suite_step}, repeats)
     plain_ms, suite_ms = (

@@ -8,15 +8,12 @@ from typing import Any
 
 import torch
 
-from benchmark.cells import Cell
 from benchmark.errors import UserError
 from benchmark.measure.common import usable_device
 from benchmark.measure.loops import dense_run, drive, endless
 from benchmark.measure.timing import Seconds, take_turns, timed
-from benchmark.methods import load
 from benchmark.metric import Metric
 from benchmark.planning.grid import load_problem
-from benchmark.problems import models
 from benchmark.problems.batches import Batch, Batches
 from benchmark.problems.data import open_data
 from benchmark.training.loop import Run
@@ -59,8 +56,6 @@ def _batch(data: Batches) -> int:
 
 def final_test(data: Batches, seed: int) -> tuple[Metric, float]:
     """The metric, and its value on the test images after a dense run, as tables show it."""
-    problem = data.problem
-    prepare_device(problem, data.device)
-    run = Run(Cell.dense(problem, seed), models.build(problem, seed).to(data.device), data, load("dense"), {})
+    run = dense_run(data, seed=seed)
     metric = run.task.metric
     return metric, metric.shown(run.execute().measures[metric.name]["final"]["test"])

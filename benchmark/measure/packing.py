@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Mapping
-from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -12,13 +11,10 @@ import torch
 
 from benchmark.cells import Problem
 from benchmark.launch.machine import cores
-from benchmark.measure.common import Crew, usable_device
-from benchmark.measure.loops import dense_run, drive, endless
+from benchmark.measure.common import Crew
+from benchmark.measure.loops import dense_run, drive, endless, of_noise
 from benchmark.measure.timing import Seconds, Turns, take_turns, timed
-from benchmark.planning.grid import load_problem
-from benchmark.problems import models
 from benchmark.problems.data import Data
-from benchmark.training.precision import prepare_device
 
 MANAGED = "managed"
 
@@ -28,24 +24,19 @@ def compare(
 ) -> tuple[Problem, Turns]:
     """The recipe, and seconds an image of `count` processes: MANAGED have cores / count threads, the baseline a thread
     a core. Raises UserError."""
-    recipe, _ = load_problem(name, {**settings, "dataset": "noise"})
-    there = usable_device(device)
-    prepare_device(recipe, there)
-    models.build(recipe, 0)  # refuses what is no network before any process is started
+    recipe, there = of_noise(name, settings, device)
     images = count * iterations * recipe.batch_size
-    with ExitStack() as stack:
 
-        def crew(threads: int) -> Crew:
-            made = Crew(multiprocessing.get_context("spawn"), count, _train, recipe, there, threads, count == 1)
-            stack.callback(made.end)
-            made.receive()
-            return made
+    def crew(threads: int) -> Crew:
+        return Crew(multiprocessing.get_context("spawn"), count, _train, recipe, there, threads, count == 1)
 
-        def train(crew: Crew) -> Seconds:
-            """Until the last has done its iterations."""
-            return timed(lambda: (crew.send(iterations), crew.receive()))[0].per(images)  # type: ignore[func-returns-value]
+    def train(crew: Crew) -> Seconds:
+        """Until the last has done its iterations."""
+        return timed(lambda: crew.ask(iterations))[0].per(images)
 
-        managed, unmanaged = crew(max(1, cores() // count)), crew(cores())
+    with crew(max(1, cores() // count)) as managed, crew(cores()) as unmanaged:
+        managed.receive()
+        unmanaged.receive()
         return recipe, take_turns(lambda: train(unmanaged), {MANAGED: lambda: train(managed)}, repeats)
 
 

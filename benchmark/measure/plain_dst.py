@@ -53,22 +53,16 @@ class Thresholds(nn.Module):
         return BinaryStep.apply(weight.abs() - thresholds)  # type: ignore[no-untyped-call,no-any-return]
 
 
-class MaskedConv2d(nn.Module):
-    def __init__(self, layer: nn.Conv2d):
+class Masked(nn.Module):
+    def __init__(self, layer: nn.Conv2d | nn.Linear):
         super().__init__()
         self.layer, self.thresholds = layer, Thresholds(layer.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer._conv_forward(x, self.thresholds.masked(self.layer.weight), self.layer.bias)
-
-
-class MaskedLinear(nn.Module):
-    def __init__(self, layer: nn.Linear):
-        super().__init__()
-        self.layer, self.thresholds = layer, Thresholds(layer.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self.thresholds.masked(self.layer.weight), self.layer.bias)
+        weight, bias = self.thresholds.masked(self.layer.weight), self.layer.bias
+        if isinstance(self.layer, nn.Conv2d):
+            return self.layer._conv_forward(x, weight, bias)
+        return functional.linear(x, weight, bias)
 
 
 class PlainDST:
@@ -77,12 +71,10 @@ class PlainDST:
     def __init__(self, problem: Problem, network: nn.Module, alpha: float):
         for parent in list(network.modules()):
             for name, child in list(parent.named_children()):
-                if isinstance(child, nn.Conv2d):
-                    setattr(parent, name, MaskedConv2d(child))
-                elif isinstance(child, nn.Linear):
-                    setattr(parent, name, MaskedLinear(child))
+                if isinstance(child, nn.Conv2d | nn.Linear):
+                    setattr(parent, name, Masked(child))
         self.problem, self.network, self.alpha = problem, network, alpha
-        self.layers = [module for module in network.modules() if isinstance(module, MaskedConv2d | MaskedLinear)]
+        self.layers = [module for module in network.modules() if isinstance(module, Masked)]
         thresholds = [layer.thresholds.values for layer in self.layers]
         others = {id(parameter) for parameter in thresholds}
         groups: list[dict[str, Any]] = [

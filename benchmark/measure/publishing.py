@@ -7,9 +7,11 @@ import resource
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from benchmark.cells import Budget, Cell, Problem
-from benchmark.results.records import SCHEMA, Record
+from benchmark.measure.synthetic import HISTORY, synthetic_record
+from benchmark.results.records import Record
 from benchmark.results.store import Store
 from benchmark.tracking.publisher import Publisher
 from benchmark.tracking.runs import Settings
@@ -51,28 +53,11 @@ def made_up_record(seed: int, epochs: int = EPOCHS) -> Record:
     curve = [1 / (epoch + 2 + seed) for epoch in range(epochs)]
     both = {"test": 1 - curve[-1], "validation": 1 - curve[-1] / 2}
     stages = {"dense": both, "pruned": {"test": 0.1, "validation": 0.12}, "final": both}
-    layers = {f"layer{number}.weight": {"weights": 1000, "zeros": 900, "macs": 10**6} for number in range(20)}
-    columns = ("learning_rate", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
-    return {
-        "schema": SCHEMA,
-        "id": cell.id,
-        "cell": cell.to_json(),
-        "parent": {"id": Cell.dense(problem, seed).id, "weights_sha256": f"{seed:064x}"},
-        "status": "ok",
-        "remarks": [],
-        "accuracy": stages,
-        "loss": stages,
-        "sparsity": {"target": 0.9, "learned": None, "prunable": 0.9, "all": 0.89, "layers": layers},
-        "macs": {"dense": 20 * 10**6, "sparse": 2 * 10**6, "speedup": 10.0},
-        "images_per_second": 12345.6,
-        "learning_rate": {"iterations": 34, "peak": 0.1, "sha256": "0" * 64, "sampled": {"iteration": [], "value": []}},
-        "cycles": [{"cycle": 0, "sparsity": 0.9, "d1": 0.3, "d2": 0.02, "d": 0.3, "iterations": 17 * epochs}],
-        "history": {
-            "epoch": list(range(1, epochs + 1)),
-            "iteration": [17 * (epoch + 1) for epoch in range(epochs)],
-            **{column: curve for column in columns},
-        },
-        "iterations": {"total": 17 * epochs, "per_epoch": 17},
-        "seconds": {"total": 0.9, "training": 0.7, "evaluation": 0.1},
-        "provenance": {"commit": "0" * 40, "dirty": False, "versions": {"python": "3.11"}, "device": "cpu"},
+    history = {
+        "epoch": list(range(1, epochs + 1)),
+        "iteration": [17 * (epoch + 1) for epoch in range(epochs)],
+        **{column: curve for column in (*HISTORY, "validation_accuracy")},
     }
+    cycles = [{"cycle": 0, "sparsity": 0.9, "d1": 0.3, "d2": 0.02, "d": 0.3, "iterations": 17 * epochs}]
+    changes: dict[str, Any] = {"accuracy": stages, "loss": stages, "cycles": cycles, "history": history, "remarks": []}
+    return synthetic_record(cell, 0.5, **changes)

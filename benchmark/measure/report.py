@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,11 @@ def make_and_open(records: int, repeats: int, folder: Path | None) -> Iterator[s
 def open_page(path: Path) -> tuple[float, ...] | None:
     """Seconds from the start of navigation to each of MOMENTS, in a new browser. None where none starts."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    try:
-        from selenium import webdriver
-        from selenium.common.exceptions import WebDriverException
-    except ImportError:
+    if not (chromium and driver and find_spec("selenium")):
         return None
-    if not chromium or not driver:
-        return None
+    from selenium import webdriver
+    from selenium.common.exceptions import WebDriverException
+
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for argument in OPTIONS:

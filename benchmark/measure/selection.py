@@ -20,16 +20,15 @@ from torch import Tensor
 
 from benchmark.errors import UserError
 from benchmark.measure.common import usable_device
-from benchmark.measure.timing import timed
+from benchmark.measure.timing import Seconds, timed
 from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.pruning.flat import Flat
-from benchmark.pruning.masks import prunable
+from benchmark.pruning.prunable import prunable
 from benchmark.pruning.selection import Bracket, find_threshold
 
 LAYERS = 55
 SMALLEST = 100_000
-CLOCKS = ("wall", "processor")
 THEIRS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "kthvalue": lambda magnitudes, k: magnitudes.kthvalue(k).values,
     "sort": lambda magnitudes, k: magnitudes.sort().values[k - 1],
@@ -57,7 +56,7 @@ def show(
         sizes: numbers of weights, comma between.
         rounds: all variants in each.
         sparsity: the fraction that goes.
-        clock: one of CLOCKS.
+        clock: a field of Seconds.
         model: a network whose own weights are selected from as well, or "none".
         device: as --device names it.
         against: names of THEIRS.
@@ -67,8 +66,8 @@ def show(
             raise UserError(f"--against {name}: some of {','.join(THEIRS)}")
     if not 0 < sparsity < 1:
         raise UserError(f"--sparsity {sparsity}: a fraction above 0 and below 1")
-    if clock not in CLOCKS:
-        raise UserError(f"--clock {clock}: {' or '.join(CLOCKS)}")
+    if clock not in Seconds._fields:
+        raise UserError(f"--clock {clock}: {' or '.join(Seconds._fields)}")
     counts = [_count("--size", text) for text in sizes.split(",")]
     there = usable_device(device)
     cases = [(f"{count / 1e6:g} M", layers(count, there)) for count in counts]
@@ -121,8 +120,6 @@ def layers(size: int, device: torch.device) -> list[Tensor]:
 
 def model_weights(model: str, device: torch.device) -> list[Tensor]:
     """The weight tensors of a network for 3x32x32 images as it is initialised, in its own memory format."""
-    if model not in models.MODELS:
-        raise UserError(f"--model {model!r}: one of {', '.join(models.MODELS)}")
     problem, _ = load_problem("cifar10", {"dataset": "noise", "model": model})
     return [weight.detach().clone() for weight in prunable(models.build(problem, 0).to(device)).values()]
 

@@ -13,20 +13,17 @@ from typing import Any
 
 import torch
 
-from benchmark.cells import Cell, Problem, cut
+from benchmark.cells import Problem, cut
 from benchmark.errors import UserError
-from benchmark.measure.common import usable_device
-from benchmark.measure.loops import dense_run, drive, retraining_run
-from benchmark.measure.method_costs import SPARSITY, Steps, draw, parse_methods
+from benchmark.measure.loops import cell_of, dense_run, drive, of_noise
+from benchmark.measure.method_costs import Steps, draw, parse_methods
 from benchmark.methods import METHODS, load
-from benchmark.planning.grid import load_problem
 from benchmark.problems import models
 from benchmark.problems.data import Data
 from benchmark.pruning.masks import norm_of_difference
 from benchmark.training.checkpoint import Checkpoints
 from benchmark.training.evaluation import evaluate
 from benchmark.training.loop import Run
-from benchmark.training.precision import prepare_device
 from benchmark.training.session import Interrupted, Session
 
 ITERATIONS = 20
@@ -39,12 +36,7 @@ LINE = 200
 
 def show(settings: Mapping[str, Any], device: str) -> bool:
     """Print a line a check; whether all went well. Raises UserError."""
-    there = usable_device(device)
-    recipe = load_problem(
-        "cifar10", {"model": "resnet20", "epochs": 2, "milestones": [1], **settings, "dataset": "noise"}
-    )[0]
-    prepare_device(recipe, there)
-    models.build(recipe, 0)  # refuses what is no network
+    recipe, there = of_noise("cifar10", {"model": "resnet20", "epochs": 2, "milestones": [1], **settings}, device)
     name = torch.cuda.get_device_name(there) if there.type == "cuda" else there.type
     print(f"{recipe.model}, {recipe.precision}, {name}, torch {torch.__version__}", flush=True)
     good = True
@@ -78,16 +70,12 @@ class Smoke:
 
     def steps(self, name: str) -> str:
         """After two that prepare, the host must not wait for the device, which is what reading a value does."""
-        if name == "IMP":
-            run, advance = _imp(self.data)
-        else:
-            steps = Steps(name, self.data, draw(self.data, ITERATIONS))
-            run, advance = steps.run, steps
-        advance(2)
+        steps = Steps(name, self.data, draw(self.data, ITERATIONS))
+        steps(2)
         with _without_reads(self.device):
-            advance(ITERATIONS)
+            steps(ITERATIONS)
         waits = " without a wait" if self.device.type == "cuda" else ""
-        return f"{ITERATIONS}{waits}, mean loss {_mean_loss(run):.3f}"
+        return f"{ITERATIONS}{waits}, mean loss {_mean_loss(steps.run):.3f}"
 
     def precision(self, name: str) -> str:
         """The first steps of dense training against the processor's in float32."""
@@ -129,19 +117,8 @@ class Smoke:
         return "the same weights" if not difference else f"weights within {difference:.1g} of their norm"
 
     def _run(self, session: Session) -> Run:
-        cell = Cell(self.recipe, "DPF", 0, sparsity=SPARSITY)
-        network = models.build(self.recipe, 0).to(self.device)
+        cell, network = cell_of("DPF", self.recipe), models.build(self.recipe, 0).to(self.device)
         return Run(cell, network, self.data, load("DPF"), dict(METHODS["DPF"].defaults), session=session)
-
-
-def _imp(data: Data) -> tuple[Run, Callable[[int], None]]:
-    run, batches = retraining_run(data), draw(data, ITERATIONS)
-
-    def advance(iterations: int) -> None:
-        for k in range(iterations):
-            run.step(k, 0.01, *batches[k % len(batches)])
-
-    return run, advance
 
 
 def _mean_loss(run: Run) -> float:

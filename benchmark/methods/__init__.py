@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmark import imports
-from benchmark.cells import Cell, Hyperparameters, Scalar
+from benchmark.cells import Cell, Hyperparameters, Scalar, shown
 from benchmark.errors import UserError
 from benchmark.methods.declarations import Declaration, read
 
@@ -37,6 +37,10 @@ def declaration(name: str) -> Declaration:
     if ":" not in name:
         raise UserError(f"method {name!r} is unknown: one of {', '.join(METHODS)}, or your own as 'module:Class'")
     method = load(name)
+    if not isinstance(method, type):
+        raise UserError(
+            f"method {name!r} is {shown(method)}, not a class: derive one from benchmark.training.method.Method"
+        )
     declared = getattr(method, "declaration", None)
     if not isinstance(declared, Declaration):
         raise UserError(f"method {name!r} has no class attribute `declaration` (a benchmark.methods.Declaration)")

@@ -53,9 +53,16 @@ class BIMP(FromScratch):
         linear = problem.model_copy(update={"decay": "linear"})
         self.first = dense_learning_rates(linear, per_epoch, dense / per_epoch)
         self.first_warmup = dense_warmup_iterations(linear, per_epoch, dense)
-        self.ladder = ladder("even", self.target, cycles, "BIMP")
+        self.ladder = ladder("even", self.target, cycles)
         self.lengths = cycle_lengths(total - dense, cycles)
         self.phases = 1 + cycles
+        if (
+            context.hyperparameters["schedule"] == "LRW" and self.lengths[-1] > dense
+        ):  # before the dense phase is paid for
+            raise UserError(
+                f"method BIMP: schedule LRW replays the last iterations of the dense phase, which has {dense}, not "
+                f"{self.lengths[-1]}: a larger dense_share, or more cycles"
+            )
 
     def begin(self, phase: int) -> LearningRates:
         if phase == 0:

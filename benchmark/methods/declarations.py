@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmark.cells import Cell, Scalar
+from benchmark.cells import Cell, Scalar, shown
+from benchmark.errors import UserError
 from benchmark.methods.accepted import Accepted, Numbers, Schedules, Shares, Words
 from benchmark.methods.ladders import cycles, trunk
 from benchmark.methods.limits import (
@@ -47,6 +48,30 @@ class Declaration:
     cycles: Callable[[Cell, Settings], int] | None = None
     trunk: Callable[[Cell, Settings, int], str | None] | None = None
     check: Callable[[Cell, Settings], None] = leaves_a_weight
+
+    def __post_init__(self) -> None:
+        """Raises UserError, as methods from outside are declared by their authors."""
+        start = f"method {self.where}: its declaration's"
+        for name in ("defaults", "accepted"):
+            given = getattr(self, name)
+            if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
+                raise UserError(f"{start} {name} is {shown(given)}; a dict by the names of hyperparameters is expected")
+        for key, value in self.defaults.items():
+            if not isinstance(value, bool | int | float | str) or value != value:
+                raise UserError(
+                    f"{start} default of {key} is {shown(value)}; a number, a text or true or false is expected"
+                )
+        for key, values in self.accepted.items():
+            if key not in self.defaults:
+                raise UserError(f"{start} accepted has {shown(key)}, which is none of its defaults")
+            if not callable(getattr(values, "takes", None)):
+                raise UserError(f"{start} accepted of {key} is {shown(values)}; Numbers(...) or Words(...) is expected")
+            if not values.takes(self.defaults[key]):
+                raise UserError(f"{start} default of {key} is {shown(self.defaults[key])}; it takes {values}")
+        for name in ("cycles", "trunk", "check"):
+            given = getattr(self, name)
+            if not (callable(given) or (given is None and name != "check")):
+                raise UserError(f"{start} {name} is {shown(given)}, which is no function")
 
 
 COUNT = Numbers(1, 10_000)

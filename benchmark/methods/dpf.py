@@ -30,13 +30,9 @@ class DPF(Transformed):
         self.steps = pruning_steps(context)
         self.bracket = Bracket()
 
-    def sparsity(self, k: int) -> float:
-        """Sparsity of the masks of iteration k."""
-        return due(self.steps, k)
-
     def before_iteration(self, k: int) -> None:
-        if k % PERIOD == 0 and self.sparsity(k) > 0:
-            self.masks.select(self.sparsity(k), bracket=self.bracket)
+        if k % PERIOD == 0 and (sparsity := due(self.steps, k)) > 0:
+            self.masks.select(sparsity, bracket=self.bracket)
 
     def transform(self) -> None:
         self.masks.apply_()

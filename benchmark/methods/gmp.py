@@ -22,9 +22,11 @@ def pruning_steps(context: Context) -> dict[int, float]:
 class GMP(Transformed):
     """Every `interval` epochs prune the smallest weights, more of them early than late (`pruning_steps`).
 
-    Pruned weights stay zero and their momentum is cleared. With `returning` they keep their values instead: the network
-    computes without them and their loss gradient is zero, but every pruning step selects among all weights anew, so
-    that a pruned weight returns when others have become smaller (the authors' `allow_recovering`).
+    They are the smallest of the whole network, as in Zimmer et al.; Zhu and Gupta prune each layer to the same
+    sparsity. Pruned weights stay zero and their momentum is cleared. With `returning` they are not set to zero: the
+    network computes without them and their loss gradient is zero, so that weight decay alone moves them, but every
+    pruning step selects among all weights anew, and a pruned weight returns when others have become smaller (the
+    authors' `allow_recovering`).
     """
 
     declaration = Declaration(
@@ -38,6 +40,7 @@ class GMP(Transformed):
         super().__init__(context)
         self.steps = pruning_steps(context)
         self.returning = bool(context.hyperparameters["returning"])
+        self.settled = not self.returning  # else the network computes with the trained weights themselves
 
     @torch.no_grad()
     def before_iteration(self, k: int) -> None:
@@ -48,14 +51,6 @@ class GMP(Transformed):
         else:
             self.masks.prune_to(self.steps[k])
         self.masks.clear(self.optimizer)
-
-    def enter_forward(self) -> None:
-        if self.returning:
-            super().enter_forward()
-
-    def exit_forward(self) -> None:
-        if self.returning:
-            super().exit_forward()
 
     def transform(self) -> None:
         self.masks.apply_()

@@ -18,7 +18,9 @@ class GSM(FromScratch):
     """Each iteration keeps the loss gradient of only the Q = (1 - S) n weights with the largest |w * dL/dw|.
 
     The others move by weight decay and momentum alone and shrink towards zero, until the final prune removes them.
-    `momentum` is that of the prunable weights (Ding et al. use 0.98); batch norm and biases keep the recipe's.
+    `momentum` is that of the prunable weights (Ding et al. use 0.98); batch norm and biases keep the recipe's, and
+    their gradients, where the code of Zimmer et al. ranks them with the weights. It is Nesterov's where the recipe says
+    so, as in their code; Ding et al. have the plain one.
     """
 
     declaration = Declaration(

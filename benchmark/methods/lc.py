@@ -1,4 +1,4 @@
-"""Learning-compression pruning (Carreira-Perpinan & Idelbayev, CVPR 2018), as Zimmer et al. compare with it."""
+"""Learning-compression pruning (Carreira-Perpinan & Idelbayev, CVPR 2018), in the form that Zimmer et al. compare."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from benchmark.training.method import Context
 class LC(FromScratch):
     """Weight decay acts on all weights but the (1 - S) n of the largest |w|, which each iteration selects anew.
 
-    The others shrink towards zero until the final prune removes them; `decay` says how fast. With AdamW the decay is
-    decoupled from the gradient, as AdamW's own is (Loshchilov and Hutter, ICLR 2019, algorithm 2).
+    The others shrink towards zero until the final prune removes them; `decay` says how fast. The n are the prunable
+    weights: biases and batch norm always decay, where the code of Zimmer et al. ranks them with the weights. With AdamW
+    the decay is decoupled from the gradient, as AdamW's own is (Loshchilov and Hutter, ICLR 2019, algorithm 2).
     """
 
     declaration = Declaration("benchmark.methods.lc:LC", defaults={"decay": 1.0}, accepted=DECAY)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from benchmark.cells import Cell
 from benchmark.errors import UserError
-from benchmark.planning.plan import parents_of
+from benchmark.planning.plan import starts
 from benchmark.results.outside import sources
 from benchmark.results.provenance import code_hash
 from benchmark.results.store import UNREADABLE, Store
@@ -35,8 +35,8 @@ class FinishedCells:
         """By id, why a record cannot be."""
         present = store.ids()
         self._present = [(cell, name) for cell in cells if (name := cell.id) in present] if present else []
-        starts = [start.id for start in _starts(cells)] if present else []
-        named = dict.fromkeys([*(name for _, name in self._present), *starts])
+        dense = [start.id for start in starts(cells)] if present else []
+        named = dict.fromkeys([*(name for _, name in self._present), *dense])
         for name, record, reason in store.examine(name for name in named if name in present):
             if record is None:
                 self.damaged[name] = reason
@@ -65,7 +65,7 @@ class FinishedCells:
                 raise UserError(f"{path} {reason}; --repair sets it aside and trains the cell again")
             lines.append(f"{path} {reason}; it is now {self.store.set_aside(path)}")
         left = [cell for cell in self.cells if cell.id not in self.origins] if self.origins else []
-        for name in (start.id for start in _starts(left)):
+        for name in (start.id for start in starts(left)):
             record = self.store.read(name) if name in self.origins else None
             problem = None if record is None else self.store.weights_problem(record)
             if problem is not None:
@@ -78,7 +78,7 @@ class FinishedCells:
     def edited(self) -> list[str]:
         """A line for each module from outside that was edited after it trained some of the cells or dense runs."""
         counts: Counter[str] = Counter()
-        dense = [start for start in _starts(self.cells) if start.id in self.origins]
+        dense = [start for start in starts(self.cells) if start.id in self.origins]
         for cell, then in [*self._finished(), *((start, self.origins[start.id]) for start in dense)]:
             now = sources(cell)
             counts.update(name for name in now if then.outside.get(name, now[name]) != now[name])
@@ -124,8 +124,3 @@ class FinishedCells:
             return False
         dense = self.origins.get(of.start["id"])
         return dense is not None and dense.weights not in (None, of.start["weights_sha256"])
-
-
-def _starts(cells: Sequence[Cell]) -> list[Cell]:
-    """The dense runs that they start from, each once."""
-    return [start for start in dict.fromkeys(parents_of(cells)) if start is not None]

@@ -6,12 +6,14 @@ Planning reads files and never imports torch.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from typing import NamedTuple
 
 from benchmark.cells import Cell
+from benchmark.errors import UserError
+from benchmark.imports import code_of_others
 from benchmark.methods import declaration, settings_of
 from benchmark.planning.grid import Execution
 from benchmark.results.store import Store
@@ -88,24 +90,22 @@ def make_plan(cells: Sequence[Cell], store: Store, execution: Execution) -> Plan
     )
 
 
-def parent(cell: Cell) -> Cell | None:
-    """The run whose weights `cell` starts from."""
-    return Cell.dense(cell.problem, cell.seed) if declaration(cell.method).from_dense else None
-
-
 def parents_of(cells: Iterable[Cell]) -> list[Cell | None]:
-    """`parent` of each; one object for all cells of a seed, so that its id is computed once."""
+    """The dense run that each starts from; one object for all cells of a seed, so that its id is computed once."""
     known: dict[tuple[int, int], Cell] = {}
     found: list[Cell | None] = []
     for cell in cells:
-        if declaration(cell.method).from_dense:
-            key = id(cell.problem), cell.seed
-            if key not in known:
-                known[key] = Cell.dense(cell.problem, cell.seed)
-            found.append(known[key])
-        else:
-            found.append(None)
+        key = id(cell.problem), cell.seed
+        from_dense = declaration(cell.method).from_dense
+        if from_dense and key not in known:
+            known[key] = Cell.dense(cell.problem, cell.seed)
+        found.append(known[key] if from_dense else None)
     return found
+
+
+def starts(cells: Iterable[Cell]) -> list[Cell]:
+    """The dense runs that they start from, each once."""
+    return [start for start in dict.fromkeys(parents_of(cells)) if start is not None]
 
 
 def epochs_of(cell: Cell, execution: Execution) -> float:
@@ -146,11 +146,29 @@ def _sharing(cells: Sequence[Cell]) -> dict[str, tuple[str, float]]:
     return found
 
 
-def refuse_unfit(cells: Iterable[Cell]) -> None:
-    """Raises UserError for the first cell whose method finds nothing to train in it."""
+def refuse_unfit(cells: Collection[Cell]) -> None:
+    """Raises UserError for the first cell whose method finds nothing to train in it, or whose schedule cannot be."""
     for cell in {(cell.method, cell.sparsity, cell.hyperparameters): cell for cell in cells}.values():
         if not cell.is_dense:
-            declaration(cell.method).check(cell, settings_of(cell))
+            with code_of_others(f"method {cell.method}"):
+                declaration(cell.method).check(cell, settings_of(cell))
+    rewound = (cell for cell in cells if cell.schedule == "LRW" and cell.budget is not None)
+    for cell in {(cell.budget, cell.sparsity, cell.hyperparameters): cell for cell in rewound}.values():
+        _refuse_long_rewinding(cell)
+
+
+def _refuse_long_rewinding(cell: Cell) -> None:
+    """LRW replays the end of the dense run in each cycle. Of iterations, the run itself knows how many there are."""
+    budget, epochs = cell.budget, cell.problem.epochs
+    assert budget is not None
+    if budget.unit == "it":
+        return
+    cycles = 1 if budget.per_cycle else _cycles(cell)
+    if (budget.amount * epochs / 100 if budget.unit == "%" else budget.amount) / cycles > epochs:
+        raise UserError(
+            f"schedule LRW replays the end of the dense run, which has {epochs} epochs; budget {budget} is longer "
+            f"{'in each cycle' if budget.per_cycle or cycles > 1 else 'than that'}: up to 100% is accepted"
+        )
 
 
 def _seconds_per_epoch(cells: Sequence[Cell], store: Store) -> float | None:

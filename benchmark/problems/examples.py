@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.cells import FUNCTION, Problem
-from benchmark.errors import UserError, named
+from benchmark.cells import FUNCTION, Problem, shown
+from benchmark.errors import UserError
+from benchmark.imports import code_of_others, load
 from benchmark.tasks import TASKS
 from benchmark.tasks.symbols import IGNORED, Vocabulary
 
@@ -56,43 +56,13 @@ class ExampleSet:
         return f"examples-{content.hexdigest()[:16]}"
 
 
-def _text(problem: Problem, folder: Path | None, given: Path | None) -> ExampleSet:
-    from benchmark.problems.texts import read_text
-
-    return read_text(problem, folder)
-
-
-def _python_docs(problem: Problem, folder: Path | None, given: Path | None) -> ExampleSet:
-    from benchmark.problems.texts import python_docs
-
-    return python_docs(problem)
-
-
-def _numbers(problem: Problem, folder: Path | None, given: Path | None) -> ExampleSet:
-    from benchmark.problems.numbers import numbers
-
-    return numbers(problem)
-
-
-def _pairs(problem: Problem, folder: Path | None, given: Path | None) -> ExampleSet:
-    from benchmark.problems.texts import read_pairs
-
-    return read_pairs(problem, folder)
-
-
-def _wmt16(problem: Problem, folder: Path | None, given: Path | None) -> ExampleSet:
-    from benchmark.problems.wmt16 import read_wmt16
-
-    return read_wmt16(problem, folder, given)
-
-
 WMT16 = ("wmt16_en_de", "wmt16_de_en")
-EXAMPLES: dict[str, Callable[[Problem, Path | None, Path | None], ExampleSet]] = {
-    "python_docs": _python_docs,
-    "text": _text,
-    "numbers": _numbers,
-    "pairs": _pairs,
-    **dict.fromkeys(WMT16, _wmt16),
+EXAMPLES = {
+    "python_docs": "benchmark.problems.texts:python_docs",
+    "text": "benchmark.problems.texts:read_text",
+    "numbers": "benchmark.problems.numbers:numbers",
+    "pairs": "benchmark.problems.texts:read_pairs",
+    **dict.fromkeys(WMT16, "benchmark.problems.wmt16:read_wmt16"),
 }
 """By the names that recipes use: functions of the problem, the folder of --data and `Store.given`."""
 TASK_OF = {
@@ -118,8 +88,8 @@ def open_examples(problem: Problem, folder: Path | None, given: Path | None = No
 
     folder: --data. given: the results folder's copies of what came with --weights.
     """
-    outside = problem.dataset not in EXAMPLES
-    examples = _from_outside(problem) if outside else EXAMPLES[problem.dataset](problem, folder, given)
+    where = EXAMPLES.get(problem.dataset)
+    examples = load(where, where)(problem, folder, given) if where else _from_outside(problem)
     for name, part in (("training", examples.training), ("test", examples.test)):
         if len(part) < 2:
             raise UserError(f"problem {problem.name}: data set {problem.dataset} has {len(part)} {name} examples")
@@ -128,19 +98,14 @@ def open_examples(problem: Problem, folder: Path | None, given: Path | None = No
 
 def _from_outside(problem: Problem) -> ExampleSet:
     """What "module:function" gives for the problem: an ExampleSet, or (training, test) of (inputs, targets) each."""
-    from benchmark.imports import load
-
     where = f"problem {problem.name}: dataset {problem.dataset!r}"
-    function = load(problem.dataset, where)
-    try:
-        made = function(problem)
+    with code_of_others(where):
+        made = load(problem.dataset, where)(problem)
         if not isinstance(made, ExampleSet):
-            training, test = made
-            made = ExampleSet(_examples(*training), _examples(*test))
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:  # whatever somebody else's function does
-        raise UserError(f"{where}: {named(error)}") from error
+            if not _is_pair(made) or not all(map(_is_pair, made)):
+                raise UserError(f"{where}: it gives {shown(made)}, not (training, test), each (inputs, targets)")
+            training, test = (_examples(*part) for part in made)
+            made = ExampleSet(training, test)
     for part in (made.training, made.test):
         for array in (*part.inputs, part.targets):
             if array.ndim == 0 or array.dtype.kind not in "biuf":
@@ -156,6 +121,10 @@ def _from_outside(problem: Problem) -> ExampleSet:
     if problem.task in TASKS:
         _check_labels(problem, made, where)
     return made
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2
 
 
 def _check_alike(made: ExampleSet, where: str) -> None:

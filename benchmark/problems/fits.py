@@ -19,14 +19,14 @@ from benchmark.problems.scenes import CLASSES, SIZE
 from benchmark.problems.sizes import prunable_weights
 from benchmark.tasks import check_task
 
-DIGITS = {"image_size": 8, "channels": 1}
 DIGITS_CLASSES = 10
-MASKS: dict[str, dict[str, int]] = {
+FIXED: dict[str, dict[str, int]] = {
+    "digits": {"image_size": 8, "channels": 1},
     "scenes": {"image_size": SIZE, "channels": 1, "classes": CLASSES},
     "voc": {"classes": 21},
     "cityscapes": {"classes": 19},
 }
-"""What a recipe has to say of a data set with masks."""
+"""What a recipe has to say of a data set."""
 OF_IMAGES = (
     "image_size", "channels", "crop_padding", "flip", "rotation", "resized_crop", "evaluation_size", "loader", "mean",
     "std", "unreadable_images",
@@ -53,10 +53,7 @@ def refuse_unfit(problem: Problem) -> None:
     check_model(problem)
     check_size(problem)
     check_batch(problem)
-    if problem.dataset == "digits":
-        check_digits(problem)
-    if has_masks(problem):
-        check_masks(problem)
+    check_fixed(problem)
     check_loader(problem)
     check_read(problem)
     if problem.crop_padding > problem.image_size and not problem.resized_crop:
@@ -162,20 +159,15 @@ def check_split(problem: Problem, members: Iterable[int], validates: bool = True
         )
 
 
-def check_digits(problem: Problem) -> None:
-    for key, value in DIGITS.items():
-        if getattr(problem, key) != value:
-            _refuse(problem, f"{key} {getattr(problem, key)} does not fit dataset digits, whose images have {value}")
-    if problem.classes < DIGITS_CLASSES:
-        _refuse(problem, f"classes {problem.classes} is below the {DIGITS_CLASSES} of dataset digits")
-
-
-def check_masks(problem: Problem) -> None:
-    for key, value in MASKS[problem.dataset].items():
+def check_fixed(problem: Problem) -> None:
+    """Whether the recipe has what its data set has. Raises UserError."""
+    for key, value in FIXED.get(problem.dataset, {}).items():
         if getattr(problem, key) != value:
             _refuse(problem, f"{key} {getattr(problem, key)} does not fit dataset {problem.dataset}, which has {value}")
+    if problem.dataset == "digits" and problem.classes < DIGITS_CLASSES:
+        _refuse(problem, f"classes {problem.classes} is below the {DIGITS_CLASSES} of dataset digits")
     for key in ("rotation", "resized_crop"):
-        if getattr(problem, key):
+        if has_masks(problem) and getattr(problem, key):
             _refuse(problem, f"{key} changes images and not their masks: dataset {problem.dataset} takes none")
 
 

@@ -6,13 +6,13 @@ problem it should heed `classes`, `channels` and, if its size can be chosen, `wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from benchmark.cells import FUNCTION, Problem, shown
-from benchmark.errors import UserError, named
-from benchmark.imports import check_named, load
-from benchmark.problems.sizes import OWN_DEPTH, dense_ends, width_of
+from benchmark.cells import FUNCTION, Problem
+from benchmark.errors import UserError
+from benchmark.imports import check_named, code_of_others, load
+from benchmark.problems.sizes import OWN_DEPTH, STAGES, dense_ends, depth_of, width_of
 
 if TYPE_CHECKING:
     import torch
@@ -22,26 +22,14 @@ CHANNELS_LAST_FROM = 16
 """Image size, in pixels a side, from which convolutions are faster with the channels last."""
 
 
-def _small_resnet(blocks: int) -> Callable[[Problem], nn.Module]:
-    """Three stages of so many blocks, 6 * blocks + 2 layers, shortcuts without parameters (He et al. 2016, 4.2)."""
+def _resnet(problem: Problem) -> nn.Module:
+    """Three stages with shortcuts without parameters (He et al. 2016, 4.2), or four (table 1), of so many blocks, with
+    a stem for small images: 6 * blocks + 2 or 8 * blocks + 2 layers."""
+    from benchmark.problems.networks.convolutional import BasicBlock, ProjectionBlock, SmallImageResNet
 
-    def build_resnet(problem: Problem) -> nn.Module:
-        from benchmark.problems.networks.convolutional import BasicBlock, SmallImageResNet
-
-        return SmallImageResNet(BasicBlock, 3, blocks, width_of(problem), problem.channels, problem.classes)
-
-    return build_resnet
-
-
-def _resnet(blocks: int) -> Callable[[Problem], nn.Module]:
-    """Four stages of so many blocks, 8 * blocks + 2 layers (He et al. 2016, table 1), with a stem for small images."""
-
-    def build_resnet(problem: Problem) -> nn.Module:
-        from benchmark.problems.networks.convolutional import ProjectionBlock, SmallImageResNet
-
-        return SmallImageResNet(ProjectionBlock, 4, blocks, width_of(problem), problem.channels, problem.classes)
-
-    return build_resnet
+    stages, blocks = STAGES[problem.model]
+    block = BasicBlock if stages == 3 else ProjectionBlock
+    return SmallImageResNet(block, stages, blocks, width_of(problem), problem.channels, problem.classes)
 
 
 def _vgg16(problem: Problem) -> nn.Module:
@@ -68,8 +56,9 @@ def _resnet50(problem: Problem) -> nn.Module:
 def _vit(problem: Problem) -> nn.Module:
     from benchmark.problems.networks.vit import VisionTransformer
 
-    width, depth = width_of(problem), problem.depth or OWN_DEPTH["vit"]
-    return VisionTransformer(width, depth, problem.image_size, problem.channels, problem.classes)
+    return VisionTransformer(
+        width_of(problem), depth_of(problem), problem.image_size, problem.channels, problem.classes
+    )
 
 
 def _unet(problem: Problem) -> nn.Module:
@@ -78,34 +67,27 @@ def _unet(problem: Problem) -> nn.Module:
     return UNet(width_of(problem), problem.channels, problem.classes)
 
 
-def _fcn_resnet50(problem: Problem) -> nn.Module:
-    """FCN (Long, Shelhamer and Darrell 2015) in torchvision's form."""
+def _pixelwise(problem: Problem) -> nn.Module:
+    """FCN (Long, Shelhamer and Darrell 2015) or DeepLabv3 (Chen et al. 2017) in torchvision's form."""
+    from torchvision.models.segmentation.deeplabv3 import DeepLabHead
     from torchvision.models.segmentation.fcn import FCNHead
 
     from benchmark.problems.networks.pixelwise import CHANNELS, Dilated
 
-    return Dilated(width_of(problem), FCNHead(CHANNELS, problem.classes))
-
-
-def _deeplabv3_resnet50(problem: Problem) -> nn.Module:
-    """DeepLabv3 (Chen et al. 2017) in torchvision's form."""
-    from torchvision.models.segmentation.deeplabv3 import DeepLabHead
-
-    from benchmark.problems.networks.pixelwise import CHANNELS, Dilated
-
-    return Dilated(width_of(problem), DeepLabHead(CHANNELS, problem.classes))
+    head = FCNHead if problem.model == "fcn_resnet50" else DeepLabHead
+    return Dilated(width_of(problem), head(CHANNELS, problem.classes))
 
 
 def _transformer_lm(problem: Problem) -> nn.Module:
     from benchmark.problems.networks.text import LanguageModel
 
-    return LanguageModel(width_of(problem), problem.depth or OWN_DEPTH["transformer_lm"], problem.classes)
+    return LanguageModel(width_of(problem), depth_of(problem), problem.classes)
 
 
 def _transformer(problem: Problem) -> nn.Module:
     from benchmark.problems.networks.text import Translator
 
-    return Translator(width_of(problem), problem.depth or OWN_DEPTH["transformer"], problem.classes)
+    return Translator(width_of(problem), depth_of(problem), problem.classes)
 
 
 def _t5(problem: Problem) -> nn.Module:
@@ -116,18 +98,14 @@ def _t5(problem: Problem) -> nn.Module:
 
 
 MODELS: dict[str, Callable[[Problem], nn.Module]] = {
-    "resnet8": _small_resnet(1),
-    "resnet20": _small_resnet(3),
-    "resnet56": _small_resnet(9),
-    "resnet10": _resnet(1),
-    "resnet18": _resnet(2),
+    **dict.fromkeys(STAGES, _resnet),
     "vgg16": _vgg16,
     "wideresnet28-10": _wideresnet28_10,
     "resnet50": _resnet50,
     "vit": _vit,
     "unet": _unet,
-    "fcn_resnet50": _fcn_resnet50,
-    "deeplabv3_resnet50": _deeplabv3_resnet50,
+    "fcn_resnet50": _pixelwise,
+    "deeplabv3_resnet50": _pixelwise,
     "transformer_lm": _transformer_lm,
     "transformer": _transformer,
     "t5": _t5,
@@ -189,42 +167,28 @@ def build(problem: Problem, seed: int) -> nn.Module:
 def _from_outside(problem: Problem) -> nn.Module:
     """What "module:function" gives for the problem. UserError if that is no network."""
     from torch import nn
-    from torch.nn.parameter import is_lazy
 
     where = f"problem {problem.name}: model {problem.model!r}"
     function = load(problem.model, where)
-    try:
+    with code_of_others(where):
         network = function(problem)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:  # whatever somebody else's function does
-        raise UserError(f"{where}: {named(error)}") from error
     if not isinstance(network, nn.Module):
         raise UserError(f"{where}: it gives a {type(network).__name__}, not a torch.nn.Module")
-    if any(is_lazy(parameter) for parameter in network.parameters()):
-        raise UserError(f"{where}: its lazy layers have no weights before their first batch; give them their sizes")
     return network
 
 
 def _keep_dense(network: nn.Module, problem: Problem) -> None:
     """Set `not_prunable`, to which a network itself may have named some. UserError where nothing is left to prune."""
-    from benchmark.pruning.masks import prunable
+    from benchmark.pruning.prunable import prunable, refuse_unfit
 
     where = f"problem {problem.name}: model {problem.model}"
-    named = frozenset(_names(getattr(network, "not_prunable", ()), where))
-    if unknown := sorted(named - {name for name, _ in network.named_parameters(remove_duplicate=False)}):
-        raise UserError(f"{where}: its not_prunable names {unknown[0]!r}, which is no parameter of it")
+    refuse_unfit(network, where)
+    named = frozenset(getattr(network, "not_prunable", ()))
     candidates = list(prunable(network))
     network.not_prunable = named | (set(candidates) - set(candidates[dense_ends(problem)]))  # type: ignore[assignment]
     if not prunable(network):
         but = "" if problem.dense_layers == "none" else f" beside those that dense_layers {problem.dense_layers} keeps"
         raise UserError(f"{where}: it has no weight of a convolution or linear layer to prune{but}")
-
-
-def _names(given: Any, where: str) -> Iterable[str]:
-    if not isinstance(given, Iterable) or not all(isinstance(name, str) for name in given):
-        raise UserError(f"{where}: its not_prunable is {shown(given)}, not names of parameters")
-    return given
 
 
 def memory_format(problem: Problem) -> torch.memory_format:

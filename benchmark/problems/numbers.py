@@ -58,7 +58,7 @@ def german(number: int, ends: bool = True) -> list[str]:
     return ["eins"] if number == 1 and ends else [GERMAN[number]]
 
 
-def numbers(problem: Problem) -> ExampleSet:
+def numbers(problem: Problem, *_: object) -> ExampleSet:
     """Pairs drawn with one seed. Raises UserError where the recipe has too few symbols."""
     if problem.classes < SYMBOLS:
         raise UserError(

@@ -13,7 +13,7 @@ from benchmark.cells import Problem
 from benchmark.problems.batches import ImageBatch
 from benchmark.problems.cache import Source
 from benchmark.problems.data import Data
-from benchmark.problems.fits import check_masks
+from benchmark.problems.fits import check_fixed
 from benchmark.problems.sources import open_source
 from benchmark.tasks.symbols import IGNORED
 
@@ -35,7 +35,7 @@ class MaskedData(Data):
         shard: tuple[int, int] = (0, 1),
         source: Source | None = None,
     ):
-        check_masks(problem)
+        check_fixed(problem)
         source = source or open_source(problem, folder)
         super().__init__(problem, device, folder, shard, source)
         inner = source.training.padding

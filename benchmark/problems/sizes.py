@@ -7,8 +7,8 @@ from itertools import chain, repeat
 
 from benchmark.cells import Problem
 
-BLOCKS = {"resnet8": 1, "resnet20": 3, "resnet56": 9, "resnet10": 1, "resnet18": 2}
-"""Of each stage."""
+STAGES = {"resnet8": (3, 1), "resnet20": (3, 3), "resnet56": (3, 9), "resnet10": (4, 1), "resnet18": (4, 2)}
+"""(stages, blocks of each)."""
 OWN_WIDTH = {
     **dict.fromkeys(("resnet8", "resnet20", "resnet56", "wideresnet28-10", "unet"), 16),
     **dict.fromkeys(("resnet10", "resnet18", "resnet50", "vgg16", "fcn_resnet50", "deeplabv3_resnet50", "vit"), 64),
@@ -26,6 +26,10 @@ def width_of(problem: Problem) -> int:
     return problem.width or OWN_WIDTH[problem.model]
 
 
+def depth_of(problem: Problem) -> int:
+    return problem.depth or OWN_DEPTH[problem.model]
+
+
 def prunable_weights(problem: Problem) -> int | None:
     """Weights of convolutions and linear layers of the network that `models` builds; None for an unknown one."""
     layers = _layers(problem)
@@ -40,33 +44,29 @@ def dense_ends(problem: Problem) -> slice:
 def _layers(problem: Problem) -> Iterator[int] | None:
     """Weights of each layer that can be pruned; the first and the last layer are where the network has them."""
     model, images, classes = problem.model, problem.channels, problem.classes
-    if model in ("resnet10", "resnet18"):
-        width = width_of(problem)
-        return _resnet(images, width, [width << stage for stage in range(4)], BLOCKS[model], classes, projected=True)
-    if model in BLOCKS:
-        width = width_of(problem)
-        return _resnet(images, width, [width << stage for stage in range(3)], BLOCKS[model], classes, projected=False)
+    if model not in OWN_WIDTH:
+        return None
+    width = width_of(problem)
+    if model in STAGES:
+        stages, blocks = STAGES[model]
+        widths = [width << stage for stage in range(stages)]
+        return _resnet(images, width, widths, blocks, classes, projected=stages == 4)
     if model == "wideresnet28-10":
-        width = width_of(problem)
         return _resnet(images, width, [10 * (width << stage) for stage in range(3)], 4, classes, projected=True)
     if model == "vgg16":
-        return _vgg16(width_of(problem), images, classes)
+        return _vgg16(width, images, classes)
     if model == "resnet50":
-        return _resnet50(width_of(problem), images, classes)
+        return _resnet50(width, images, classes)
     if model in ("fcn_resnet50", "deeplabv3_resnet50"):
-        backbone = list(_resnet50(width_of(problem), images, classes))[:-1]
+        backbone = list(_resnet50(width, images, classes))[:-1]
         return chain(backbone, _fcn(classes) if model == "fcn_resnet50" else _deeplab(classes))
     if model == "vit":
-        width = width_of(problem)
         return chain([16 * images * width], _blocks(width, problem), [width * classes])
     if model == "unet":
-        return _unet(width_of(problem), images, classes)
+        return _unet(width, images, classes)
     if model == "transformer_lm":
-        return _blocks(width_of(problem), problem)
-    if model in ("transformer", "t5"):
-        width = width_of(problem)
-        return chain(_blocks(width, problem), _blocks(width, problem, across=True))
-    return None
+        return _blocks(width, problem)
+    return chain(_blocks(width, problem), _blocks(width, problem, across=True))  # an encoder and a decoder
 
 
 def _resnet(
@@ -112,29 +112,20 @@ def _resnet50(width: int, images: int, classes: int) -> Iterator[int]:
     yield inputs * classes
 
 
-def _fcn(classes: int, inputs: int = 2048) -> Iterator[int]:
-    inner = inputs // 4
-    yield 9 * inputs * inner
-    yield inner * classes
+def _fcn(classes: int) -> list[int]:
+    return [9 * 2048 * 512, 512 * classes]
 
 
-def _deeplab(classes: int, inputs: int = 2048, inner: int = 256) -> Iterator[int]:
+def _deeplab(classes: int) -> list[int]:
     """A 1x1 and three dilated convolutions side by side with a pooled one, what joins them, and a 3x3 convolution."""
-    yield inputs * inner
-    for _ in range(3):
-        yield 9 * inputs * inner
-    yield inputs * inner
-    yield 5 * inner * inner
-    yield 9 * inner * inner
-    yield inner * classes
+    inputs, inner = 2048, 256
+    return [*(inputs * inner * size for size in (1, 9, 9, 9, 1)), 5 * inner**2, 9 * inner**2, inner * classes]
 
 
 def _blocks(width: int, problem: Problem, across: bool = False) -> Iterator[int]:
     """Transformer blocks: four projections of attention, four more of that to another sequence, two linear layers."""
     projections = [width**2] * (8 if across else 4)
-    return chain.from_iterable(
-        repeat([*projections, 4 * width**2, 4 * width**2], problem.depth or OWN_DEPTH[problem.model])
-    )
+    return chain.from_iterable(repeat([*projections, 4 * width**2, 4 * width**2], depth_of(problem)))
 
 
 def _unet(width: int, inputs: int, classes: int) -> Iterator[int]:

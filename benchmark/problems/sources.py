@@ -15,7 +15,7 @@ from benchmark.cells import Problem
 from benchmark.errors import UserError, escaped
 from benchmark.problems.cache import Progress, Raw, Source, Split, cached, key_of, lock
 from benchmark.problems.decode import decoded
-from benchmark.problems.fits import check_digits, check_masks
+from benchmark.problems.fits import check_fixed
 from benchmark.problems.folder import (
     ARCHIVES,
     DEFAULT_FOLDER,
@@ -38,6 +38,7 @@ FOLDERS = "folder 2"
 def open_source(problem: Problem, folder: Path | None = None, progress: Progress = lambda done, total: None) -> Source:
     """The problem's images, from `folder` (--data) unless they are embedded. Raises UserError."""
     if problem.dataset in EMBEDDED:
+        check_fixed(problem)
         return BUILT_IN[problem.dataset](problem)
     location = find(problem, folder)
     source = READERS[location.kind](problem, location.root, progress)
@@ -146,12 +147,10 @@ def download(problem: Problem, folder: Path | None) -> None:
 
 
 def _digits(problem: Problem) -> Source:
-    check_digits(problem)
     return _embedded(*_digit_splits())
 
 
 def _scenes(problem: Problem) -> Source:
-    check_masks(problem)
     training, test = _digit_splits()
     return _embedded(compose(training, "training"), compose(test, "test"))
 

@@ -211,9 +211,6 @@ class _Images(Dataset[Any]):
             return torch.empty((0, self.size, self.size, self.channels), dtype=torch.uint8), self.labels[:0], unreadable
         return torch.stack(images).permute(0, 2, 3, 1).contiguous(), torch.stack(labels), unreadable
 
-    def __getitem__(self, request: Request) -> Any:
-        return self.__getitems__([request])
-
     def path(self, index: int) -> str:
         return os.fsdecode(self.paths[index])
 

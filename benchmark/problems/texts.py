@@ -14,7 +14,7 @@ from benchmark.cells import Problem
 from benchmark.errors import UserError, escaped
 from benchmark.problems.examples import Examples, ExampleSet
 from benchmark.problems.numbers import pairs_of
-from benchmark.tasks.symbols import FIRST, START, STOP
+from benchmark.tasks.symbols import FIRST, START, STOP, Vocabulary
 
 BYTES = 256
 """Symbols of a text: its bytes, so that every text in every language can be read."""
@@ -25,7 +25,7 @@ UNKNOWN = FIRST
 """A word that is not among the most frequent of the training pairs."""
 
 
-def python_docs(problem: Problem) -> ExampleSet:
+def python_docs(problem: Problem, *_: object) -> ExampleSet:
     """The topics of Python's own `help()`, which come with Python: about 460,000 bytes of English prose and code."""
     from pydoc_data.topics import topics
 
@@ -33,7 +33,7 @@ def python_docs(problem: Problem) -> ExampleSet:
     return _windows(problem, text.encode(), None, "python_docs")
 
 
-def read_text(problem: Problem, folder: Path | None) -> ExampleSet:
+def read_text(problem: Problem, folder: Path | None, *_: object) -> ExampleSet:
     """A text of one's own: --data FILE, or DIR with train.txt and perhaps test.txt. Raises UserError."""
     if folder is None:
         raise UserError("--data: dataset text is a text of your own: a file, or a folder with train.txt and test.txt")
@@ -76,7 +76,7 @@ def _cut(text: bytes, length: int) -> Examples:
     return Examples((inputs,), targets)
 
 
-def read_pairs(problem: Problem, folder: Path | None) -> ExampleSet:
+def read_pairs(problem: Problem, folder: Path | None, *_: object) -> ExampleSet:
     """Parallel text of one's own: --data DIR with train.source, train.target, test.source, test.target.
 
     A line is a sentence, its words separated by spaces. The most frequent words of both languages are the vocabulary,
@@ -104,7 +104,7 @@ def read_pairs(problem: Problem, folder: Path | None) -> ExampleSet:
     left = len(training) - len(kept)
     remarks = (f"{left} training sentences of {length} words or more are left out",) if left else ()
     as_symbols = partial(_as_symbols, vocabulary=vocabulary, length=length)
-    return ExampleSet(as_symbols(kept), as_symbols(test), remarks)
+    return ExampleSet(as_symbols(kept), as_symbols(test), remarks, vocabulary=Vocabulary(unknown=UNKNOWN))
 
 
 Sentences = list[tuple[list[str], list[str]]]

@@ -24,7 +24,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.errors import UserError
 from benchmark.pruning.criteria import Criterion, Difference
-from benchmark.pruning.masks import Masks, prunable
+from benchmark.pruning.masks import Masks
+from benchmark.pruning.prunable import prunable
 
 if TYPE_CHECKING:
     import torch_pruning

@@ -72,7 +72,7 @@ def mask_smallest(
 ) -> None:
     """Write 0 into `out` for the k smallest scores and 1 for the others: for methods that select in every step.
 
-    The result is that of `selection.keep_all_but_smallest` over the parts, except for a NaN: on an accelerator it
+    The result is that of `selection.keep_masks` over the parts, except for a NaN: on an accelerator it
     counts as the largest score instead of being refused, since to look for one would mean to wait for the device.
     """
     if scores.values.device.type != "cpu":

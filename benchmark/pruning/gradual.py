@@ -8,28 +8,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from benchmark.errors import UserError
-
 RENDA_FRACTION = 0.2
 """Renda et al. 2020 prune 20 % of the remaining weights in every cycle."""
 PERIOD = 16
 """Iterations between two masks of DPF (Lin et al. 2020, section 4)."""
 
 
-def ladder(kind: str, sparsity: float, cycles: int, method: str = "IMP") -> list[float]:
-    """Sparsity after each cycle, the last one exactly `sparsity`. method: to name where a setting is refused.
+def ladder(kind: str, sparsity: float, cycles: int) -> list[float]:
+    """Sparsity after each cycle, the last one exactly `sparsity`.
 
     kind "even": each of the n `cycles` prunes 1 - (1 - S)^(1/n) of the alive weights. "renda": each cycle prunes 20 %
     of them, the last one what is missing to S; there are as many cycles as that takes, whatever `cycles` is.
     """
-    if cycles < 1:
-        raise UserError(f"method {method}: hyperparameter cycles is {cycles}; it takes a count from 1 up")
     if kind == "even":
         return [1 - (1 - sparsity) ** (cycle / cycles) for cycle in range(1, cycles)] + [sparsity]
-    if kind == "renda":
-        needed = math.ceil(math.log(1 - sparsity) / math.log(1 - RENDA_FRACTION) - 1e-9)
-        return [1 - (1 - RENDA_FRACTION) ** cycle for cycle in range(1, needed)] + [sparsity]
-    raise UserError(f"method {method}: hyperparameter ladder is {kind!r}; it takes 'even' or 'renda'")
+    needed = math.ceil(math.log(1 - sparsity) / math.log(1 - RENDA_FRACTION) - 1e-9)
+    return [1 - (1 - RENDA_FRACTION) ** cycle for cycle in range(1, needed)] + [sparsity]
 
 
 def cycle_lengths(total: int, cycles: int) -> list[int]:
@@ -39,10 +33,11 @@ def cycle_lengths(total: int, cycles: int) -> list[int]:
 
 
 def cubic(sparsity: float, iterations: int, interval: int) -> dict[int, float]:
-    """{iteration: sparsity from there on} of gradual pruning: s_t = S - S (1 - t/m)^3 at t * interval, t = 1 .. m.
+    """{iteration: sparsity from there on} of gradual pruning: s_t = S - S (1 - t/m)^3 at t * interval, t = 1 .. m
+    (Zhu & Gupta 2017, eq. 1).
 
-    m = floor(iterations / interval) - 1, so that one interval of training follows the last step (Zhu & Gupta 2017,
-    eq. 1). Empty if m < 1.
+    m = floor(iterations / interval) - 1, so that one interval of training follows the last step, as in the code of
+    Zimmer et al. Empty if m < 1.
     """
     steps = iterations // interval - 1
     return {t * interval: sparsity - sparsity * (1 - t / steps) ** 3 for t in range(1, steps + 1)}

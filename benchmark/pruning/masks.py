@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
@@ -11,44 +10,8 @@ from torch import Tensor, nn
 
 from benchmark.errors import UserError
 from benchmark.pruning.flat import Flat, Vector, mask_smallest
+from benchmark.pruning.prunable import prunable
 from benchmark.pruning.selection import Bracket, find_threshold, keep_masks
-
-NEVER = (
-    *(nn.Embedding, nn.EmbeddingBag),
-    *(nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase),
-)
-"""Modules whose parameters are never pruned, whatever their rank."""
-
-WEIGHT = re.compile(r"(.*_)?weight(_.*)?")
-
-
-def prunable(network: nn.Module) -> dict[str, nn.Parameter]:
-    """By name, the weights that may be pruned: those of convolutions and linear layers, first and last included.
-
-    They are the parameters of rank 2 or more that are called "weight", "in_proj_weight" (attention) or "weight_ih_l0"
-    (recurrent layers). Embeddings (also where an output layer shares them), norms, biases and other parameters, such as
-    tables of positions, are never pruned, and neither is what a module names in an attribute `not_prunable`.
-    """
-    never = [module for module in network.modules() if isinstance(module, NEVER)]
-    kept = {id(weight) for module in never for weight in module.parameters(recurse=False)}
-    for module in network.modules():  # the network itself, or what a wrapper such as DataParallel holds
-        if named := getattr(module, "not_prunable", ()):
-            kept |= {id(weight) for name, weight in module.named_parameters(remove_duplicate=False) if name in named}
-    every = dict(network.named_parameters())
-    return {
-        name: weight
-        for name, weight in every.items()
-        if weight.dim() >= 2
-        and WEIGHT.fullmatch(name.rpartition(".")[2])
-        and id(weight) not in kept
-        and not (_is_vector(weight) and name.endswith("_g") and f"{name[:-1]}v" in every)
-    }
-
-
-def _is_vector(weight: Tensor) -> bool:
-    """As the norms of torch.nn.utils.weight_norm are, which lie beside a weight of the same name with a "v"."""
-    return weight.numel() == max(weight.shape)
-
 
 Score = Callable[[Sequence[Tensor], torch.Generator], list[Tensor]]
 """Gives scores for weights, tensors of the same shapes; the smallest scores are pruned first."""
@@ -202,7 +165,9 @@ def _check_fraction(fraction: float) -> None:
 
 def norm(network: nn.Module, everything: bool = True) -> float:
     """||theta||_2 over all weights, biases and batch norms (as in the authors' code), or over the prunable weights."""
-    return norm_of_difference(list(network.parameters() if everything else prunable(network).values()))
+    parameters = network.parameters() if everything else prunable(network).values()
+    real = [torch.view_as_real(one) if one.is_complex() else one for one in parameters]
+    return norm_of_difference([one for one in real if one.is_floating_point()])  # not tables of indices
 
 
 def norm_of_difference(difference: Sequence[Tensor]) -> float:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from benchmark.pruning.masks import prunable
 from benchmark.pruning.operations import CountMacs
+from benchmark.pruning.prunable import prunable
 
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 """Layers that can lose filters."""

@@ -45,7 +45,10 @@ class CountMacs(TorchFunctionMode):
         if name in CHAINS:
             with self:
                 functools.reduce(torch.matmul, _tensors((*args, kwargs.get("tensors"))))
-        if name in COUNTS:
+        if name == "einsum" and len(tensors) > 2:
+            with self:
+                _contract(args[0], tensors)
+        elif name in COUNTS:
             weights = (self._names.get(_storage(tensor)) for tensor in tensors)
             self.counts[next(filter(None, weights), None)] += COUNTS[name](output, tensors, args)
         elif name in RECURRENT:
@@ -58,6 +61,27 @@ class CountMacs(TorchFunctionMode):
         for tensor in others:
             if tensor.dim() == 2 and _storage(tensor) in self._parameters:
                 self.counts[self._names.get(_storage(tensor))] += tensor.numel() * positions
+
+
+def _contract(equation: str, tensors: Sequence[Tensor]) -> None:
+    """An einsum from left to right, two operands at a time, as torch does it without the library opt_einsum."""
+    terms, result = _terms(equation)
+    left, product = terms[0], tensors[0]
+    for place, (term, tensor) in enumerate(zip(terms[1:], tensors[1:], strict=True), 1):
+        later = "".join([*terms[place + 1 :], result])
+        kept = [letter for letter in dict.fromkeys((left + term).replace(".", "")) if letter in later]
+        out = "".join(["..." if "..." in left + term else "", *kept])
+        product, left = torch.einsum(f"{left},{term}->{out}", product, tensor), out
+
+
+def _terms(equation: str) -> tuple[list[str], str]:
+    """Of an einsum, what each operand and the result are indexed by."""
+    terms, arrow, result = equation.replace(" ", "").partition("->")
+    letters = terms.replace(",", "").replace(".", "")
+    if not arrow:
+        result = "".join(letter for letter in letters if letters.count(letter) == 1)
+        result = f"...{result}" if "..." in terms else result
+    return terms.split(","), result
 
 
 def _storage(tensor: Tensor) -> int:
@@ -147,12 +171,9 @@ def _attention(output: Tensor, tensors: Sequence[Tensor], args: Sequence[Any]) -
 
 def _einsum(output: Tensor, tensors: Sequence[Tensor], args: Sequence[Any]) -> int:
     """Of two operands: the size of the output times that of the indices summed over."""
-    terms, arrow, result = args[0].replace(" ", "").partition("->")
-    letters = terms.replace(",", "").replace(".", "")
-    if not arrow:
-        result = "".join(letter for letter in letters if letters.count(letter) == 1)
+    terms, result = _terms(args[0])
     sizes: dict[str, int] = {}
-    for term, tensor in zip(terms.split(","), tensors, strict=True):
+    for term, tensor in zip(terms, tensors, strict=True):
         before, _, after = term.partition("...")
         sizes |= zip(before, tensor.shape, strict=False)
         sizes |= zip(reversed(after), reversed(tensor.shape), strict=False)

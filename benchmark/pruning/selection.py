@@ -64,7 +64,6 @@ class Bracket:
 
     def __init__(self) -> None:
         self.hits = 0
-        self.misses = 0
         self._value: float | None = None
         self._width = 0.0
         self._density = 0.0
@@ -144,15 +143,8 @@ def keep_masks(
     return masks
 
 
-def keep_all_but_smallest(
-    scores: Sequence[Tensor], k: int, *, magnitude: bool = False, bracket: Bracket | None = None
-) -> list[Tensor]:
-    """Masks that prune exactly the k smallest: `keep_masks` at `find_threshold`."""
-    return keep_masks(scores, find_threshold(scores, k, magnitude=magnitude, bracket=bracket), magnitude=magnitude)
-
-
 def mask_at_once(scores: Tensor, k: int, magnitude: bool, out: Tensor) -> bool:
-    """Write the mask of `keep_all_but_smallest` into `out` in half the time, for a few scores on a CPU; return True.
+    """Write the mask of `keep_masks` into `out` in half the time, for a few scores on a CPU; return True.
 
     scores, out: vectors (n,). Returns False, having written nothing of use, where the tie rule or a NaN asks for more.
     """
@@ -182,7 +174,6 @@ def _threshold_by_bracket(
             if bracket and remembered:
                 threshold = _within(parts, rank, k, magnitude, remembered, bracket)
                 bracket.hits += threshold is not None
-                bracket.misses += threshold is None
                 if threshold:
                     return threshold
             sampled = _sampled_bracket(parts, count, magnitude, share, margin)
@@ -339,7 +330,7 @@ def _threshold_by_topk(scores: Sequence[Tensor], k: int, magnitude: bool) -> Thr
 
 
 def mask_on_device(scores: Sequence[Tensor], k: int, magnitude: bool, out: Sequence[Tensor]) -> None:
-    """Write the masks of `keep_all_but_smallest` into `out`, in a few operations for all tensors together.
+    """Write the masks of `keep_masks` into `out`, in a few operations for all tensors together.
 
     The host does not wait for the device, so a NaN is not refused: it counts as the largest score.
     """

@@ -100,7 +100,7 @@ class Locks:
                 return True
         except FileNotFoundError:
             return False  # released this moment: the next try will get it
-        except (ValueError, KeyError, TypeError, OSError):
+        except (ValueError, KeyError, TypeError, OSError, RecursionError):
             pass  # nothing that names a process: only its heartbeat can tell
         now = time.monotonic()
         last_version, since = self._seen.get(path, (None, now))

@@ -28,7 +28,7 @@ def unseal(content: bytes, owner: str, made_by: str | None = None) -> tuple[byte
     try:
         header = json.loads(head)
         schema, stored_owner, checksum = header["schema"], header["owner"], header["sha256"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise BadCheckpoint("is not a checkpoint of this suite") from None
     if schema != SCHEMA:
         raise BadCheckpoint(f"has schema version {schema!r}; this version of the suite reads {SCHEMA}")

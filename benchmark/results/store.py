@@ -292,9 +292,11 @@ class Store:
             return _decode_file(path)
         except FileNotFoundError:
             return None
-        except (BadRecord, OSError) as error:
+        except OSError as error:
+            self.problems.append(f"{path} {UNREADABLE} ({error.strerror})")
+        except BadRecord as error:
             self.problems.append(f"{path} {error}")
-            return None
+        return None
 
 
 def _decode_file(path: Path | str) -> Record:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmark.cells import FUNCTION, Problem
-from benchmark.errors import UserError, named
-from benchmark.imports import check_named, load
+from benchmark.errors import UserError
+from benchmark.imports import check_named, code_of_others, load
 from benchmark.metric import Metric
 
 if TYPE_CHECKING:
@@ -42,31 +42,22 @@ def check_task(problem: Problem) -> None:
         )
 
 
-def _refuse_metric(problem: Problem, name: str) -> None:
-    """A metric is a key of the record, where other things have theirs."""
-    if name in TAKEN:
-        raise UserError(
-            f"problem {problem.name}: task {problem.task!r}: {name!r} is no name for a metric: records use it"
-        )
-
-
 def make_task(problem: Problem) -> Task:
     """The problem's task. Raises UserError if it is unknown, cannot be imported or is no Task."""
     from benchmark.tasks.task import Task
 
     check_task(problem)
     kind = load(TASKS.get(problem.task, problem.task), f"problem {problem.name}: task {problem.task!r}")
-    try:
+    with code_of_others(f"problem {problem.name}: task {problem.task!r}"):
         made = kind(problem)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:  # whatever somebody else's task does
-        raise UserError(f"problem {problem.name}: task {problem.task!r} cannot be made ({named(error)})") from error
     if not isinstance(made, Task):
         raise UserError(
             f"problem {problem.name}: task {problem.task!r} is a {type(made).__name__}, not a benchmark.tasks.task.Task"
         )
     if not isinstance(getattr(made, "metric", None), Metric):
         raise UserError(f"problem {problem.name}: task {problem.task!r}: its metric is no benchmark.metric.Metric")
-    _refuse_metric(problem, made.metric.name)
+    if (name := made.metric.name) in TAKEN:
+        raise UserError(
+            f"problem {problem.name}: task {problem.task!r}: {name!r} is no name for a metric: records use it"
+        )
     return made

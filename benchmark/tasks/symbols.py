@@ -31,6 +31,8 @@ class Vocabulary:
         stop: the symbol that ends a sentence.
         text: the text of symbols up to the stop, of which BLEU is made.
         tokenize: how sacrebleu is to split texts into words, by its own names.
+        unknown: the symbol of all words that are in no vocabulary. In an output it is no word of any reference, as a
+            network that gives it has not translated the word.
         identity: of the file that it was read from, part of the data's fingerprint.
     """
 
@@ -39,3 +41,4 @@ class Vocabulary:
     text: Callable[[Sequence[int]], str] = as_words
     tokenize: str = "none"
     identity: str = ""
+    unknown: int | None = None

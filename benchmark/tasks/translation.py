@@ -18,6 +18,8 @@ from benchmark.tasks.task import Inputs, Sums, Targets, Task, floating
 
 ORDERS = 4
 """n-grams of up to so many words (Papineni et al. 2002)."""
+NO_WORD = -1
+"""In place of an output's symbol for unknown words."""
 CHANCE = 1.0
 """BLEU points: output that shares a few frequent words with the reference."""
 
@@ -89,7 +91,10 @@ def _statistics(translated: Tensor, references: Tensor, vocabulary: Vocabulary) 
     scorer = SacreBLEU(tokenize=vocabulary.tokenize, effective_order=True)
     total = torch.zeros(2 * ORDERS + 2, dtype=torch.int64)
     for output, reference in zip(translated.tolist(), references.tolist(), strict=True):
-        hypothesis, expected = (vocabulary.text(_sentence(row, vocabulary.stop)) for row in (output, reference))
+        sentences = [_sentence(row, vocabulary.stop) for row in (output, reference)]
+        if vocabulary.unknown is not None:
+            sentences[0] = [NO_WORD if symbol == vocabulary.unknown else symbol for symbol in sentences[0]]
+        hypothesis, expected = map(vocabulary.text, sentences)
         score: BLEUScore = scorer.sentence_score(hypothesis, [expected])
         total += torch.tensor([*score.counts, *score.totals, score.sys_len, score.ref_len])
     return total

@@ -23,7 +23,7 @@ def read_marker(store: Store, cell_id: str) -> dict[str, Any] | None:
     try:
         marker = json.loads(marker_path(store, cell_id).read_bytes())
         return marker if marker["id"] == cell_id and marker["mode"] in ("online", "offline") else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

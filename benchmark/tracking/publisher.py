@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import shlex
 import subprocess
 import sys
 import threading
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import IO
 
 from benchmark.cells import Cell
+from benchmark.errors import escaped
 from benchmark.results.store import Store
 from benchmark.tracking.live import Follower
 from benchmark.tracking.runs import Answer, Job, Mode, Settings, asked_mode, reason_of
@@ -261,7 +263,8 @@ class Publisher:
         text = "W&B: " + ", ".join(parts)
         if offline or left:
             login = "`wandb login`, " if offline and self.mode == "offline" else ""
-            text += f"; to publish them: {login}`python -m benchmark.publish --results {self.settings.store}`"
+            folder = shlex.quote(escaped(self.settings.store))
+            text += f"; to publish them: {login}`python -m benchmark.publish --results {folder}`"
         return text
 
 

@@ -84,8 +84,8 @@ def evaluate(network: nn.Module, task: Task, data: Batches, split: str, group: G
 def recalibrate(network: nn.Module, data: Batches, seed: int) -> None:
     """Re-estimate all batch-norm statistics as plain averages over `recalibration_batches` training batches.
 
-    The authors' code does this after pruning and before it measures accuracy. Here it is a field of the recipe, the
-    same for every method; 0 batches turn it off.
+    After pruning and before accuracy is measured. The code of Zimmer et al. lets the running averages move over the
+    training set there, so that its last batches count most; plain averages are ours. 0 batches turn it off.
     """
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     batches = min(data.problem.recalibration_batches, data.iterations_per_epoch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from benchmark.cells import Cell, Scalar
+from benchmark.cells import Cell, Scalar, shown
+from benchmark.errors import UserError
 from benchmark.problems.batches import Batch, Batches
 from benchmark.pruning.selection import NotANumber
 from benchmark.tasks import make_task
@@ -109,10 +111,24 @@ class Run:
         if self.rates is None:
             if self.progress.phase and not self.method.keeps_optimizer:
                 self.step.use(make_optimizer(self.method, self.cell.problem))
-            self.rates = self.method.begin(self.progress.phase)
+            self.rates = self._begin(self.progress.phase)
             self.progress.rates.append(self.rates.tolist())
         self.network.train()
         rates: list[float] = self.rates.tolist()
+        return rates
+
+    def _begin(self, phase: int) -> LearningRates:
+        """The learning rates of a phase. UserError where somebody else's method gives something else."""
+        given = self.method.begin(phase)
+        try:
+            rates = np.asarray(given, dtype=np.float64)
+        except (TypeError, ValueError):
+            rates = np.array([np.nan])
+        if rates.ndim != 1 or not (np.isfinite(rates) & (rates >= 0)).all():
+            raise UserError(
+                f"method {self.cell.method}: begin({phase}) gave {shown(given)}; a learning rate from 0 up for each "
+                "iteration of the phase is expected"
+            )
         return rates
 
     def _close_phase(self) -> None:
@@ -176,6 +192,14 @@ class Run:
         generators.restore(drawn)
 
     def note(self, values: dict[str, Any]) -> None:
+        try:
+            fits = isinstance(values, dict) and bool(json.dumps(values))
+        except (TypeError, ValueError):
+            fits = False
+        if not fits:
+            raise UserError(
+                f"method {self.cell.method}: note({shown(values)}); a dict of numbers, texts and lists is expected"
+            )
         self.progress.cycles.append(values)
 
     @contextmanager
@@ -190,7 +214,7 @@ class Run:
             self.method.exit_forward()
         self.progress.seconds["evaluation"] += time.perf_counter() - started
 
-    # What a session calls (training.session.Resumable)
+    # What a session calls (training.session.Session)
 
     @contextmanager
     def standing_still(self) -> Iterator[None]:

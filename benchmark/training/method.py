@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from benchmark.cells import Cell, Problem, Scalar
 from benchmark.errors import UserError
 from benchmark.metric import ACCURACY, Metric
-from benchmark.pruning.masks import Masks, prunable
+from benchmark.pruning.masks import Masks
+from benchmark.pruning.prunable import prunable
 from benchmark.training.schedules import LearningRates
 
 

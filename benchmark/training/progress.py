@@ -6,12 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-def history_names(metric: str) -> tuple[str, ...]:
-    """What a history has a value of for every epoch; "train_accuracy" is the share of units predicted right."""
-    losses = ("train_loss", "train_accuracy", "validation_loss")
-    return ("epoch", "iteration", "learning_rate", *losses, f"validation_{metric}")
-
-
 @dataclass
 class Progress:
     """What a checkpoint holds besides the states of network, optimizer and method.
@@ -21,7 +15,7 @@ class Progress:
         phase: of the method, from 0.
         iteration: within the phase.
         cut_short: whether training ended because loss or weights were not finite.
-        history: for each of `history_names` a list with a value an epoch.
+        history: by column a list with a value an epoch; "train_accuracy" is the share of units predicted right.
         measures: the metric and "loss", each by name of the measurement and split.
         cycles: lines that the method added, such as one a pruning.
         rates: for each phase so far the learning rates of its iterations.
@@ -43,4 +37,5 @@ class Progress:
     @classmethod
     def begin(cls, position: int, metric: str) -> Progress:
         """That of a run of a task with this metric, before its first iteration."""
-        return cls(position, {name: [] for name in history_names(metric)}, {metric: {}, "loss": {}})
+        columns = ("epoch", "iteration", "learning_rate", "train_loss", "train_accuracy", "validation_loss")
+        return cls(position, {name: [] for name in (*columns, f"validation_{metric}")}, {metric: {}, "loss": {}})

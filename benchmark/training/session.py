@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from benchmark.problems.batches import Batches
 from benchmark.training.checkpoint import Checkpoints, Trunks
-from benchmark.training.group import Group
-from benchmark.training.method import Method
-from benchmark.training.options import RunOptions
-from benchmark.training.progress import Progress
+
+if TYPE_CHECKING:
+    from benchmark.training.loop import Run
 
 EPOCH_PATIENCE = 0.25
 """Share of `checkpoint_seconds` after which a checkpoint is saved at the end of an epoch."""
@@ -23,22 +20,6 @@ EPOCH_PATIENCE = 0.25
 
 class Interrupted(Exception):
     """The run was asked to stop, and has saved a checkpoint."""
-
-
-class Resumable(Protocol):
-    """The interface of a run (`training.loop.Run`) to its session."""
-
-    progress: Progress
-    options: RunOptions
-    data: Batches
-    group: Group
-    method: Method
-
-    def state(self) -> dict[str, Any]: ...
-
-    def adopt(self, state: dict[str, Any]) -> None: ...
-
-    def standing_still(self) -> AbstractContextManager[None]: ...
 
 
 class Session:
@@ -70,7 +51,7 @@ class Session:
         self.earlier: dict[str, float] = {}
         self._saved_at = time.monotonic()
 
-    def resume(self, run: Resumable) -> None:
+    def resume(self, run: Run) -> None:
         """Let the run continue from its last checkpoint, else from a trunk, else from its start."""
         state = self.checkpoints.load(run.data.device) if self.checkpoints is not None else None
         if state is not None and state["origin"] == self._origin(run):
@@ -87,7 +68,7 @@ class Session:
             self.checkpoints.refused.append(f"the {changed} changed since the checkpoint was written; starting again")
         self._start_from_trunk(run)
 
-    def pause(self, run: Resumable) -> None:
+    def pause(self, run: Run) -> None:
         """Save if a checkpoint is due. Raises Interrupted, after saving, if the run is asked to stop."""
         stop, save = run.group.decide(self.should_stop(), self._checkpoint_due(run))
         if stop or save:
@@ -96,7 +77,7 @@ class Session:
         if stop:
             raise Interrupted(f"stopped before iteration {run.progress.iteration} of phase {run.progress.phase}")
 
-    def save(self, run: Resumable) -> None:
+    def save(self, run: Run) -> None:
         if self.checkpoints is None:
             return
         state = self._state(run)
@@ -104,7 +85,7 @@ class Session:
             self.checkpoints.save(state)
         self._saved_at = time.monotonic()
 
-    def leave_trunk(self, run: Resumable) -> None:
+    def leave_trunk(self, run: Run) -> None:
         """Save the state as a trunk, if the method says that runs of other cells can share it."""
         name = run.method.trunk(run.progress.phase)
         if self.trunks is not None and name is not None:
@@ -112,7 +93,7 @@ class Session:
             if run.group.leads:
                 self.trunks.save(name, state)
 
-    def seconds(self, run: Resumable) -> dict[str, Any]:
+    def seconds(self, run: Run) -> dict[str, Any]:
         """Seconds of the cell so far, in all attempts, as in its record."""
         attempts = {"earlier": self.earlier} if self.earlier else {}
         return {"total": self._elapsed(), **run.progress.seconds, **attempts}
@@ -120,7 +101,7 @@ class Session:
     def _elapsed(self) -> float:
         return self.earlier.get("total", 0.0) + time.perf_counter() - self.began
 
-    def _start_from_trunk(self, run: Resumable) -> None:
+    def _start_from_trunk(self, run: Run) -> None:
         """Start from the latest state that a run of another cell left."""
         for phase in range(run.method.phases - 1, 0, -1):
             name = run.method.trunk(phase)
@@ -131,15 +112,15 @@ class Session:
                 run.progress.seconds["evaluation"] = 0.0
                 return
 
-    def _checkpoint_due(self, run: Resumable) -> bool:
+    def _checkpoint_due(self, run: Run) -> bool:
         """Every `checkpoint_seconds`, or at the end of an epoch once EPOCH_PATIENCE of that time has passed."""
         between_epochs = run.progress.position % run.data.iterations_per_epoch == 0
         patience = run.options.checkpoint_seconds * (EPOCH_PATIENCE if between_epochs else 1.0)
         return self.checkpoints is not None and time.monotonic() - self._saved_at >= patience
 
-    def _origin(self, run: Resumable) -> dict[str, str]:
+    def _origin(self, run: Run) -> dict[str, str]:
         """What must be the same in a state that this run continues from."""
         return {"data": run.data.fingerprint, "parent": self.parent}
 
-    def _state(self, run: Resumable) -> dict[str, Any]:
+    def _state(self, run: Run) -> dict[str, Any]:
         return {**run.state(), "origin": self._origin(run), "elapsed": self._elapsed()}

@@ -19,7 +19,7 @@ import yaml
 from benchmark.cells import Cell
 from benchmark.methods import METHODS
 from benchmark.planning.grid import load_sweep
-from benchmark.planning.plan import parent
+from benchmark.planning.plan import starts
 from benchmark.results.records import result
 from benchmark.results.store import Store
 from tests.commands import ROOT, as_command
@@ -199,7 +199,7 @@ class Watch:
 
 def expected_ids(sweep: Path) -> set[str]:
     cells: tuple[Cell, ...] = load_sweep(str(sweep)).cells
-    return {cell.id for cell in cells} | {start.id for cell in cells if (start := parent(cell))}
+    return {cell.id for cell in cells} | {start.id for start in starts(cells)}
 
 
 def results_of(folder: Path) -> Results:

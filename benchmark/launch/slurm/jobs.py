@@ -11,7 +11,6 @@ import io
 import os
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from typing import Any
 from benchmark.errors import UserError
 from benchmark.launch.slurm.chunks import Costs, Layout, lay_out, learn_costs
 from benchmark.launch.slurm.profile import Profile, sbatch_parameters
-from benchmark.launch.slurm.queue import Live, Unknown, live, read_queue
+from benchmark.launch.slurm.queue import Live, Unknown, ask, live, read_queue
 from benchmark.launch.slurm.submissions import Submission, submissions, write_intent
 from benchmark.planning.grid import Sweep
 from benchmark.planning.plan import Plan
@@ -35,7 +34,6 @@ ARRAY_SIZE = 1001
 LOCK_SECONDS = 600.0
 ENDLESS = 1_000_000
 """Timeouts after which submitit gives up. Here `profile.retries` counts them, by cause."""
-COMMAND_SECONDS = 60
 HIDDEN = ("SLURM_", "SBATCH_", "SRUN_", "SALLOC_", "SUBMITIT_")
 PASSED_ON = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
 """Of these variables the ones that say where SLURM is."""
@@ -73,8 +71,8 @@ def array_size() -> int:
     if shutil.which("scontrol") is None:
         return ARRAY_SIZE
     try:
-        match = re.search(r"MaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config").stdout)
-    except UserError:
+        match = re.search(r"MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config").stdout)
+    except Unknown:
         return ARRAY_SIZE
     return max(1, int(match[1])) if match else ARRAY_SIZE
 
@@ -160,19 +158,12 @@ def cancel(store: Store, sweep: str, problem: str) -> tuple[list[str], list[str]
 
 def _scancel(jobs: list[str]) -> None:
     for start in range(0, len(jobs), 500):
-        done = _ask("scancel", *jobs[start : start + 500])
+        try:
+            done = ask("scancel", *jobs[start : start + 500])
+        except Unknown as error:
+            raise UserError(str(error)) from None
         if done.returncode and "Invalid job id" not in done.stderr:
             raise UserError(f"scancel says: {' '.join(done.stderr.split())}; the STOP file still ends the jobs")
-
-
-def _ask(*command: str) -> subprocess.CompletedProcess[str]:
-    """What one of SLURM's commands answers. Raises UserError where it does not, or is not there."""
-    try:
-        return subprocess.run(  # noqa: S603
-            command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=COMMAND_SECONDS
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UserError(f"{command[0]} does not answer ({getattr(error, 'strerror', None) or error})") from None
 
 
 def _submit_arrays(result: Submitted, profile: Profile, logs: Path) -> None:
@@ -188,7 +179,7 @@ def _submit_arrays(result: Submitted, profile: Profile, logs: Path) -> None:
             jobs = _sbatch(submission, logs, parameters, array.chunks)
         except _Refused as refusal:
             for rest in range(number, len(layout.arrays)):
-                submission.add_refusal(rest, str(refusal))
+                submission.add_jobs(rest, {}, str(refusal))
             result.refusal = str(refusal)
             if not result.jobs:
                 submission.close()

@@ -61,12 +61,12 @@ class Slurm(Launcher):
             say("nothing to submit")
         else:
             _name_jobs(result, work, self.profile)
+        folder = shlex.quote(str(store.path))
         if left := _left_to_publish(work, sweep):
-            say(f"{left} finished cells are not in W&B; python -m benchmark.publish --results {store.path} sends them")
+            say(f"{left} finished cells are not in W&B; python -m benchmark.publish --results {folder} sends them")
         if result.jobs or result.queued_cells:
-            folder = shlex.quote(str(store.path))
             say(
-                f"python -m benchmark.status {sweep.name} --results {folder} --watch shows how it goes; "
+                f"python -m benchmark.status {shlex.quote(sweep.name)} --results {folder} --watch shows how it goes; "
                 "--cancel ends it"
             )
         if result.refusal:

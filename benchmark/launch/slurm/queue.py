@@ -5,19 +5,18 @@ Nothing here needs sacct. A job that squeue no longer lists has ended; what it a
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from benchmark.launch.slurm.submissions import Submission
 
-FORMAT = "%i|%T|%M|%L|%S|%r|%j"
+FORMAT = "%i|%T|%r|%j"
 ENDED = {
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT",
 }  # fmt: skip
-SQUEUE_SECONDS = 60
+SECONDS = 60.0
 
 
 class Unknown(Exception):
@@ -35,16 +34,12 @@ class Job:
     Args:
         id: as squeue shows it, 12 or 12_3.
         state: as squeue names it, PENDING for one.
-        elapsed: seconds that it runs; None where SLURM does not know.
-        left: seconds to its time limit; None where SLURM does not know.
         reason: why it waits.
         name: that it was submitted with.
     """
 
     id: str
     state: str
-    elapsed: float | None
-    left: float | None
     reason: str
     name: str
 
@@ -53,32 +48,28 @@ class Job:
         return self.state in ("RUNNING", "COMPLETING", "STOPPED", "SUSPENDED", "SIGNALING", "STAGE_OUT")
 
 
-@dataclass(frozen=True)
-class Queue:
-    """Jobs that are queued or running, by id."""
+Queue = dict[str, Job]
+"""Jobs that are queued or running, by id."""
 
-    jobs: dict[str, Job] = field(default_factory=dict)
 
-    def named(self, name: str) -> list[Job]:
-        return [job for job in self.jobs.values() if job.name == name]
+def ask(*command: str, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
+    """What one of SLURM's commands answers. Raises Unknown where it does not, or is not there."""
+    try:
+        return subprocess.run(  # noqa: S603
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=seconds
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unknown(f"{command[0]} does not answer ({getattr(error, 'strerror', None) or error})") from None
 
 
 def read_queue(uids: Iterable[int]) -> Queue:
     """The jobs of these users. Raises Unknown if there is no squeue or SLURM does not answer."""
     users = ",".join(str(uid) for uid in sorted(set(uids)))
     if not users:
-        return Queue()
+        return {}
     if shutil.which("squeue") is None:
         raise NoSqueue("there is no squeue here")
-    command = ["squeue", "--noheader", "--array", f"--format={FORMAT}", f"--user={users}"]
-    try:
-        done = subprocess.run(  # noqa: S603
-            command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=SQUEUE_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        raise Unknown(f"squeue did not answer within {SQUEUE_SECONDS} s") from None
-    except OSError as error:
-        raise Unknown(f"squeue cannot be run: {error.strerror}") from None
+    done = ask("squeue", "--noheader", "--array", f"--format={FORMAT}", f"--user={users}")
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise Unknown(f"squeue says: {last.removeprefix('squeue: ')}")
@@ -86,18 +77,10 @@ def read_queue(uids: Iterable[int]) -> Queue:
     for line in done.stdout.splitlines():
         if line.count("|") < FORMAT.count("|"):
             continue  # such as the name of the cluster, where SLURM_CLUSTERS asks for several
-        name, state, elapsed, left, _, reason, title = line.split("|", 6)
+        name, state, reason, title = line.split("|", 3)
         if state not in ENDED:
-            jobs[name] = Job(name, state, _seconds(elapsed), _seconds(left), reason, title)
-    return Queue(jobs)
-
-
-def _seconds(text: str) -> float | None:
-    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip())
-    if not match:
-        return None
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+            jobs[name] = Job(name, state, reason, title)
+    return jobs
 
 
 @dataclass(frozen=True)
@@ -120,10 +103,11 @@ def live(submission: Submission, queue: Queue, note: bool = True) -> Live:
     for number, array in enumerate(submission.arrays):
         noted = submission.jobs(number)
         if noted is None:
-            noted = _by_name(array.chunks, queue.named(submission.job_name(number)))
+            name = submission.job_name(number)
+            noted = _by_name(array.chunks, [job for job in queue.values() if job.name == name])
             if noted and note:
                 submission.add_jobs(number, noted)
-        jobs.update({chunk: queue.jobs[job] for chunk, job in noted.items() if job in queue.jobs})
+        jobs.update({chunk: queue[job] for chunk, job in noted.items() if job in queue})
     return Live(submission, jobs)
 
 

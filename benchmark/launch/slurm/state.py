@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmark.launch.slurm.queue import Job, NoSqueue, Queue, Unknown, live, read_queue
+from benchmark.launch.slurm.queue import Job, NoSqueue, Queue, Unknown, ask, live, read_queue
 from benchmark.launch.slurm.submissions import Line, Submission, submissions
 from benchmark.results.store import Store
 
@@ -125,10 +124,8 @@ def _accounting(jobs: list[str]) -> str:
     """What sacct says of ended jobs, in one call; many clusters have none, or keep it from users."""
     command = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=State", f"--jobs={','.join(jobs)}"]
     try:
-        done = subprocess.run(  # noqa: S603
-            command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=SACCT_SECONDS
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        done = ask(*command, seconds=SACCT_SECONDS)
+    except Unknown:
         return "why is not known, sacct does not answer here"
     counts = Counter(line.split(" ")[0] for line in done.stdout.splitlines() if line)
     if done.returncode or not counts:

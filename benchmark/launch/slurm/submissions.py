@@ -109,12 +109,8 @@ class Submission:
             kind, chunk, seconds, name = text.split("\t")
             yield Line(kind == "d", int(chunk), float(seconds) if seconds else None, name)
 
-    def add_jobs(self, array: int, jobs: Mapping[int, str]) -> None:
-        content = json.dumps({"jobs": {str(chunk): job for chunk, job in jobs.items()}})
-        atomic.replace_file(self.folder / "jobs" / f"{array}.json", content.encode())
-
-    def add_refusal(self, array: int, message: str) -> None:
-        content = json.dumps({"jobs": {}, "refused": message})
+    def add_jobs(self, array: int, jobs: Mapping[int, str], refused: str | None = None) -> None:
+        content = json.dumps({"jobs": {str(chunk): job for chunk, job in jobs.items()}, "refused": refused})
         atomic.replace_file(self.folder / "jobs" / f"{array}.json", content.encode())
 
     def jobs(self, array: int) -> dict[int, str] | None:
