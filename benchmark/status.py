@@ -63,7 +63,8 @@ def status(
                 break
             time.sleep(every)
     if not watch:
-        console.print(_table(sweeps), width=max(console.width, READABLE), crop=False)
+        console.width = max(console.width, READABLE)
+        console.print(_table(sweeps))
     for line in () if live else _notes(sweeps):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     return 0

@@ -65,11 +65,15 @@ def _run_module(module: str) -> int:
 
 def _run_inside(command: list[str], **options: Any) -> subprocess.CompletedProcess[Any]:
     """subprocess.run, but for what a command hands on to another as a sweep does to that of the tables."""
-    if command[:2] != [sys.executable, "-m"] or options.keys() - {"check", "input"} or options.get("input"):
+    if (
+        command[:3] != [sys.executable, "-P", "-m"]
+        or options.keys() - {"check", "input", "env"}
+        or options.get("input")
+    ):
         return REAL_RUN(command, **options)
     sys.stdout.flush()
-    with mock.patch.object(sys, "argv", command[2:]):
-        return subprocess.CompletedProcess(command, _run_module(command[2]))
+    with mock.patch.object(sys, "argv", command[3:]):
+        return subprocess.CompletedProcess(command, _run_module(command[3]))
 
 
 class Printed:

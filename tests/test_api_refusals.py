@@ -257,9 +257,7 @@ def test_an_error_in_somebody_s_schedule_names_it_and_its_line(tmp_path, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     model = nn.Linear(6, 10)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(
-        UserError, match=r"schedule broken_schedule:rates, .*: ZeroDivisionError.*line 2: return 1"
-    ):
+    with pytest.raises(UserError, match=r"schedule broken_schedule:rates, .*: ZeroDivisionError.*line 2: return 1"):
         sparsify(model, optimizer, 0.5, retrain=5, schedule="broken_schedule:rates", dense_rates=[0.1] * 9)
 
 

@@ -14,7 +14,9 @@ import torch
 from benchmark import cli
 from benchmark.check import app
 from benchmark.check_method import TINY, Finding, Trial, check, make_cell
-from benchmark.methods import METHODS, declaration
+from benchmark.errors import UserError
+from benchmark.methods import METHODS, Declaration, declaration
+from benchmark.methods.accepted import Numbers
 from benchmark.planning.grid import load_problem
 from tests.user_methods import Halfway
 
@@ -159,3 +161,61 @@ def test_an_error_of_the_methods_own_code_is_a_finding_that_says_where(capsys):
 def test_a_class_may_be_declared_under_the_name_of_the_module_that_it_is_defined_in(monkeypatch):
     monkeypatch.setattr("tests.conftest.Halfway", Halfway, raising=False)
     assert declaration("tests.conftest:Halfway") is Halfway.declaration
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("NotesText", "note('half way'); a dict of numbers, texts and lists is expected"),
+        ("ForgetsToReturn", "begin(0) gave None; a learning rate from 0 up for each iteration"),
+        ("NegativeRates", "begin(0) gave array("),
+        ("NoSubclass", "NoSubclass is no subclass of benchmark.training.method.Method"),
+        ("no_class", "not a class"),
+    ],
+)
+def test_what_a_method_gives_in_a_wrong_form_is_one_line(capsys, method: str, words: str):
+    assert cli.main(app, [f"tests.user_methods:{method}"]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.splitlines()) == 1, error
+
+
+def test_a_hook_that_is_a_generator_is_named():
+    assert findings("tests.user_methods:Yields")["its hooks are called"].detail.startswith(
+        "before_iteration has a yield"
+    )
+
+
+def test_a_method_that_masks_nothing_while_it_trains_is_told_so():
+    found = findings("tests.user_methods:AtTheEnd")
+    assert found["keeps pruned weights at zero"].detail == "no weight was masked before the end of training"
+
+
+def test_more_than_was_asked_for_is_said_to_miss_the_target():
+    assert "one that missed its target" in findings("tests.user_methods:Overshoots")["reaches its sparsity"].detail
+
+
+def test_a_learned_sparsity_may_be_a_tensor():
+    assert not broken(findings("tests.user_methods:LearnsInATensor"))
+
+
+def test_a_smaller_network_that_is_none_is_found():
+    assert "smaller() gives a str" in findings("tests.user_methods:SmallerIsText")["runs without an error"].detail
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"defaults": None}, "defaults is None; a dict by the names of hyperparameters is expected"),
+        ({"defaults": {"a": None}}, "default of a is None; a number, a text or true or false is expected"),
+        ({"defaults": {"a": float("nan")}}, "default of a is nan"),
+        ({"accepted": {"b": Numbers(0)}}, "accepted has 'b', which is none of its defaults"),
+        ({"defaults": {"a": 1.0}, "accepted": {"a": (0, 1)}}, "accepted of a is (0, 1); Numbers(...) or Words(...)"),
+        ({"defaults": {"a": -1.0}, "accepted": {"a": Numbers(0)}}, "default of a is -1.0; it takes a number from 0 up"),
+        ({"check": None}, "check is None, which is no function"),
+    ],
+)
+def test_a_declaration_in_a_wrong_form_is_refused(fields: dict, words: str):
+    with pytest.raises(UserError) as caught:
+        Declaration("mine:Method", **fields)
+    assert words in str(caught.value)

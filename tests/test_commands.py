@@ -73,3 +73,13 @@ def test_a_sweep_that_the_pages_print_can_be_planned(command: str, tmp_path: Pat
 
 def test_these_are_all_commands():
     assert {"benchmark.sweep", "benchmark.status", "benchmark.measure", "analysis.make_tables"} < set(COMMANDS)
+
+
+def test_a_module_named_analysis_in_the_current_folder_is_not_taken_for_the_suite_s(tmp_path: Path):
+    (tmp_path / "analysis.py").write_text("raise SystemExit('mine')")
+    small = ["--set", "epochs=1", "--set", "milestones=[]", "--set", "warmup_epochs=0", "--tracking", "off"]
+    one = ["--seeds", "1", "--only", "sparsity=0.9,budget=11.11%,schedule=FT", "--results", "runs"]
+    command = [sys.executable, "-m", "benchmark.sweep", "table1", *small, *one]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Test accuracy of the final epoch" in done.stdout

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,19 @@ SWEEP = load_sweep("table1")
 def test_gpus_are_those_that_the_process_may_see(monkeypatch, visible: str, found: tuple[str, ...]):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert machine.gpus() == found
+
+
+@pytest.mark.parametrize("script", ["exit 18", "echo 'GPU 0: a card'; exit 9", "echo 'No devices were found'"])
+def test_gpus_are_counted_by_their_files_where_nvidia_smi_fails(monkeypatch, tmp_path, script: str):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(
+        machine, "gpu_files", lambda: [Path("/dev/nvidia1"), Path("/dev/nvidia0"), Path("/dev/nvidiactl")]
+    )
+    assert machine.gpus() == ("0", "1")
 
 
 @pytest.mark.parametrize(("cores", "workers", "expected"), [(8, None, (8, 1)), (8, 2, (2, 1)), (1, 4, (4, 1))])

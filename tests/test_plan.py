@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.errors import UserError
 from benchmark.planning.grid import Execution, load_sweep
-from benchmark.planning.plan import make_plan
+from benchmark.planning.plan import make_plan, refuse_unfit
 from benchmark.results.store import Store
 
 TABLE1, FIGURE1 = load_sweep("table1"), load_sweep("figure1")
@@ -51,3 +52,28 @@ def test_many_workers_end_no_sooner_than_the_longest_cell_behind_its_dense_run(t
     plan = make_plan(cells, Store(tmp_path), Execution(seconds_per_epoch=1.0))
     assert plan.seconds(1) == pytest.approx(plan.epochs)
     assert plan.seconds(1000) == pytest.approx(90 + 0.1111 * 90)
+
+
+@pytest.mark.parametrize(
+    ("budget", "settings", "refused"),
+    [
+        ("100%", "", False),
+        ("150%", "", True),
+        ("91ep", "", True),
+        ("150%", ", hyperparameters: {cycles: [2]}", False),
+        ("150%/cycle", ", hyperparameters: {cycles: [2]}", True),
+    ],
+)
+def test_a_rewinding_longer_than_the_dense_run_is_refused_before_anything_is_trained(
+    tmp_path: Path, budget: str, settings: str, refused: bool
+):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        f'title: t\ngrids: [{{method: IMP, schedule: [LRW], sparsity: [0.9], budget: ["{budget}"]{settings}}}]\n'
+    )
+    cells = load_sweep(str(file)).cells
+    if not refused:
+        refuse_unfit(cells)
+        return
+    with pytest.raises(UserError, match=r"schedule LRW replays the end of the dense run, which has 90 epochs; budget"):
+        refuse_unfit(cells)

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,12 +21,14 @@ def repositories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
     """Make folders of `tmp_path` repositories with a commit each, which is returned."""
     monkeypatch.setenv("HOME", str(tmp_path))
 
-    def make(name: str, *options: str) -> str:
+    def make(name: str, *options: str, tracked: Sequence[str] = ("benchmark/cells.py",)) -> str:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         (folder / "file").write_text(name)
+        (folder / "benchmark").mkdir(exist_ok=True)
+        (folder / "benchmark" / "cells.py").touch()
         author = ("-c", "user.name=somebody", "-c", "user.email=somebody@nowhere")
-        for command in (["init", "-q", *options], ["add", "file"], [*author, "commit", "-qm", name]):
+        for command in (["init", "-q", *options], ["add", "file", *tracked], [*author, "commit", "-qm", name]):
             subprocess.run(["git", *command], cwd=folder, check=True)
         return subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=folder, text=True).strip()
 
@@ -62,6 +64,12 @@ def test_a_copy_inside_of_another_repository_has_no_commit(repositories, tmp_pat
     assert commit(monkeypatch, copy) == (None, None)
     monkeypatch.setenv("PATH", "")
     assert commit(monkeypatch, copy) == (None, None), "there is no git"
+
+
+@needs_git
+def test_a_copy_at_the_top_of_somebody_s_repository_has_no_commit(repositories, tmp_path: Path, monkeypatch):
+    repositories("mine", tracked=())
+    assert commit(monkeypatch, tmp_path / "mine") == (None, None)
 
 
 @needs_git

@@ -197,3 +197,22 @@ def test_what_is_left_of_a_sweep_goes_into_the_group_of_what_is_there(
     monkeypatch.setattr("benchmark.publish._send", lambda publisher, todo: sent.update(todo) or publisher.close())
     cli.main(app, ["--results", str(store.path), "--mode", "offline"])
     assert sent == dict.fromkeys(left, "figure1/digits")
+
+
+def test_a_record_with_a_cell_of_another_shape_hinders_no_other(publish: Publish, store: Store) -> None:
+    strange = made_up_record(0)
+    del strange["cell"]["hyperparameters"]
+    store.commit(strange)
+    store.commit(made_up_record(1))
+    done = publish("--mode", "offline")
+    assert "Traceback" not in done.stderr
+    assert "kept offline" in done.stdout
+
+
+def test_the_command_that_is_shown_can_be_copied(
+    publish: Publish, store: Store, command: Publish, tmp_path: Path
+) -> None:
+    there = Store.open_for_writing(tmp_path / "#runs of mine")
+    there.commit(made_up_record(0))
+    done = command("benchmark.publish", "--results", str(there.path), "--mode", "offline", WANDB_MODE="offline")
+    assert f"--results '{there.path}'`" in done.stdout

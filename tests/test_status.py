@@ -190,7 +190,7 @@ def test_status_works_on_a_machine_without_slurm_and_before_anything_ran(command
     ("arguments", "words"),
     [
         (["tabel1"], ["tabel1", "table1"]),
-        (["table1", "--results", "/nonexistent"], ["--results /nonexistent", "no such folder"]),
+        (["table1", "--results", "no/such/folder"], ["--results no/such/folder", "no such folder"]),
         (["--problem", "nope"], ["problem 'nope'", "digits"]),
         (["table1", "--set", "epochs"], ["--set epochs", "KEY=VALUE"]),
         (["table1", "--set", "epoch=4"], ["epoch"]),
@@ -202,6 +202,12 @@ def test_status_works_on_a_machine_without_slurm_and_before_anything_ran(command
 )
 def test_a_mistake_in_the_status_command_is_named(command, tmp_path: Path, arguments: list[str], words: list[str]):
     assert_one_line_refusal(command("benchmark.status", "--results", str(tmp_path), *arguments), *words)
+
+
+def test_a_narrow_terminal_is_told_as_much_as_a_wide_one(command, tmp_path: Path):
+    shown = command("benchmark.status", "table1", "--results", str(tmp_path), COLUMNS="20").stdout
+    assert "table1" in shown
+    assert "162" in shown
 
 
 @pytest.mark.parametrize("content", ['{"uid": 1, "swe', "[]", '{"uid": 1}'])

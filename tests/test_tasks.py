@@ -19,7 +19,7 @@ from benchmark.problems import numbers
 from benchmark.problems.fits import refuse_unfit
 from benchmark.tasks import make_task
 from benchmark.tasks.segmentation import IGNORED
-from benchmark.tasks.symbols import PADDING, STOP
+from benchmark.tasks.symbols import PADDING, STOP, Vocabulary
 from benchmark.tasks.task import Sums, Task
 
 CPU = torch.device("cpu")
@@ -179,6 +179,17 @@ def test_bleu_of_batches_is_sacrebleus_of_the_corpus(seed: int):
 
     expected = BLEU(tokenize="none").corpus_score(words(outputs), [words(references)]).score
     assert made.value(sums) == pytest.approx(expected)
+
+
+def test_the_symbol_of_unknown_words_is_never_right_in_an_output():
+    made = task("translation", 8)
+    references = torch.tensor([[3, 4, 5, 6, 7, STOP]])
+    logits = torch.zeros(1, 6, 8)
+    assert made.value(total(made, [(logits, references)], Says(references))) == pytest.approx(100)
+    made.vocabulary = Vocabulary(unknown=3)
+    translated = torch.tensor([[3, 4, 5, 6, 7, STOP]])
+    expected = BLEU(tokenize="none").corpus_score(["- 4 5 6 7"], [["3 4 5 6 7"]]).score
+    assert made.value(total(made, [(logits, references)], Says(translated))) == pytest.approx(expected)
 
 
 def test_padding_is_in_no_loss_and_counts_as_no_symbol():

@@ -38,3 +38,10 @@ def test_what_is_not_utf_8_is_refused_with_its_line(tmp_path: Path, encoding: st
     write(tmp_path, PLAIN, encoding)
     with pytest.raises(UserError, match=rf"train\.source: line {line} is not UTF-8 \(byte \d+ of it\)$"):
         read_pairs(PROBLEM, tmp_path)
+
+
+def test_words_outside_the_vocabulary_are_one_symbol_that_counts_as_unknown(tmp_path: Path):
+    read = read_pairs(
+        load_problem("translation", {"dataset": "pairs", "classes": 5, "sequence_length": 8})[0], write(tmp_path, PLAIN)
+    )
+    assert read.vocabulary.unknown in read.test.targets

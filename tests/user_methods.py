@@ -148,3 +148,79 @@ class Raises(Halfway):
 
     def after_step(self) -> None:
         self.nothing[0]
+
+
+class NotesText(Halfway):
+    declaration = declare("NotesText")
+
+    def finish(self) -> None:
+        super().finish()
+        self.context.note("half way")  # type: ignore[arg-type]
+
+
+class LearnsInATensor(Halfway):
+    """Its sparsity is a tensor, as it comes out of a computation."""
+
+    declaration = declare("LearnsInATensor")
+
+    def finish(self) -> None:
+        super().finish()
+        self.learned_sparsity = torch.tensor(0.5)  # type: ignore[assignment]
+
+
+class ForgetsToReturn(Halfway):
+    declaration = declare("ForgetsToReturn")
+
+    def begin(self, phase: int) -> LearningRates:
+        super().begin(phase)
+        return None  # type: ignore[return-value]
+
+
+class NegativeRates(Halfway):
+    declaration = declare("NegativeRates")
+
+    def begin(self, phase: int) -> LearningRates:
+        return -super().begin(phase)
+
+
+class Yields(Halfway):
+    """Its hook is a generator, which runs none of its lines when it is called."""
+
+    declaration = declare("Yields")
+
+    def before_iteration(self, k: int) -> Iterator[None]:  # type: ignore[override]
+        super().before_iteration(k)
+        yield
+
+
+class AtTheEnd(Halfway):
+    """Prunes nothing while it trains."""
+
+    declaration = declare("AtTheEnd")
+
+    def before_iteration(self, k: int) -> None: ...
+
+
+class Overshoots(Halfway):
+    declaration = declare("Overshoots")
+
+    def __init__(self, context: Context):
+        super().__init__(context)
+        self.target = 0.8
+
+
+class SmallerIsText(Halfway):
+    declaration = declare("SmallerIsText")
+
+    def smaller(self) -> Any:
+        return "smaller"
+
+
+class NoSubclass:
+    declaration = declare("NoSubclass")
+
+
+def no_class() -> None: ...
+
+
+no_class.declaration = declare("no_class")  # type: ignore[attr-defined]
