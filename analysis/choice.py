@@ -106,6 +106,8 @@ def sentences(group: Group, winners: Chosen, rows: Mapping[tuple[str, str], str]
             "there are several; which of its values is the smallest or largest of three or more that were tried, or "
             "that of two which is not the default.",
         )
+        if both := sorted({*seeds} & {*group.axes.seeds} & {*group.axes.tuning_seeds}):
+            choices[0] += f" Of these seeds {', '.join(map(str, both))} are tested, too."
     return choices
 
 

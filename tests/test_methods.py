@@ -310,6 +310,17 @@ def test_dpf_has_a_new_mask_of_the_cubic_sparsity_every_16_iterations_only():
             assert torch.equal(masks[k], masks[k - 1])
 
 
+def test_dpf_ends_with_the_largest_of_all_its_weights_where_no_masks_were_due_since_the_last_rise():
+    method = make_run("DPF").method
+    method.masks.select(0.5)
+    method.masks.weights[0].data.mul_(3)  # what was masked is among the largest by now
+    smallest = flat(method.masks.weights).abs().argsort()[: round(0.9 * run_size())]
+    method.finish()
+    after = flat(method.masks.weights)
+    assert not after[smallest].any()
+    assert int(after.count_nonzero()) == run_size() - len(smallest)
+
+
 def test_a_pruning_step_holds_from_its_iteration_on():
     method = make_run("DPF", interval=2).method
     first, second = 2 * PER_EPOCH, 4 * PER_EPOCH

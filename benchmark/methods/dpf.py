@@ -36,3 +36,8 @@ class DPF(Transformed):
 
     def transform(self) -> None:
         self.masks.apply_()
+
+    def settle(self) -> None:
+        if self.masks.sparsity < self.target:  # no new masks were due since sparsity rose last
+            self.masks.select(self.target)
+        super().settle()

@@ -47,7 +47,10 @@ def _wideresnet28_10(problem: Problem) -> nn.Module:
 
 
 def _resnet50(problem: Problem) -> nn.Module:
-    """torchvision's ResNet-50 (stride in the 3x3 convolutions), for images of about 224 pixels."""
+    """torchvision's ResNet-50 (stride in the 3x3 convolutions), for images of about 224 pixels.
+
+    Its width is that of the bottlenecks' inner convolutions, as in Wide ResNet-50-2, which has 128.
+    """
     from torchvision.models import resnet50
 
     return resnet50(num_classes=problem.classes, width_per_group=width_of(problem))
