@@ -73,16 +73,9 @@ def sparsify(
     _check_count("cycles", cycles, "of cycles of a step or more", most=retrain)
     if dense_steps is not None:
         _check_count("dense_steps", dense_steps, "of the dense training's steps")
-    if not isinstance(schedule, str):
-        raise UserError(f"schedule {schedule!r}: a name such as ALLR, or 'module:function'")
-    resolve(schedule)
+    _check_schedule(schedule, dense_rates is None)
     if dense_rates is not None and not (peak_rate is None and dense_steps is None):
         raise UserError("dense_rates says how long the dense training was and its peak: no dense_steps, no peak_rate")
-    if dense_rates is None and schedule not in FROM_PEAK:
-        raise UserError(
-            f"schedule {schedule} needs dense_rates, the learning rate of each step of the dense training; "
-            f"{' and '.join(FROM_PEAK)} do without"
-        )
     peak = max(map(base_rate, optimizer.param_groups)) if peak_rate is None else peak_rate
     if dense_rates is None and not (isinstance(peak, Real) and not isinstance(peak, bool) and 0 < peak < math.inf):
         raise UserError(f"peak_rate {peak!r}: the largest learning rate of the dense training, a number above 0")
@@ -136,6 +129,17 @@ def _check(model: Any, optimizer: Any, sparsity: Any) -> None:
         raise UserError(f"optimizer {type(optimizer).__name__}: one of torch.optim's")
     if not (isinstance(sparsity, Real) and 0 < float(sparsity) < 1):
         raise UserError(f"sparsity {sparsity!r}: a number above 0 and below 1")
+
+
+def _check_schedule(schedule: Any, without_rates: bool) -> None:
+    if not isinstance(schedule, str):
+        raise UserError(f"schedule {schedule!r}: a name such as ALLR, or 'module:function'")
+    resolve(schedule)
+    if without_rates and schedule not in FROM_PEAK:
+        raise UserError(
+            f"schedule {schedule} needs dense_rates, the learning rate of each step of the dense training; "
+            f"{' and '.join(FROM_PEAK)} do without"
+        )
 
 
 def _check_count(name: str, value: Any, what: str, least: int = 1, most: float = math.inf) -> None:

@@ -18,6 +18,7 @@ from rich.console import Console
 from benchmark.cells import FUNCTION, Cell
 from benchmark.errors import UserError
 from benchmark.imports import load
+from benchmark.launch.machine import check_device_name
 from benchmark.planning.finished import FinishedCells
 from benchmark.planning.grid import Sweep
 from benchmark.planning.plan import Plan, make_plan
@@ -29,6 +30,8 @@ from benchmark.tracking.runs import Mode
 
 LAUNCHERS = {"local": "benchmark.launch.local:Local", "slurm": "benchmark.launch.slurm.launcher:Slurm"}
 """Module and class of each launcher by its --executor; "module:Class" itself names one from outside the suite."""
+MOST_WORKERS = 4096
+KEPT = ("nothing", "weights")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,18 @@ class Options:
     hang_seconds: float = 1800.0
     cluster: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises UserError, which names the option of the sweep command."""
+        if self.workers is not None and not 1 <= self.workers <= MOST_WORKERS:
+            raise UserError(f"--workers {self.workers}: a count from 1 to {MOST_WORKERS}")
+        if not self.hang_seconds > 0:  # nor nan
+            raise UserError(f"--hang-seconds {self.hang_seconds:g}: a number above 0")
+        if not self.checkpoint_seconds >= 0:
+            raise UserError(f"--checkpoint-seconds {self.checkpoint_seconds:g}: a number from 0 up")
+        if self.keep not in KEPT:
+            raise UserError(f"--keep {self.keep}: one of {', '.join(KEPT)}")
+        check_device_name(self.device)
 
 
 @dataclass(frozen=True)

@@ -54,15 +54,7 @@ def serve(connection: Connection, settings: WorkerSettings) -> None:
         return
     if settings.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = settings.gpu
-    try:
-        import torch
-
-        from benchmark.training.session import Interrupted
-        from benchmark.worker import Worker
-    except Exception as error:
-        from benchmark.launch.preload import failure
-
-        raise failure or error from None
+    torch, Interrupted, Worker = _imported()
     group, followers = ranks.lead(settings)
     run = settings.run
     if run.device == "auto" and settings.gpu is not None and torch.backends.cuda.is_built():
@@ -102,6 +94,20 @@ def serve(connection: Connection, settings: WorkerSettings) -> None:
         for follower in followers:
             follower.join(FOLLOWER_SECONDS)
             follower.kill()
+
+
+def _imported() -> tuple[Any, Any, Any]:
+    """torch, Interrupted and Worker, which take seconds. Raises the error that the pool's own try met first."""
+    try:
+        import torch
+
+        from benchmark.training.session import Interrupted
+        from benchmark.worker import Worker
+    except Exception as error:
+        from benchmark.launch.preload import failure
+
+        raise failure or error from None
+    return torch, Interrupted, Worker
 
 
 def attempt(worker: Any, cell: Cell, report: Any, should_stop: Any) -> tuple[Any, ...]:

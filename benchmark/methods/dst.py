@@ -13,7 +13,7 @@ from benchmark.pruning.flat import Segments
 from benchmark.training.method import Context
 
 LEAST_DENSITY = 0.01
-"""A layer with no more than this fraction of its weights left restarts with thresholds of 0, as in the code of Liu et al.
+"""A layer with no more than this fraction of its weights left restarts with thresholds of 0 (the code of Liu et al.).
 """
 
 
