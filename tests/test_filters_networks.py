@@ -14,7 +14,7 @@ from benchmark.problems import models
 from benchmark.pruning.filters import Filters, find_groups, where
 from benchmark.pruning.masks import Masks
 from benchmark.pruning.prunable import prunable
-from tests.test_filters import PROBLEM, cell
+from tests.test_filters import PROBLEM, cell, make_run
 
 
 class Bottleneckless(nn.Module):
