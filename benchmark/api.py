@@ -115,6 +115,8 @@ def prune_gradually(
     _check(model, optimizer, sparsity)
     _check_count("steps", steps, "of optimizer steps", least=2)
     _check_count("interval", interval, "of steps, up to half of all", most=steps // 2)
+    if feedback and isinstance(model, torch.jit.ScriptModule):
+        raise UserError(f"DPF masks weights by a hook, which {type(model).__name__} of torch.jit does not take")
     pruned_at = cubic(float(sparsity), int(steps), int(interval))
     kind = Feedback if feedback else Gradual
     return kind(model, optimizer, pruned_at)

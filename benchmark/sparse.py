@@ -58,7 +58,11 @@ class Sparse:
         """Whether the optimizer has updated since the last `step`."""
         self._steps = self._updates = 0
         """Of this object: a checkpoint that was loaded is not counted."""
-        self._handles: list[RemovableHandle] = [optimizer.register_step_pre_hook(lambda *_: self._notice())]
+        self._handles: list[RemovableHandle] = []
+
+    def _listen(self) -> None:
+        """Be told of the optimizer's updates: the last thing that is done, so that what is refused leaves no trace."""
+        self._handles.append(self.optimizer.register_step_pre_hook(lambda *_: self._notice()))
 
     def _notice(self) -> None:
         """Called before every update of the optimizer."""
@@ -149,6 +153,7 @@ class Retrained(Sparse):
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group[BEGAN_WITH] = rate
         self._prepare()
+        self._listen()
         # a scheduler that somebody else steps, such as a trainer's, has set other rates by then
         self._handles.append(self.optimizer.register_step_pre_hook(lambda *arguments: self._before_update()))
 
@@ -224,6 +229,7 @@ class Gradual(Sparse):
         super().__init__(model, optimizer)
         self._check_numbers(list(pruned_at.values())[-1:])
         self.pruned_at = pruned_at
+        self._listen()
 
     def _plan(self) -> list[Any]:
         return [*super()._plan(), [list(step) for step in self.pruned_at.items()]]
@@ -246,8 +252,6 @@ class Feedback(Gradual):
         self.trained: Vector = self.masks.flat.vector()
         self.masks.vector  # noqa: B018  made here: a first forward under torch.inference_mode would make it read-only
         self.masked = self.called = False
-        if isinstance(model, torch.jit.ScriptModule):
-            raise UserError(f"DPF masks weights by a hook, which {type(model).__name__} of torch.jit does not take")
         self._handles += [
             model.register_forward_pre_hook(_Hook(self._mask)),
             model.register_state_dict_pre_hook(_Hook(self._unmask)),

@@ -94,9 +94,11 @@ def test_feedback_on_a_network_that_the_loop_does_not_call_is_refused():
 def test_arguments_are_refused_before_anything_is_pruned(change: dict, words: str):
     model = nn.Sequential(nn.Linear(6, 10), nn.Linear(10, 2))
     before = copy.deepcopy(model.state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(UserError) as caught:
-        sparsify(model, torch.optim.SGD(model.parameters(), lr=0.1), **{"retrain": 5, **change})
+        sparsify(model, optimizer, **{"retrain": 5, **change})
     assert words in str(caught.value)
+    assert not optimizer._optimizer_step_pre_hooks
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
