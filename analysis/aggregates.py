@@ -89,7 +89,7 @@ def _improvement(scores: Scores, leaders: Scores, metric: Metric) -> tuple[str, 
 
 
 def _interval(statistic: Callable[..., NDArray[np.float64]], columns: Scores) -> str:
-    found = stats.bootstrap(
+    interval = stats.bootstrap(
         columns,
         statistic,
         vectorized=True,
@@ -98,4 +98,4 @@ def _interval(statistic: Callable[..., NDArray[np.float64]], columns: Scores) ->
         method="percentile",
         random_state=np.random.default_rng(0),
     ).confidence_interval
-    return f"{found.low:.2f} to {found.high:.2f}"
+    return f"{interval.low:.2f} to {interval.high:.2f}"

@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis import settings
 from analysis.claims import column_words
-from analysis.groups import Group
+from analysis.groups import RecipeGroup
 from analysis.statistics import Difference, paired_difference
 from benchmark.methods import declaration
 from benchmark.metric import Metric
@@ -28,7 +28,7 @@ CONTEST = ("method", "schedule", "sparsity", "budget")
 """Columns of a contest."""
 
 
-def chosen(group: Group) -> Chosen:
+def chosen(group: RecipeGroup) -> Chosen:
     """The records of the settings that `planning.tuning` chooses, without runs that are there for the choice alone."""
     best = {contest: settings.text_of(dict(setting)) for contest, setting in choose(_contestants(group)).items()}
     runs = group.tested
@@ -43,7 +43,7 @@ def chosen(group: Group) -> Chosen:
     return winners
 
 
-def _contestants(group: Group) -> Iterator[dict[str, Any]]:
+def _contestants(group: RecipeGroup) -> Iterator[dict[str, Any]]:
     """What `choose` reads of the records that compete, in the sweep's order: with the tuning seeds, if it has any."""
     rows, metric = group.cells, group.metric
     if group.axes.tuning_seeds:
@@ -60,7 +60,7 @@ def _contestants(group: Group) -> Iterator[dict[str, Any]]:
         }
 
 
-def _compared_seeds(group: Group) -> list[int]:
+def _compared_seeds(group: RecipeGroup) -> list[int]:
     """Seeds over which settings are compared: the tuning seeds, or those that all settings of a contest have."""
     if group.axes.tuning_seeds:
         return sorted(group.axes.tuning_seeds)
@@ -71,7 +71,7 @@ def _compared_seeds(group: Group) -> list[int]:
     return sorted(compared)
 
 
-def sentences(group: Group, winners: Chosen, rows: Mapping[tuple[str, str], str]) -> list[str]:
+def sentences(group: RecipeGroup, winners: Chosen, rows: Mapping[tuple[str, str], str]) -> list[str]:
     """What was chosen from how many and how surely, a sentence a row; none for a row without choice.
 
     rows: labels by (method, schedule).
@@ -86,10 +86,10 @@ def sentences(group: Group, winners: Chosen, rows: Mapping[tuple[str, str], str]
         for sparsity, budget in itertools.product(group.axes.sparsities, group.axes.budgets):
             contest = (method, schedule, sparsity, budget)
             if contest in winners and contest in contests:
-                found = contests[contest]
-                count = "" if len(found) == len(declared) else f" (of the {len(found)} with records)"
-                words = settings.in_words(settings.text_of(dict(found[0].setting))) or "defaults"
-                remarks = ", ".join(_remarks(method, declared, found, group.metric))
+                contestants = contests[contest]
+                count = "" if len(contestants) == len(declared) else f" (of the {len(contestants)} with records)"
+                words = settings.in_words(settings.text_of(dict(contestants[0].setting))) or "defaults"
+                remarks = ", ".join(_remarks(method, declared, contestants, group.metric))
                 parts.append(f"{column_words(sparsity, budget)}: {words}{count}{f' ({remarks})' if remarks else ''}")
         if parts:
             choices.append(f"{label}, chosen from {len(declared)} settings: {'; '.join(parts)}.")
@@ -111,11 +111,11 @@ def sentences(group: Group, winners: Chosen, rows: Mapping[tuple[str, str], str]
     return choices
 
 
-def _remarks(method: str, declared: Set[str], found: Sequence[Contestant], metric: Metric) -> list[str]:
-    best = found[0]
+def _remarks(method: str, declared: Set[str], contestants: Sequence[Contestant], metric: Metric) -> list[str]:
+    best = contestants[0]
     remarks = [] if best.on_target else ["no setting on target"]
-    if len(found) > 1:
-        remarks.append(_margin(best, found[1], metric))
+    if len(contestants) > 1:
+        remarks.append(_margin(best, contestants[1], metric))
     edges = _edges(method, declared, dict(best.setting))
     return remarks + ([f"edge of {', '.join(edges)}"] if edges else [])
 

@@ -176,8 +176,8 @@ def versus_on_average(first: str, second: str, columns: Sequence[tuple[float, st
 
 def per_seed(contrast: Contrast, evidence: Evidence) -> pd.Series:
     """The difference over seeds; empty where what is compared was not as sparse, or not trained for as long."""
-    found = contrast.of(evidence.measured_at) if contrast.is_fair(evidence) else None
-    return pd.Series(dtype=float) if found is None else found.astype(float)
+    difference = contrast.of(evidence.measured_at) if contrast.is_fair(evidence) else None
+    return pd.Series(dtype=float) if difference is None else difference.astype(float)
 
 
 # Figures

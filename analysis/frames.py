@@ -63,11 +63,11 @@ class Records:
 
 def read(records: Iterable[dict[str, Any]], source: str = "", problems: Sequence[str] = ()) -> Records:
     """Records that are at hand already; `problems`: what was not usable where they are from."""
-    found = list(problems)
+    faults = list(problems)
     whole: dict[str, dict[str, Any]] = {}
 
     pairs = ((record, record) for record in records)
-    return replace(collect({source: noted(pairs, found, whole)}, found, source), whole=whole)
+    return replace(collect({source: noted(pairs, faults, whole)}, faults, source), whole=whole)
 
 
 def noted(

@@ -23,7 +23,7 @@ REMARKS = {"collapsed": "collapsed", "missed_target": "missed the target sparsit
 
 
 @dataclass(frozen=True)
-class Group:
+class RecipeGroup:
     """The records of the sweep on one recipe. Tables never mix recipes.
 
     Args:
@@ -79,7 +79,7 @@ def by_seed(runs: pd.DataFrame, column: str) -> pd.Series:
     return pd.Series(runs[column].array, index=pd.Index(runs["seed"].array, name="seed"), name=column)
 
 
-def groups(records: Records, axes: Axes, problem: str | None = None) -> list[Group]:
+def groups(records: Records, axes: Axes, problem: str | None = None) -> list[RecipeGroup]:
     """One group a recipe, those of the sweep's own problem first, then in the order of their names."""
     cells = of_sweep(records.frame, axes)
     dense = of_seeds(records.frame[records.frame["method"] == "dense"], axes)
@@ -87,7 +87,7 @@ def groups(records: Records, axes: Axes, problem: str | None = None) -> list[Gro
         (records.recipes[str(identity)], of_recipe) for identity, of_recipe in cells.groupby("identity", sort=False)
     ]
     return [
-        Group(
+        RecipeGroup(
             recipe,
             records.metrics[recipe.identity],
             axes,
@@ -115,7 +115,7 @@ def reached(runs: pd.DataFrame) -> float:
     return float(runs["sparsity_reached"][runs["status"] != "collapsed"].median())
 
 
-def score_entry(group: Group, runs: pd.DataFrame | None, asked: bool = True) -> Entry:
+def score_entry(group: RecipeGroup, runs: pd.DataFrame | None, asked: bool = True) -> Entry:
     """Final test value of the metric over the runs of one cell, with what must be said of them.
 
     `asked`: whether the sweep has the cell at all.
@@ -129,11 +129,11 @@ def score_entry(group: Group, runs: pd.DataFrame | None, asked: bool = True) -> 
     unusable = len(runs) - len(scores)
     if unusable:
         flags += (f"{unusable} of {len(runs)} runs recorded no test {group.metric.label}",)
-    found = entry(list(scores), group.expected, flags, tuple(by_seed(runs, "id").sort_index()))
-    return replace(found, competes=not unusable)  # the mean of the runs that did not diverge would flatter it
+    mean_entry = entry(list(scores), group.expected, flags, tuple(by_seed(runs, "id").sort_index()))
+    return replace(mean_entry, competes=not unusable)  # the mean of the runs that did not diverge would flatter it
 
 
-def _partial_collapses(group: Group, runs: pd.DataFrame) -> tuple[str, ...]:
+def _partial_collapses(group: RecipeGroup, runs: pd.DataFrame) -> tuple[str, ...]:
     """How many runs that are no collapse by chance level are far below the others; a few of three seeds or more."""
     alive = group.scores(runs.loc[runs["status"] != "collapsed", ["seed", "final_test"]])
     if len(alive) < 3 or not group.metric.has_points:

@@ -10,7 +10,7 @@ from analysis import captions, comparisons, smaller
 from analysis.axes import Axes
 from analysis.claims import Evidence, Finding
 from analysis.frames import Records
-from analysis.groups import Group, groups
+from analysis.groups import RecipeGroup, groups
 from analysis.render.sheet import Sheet
 from analysis.tables import Column, Row, Table, agreement, ranked, score_columns
 from benchmark.metric import ACCURACY
@@ -31,7 +31,7 @@ class Layout(ABC):
         """Whether this is how to show what the sweep varies."""
 
     @abstractmethod
-    def measured(self, group: Group) -> Table: ...
+    def measured(self, group: RecipeGroup) -> Table: ...
 
     def has_published(self, axes: Axes) -> bool:
         """Whether any of the sweep's cells was published."""
@@ -41,7 +41,7 @@ class Layout(ABC):
         """The published numbers in the columns of `measured`, and under each column how far the two agree."""
         return measured
 
-    def evidence(self, group: Group) -> Evidence:
+    def evidence(self, group: RecipeGroup) -> Evidence:
         """What rows are compared by and claims judged by."""
         return Evidence({}, (), (), (), {})
 
@@ -68,7 +68,7 @@ def sheets_of(layouts: Sequence[Layout], records: Records, axes: Axes, problem: 
     return [_sheet(layout, group) for group in groups(records, axes, problem)]
 
 
-def _sheet(layout: Layout, group: Group) -> Sheet:
+def _sheet(layout: Layout, group: RecipeGroup) -> Sheet:
     axes, recipe = group.axes, group.recipe
     measured, evidence = layout.measured(group), layout.evidence(group)
     beside = group.metric == ACCURACY and layout.has_published(axes)  # every published number is an accuracy
@@ -91,7 +91,7 @@ def _sheet(layout: Layout, group: Group) -> Sheet:
 
 
 def measured_table(
-    group: Group,
+    group: RecipeGroup,
     stub: str,
     columns: Sequence[Column],
     rows: Sequence[Row],

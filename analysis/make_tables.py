@@ -114,10 +114,10 @@ def _with_others(
         )
     else:
         try:
-            found = make_sheets(names, Path(elsewhere), problem, only=only)
+            other_sheets = make_sheets(names, Path(elsewhere), problem, only=only)
         except UserError as error:
             raise UserError(f"--elsewhere: {str(error).removeprefix('--results ')}") from None
-        others = {sheet.slug: sheet.tables[0] for sheet in found}
+        others = {sheet.slug: sheet.tables[0] for sheet in other_sheets}
     if not others.keys() & {sheet.slug for sheet in sheets}:
         raise UserError(f"--elsewhere {elsewhere}: no records of {', '.join(sheet.slug for sheet in sheets)}")
 

@@ -72,8 +72,8 @@ def verdicts(scenario: Scenario, seeds: int, repeats: int) -> Counter[Verdict]:
 
 def _differences(scenario: Scenario, seeds: int, random: np.random.Generator) -> NDArray[np.float64]:
     """(seeds, comparisons)."""
-    shared, own = random.normal(size=(seeds, 1)), random.normal(size=(seeds, len(scenario.means)))
-    values = np.array(scenario.means) + (shared + own) / np.sqrt(2)
+    shared, noise = random.normal(size=(seeds, 1)), random.normal(size=(seeds, len(scenario.means)))
+    values = np.array(scenario.means) + (shared + noise) / np.sqrt(2)
     values[: scenario.collapses, 0] -= COLLAPSE
     return values
 

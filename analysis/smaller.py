@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis import settings
 from analysis.claims import per_cent
-from analysis.groups import Group
+from analysis.groups import RecipeGroup
 from analysis.tables import Column, Row, Table, entry
 
 MILLISECONDS = 1e3
@@ -21,7 +21,7 @@ SHOWN = (
 """Column of the records, its label in the table, decimals, and the factor to its unit."""
 
 
-def tables(group: Group) -> tuple[Table, ...]:
+def tables(group: RecipeGroup) -> tuple[Table, ...]:
     """One table, a row for each setting and fraction of filters removed; none where no whole filters were pruned."""
     cells = group.tested.dropna(subset="smaller_parameters")
     if cells.empty:

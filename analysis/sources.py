@@ -147,5 +147,5 @@ class Results:
 
         label = str(files[0]) if len(files) == 1 else f"{len(files)} files in {self.path}"
         of_files = {f"reference runs {file}": records(file) for file in files}
-        found = collect(of_files, problems, f"reference runs {label}")
-        return replace(found, whole=ReadAgain(found.frame["id"], lambda name: read_at(*places[name])))
+        all_records = collect(of_files, problems, f"reference runs {label}")
+        return replace(all_records, whole=ReadAgain(all_records.frame["id"], lambda name: read_at(*places[name])))

@@ -180,15 +180,15 @@ def elsewhere(table: Table, others: int | Table) -> Table:
     others: how many; or the same table of runs there, whose means stand before the intervals for as many.
     """
     kept = [index for index, column in enumerate(table.columns) if column.ranked]
-    found = {} if isinstance(others, int) else {row.label: row.entries for row in others.rows}
+    entries_there = {} if isinstance(others, int) else {row.label: row.entries for row in others.rows}
     fits: list[bool] = []
 
     def words(label: str, index: int, here: Entry) -> str:
         decimals = table.columns[index].decimals
-        there = found[label][index] if label in found else None
+        there = entries_there[label][index] if label in entries_there else None
         if here.n is None:  # the sweep does not ask for it
             return ""
-        if here.mean is None or here.std is None or (found and (there is None or there.mean is None)):
+        if here.mean is None or here.std is None or (entries_there and (there is None or there.mean is None)):
             return "–"
         count = others if isinstance(others, int) else (there and there.n) or 1
         low, high = (round(end, decimals) for end in mean_of_others(here.mean, here.std, here.n, count))

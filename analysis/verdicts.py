@@ -103,8 +103,8 @@ def _hardest(says: AnyOfAll, values: Sequence[pd.Series], p: Mapping[Half, tuple
     of the largest p value, or of the mean that is least above the bound."""
 
     def against(half: Half) -> tuple[float, float]:
-        own, mean = p[half][0], float(half.of(values[half.place]).mean())
-        return (-1.0 if math.isnan(own) else own), (-math.inf if math.isnan(mean) else -mean)
+        p_value, mean = p[half][0], float(half.of(values[half.place]).mean())
+        return (-1.0 if math.isnan(p_value) else p_value), (-math.inf if math.isnan(mean) else -mean)
 
     compared = [group for group in says if any(values[half.place].notna().any() for half in group)]
     worst = [max(group, key=against) for group in compared or says if group]
@@ -119,8 +119,8 @@ def _tested(groups: AnyOfAll, values: Sequence[pd.Series]) -> tuple[dict[Half, t
     table = pd.concat([half.of(values[half.place]) for half in halves], axis=1)
     p = statistics.signed_rank_p(table.to_numpy(dtype=float))
     corrected = statistics.corrected_p(p)
-    own = {half: (float(p[0, place]), float(corrected[place])) for place, half in enumerate(halves)}
-    return own, statistics.any_of_all_p(p, [[halves.index(half) for half in group] for group in groups])
+    p_values = {half: (float(p[0, place]), float(corrected[place])) for place, half in enumerate(halves)}
+    return p_values, statistics.any_of_all_p(p, [[halves.index(half) for half in group] for group in groups])
 
 
 def directional(
@@ -174,12 +174,12 @@ def needed_words(values: Sequence[pd.Series], says: AnyOfAll, opposite: AnyOfAll
     """How many seeds would decide a claim that so many do not, at the effect seen; "" of fewer than three seeds. Where
     no number of them would, since something is not compared at all, that."""
     seeds = max((int(value.notna().sum()) for value in values), default=0)
-    found = [_needed(values, groups) for groups in (says, opposite)]
-    known = [number for number in found if not math.isnan(number)]
+    numbers = [_needed(values, groups) for groups in (says, opposite)]
+    known = [number for number in numbers if not math.isnan(number)]
     if not known:
         return ""
     if min(known) > MOST_SEEDS_NEEDED:
-        if math.isnan(found[0]) and (missing := sum(not value.notna().any() for value in values)):
+        if math.isnan(numbers[0]) and (missing := sum(not value.notna().any() for value in values)):
             have = "has" if missing == 1 else "have"
             return f"{missing} of {len(values)} comparisons {have} no runs that can be compared"
         return f"no effect seen that {MOST_SEEDS_NEEDED} seeds would decide"

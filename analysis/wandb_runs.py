@@ -22,7 +22,7 @@ from benchmark.tracking.reader import BadRunFile, read_run, run_files
 PROJECT = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-class Run(Protocol):
+class WandbRun(Protocol):
     """What a run says, from whichever place; LoggedRun of benchmark.tracking.reader is one."""
 
     @property
@@ -37,7 +37,7 @@ class Run(Protocol):
     def rows(self) -> list[dict[str, Any]]: ...
 
 
-Runs = Callable[[list[str]], Iterator[tuple[str, Run]]]
+Runs = Callable[[list[str]], Iterator[tuple[str, WandbRun]]]
 """Gives (name, run), the latest last, and appends what cannot be read to its argument."""
 
 
@@ -57,7 +57,7 @@ def open_source(results: Path, from_wandb: str | None, whole: bool = False) -> S
     raise UserError(f"--from-wandb {from_wandb}: a folder of offline runs, or ENTITY/PROJECT")
 
 
-def offline_runs(folder: Path, problems: list[str]) -> Iterator[tuple[str, Run]]:
+def offline_runs(folder: Path, problems: list[str]) -> Iterator[tuple[str, WandbRun]]:
     """Every run below `folder`."""
     for path in run_files(folder):
         try:
@@ -80,7 +80,7 @@ class ServerRun:
         return [{key: value for key, value in row.items() if not key.startswith("_")} for row in rows]
 
 
-def server_runs(project: str) -> Iterator[tuple[str, Run]]:
+def server_runs(project: str) -> Iterator[tuple[str, WandbRun]]:
     """Every run of ENTITY/PROJECT, oldest first. Raises UserError where the server cannot be asked."""
     import wandb
 
@@ -129,7 +129,7 @@ NUMBERS = ("loss", "sparsity", "macs", "smaller", "learning_rate", "seconds")
 """Parts of a record beside its metric that W&B's summary has, one key a number."""
 
 
-def record_of(run: Run, whole: bool = False) -> dict[str, Any]:
+def record_of(run: WandbRun, whole: bool = False) -> dict[str, Any]:
     """The record that the run was made from, as far as W&B has it; with its history if `whole`."""
     config = dict(run.config)
     metric = config.get("metric")

@@ -285,8 +285,8 @@ class Cell:
     def _names(self) -> tuple[str, str]:
         """(hash, id)."""
         problem = self.problem
-        own = self.method, self.schedule, self.sparsity, self.budget, self.hyperparameters
-        before, behind, name = _around_seed(problem.identity, problem.name, *own, repr(self.hyperparameters))
+        settings = self.method, self.schedule, self.sparsity, self.budget, self.hyperparameters
+        before, behind, name = _around_seed(problem.identity, problem.name, *settings, repr(self.hyperparameters))
         hashed = hashlib.sha256(f"{before}{self.seed}{behind}".encode()).hexdigest()[:HASH_LENGTH]
         return hashed, f"{name}-seed{self.seed}-{hashed}"
 
@@ -329,19 +329,19 @@ def _around_seed(
 
     Keys of that text are sorted. spelled: the hyperparameters as text, since 3 and 3.0 are equal and have two hashes.
     """
-    own: dict[str, Any] = {"problem": problem, "method": method}
+    values: dict[str, Any] = {"problem": problem, "method": method}
     parts = [name, method]
     if schedule is not None:
-        own["schedule"] = schedule
+        values["schedule"] = schedule
         parts.append(schedule)
     if sparsity is not None:
-        own["sparsity"] = sparsity
+        values["sparsity"] = sparsity
         parts.append(f"s{plain(sparsity)}")
     if budget is not None:
-        own["budget"] = str(budget)
+        values["budget"] = str(budget)
         parts.append(f"b{budget}".replace("%", "pct"))
     if hyperparameters:
-        own["hyperparameters"] = dict(hyperparameters)
-    first, last = ({key: own[key] for key in own if (key < "seed") == early} for early in (True, False))
+        values["hyperparameters"] = dict(hyperparameters)
+    first, last = ({key: values[key] for key in values if (key < "seed") == early} for early in (True, False))
     behind = f",{CANONICAL.encode(last)[1:]}" if last else "}"
     return f'{CANONICAL.encode(first)[:-1]},"seed":', behind, UNSAFE.sub("_", "-".join(parts))

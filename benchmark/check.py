@@ -22,7 +22,7 @@ from benchmark.problems import fits
 from benchmark.problems.folder import complete
 
 if TYPE_CHECKING:
-    from benchmark.check_method import Finding
+    from benchmark.check_method import Promise
 
 app = cli.make_app()
 
@@ -56,35 +56,35 @@ def main(
     torch.set_num_threads(1)
     settings = cli.parse_settings(set_ or [])
     if problem is not None:
-        return _print_findings(_of_problem(problem, settings, data))
-    return _print_findings(_of_method(str(method), settings, 0.5 if sparsity is None else sparsity))
+        return _print_promises(_of_problem(problem, settings, data))
+    return _print_promises(_of_method(str(method), settings, 0.5 if sparsity is None else sparsity))
 
 
-def _of_problem(name: str, settings: dict[str, Scalar], folder: Path | None) -> Iterator[Finding]:
+def _of_problem(name: str, settings: dict[str, Scalar], folder: Path | None) -> Iterator[Promise]:
     recipe, _ = load_problem(name, settings)
-    if found := complete(folder)(recipe):  # as a sweep does
-        recipe, _ = load_problem(name, {**found, **settings})
+    if fields := complete(folder)(recipe):  # as a sweep does
+        recipe, _ = load_problem(name, {**fields, **settings})
     fits.refuse_unfit(recipe)
-    from benchmark.check_method import Finding
+    from benchmark.check_method import Promise
     from benchmark.check_problem import check_problem
 
-    return (Finding(*found) for found in check_problem(recipe, folder))
+    return (Promise(*promise) for promise in check_problem(recipe, folder))
 
 
-def _of_method(method: str, settings: dict[str, Scalar], sparsity: float) -> Iterator[Finding]:
+def _of_method(method: str, settings: dict[str, Scalar], sparsity: float) -> Iterator[Promise]:
     from benchmark.check_method import TINY, check, make_cell
 
     problem, _ = load_problem("digits", TINY)
     return check(make_cell(method, problem, sparsity, settings))
 
 
-def _print_findings(findings: Iterator[Finding]) -> int:
+def _print_promises(promises: Iterator[Promise]) -> int:
     """The exit code: 1 if a promise is broken."""
     broken = 0
-    for finding in findings:
-        mark = "    " if finding.promise == "cost" else "ok  " if finding.kept else "FAIL"
-        print(f"{mark} {finding.promise}: {finding.detail}", flush=True)
-        broken += not finding.kept
+    for promise in promises:
+        mark = "    " if promise.name == "cost" else "ok  " if promise.kept else "FAIL"
+        print(f"{mark} {promise.name}: {promise.detail}", flush=True)
+        broken += not promise.kept
     return 1 if broken else 0
 
 

@@ -35,15 +35,25 @@ RETRAINING = ("ALLR", Budget(50, "%"))
 
 
 @dataclass(frozen=True)
-class Finding:
-    promise: str
+class Promise:
+    """name: what is promised. kept: whether it is. detail: what was seen."""
+
+    name: str
     kept: bool
     detail: str
 
 
 @dataclass
 class Trial:
-    """Runs of one cell on the same data, from the same dense network if the method starts from one."""
+    """Runs of one cell on the same data, from the same dense network if the method starts from one.
+
+    Args:
+        cell: that is run.
+        data: of its problem.
+        dense: the run of the dense network.
+        dense_weights: those that it ended with, by name.
+        dense_record: its record, in which the weights have no hash.
+    """
 
     cell: Cell
     data: Batches
@@ -137,8 +147,8 @@ def make_cell(method: str, problem: Problem, sparsity: float, hyperparameters: d
     return cell
 
 
-def check(cell: Cell, interruptions: Sequence[int] | None = None) -> Iterator[Finding]:
-    """A finding for each promise; the last one is an error of the method's code, if there was one.
+def check(cell: Cell, interruptions: Sequence[int] | None = None) -> Iterator[Promise]:
+    """All promises, each with whether it is kept; the last one is an error of the method's code, if there was one.
 
     interruptions: the iterations to stop before, random ones if None.
     """
@@ -147,14 +157,14 @@ def check(cell: Cell, interruptions: Sequence[int] | None = None) -> Iterator[Fi
         raise UserError(f"method {cell.method}: {kind.__name__} is no subclass of benchmark.training.method.Method")
     misspelled = _misspelled(kind)
     if misspelled:
-        yield Finding("its hooks are called", False, misspelled)
+        yield Promise("its hooks are called", False, misspelled)
     trial = Trial.prepare(cell)
     try:
         yield from _promises(trial, interruptions)
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # whatever somebody else's method does
-        yield Finding("runs without an error", False, told(error))
+        yield Promise("runs without an error", False, told(error))
 
 
 def _misspelled(method: type) -> str:
@@ -168,14 +178,16 @@ def _misspelled(method: type) -> str:
             function = vars(base)[name]
             if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
                 return f"{name} has a yield or is async, so that calling it runs none of it"
-        own = [name for name, value in vars(base).items() if inspect.isfunction(value) and not name.startswith("_")]
-        for name in (name for name in own if name not in hooks | called):
+        public_names = [
+            name for name, value in vars(base).items() if inspect.isfunction(value) and not name.startswith("_")
+        ]
+        for name in (name for name in public_names if name not in hooks | called):
             if near := difflib.get_close_matches(name, hooks - vars(base).keys(), n=1, cutoff=0.9):
                 return f"{name} is called by nothing: perhaps {near[0]}"
     return ""
 
 
-def _promises(trial: Trial, interruptions: Sequence[int] | None) -> Iterator[Finding]:
+def _promises(trial: Trial, interruptions: Sequence[int] | None) -> Iterator[Promise]:
     plain = trial.run()
     plain.execute()
     smaller = plain.method.smaller()
@@ -185,9 +197,9 @@ def _promises(trial: Trial, interruptions: Sequence[int] | None) -> Iterator[Fin
     metric = metric_of(record)
     value = metric.text(record[metric.name]["final"]["validation"])
     remarks = "".join(f"; {remark}" for remark in record["remarks"])
-    yield Finding("trains", record["status"] != "collapsed", f"validation {metric.label} {value}{remarks}")
+    yield Promise("trains", record["status"] != "collapsed", f"validation {metric.label} {value}{remarks}")
     length = record["iterations"]["total"]
-    yield Finding(
+    yield Promise(
         "keeps to its length", length == trial.iterations, f"{length} iterations of {trial.iterations} that it has"
     )
     yield _sparsity(plain, record)
@@ -195,21 +207,21 @@ def _promises(trial: Trial, interruptions: Sequence[int] | None) -> Iterator[Fin
     watched = watch.run = trial.run(should_stop=watch)
     watched.execute()
     kept = f"in {watch.looked} iterations" if watch.masked else "no weight was masked before the end of training"
-    yield Finding("keeps pruned weights at zero", not watch.revived, watch.revived or kept)
-    yield Finding("leaves trained weights alone", not watch.changed, watch.changed or "in every forward pass")
+    yield Promise("keeps pruned weights at zero", not watch.revived, watch.revived or kept)
+    yield Promise("leaves trained weights alone", not watch.changed, watch.changed or "in every forward pass")
     different = _difference(record, trial.record(watched))
-    yield Finding("is deterministic", not different, different or "a second run ended bit for bit as the first")
+    yield Promise("is deterministic", not different, different or "a second run ended bit for bit as the first")
     yield _resumption(trial, record, interruptions)
     speed, dense = _speed(plain), _speed(trial.dense)
-    yield Finding(
+    yield Promise(
         "cost", True, f"{speed:.0f} images/s, about {speed / dense:.2f} of dense training on so small a network"
     )
 
 
-def _sparsity(run: Run, record: Record) -> Finding:
+def _sparsity(run: Run, record: Record) -> Promise:
     masks, target = run.method.masks, run.method.target_sparsity
     if target is None:
-        return Finding("reaches its sparsity", True, "it has none that it must reach")
+        return Promise("reaches its sparsity", True, "it has none that it must reach")
     zeros = sum(layer["zeros"] for layer in record["sparsity"]["layers"].values())
     missing = round(target * masks.total) - zeros
     detail = f"{zeros} of {masks.total} weights are zero, {100 * record['sparsity']['prunable']:.2f} %"
@@ -218,10 +230,10 @@ def _sparsity(run: Run, record: Record) -> Finding:
         detail += f"; {100 * learned:.2f} % before the final prune"
     few = f"; {missing} too few" if missing > 0 else ""
     missed = "; tables will mark it as one that missed its target" if record["status"] == "missed_target" else ""
-    return Finding("reaches its sparsity", missing <= 0, detail + few + missed)
+    return Promise("reaches its sparsity", missing <= 0, detail + few + missed)
 
 
-def _resumption(trial: Trial, expected: Record, interruptions: Sequence[int] | None) -> Finding:
+def _resumption(trial: Trial, expected: Record, interruptions: Sequence[int] | None) -> Promise:
     stops = sorted(set(_draw(trial) if interruptions is None else interruptions))
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder) / "checkpoints", trial.cell.id)
@@ -233,12 +245,12 @@ def _resumption(trial: Trial, expected: Record, interruptions: Sequence[int] | N
             except Interrupted:
                 done = stop
             else:
-                return Finding("resumes exactly", False, f"it cannot be stopped before iteration {stop}")
+                return Promise("resumes exactly", False, f"it cannot be stopped before iteration {stop}")
         run = trial.run(checkpoints=checkpoints)
         run.execute()
     where = f"stopped before iterations {', '.join(map(str, stops))}"
     different = _difference(expected, trial.record(run))
-    return Finding("resumes exactly", not different, f"{where}: {different or 'it ended as the run that was not'}")
+    return Promise("resumes exactly", not different, f"{where}: {different or 'it ended as the run that was not'}")
 
 
 def _draw(trial: Trial) -> list[int]:

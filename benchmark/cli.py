@@ -91,16 +91,16 @@ def _refuse(message: str) -> int:
 
 def parse_settings(texts: list[str], option: str = "--set") -> dict[str, Any]:
     """KEY=VALUE texts of --set as a mapping; values are read as YAML. option: where they were given."""
-    found = {}
+    settings = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"{option} {cut(text)}: write KEY=VALUE, such as batch_size=64")
         try:
-            found[key.strip()] = load(value)
+            settings[key.strip()] = load(value)
         except NotYaml as error:
             raise UserError(f"{option} {cut(text)}: the value is not valid YAML: {error}") from None
-    return found
+    return settings
 
 
 def check_writable(out: Path) -> None:

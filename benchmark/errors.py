@@ -34,8 +34,8 @@ def named(error: BaseException) -> str:
 def told(error: BaseException) -> str:
     """An error of somebody else's code in one line, with the last line of that code, else the line that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if _is_own(Path(frame.filename))]
-    last = (own or frames)[-1]
+    user_frames = [frame for frame in frames if _is_own(Path(frame.filename))]
+    last = (user_frames or frames)[-1]
     return f"{named(error)}, at {escaped(Path(last.filename).name)} line {last.lineno}: {last.line}"
 
 

@@ -50,8 +50,8 @@ def export(
     store = Store(results)
     settings = cli.parse_settings(set_ or [])
     sweep = current(load_sweep(name, problem, seeds, settings=settings, complete=complete(data)), store)
-    found = {cell.id: store.read(cell.id) for cell in [*sweep.cells, *starts(sweep.cells)]}
-    records = [record for record in found.values() if record is not None]
+    by_id = {cell.id: store.read(cell.id) for cell in [*sweep.cells, *starts(sweep.cells)]}
+    records = [record for record in by_id.values() if record is not None]
     for line in store.problems:
         if UNREADABLE in line:  # what is there is not left out of a file that others will read
             raise UserError(f"{line}; once it can, the same command goes on")
@@ -70,10 +70,10 @@ def export(
     except (OSError, CannotWrite) as error:
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         raise UserError(f"--output {output}: cannot write there ({getattr(cause, 'strerror', cause)})") from None
-    written = sum(record["id"] in found for record in records)
+    written = sum(record["id"] in by_id for record in records)
     others = len(records) - written
-    print(f"{path}: {written} of {len(found)} records{f', beside {others} of other cells' if others else ''}")
-    return 0 if written == len(found) else 1
+    print(f"{path}: {written} of {len(by_id)} records{f', beside {others} of other cells' if others else ''}")
+    return 0 if written == len(by_id) else 1
 
 
 def _added(path: Path, records: Sequence[Record]) -> list[Record]:

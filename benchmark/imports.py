@@ -101,9 +101,9 @@ def _drop_bytecode(module: str) -> None:
     if module.partition(".")[0] in SUITE:
         return
     for name in accumulate(module.split("."), "{}.{}".format):
-        if name in sys.modules or (found := files(name)) is None:
+        if name in sys.modules or (root_and_paths := files(name)) is None:
             continue
-        for path in found[1]:
+        for path in root_and_paths[1]:
             with contextlib.suppress(OSError, NotImplementedError):  # there is none, or it may not be removed
                 Path(importlib.util.cache_from_source(path)).unlink()
 
@@ -111,18 +111,18 @@ def _drop_bytecode(module: str) -> None:
 def _closure(origin: Path, root: Path, top: str) -> set[Path]:
     """`origin` and all files below `root` that it imports; of an installed package (`top`) only its own files."""
     installed = root.name in ("site-packages", "dist-packages")
-    found, waiting = set[Path](), [origin, *_run_by(".".join(origin.relative_to(root).parent.parts), root)]
+    paths, waiting = set[Path](), [origin, *_run_by(".".join(origin.relative_to(root).parent.parts), root)]
     while waiting:
         path = waiting.pop()
-        if path in found:
+        if path in paths:
             continue
-        found.add(path)
+        paths.add(path)
         for name in _imports(path, root):
             first = name.partition(".")[0]
             if first in SUITE or (installed and first != top):
                 continue
             waiting += _run_by(name, root)
-    return found
+    return paths
 
 
 def _run_by(name: str, root: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from rich.text import Text
 from benchmark import cli
 from benchmark.errors import UserError
 from benchmark.launch.display import duration
-from benchmark.launch.progress import STATES, Asked, Progress, look, progress
+from benchmark.launch.progress import STATES, Asked, SweepProgress, look, progress
 from benchmark.launch.slurm.profile import split_settings
 from benchmark.planning.grid import sweep_names
 from benchmark.streams import make_console
@@ -70,7 +70,7 @@ def status(
     return 0
 
 
-def collect(results: Path, name: str | None, asked: Asked) -> list[Progress]:
+def collect(results: Path, name: str | None, asked: Asked) -> list[SweepProgress]:
     """One look at the folder. Raises UserError if there is nothing to tell of."""
     if name is None and (asked.chosen or asked.data is not None):
         raise UserError("--seeds, --only, --set and --data are for one sweep: name it, as in: status table1 --seeds 5")
@@ -85,7 +85,7 @@ def collect(results: Path, name: str | None, asked: Asked) -> list[Progress]:
     return begun
 
 
-def _table(sweeps: list[Progress]) -> Table:
+def _table(sweeps: list[SweepProgress]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("sweep")
     table.add_column("cells", justify="right")
@@ -99,25 +99,25 @@ def _table(sweeps: list[Progress]) -> Table:
     return table
 
 
-def _dense(sweep: Progress) -> str:
+def _dense(sweep: SweepProgress) -> str:
     return f"{sweep.dense['done']}/{sweep.dense.total()}" if sweep.dense else ""
 
 
-def _jobs(sweep: Progress) -> str:
+def _jobs(sweep: SweepProgress) -> str:
     return ", ".join(f"{count} {state}" for state, count in sorted(sweep.jobs.items(), reverse=True))
 
 
-def _left(sweep: Progress) -> str:
+def _left(sweep: SweepProgress) -> str:
     if not sweep.active:
         return ""
     return "unknown" if sweep.seconds_left is None else f"about {duration(sweep.seconds_left)}"
 
 
-def _notes(sweeps: list[Progress]) -> list[str]:
+def _notes(sweeps: list[SweepProgress]) -> list[str]:
     return [line for sweep in sweeps for line in _notes_of(sweep)]
 
 
-def _notes_of(sweep: Progress) -> list[str]:
+def _notes_of(sweep: SweepProgress) -> list[str]:
     lines = [f"{sweep.name}: {note}" for note in sweep.notes]
     for failure in sweep.failures[:SHOWN_FAILURES]:
         lines.append(f"FAILED {failure['id']}: {failure['cause']}: {failure['message']}")
@@ -129,7 +129,7 @@ def _notes_of(sweep: Progress) -> list[str]:
     return lines
 
 
-def _counts(sweeps: list[Progress]) -> str:
+def _counts(sweeps: list[SweepProgress]) -> str:
     lines = []
     for sweep in sweeps:
         states = ", ".join(f"{sweep.counts[state]} {state}" for state in STATES)

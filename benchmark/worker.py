@@ -103,8 +103,8 @@ class Worker:
         except UserError as error:
             raise CannotGoOn(str(error)) from None
         if first != data.fingerprint:
-            own = problem.dataset in problem.outside
-            asked = " (benchmark.check tells whether the function gives the same each time)" if own else ""
+            by_user = problem.dataset in problem.outside
+            asked = " (benchmark.check tells whether the function gives the same each time)" if by_user else ""
             raise CannotGoOn(
                 f"problem {problem.name}: the data changed since {self.store.path} was begun (fingerprint {first}, now "
                 f"{data.fingerprint}): use the data it was begun with, or another --results folder{asked}"

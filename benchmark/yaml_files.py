@@ -91,9 +91,9 @@ def validated(model: type[Model], values: Any, path: Path | None, within: str = 
         # As JSON, where strict means that no type stands for another, but that a list may become a tuple.
         return model.model_validate_json(json.dumps(_counts_whole(model, values)), strict=True)
     except ValidationError as error:
-        found = error.errors(include_url=False)
+        mistakes = error.errors(include_url=False)
         # a key that is missing is often one that is misspelt
-        first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
+        first = next((one for one in mistakes if one["type"] == "extra_forbidden"), mistakes[0])
         place = first["loc"] if first["type"] == "missing" else _given(values, first["loc"])
         key = ": ".join(filter(None, [within, ".".join(cut(str(part)) for part in place)]))
         reason = _reason(model, first)
@@ -102,14 +102,14 @@ def validated(model: type[Model], values: Any, path: Path | None, within: str = 
 
 def _given(values: Any, place: Sequence[str | int]) -> list[str | int]:
     """`place` as far as there is something: behind that, pydantic names the type that was tried."""
-    found: list[str | int] = []
+    prefix: list[str | int] = []
     for part in place:
         inside = part in values if isinstance(values, dict) else isinstance(values, list) and isinstance(part, int)
         if not inside:
             break
-        found.append(part)
+        prefix.append(part)
         values = values[part]
-    return found
+    return prefix
 
 
 def _counts_whole(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 
 from benchmark import cli
 from benchmark.check import app
-from benchmark.check_method import TINY, Finding, Trial, check, make_cell
+from benchmark.check_method import TINY, Promise, Trial, check, make_cell
 from benchmark.errors import UserError
 from benchmark.methods import METHODS, Declaration, declaration
 from benchmark.methods.accepted import Numbers
@@ -36,19 +36,19 @@ def _one_dense_run() -> Iterator[None]:
         yield
 
 
-def findings(method: str, sparsity: float = 0.5, **hyperparameters) -> dict[str, Finding]:
+def findings(method: str, sparsity: float = 0.5, **hyperparameters) -> dict[str, Promise]:
     cell = make_cell(method, PROBLEM, sparsity, hyperparameters)
-    return {finding.promise: finding for finding in check(cell, STOPS)}
+    return {promise.name: promise for promise in check(cell, STOPS)}
 
 
-def broken(found: dict[str, Finding]) -> list[str]:
-    return [finding.promise for finding in found.values() if not finding.kept]
+def broken(promises: dict[str, Promise]) -> list[str]:
+    return [promise.name for promise in promises.values() if not promise.kept]
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "dense"])
 def test_every_built_in_method_keeps_all_promises(method: str):
     found = findings(method)
-    assert not broken(found), [finding for finding in found.values() if not finding.kept]
+    assert not broken(found), [promise for promise in found.values() if not promise.kept]
     assert {"trains", "reaches its sparsity", "keeps pruned weights at zero", "resumes exactly"} < set(found)
 
 

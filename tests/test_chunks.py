@@ -8,14 +8,14 @@ from benchmark.launch.slurm.attempts import Attempts
 from benchmark.launch.slurm.chunks import Costs, lay_out
 from benchmark.launch.slurm.profile import Profile, Retries
 from benchmark.planning.grid import load_sweep
-from benchmark.planning.plan import Task, make_plan
+from benchmark.planning.plan import PlannedTask, make_plan
 from benchmark.results.store import Store
 
 COST = Costs({}, 10.0)
 """Seconds per epoch, so that cells of table1 on digits cost 20 to 100 s and dense runs 900 s."""
 
 
-def tasks(seeds: int) -> tuple[Task, ...]:
+def tasks(seeds: int) -> tuple[PlannedTask, ...]:
     wanted = load_sweep("table1", seeds=str(seeds))
     return make_plan(wanted.cells, Store("nowhere"), wanted.execution).tasks
 

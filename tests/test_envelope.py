@@ -8,12 +8,12 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.paper.envelope import Run, common_seeds, envelope, incomplete, met_after, settings
+from analysis.paper.envelope import RunScores, common_seeds, envelope, incomplete, met_after, settings
 
 accuracies = st.one_of(st.floats(0, 1), st.sampled_from([0.5, 0.75, 0.9]), st.just(math.nan))
 runs = st.lists(
     st.builds(
-        Run,
+        RunScores,
         setting=st.sampled_from(["1 cycle", "2 cycles", "4 cycles"]),
         epochs=st.sampled_from([2.0, 5.0, 10.0, 50.0]),
         seed=st.integers(0, 2),
@@ -85,8 +85,8 @@ def test_every_step_is_a_setting_that_was_run_with_the_seeds_of_all(found):
         assert step in settings(found, seeds)
 
 
-def run(setting: str, epochs: float, validation: float, test: float, seed: int = 0) -> Run:
-    return Run(setting, epochs, seed, validation, test)
+def run(setting: str, epochs: float, validation: float, test: float, seed: int = 0) -> RunScores:
+    return RunScores(setting, epochs, seed, validation, test)
 
 
 def test_selection_looks_at_validation_alone():
@@ -111,7 +111,7 @@ def test_the_band_is_the_sample_deviation_over_seeds_and_none_for_one():
     assert envelope([run("a", 5, 0.8, 0.9)])[0].std == 0.0
 
 
-def seeds_of(setting: str, epochs: float, level: float, seeds: tuple[int, ...]) -> list[Run]:
+def seeds_of(setting: str, epochs: float, level: float, seeds: tuple[int, ...]) -> list[RunScores]:
     return [run(setting, epochs, level, level, seed) for seed in seeds]
 
 

@@ -20,7 +20,7 @@ from benchmark import cli, sweep, throughput
 from benchmark.measure import __main__ as measure
 from benchmark.measure import gpu, gpu_pack, graph, smoke
 from benchmark.measure.common import usable_device
-from benchmark.measure.gpu_plan import Step, plan
+from benchmark.measure.gpu_plan import PlanStep, plan
 from benchmark.planning.grid import load_problem
 from tests.conftest import PATIENCE, ROOT
 
@@ -52,8 +52,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "play.py").write_text(PLAY)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
-    def step(name: str, *arguments: str, limit: float = 60.0, **options) -> Step:
-        return Step(name, limit, ("play", *arguments), "a question", **options)
+    def step(name: str, *arguments: str, limit: float = 60.0, **options) -> PlanStep:
+        return PlanStep(name, limit, ("play", *arguments), "a question", **options)
 
     return step
 
@@ -63,7 +63,7 @@ def states(outcomes: dict[str, gpu.Outcome]) -> dict[str, str]:
 
 
 def test_steps_end_in_results_on_disk_and_a_second_call_goes_on_after_those_that_are_done(play, tmp_path, capsys):
-    folder = gpu.Folder(tmp_path / "out", resume=False)
+    folder = gpu.OutFolder(tmp_path / "out", resume=False)
     child = tmp_path / "child"
     steps = [play("one", "work"), play("two", "fail"), play("three", "twice", str(child), limit=3)]
     began = time.monotonic()
@@ -78,7 +78,9 @@ def test_steps_end_in_results_on_disk_and_a_second_call_goes_on_after_those_that
     assert [(line["step"], line["state"]) for line in kept] == list(states(outcomes).items())
     folder.steps.write_text(folder.steps.read_text() + '{"step": "two", "sta')  # the machine was taken away
     capsys.readouterr()
-    again = gpu.run([play("one", "fail"), play("two", "work")], gpu.Folder(tmp_path / "out", resume=True), began + 200)
+    again = gpu.run(
+        [play("one", "fail"), play("two", "work")], gpu.OutFolder(tmp_path / "out", resume=True), began + 200
+    )
     assert (again["one"].state, again["two"].state) == ("done", "done")
     assert "one:" not in capsys.readouterr().out
     gpu.show([play("one"), play("two"), play("three")], again)
@@ -100,7 +102,7 @@ def test_the_sweep_takes_the_rest_of_the_time_and_its_results_come_home_in_one_f
     monkeypatch.setattr(gpu, "GRACE", 2.0)
     out = tmp_path / "out"
     for visit, resume in enumerate((False, True), 1):
-        folder = gpu.Folder(out, resume)
+        folder = gpu.OutFolder(out, resume)
         step = play("table1", "sweep", str(folder.results), "until stopped", takes_the_rest=True)
         (outcome,) = gpu.run([step], folder, time.monotonic() + 6).values()
         assert (outcome.state, outcome.lines[-1]) == ("interrupted", "saved")
@@ -119,10 +121,10 @@ def test_the_sweep_takes_the_rest_of_the_time_and_its_results_come_home_in_one_f
 def test_a_step_whose_images_were_not_unpacked_is_left_out_and_a_later_call_unpacks_them_again(play, tmp_path):
     images = tmp_path / "images"
     steps = [play("images", "fail", folder=images), play("table1", "work", needs=images)]
-    outcomes = gpu.run(steps, gpu.Folder(tmp_path / "out", resume=False), time.monotonic() + 100)
+    outcomes = gpu.run(steps, gpu.OutFolder(tmp_path / "out", resume=False), time.monotonic() + 100)
     assert (outcomes["table1"].state, outcomes["table1"].reason) == ("skipped", "images are not there")
     steps[0] = play("images", "sweep", str(images), folder=images)
-    outcomes = gpu.run(steps, gpu.Folder(tmp_path / "out", resume=True), time.monotonic() + 100)
+    outcomes = gpu.run(steps, gpu.OutFolder(tmp_path / "out", resume=True), time.monotonic() + 100)
     assert states(outcomes) == {"images": "done", "table1": "done"}
 
 

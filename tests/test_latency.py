@@ -18,7 +18,7 @@ from benchmark.latency import app
 from benchmark.measure import latency
 from benchmark.measure.energy import joules
 from benchmark.measure.forms import NotHere, is_2_4, semi_structured, sparse_rows
-from benchmark.measure.latency import Row
+from benchmark.measure.latency import LatencyRow
 from benchmark.methods import check_hyperparameters
 from benchmark.planning.grid import load_problem
 from benchmark.results.store import Store
@@ -72,7 +72,7 @@ def test_it_prints_every_form_in_both_runtimes_and_a_dash_with_a_word_for_what_i
     assert float(rows[0]["milliseconds_low"]) <= float(rows[0]["milliseconds"]) <= float(rows[0]["milliseconds_high"])
 
 
-ROW = Row("cell", "torch", "masked", 1, (1.0, 2.0, 3.0), (0.9, 0.97, 1.2), 1.5, 2000, None, "")
+ROW = LatencyRow("cell", "torch", "masked", 1, (1.0, 2.0, 3.0), (0.9, 0.97, 1.2), 1.5, 2000, None, "")
 
 
 def test_a_slowdown_is_shown_as_plainly_as_a_gain(capsys):

@@ -20,7 +20,7 @@ from benchmark.launch.machine import PoolOptions, share_out
 from benchmark.launch.pool import LocalPool, _Slot
 from benchmark.planning.advice import saved_by_compiling
 from benchmark.planning.grid import load_sweep
-from benchmark.planning.plan import Plan, Task, make_plan
+from benchmark.planning.plan import Plan, PlannedTask, make_plan
 from benchmark.results.store import Store
 from benchmark.training.options import RunOptions
 from tests.conftest import ROOT
@@ -179,7 +179,7 @@ def test_a_plan_names_a_setting_that_would_save_minutes_where_that_was_measured(
     assert saved_by_compiling(sweep.problem, 3600) == pytest.approx(0.8 * 3600 * 0.15 / 1.15 - 25)
     assert saved_by_compiling(sweep.problem, 600) == 0, "less than two minutes"
     assert saved_by_compiling(load_sweep("table1").problem, 1e6) == 0, "digits gain nothing"
-    plan = Plan(sweep.cells, frozenset(), (Task(sweep.cells[0], 50.0), Task(sweep.cells[1], 50.0)), 72.0)
+    plan = Plan(sweep.cells, frozenset(), (PlannedTask(sweep.cells[0], 50.0), PlannedTask(sweep.cells[1], 50.0)), 72.0)
     words = Local(Options(device="cpu", workers=2, threads=1)).cost(plan)
     without_gpu = not machine.gpu_files() and sys.platform != "darwin"
     assert (Local(Options(workers=2, threads=1)).cost(plan) == words) == without_gpu

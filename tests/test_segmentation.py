@@ -19,7 +19,7 @@ from benchmark.errors import UserError
 from benchmark.metric import MEAN_IOU, metric_of
 from benchmark.planning.grid import load_problem
 from benchmark.problems import scenes, sources
-from benchmark.problems.cache import Source, Split
+from benchmark.problems.cache import ArraySource, Split
 from benchmark.problems.data import open_data
 from benchmark.problems.fits import refuse_unfit
 from benchmark.problems.segmentation import MaskedData
@@ -47,17 +47,17 @@ def recipe(**fields) -> Problem:
 
 
 @pytest.fixture(scope="module")
-def source() -> Source:
+def source() -> ArraySource:
     return open_source(recipe())
 
 
-def test_scenes_are_the_same_everywhere(source: Source):
+def test_scenes_are_the_same_everywhere(source: ArraySource):
     """Another fingerprint would be another data set: of existing records none could be continued."""
     assert source.fingerprint == "58e17ac975209278"
     assert (len(source.training), len(source.test)) == (1500, 500)
 
 
-def test_masks_are_exact(source: Source):
+def test_masks_are_exact(source: ArraySource):
     """Strokes are brighter than any background, so that the mask can be seen in the image."""
     for split in (source.training, source.test):
         grey, masks = split.images[..., 0], split.images[..., 1]
@@ -84,12 +84,12 @@ def test_captions_say_that_scenes_are_semi_synthetic():
 # Batches
 
 
-def lit(count: int = 40) -> Source:
+def lit(count: int = 40) -> ArraySource:
     """Random masks, and images whose grey level tells the class: 40 * class + 7."""
     masks = np.random.default_rng(0).integers(6, size=(count, scenes.SIZE, scenes.SIZE), dtype=np.uint8)
     masks[0, 0, 0] = IGNORED
     split = Split(np.stack([40 * np.minimum(masks, 6) + 7, masks], 3), np.zeros(count, dtype=np.int64), masked=True)
-    return Source(split, split, "lit")
+    return ArraySource(split, split, "lit")
 
 
 @given(epoch=st.integers(0, 1000), flip=st.booleans(), padding=st.integers(0, 9))
@@ -104,7 +104,7 @@ def test_an_image_and_its_mask_get_the_same_crop_and_flip(epoch: int, flip: bool
         assert torch.equal(torch.where(beyond, 0, images[:, 0].round().long()), grey)
 
 
-def test_evaluation_has_whole_masks_and_training_images_stay_out_of_it(source: Source):
+def test_evaluation_has_whole_masks_and_training_images_stay_out_of_it(source: ArraySource):
     data = open_data(recipe(), CPU)
     assert isinstance(data, MaskedData)
     masks = torch.cat([masks for _, masks in data.evaluation_batches("test")])
@@ -130,7 +130,7 @@ def test_batches_are_those_of_their_seed_and_epoch_wherever_an_epoch_is_taken_up
             assert torch.equal(masks[rank::2], part[1])
 
 
-def test_chance_is_the_background_everywhere_in_the_training_masks(source: Source):
+def test_chance_is_the_background_everywhere_in_the_training_masks(source: ArraySource):
     problem = recipe()
     data = open_data(problem, CPU)
     masks = source.training.images[data._index.numpy()][..., 1]
@@ -149,7 +149,7 @@ def test_a_batch_without_a_label_moves_nothing():
     assert not outputs.grad.any()
 
 
-def test_pixels_are_normalised_over_images_alone(source: Source):
+def test_pixels_are_normalised_over_images_alone(source: ArraySource):
     data = open_data(recipe(crop_padding=0), CPU)
     pixels = torch.cat([images for images, _ in data.training_batches(0, 0)])
     assert pixels.shape[1:] == (1, 24, 24)

@@ -17,13 +17,13 @@ import pytest
 from benchmark import cli, status
 from benchmark.cells import Cell
 from benchmark.errors import UserError
-from benchmark.launch.progress import Asked, Progress, look, progress
+from benchmark.launch.progress import Asked, SweepProgress, look, progress
 from benchmark.launch.slurm import jobs as slurm
-from benchmark.launch.slurm.chunks import Layout, lay_out
+from benchmark.launch.slurm.chunks import JobLayout, lay_out
 from benchmark.launch.slurm.profile import Profile
 from benchmark.launch.slurm.queue import Unknown, read_queue
 from benchmark.launch.slurm.submissions import Submission, submissions, write_intent
-from benchmark.launch.slurm.task import _Job
+from benchmark.launch.slurm.task import _ChunkJob
 from benchmark.measure.publishing import made_up_record
 from benchmark.planning.grid import load_sweep
 from benchmark.planning.plan import make_plan
@@ -51,7 +51,7 @@ def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture
-def submitted(tmp_path: Path) -> tuple[Store, Submission, Layout]:
+def submitted(tmp_path: Path) -> tuple[Store, Submission, JobLayout]:
     """table1 with one seed: one dense run in job 7, 54 cells in the tasks of array 8."""
     store = Store(tmp_path / "results")
     wanted = load_sweep("table1", seeds="1")
@@ -63,7 +63,7 @@ def submitted(tmp_path: Path) -> tuple[Store, Submission, Layout]:
     return store, submission, layout
 
 
-def state(store: Store) -> Progress:
+def state(store: Store) -> SweepProgress:
     return progress(look(store.path), "table1")
 
 
@@ -327,9 +327,9 @@ def test_a_job_trains_again_what_nothing_can_read_and_says_so(submitted, capsys)
     dense, *cells = [task.cell.id for chunk in (0, 1) for task, _ in submission.tasks(chunk)]
     store.commit({"schema": 1, "id": dense, "cell": {}, "seconds": {}, "provenance": {}})
     record(store, cells[0])
-    job = _Job(submission, 0)
+    job = _ChunkJob(submission, 0)
     assert job._remaining() == []
-    job = _Job(submission, 1)
+    job = _ChunkJob(submission, 1)
     assert [task.cell.id for task in job._remaining()] == cells
     assert f"the record of {cells[0]} is truncated" in capsys.readouterr().out
 

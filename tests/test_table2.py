@@ -68,7 +68,7 @@ def table_of(sweep: Path, given: list[dict]) -> Table:
     return Table2().measured(group_of(sweep, given))
 
 
-def group_of(sweep: Path, given: list[dict]) -> groups.Group:
+def group_of(sweep: Path, given: list[dict]) -> groups.RecipeGroup:
     (group,) = groups.groups(frames.read(given, "tests"), sweep_axes(str(sweep)))
     return group
 

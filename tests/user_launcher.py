@@ -13,7 +13,7 @@ from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch.events import Event, Failed, Finished, Started
 from benchmark.launch.launcher import Launcher, Work
 from benchmark.launch.running import run
-from benchmark.planning.plan import Task
+from benchmark.planning.plan import PlannedTask
 from benchmark.results.store import Store
 from benchmark.training.options import RunOptions
 
@@ -32,7 +32,7 @@ class Futures:
         context.set_forkserver_preload(["benchmark.launch.preload"])  # torch, once for all
         self.store, self.executor = store, ProcessPoolExecutor(workers, context)
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
+    def run(self, tasks: Sequence[PlannedTask]) -> Iterator[Event]:
         for dense in (True, False):  # dense runs first: the others start from their records
             cells = [task.cell for task in tasks if task.cell.is_dense == dense]
             futures = {self.executor.submit(train, self.store.path, cell): cell for cell in cells}

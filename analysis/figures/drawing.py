@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from analysis import choice
 from analysis.claims import seeds_words
-from analysis.groups import Group
+from analysis.groups import RecipeGroup
 from benchmark.errors import UserError
 from benchmark.metric import Metric
 
@@ -51,7 +51,7 @@ class Selection:
         order: lists of names of which each has a place in the style, such as a list of schedules.
     """
 
-    group: Group
+    group: RecipeGroup
     whole: Mapping[str, Mapping[str, Any]]
     narrowed: bool = False
     order: Sequence[Sequence[str]] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analysis.claims import Contrast, Evidence, Finding, Key, per_cent
-from analysis.paper.envelope import Run, common_seeds, settings
+from analysis.paper.envelope import RunScores, common_seeds, settings
 from analysis.verdicts import Half, judged
 
 BASELINE = "LRW"
@@ -59,7 +59,9 @@ def _selected(evidence: Evidence, keys: list[Key], baseline: Key | None) -> Key 
     """The best in mean validation over the seeds that the most complete settings share; of equal ones the shortest."""
     names = {f"{row}, {budget}": (row, sparsity, budget) for row, sparsity, budget in keys}
     runs = [
-        Run(name, evidence.epochs[key], int(seed), float(validation), float(evidence.measured_at(*key).get(seed, 0.0)))
+        RunScores(
+            name, evidence.epochs[key], int(seed), float(validation), float(evidence.measured_at(*key).get(seed, 0.0))
+        )
         for name, key in names.items()
         if baseline and evidence.as_sparse(key, baseline)
         for seed, validation in evidence.metric.oriented(evidence.validation[key]).items()

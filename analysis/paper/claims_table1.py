@@ -33,15 +33,15 @@ def lrw_equals_ft(evidence: Evidence) -> Finding:
     contrasts = [claims.versus("LRW", "FT", sparsity, budget) for sparsity, budget in evidence.columns]
     same = [_same_runs(evidence, *column) for column in evidence.columns]
     statement = "LRW equals FT at these budgets"
-    found = equivalence("lrw-equals-ft", statement, contrasts, evidence, EQUIVALENCE_MARGIN, _same_rates(evidence))
+    finding = equivalence("lrw-equals-ft", statement, contrasts, evidence, EQUIVALENCE_MARGIN, _same_rates(evidence))
     if not (same and all(same)):
-        return found
+        return finding
     reason = (
         "none, as both used the same learning rates from the same pruned network: the budgets fit into the dense run's "
         "last plateau, so that what LRW rewinds to is the rate that FT keeps"
     )
-    figures = "; ".join(claims.figures_of(evidence, found.comparisons, "the same runs") + _same_rates(evidence))
-    return Finding(found.key, statement, "by construction", figures, reason, found.comparisons, "", found.hardest)
+    figures = "; ".join(claims.figures_of(evidence, finding.comparisons, "the same runs") + _same_rates(evidence))
+    return Finding(finding.key, statement, "by construction", figures, reason, finding.comparisons, "", finding.hardest)
 
 
 def large_rates_beat_ft(evidence: Evidence) -> Finding:

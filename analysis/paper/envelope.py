@@ -17,8 +17,8 @@ from statistics import fmean, stdev
 
 
 @dataclass(frozen=True)
-class Run:
-    """One record.
+class RunScores:
+    """Scores of one record.
 
     Args:
         setting: cycles and epochs per cycle, in words.
@@ -37,8 +37,8 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Step:
-    """From `epochs` on `setting` holds the envelope.
+class SettingMean:
+    """The mean of one setting. A step of the envelope is one: from `epochs` on `setting` holds it.
 
     Args:
         epochs: of retraining, in total.
@@ -56,14 +56,14 @@ class Step:
     validation: float
 
 
-def envelope(runs: Iterable[Run]) -> tuple[Step, ...]:
+def envelope(runs: Iterable[RunScores]) -> tuple[SettingMean, ...]:
     """The steps of the envelope, in rising epochs and rising means. Independent of the order of `runs`.
 
     Runs without either score are left out, and settings without all of the `common_seeds`. Of equally good settings
     the shorter one counts, then the first by name.
     """
     runs = list(runs)
-    steps: list[Step] = []
+    steps: list[SettingMean] = []
     selected = -math.inf
     for candidate in settings(runs, common_seeds(runs)):
         if candidate.validation > selected:
@@ -73,7 +73,7 @@ def envelope(runs: Iterable[Run]) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def common_seeds(runs: Iterable[Run]) -> frozenset[int]:
+def common_seeds(runs: Iterable[RunScores]) -> frozenset[int]:
     """The seeds that all of the most complete settings have, those with the most seeds; empty if they share none."""
     by_setting = [frozenset(run.seed for run in of_setting) for of_setting in _by_setting(runs).values()]
     most = max(map(len, by_setting), default=0)
@@ -81,7 +81,7 @@ def common_seeds(runs: Iterable[Run]) -> frozenset[int]:
     return frozenset.intersection(*complete) if complete else frozenset()
 
 
-def settings(runs: Iterable[Run], seeds: Set[int]) -> list[Step]:
+def settings(runs: Iterable[RunScores], seeds: Set[int]) -> list[SettingMean]:
     """Every setting that has all of `seeds`, with its means over these; none if there are no seeds.
 
     The shortest first, then the better validation, then by name.
@@ -94,23 +94,23 @@ def settings(runs: Iterable[Run], seeds: Set[int]) -> list[Step]:
         tests = sorted(run.test for run in counted)  # sorted: a sum of floats depends on its order
         std = stdev(tests) if len(tests) > 1 else 0.0
         validation = fmean(sorted(run.validation for run in counted))
-        steps.append(Step(epochs, setting, min(fmean(tests), tests[-1]), std, len(tests), validation))
+        steps.append(SettingMean(epochs, setting, min(fmean(tests), tests[-1]), std, len(tests), validation))
     return sorted(steps, key=lambda step: (step.epochs, -step.validation, step.setting))
 
 
-def incomplete(runs: Iterable[Run], seeds: Set[int]) -> int:
+def incomplete(runs: Iterable[RunScores], seeds: Set[int]) -> int:
     """How many settings take no part in `settings`."""
     return sum(not seeds or not seeds <= {run.seed for run in of_setting} for of_setting in _by_setting(runs).values())
 
 
-def met_after(steps: Sequence[Step], level: float) -> float | None:
+def met_after(steps: Sequence[SettingMean], level: float) -> float | None:
     """The epochs after which the envelope is at `level` or above for the first time; None if it never is."""
     return next((step.epochs for step in steps if step.mean >= level), None)
 
 
-def _by_setting(runs: Iterable[Run]) -> dict[tuple[float, str], list[Run]]:
+def _by_setting(runs: Iterable[RunScores]) -> dict[tuple[float, str], list[RunScores]]:
     """The runs that have both scores, by (epochs, setting)."""
-    by_setting: dict[tuple[float, str], list[Run]] = defaultdict(list)
+    by_setting: dict[tuple[float, str], list[RunScores]] = defaultdict(list)
     for run in runs:
         if math.isfinite(run.validation) and math.isfinite(run.test):
             by_setting[(run.epochs, run.setting)].append(run)

@@ -14,7 +14,7 @@ from matplotlib.ticker import NullLocator
 from analysis.claims import per_cent, seeds_words
 from analysis.figures.drawing import COLOURS, Drawing, Selection, axis_title, cut, legend_below, panels
 from analysis.paper.claims_figure1 import BASELINE
-from analysis.paper.envelope import Run, Step, common_seeds, envelope, incomplete, met_after, settings
+from analysis.paper.envelope import RunScores, SettingMean, common_seeds, envelope, incomplete, met_after, settings
 from analysis.report import plots
 from analysis.settings import values_of
 from benchmark.errors import UserError
@@ -45,7 +45,7 @@ def explained(metric: Metric) -> tuple[str, str]:
 
 
 @dataclass(frozen=True)
-class Part:
+class SparsityPart:
     """One sparsity, all of it over the same seeds. Scores of runs and steps are oriented: higher ones are better.
 
     Args:
@@ -61,15 +61,15 @@ class Part:
 
     metric: Metric
     sparsity: float
-    runs: tuple[Run, ...]
+    runs: tuple[RunScores, ...]
     seeds: frozenset[int]
-    steps: tuple[Step, ...]
-    baseline: Step | None
+    steps: tuple[SettingMean, ...]
+    baseline: SettingMean | None
     baseline_misses_seeds: bool = False
     fell: frozenset[str] = frozenset()
 
     @property
-    def points(self) -> list[Run]:
+    def points(self) -> list[RunScores]:
         """The runs that are drawn one by one: not those that collapsed, which would stretch the axis."""
         return [run for run in self.runs if run.id not in self.fell]
 
@@ -77,11 +77,11 @@ class Part:
         """As figures show it, for scores that are oriented."""
         return float(self.metric.shown(self.metric.oriented(score)))
 
-    def level(self, step: Step) -> str:
+    def level(self, step: SettingMean) -> str:
         """The mean of a step in words."""
         return f"{self.shown(step.mean):.2f}{self.metric.unit}"
 
-    def runs_of(self, step: Step) -> list[Run]:
+    def runs_of(self, step: SettingMean) -> list[RunScores]:
         """The runs whose mean the step is."""
         setting = (step.setting, step.epochs)
         return [run for run in self.runs if (run.setting, run.epochs) == setting and run.seed in self.seeds]
@@ -126,7 +126,7 @@ class Part:
         return "the baseline misses seeds" if self.baseline_misses_seeds else "no records of the baseline"
 
 
-def parts(selection: Selection) -> list[Part]:
+def parts(selection: Selection) -> list[SparsityPart]:
     """A part a sparsity, the lowest first. Raises UserError for records without cycles."""
     cells = selection.cells[selection.cells["budget"] != ""]
     if cells.empty or not ((cells["cycles"] > 1) | cells["hyperparameters"].str.contains("cycles|ladder")).any():
@@ -142,7 +142,7 @@ def parts(selection: Selection) -> list[Part]:
         fell = frozenset(at["id"][at["status"] == "collapsed"])
         missed = bool(base) and not level
         by_sparsity.append(
-            Part(
+            SparsityPart(
                 selection.metric,
                 float(sparsity),
                 runs,
@@ -172,13 +172,13 @@ def draw(selection: Selection) -> Drawing:
     return Drawing("figure1", figure, sentences)
 
 
-def _collapsed(sparsities: Sequence[Part]) -> list[str]:
+def _collapsed(sparsities: Sequence[SparsityPart]) -> list[str]:
     fell = [(len(part.runs) - len(part.points), per_cent(part.sparsity)) for part in sparsities]
     named = ", ".join(f"{count} at {sparsity}" for count, sparsity in fell if count)
     return [f"Runs that collapsed are left out of the points: {named}."] if named else []
 
 
-def _ladder_sentence(sparsities: Sequence[Part]) -> list[str]:
+def _ladder_sentence(sparsities: Sequence[SparsityPart]) -> list[str]:
     """Why the baseline has the cycles that it has; nothing where it does not prune by Renda et al.'s ladder."""
     of_ladder = [part.sparsity for part in sparsities if part.baseline and part.baseline.setting.endswith(RENDA_WORDS)]
     if not of_ladder:
@@ -191,7 +191,7 @@ def _ladder_sentence(sparsities: Sequence[Part]) -> list[str]:
     ]
 
 
-def _draw_part(panel: Panel, part: Part) -> None:
+def _draw_part(panel: Panel, part: SparsityPart) -> None:
     x, y = [run.epochs for run in part.points], [part.shown(run.test) for run in part.points]
     look: dict[str, Any] = {"linestyle": "", "marker": "o", "color": ENVELOPE}
     panel.plot(x, y, alpha=0.25, markersize=3, markeredgewidth=0, label="every run", **look)
@@ -226,14 +226,14 @@ def _best_words(metric: Metric) -> str:
     return f"best so far, selected on validation {metric.label}"
 
 
-def _runs(cells: pd.DataFrame, metric: Metric) -> tuple[Run, ...]:
+def _runs(cells: pd.DataFrame, metric: Metric) -> tuple[RunScores, ...]:
     columns = ("id", "schedule", "hyperparameters", "epochs", "cycles", "seed", "final_validation", "final_test")
     runs = []
     for values in cells[list(columns)].itertuples(index=False, name=None):
         name, schedule, chosen, epochs, cycles, seed, validation, test = values
         setting = _setting(schedule, chosen, epochs, int(cycles))
         scores = metric.oriented(validation), metric.oriented(test)
-        runs.append(Run(setting, round(epochs, 2), seed, *scores, name))
+        runs.append(RunScores(setting, round(epochs, 2), seed, *scores, name))
     return tuple(sorted(runs, key=lambda run: (run.epochs, run.setting, run.seed)))
 
 
@@ -268,7 +268,7 @@ def plot(selection: Selection) -> plots.Plot:
     return plots.side_by_side(drawn, selection.metric)
 
 
-def _every_run(part: Part) -> dict[str, Any]:
+def _every_run(part: SparsityPart) -> dict[str, Any]:
     return plots.trace(
         "markers",
         "every run",
@@ -281,7 +281,7 @@ def _every_run(part: Part) -> dict[str, Any]:
     )
 
 
-def _best_so_far(part: Part) -> dict[str, Any]:
+def _best_so_far(part: SparsityPart) -> dict[str, Any]:
     """A step's customdata are the ids of its records."""
     bars = [round(part.metric.shown(step.std), 3) if step.n > 1 else None for step in part.steps]
     return plots.trace(
@@ -297,7 +297,7 @@ def _best_so_far(part: Part) -> dict[str, Any]:
     )
 
 
-def _baseline(part: Part) -> list[dict[str, Any]]:
+def _baseline(part: SparsityPart) -> list[dict[str, Any]]:
     if part.baseline is None or not part.runs:
         return []
     x = [min(run.epochs for run in part.runs), max(run.epochs for run in part.runs)]

@@ -14,7 +14,7 @@ import pandas as pd
 from analysis import choice
 from analysis.axes import Axes
 from analysis.claims import Evidence, Key, budget_words, per_cent
-from analysis.groups import Group, by_seed, reached, score_entry
+from analysis.groups import RecipeGroup, by_seed, reached, score_entry
 from analysis.layout import Layout, measured_table, published_table
 from analysis.paper.claims_table1 import CLAIMS, MARGINS, SCHEDULES
 from analysis.tables import Column, Entry, Row, Table
@@ -30,7 +30,7 @@ class Table1(Layout):
         one = len(axes.hyperparameters) == 1 or bool(axes.tuning_seeds)
         return len(axes.methods) == 1 and one and axes.retrains
 
-    def measured(self, group: Group) -> Table:
+    def measured(self, group: RecipeGroup) -> Table:
         by_cell, axes = _by_cell(group), group.axes
         asked = {cell[1:4] for cell in axes.cells}
         keys = axes.columns
@@ -64,7 +64,7 @@ class Table1(Layout):
             "The winner agrees if the schedules on rank 1 here and there have one in common.",
         )
 
-    def evidence(self, group: Group) -> Evidence:
+    def evidence(self, group: RecipeGroup) -> Evidence:
         by_cell = {key: part[part["final_test"].notna()] for key, part in _by_cell(group).items()}
         rates = {key: by_seed(part, "learning_rates") for key, part in by_cell.items()}
         return Evidence(
@@ -92,7 +92,7 @@ def published_numbers() -> Mapping[Key, tuple[float, float]]:
     return dict(zip(keys, zip(frame["accuracy_mean"], frame["accuracy_std"], strict=True), strict=True))
 
 
-def _by_cell(group: Group) -> dict[Key, pd.DataFrame]:
+def _by_cell(group: RecipeGroup) -> dict[Key, pd.DataFrame]:
     """The runs of each entry, of the chosen setting where the sweep tunes."""
     if group.axes.tuning_seeds:
         return {contest[1:]: runs for contest, runs in choice.chosen(group).items()}

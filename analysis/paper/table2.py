@@ -17,7 +17,7 @@ from analysis import choice
 from analysis.axes import Axes
 from analysis.choice import Chosen, chosen
 from analysis.claims import Evidence, Finding, per_cent
-from analysis.groups import Group, is_at, reached, remarks, score_entry
+from analysis.groups import RecipeGroup, is_at, reached, remarks, score_entry
 from analysis.labels import row_label, trained_with
 from analysis.layout import Layout, measured_table, published_table
 from analysis.paper.claims_table2 import CLAIMS, MARGINS
@@ -37,7 +37,7 @@ class Table2(Layout):
     def fits(self, axes: Axes) -> bool:
         return axes.from_scratch
 
-    def measured(self, group: Group) -> Table:
+    def measured(self, group: RecipeGroup) -> Table:
         axes, runs = group.axes, chosen(group)
         asked = {cell[:4] for cell in axes.cells}
         labels = row_kinds(axes)
@@ -96,7 +96,7 @@ class Table2(Layout):
             name=lambda label: label.partition(", ")[0],
         )
 
-    def evidence(self, group: Group) -> Evidence:
+    def evidence(self, group: RecipeGroup) -> Evidence:
         """Of the chosen settings alone."""
         by_key = {
             (row_label(method, schedule), sparsity, budget): runs
@@ -150,7 +150,7 @@ def row_kinds(axes: Axes) -> dict[tuple[str, str], str]:
     return {kind: row_label(*kind) for kind in kinds}
 
 
-def _decays(group: Group) -> list[str]:
+def _decays(group: RecipeGroup) -> list[str]:
     """What the learning rates of the rows are, where these differ."""
     decays = [schedule for schedule in group.axes.schedules if schedule]
     if not decays:
@@ -199,7 +199,7 @@ def _away(runs: Chosen) -> list[str]:
     return ["A row that ended at another sparsity than the column's has no rank there."] if away else []
 
 
-def _columns(group: Group) -> list[Column]:
+def _columns(group: RecipeGroup) -> list[Column]:
     columns = [Column("", UNITS.get(group.recipe.task, "units/s"), 0, ranked=False, is_score=False)]
     for sparsity in group.axes.sparsities:
         target = f"target {per_cent(sparsity)}"
@@ -209,7 +209,7 @@ def _columns(group: Group) -> list[Column]:
     return columns
 
 
-def _entries(group: Group, runs: pd.DataFrame | None, sparsity: float) -> tuple[Entry, Entry, Entry]:
+def _entries(group: RecipeGroup, runs: pd.DataFrame | None, sparsity: float) -> tuple[Entry, Entry, Entry]:
     """Accuracy, speedup, sparsity. Runs that ended at another sparsity than the column's have no rank."""
     score, expected = score_entry(group, runs), group.expected
     if runs is None:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.axes import Axes
 from analysis.claims import Contrast, Evidence, Finding, budget_words, per_cent, versus
-from analysis.groups import Group, differ, is_at, reached, score_entry
+from analysis.groups import RecipeGroup, differ, is_at, reached, score_entry
 from analysis.labels import Kind, factors, of_setting, row_labels
 from analysis.layout import Layout, measured_table
 from analysis.paper.claims_figure1 import baseline_met_early
@@ -67,7 +67,7 @@ class Variants(Layout):
         """Whatever varies: methods that have no budget stand in a column of their own."""
         return True
 
-    def measured(self, group: Group) -> Table:
+    def measured(self, group: RecipeGroup) -> Table:
         axes, by_cell = group.axes, _by_cell(group.tested)
         labels, totals = row_labels(axes), _totals(axes, by_cell)
         columns = [
@@ -85,7 +85,7 @@ class Variants(Layout):
         sentences = (*_other_sparsities(group, by_cell, labels), *_totals_sentence(totals, labels))
         return measured_table(group, "setting", columns, rows, *sentences)
 
-    def evidence(self, group: Group) -> Evidence:
+    def evidence(self, group: RecipeGroup) -> Evidence:
         """By the labels of the rows."""
         labels = row_labels(group.axes)
         by_cell = _by_cell(group.tested)
@@ -108,13 +108,13 @@ class Variants(Layout):
         )
 
 
-def _entry(group: Group, by_cell: ByCell, kind: Kind, column: Place) -> Entry:
+def _entry(group: RecipeGroup, by_cell: ByCell, kind: Kind, column: Place) -> Entry:
     runs = by_cell.get((kind, column))
     entry = score_entry(group, runs, (*kind[:2], *column, kind[2]) in group.axes.cells)
     return entry if runs is None or is_at(runs, column[0]) else replace(entry, competes=False)
 
 
-def _other_sparsities(group: Group, by_cell: ByCell, labels: Mapping[Kind, str]) -> list[str]:
+def _other_sparsities(group: RecipeGroup, by_cell: ByCell, labels: Mapping[Kind, str]) -> list[str]:
     """Which rows ended at another sparsity than their column's, by the setting, since schedules do not change it."""
     away: dict[tuple[str, float], dict[str, None]] = {}
     for (kind, (sparsity, _)), runs in by_cell.items():

@@ -21,7 +21,7 @@ SHOWN_FLAGS = 12
 
 
 @dataclass(frozen=True)
-class Cell:
+class TextCell:
     """An entry in words.
 
     Args:
@@ -43,13 +43,13 @@ class Cell:
         return "".join(part for part in (FLAG * self.flagged, f" {self.count}" * bool(self.count)))
 
 
-def cell(entry: Entry, column: Column) -> Cell:
+def cell(entry: Entry, column: Column) -> TextCell:
     if entry.mean is None:
-        return Cell("" if entry.n is None else MISSING, "", "", None, bool(entry.flags))
+        return TextCell("" if entry.n is None else MISSING, "", "", None, bool(entry.flags))
     spread = "" if entry.std is None else f"{entry.std:.{column.decimals}f}"
     count = f"{entry.n}/{entry.expected}" if entry.is_partial else ""
     mark = entry.rank if entry.rank is not None and entry.rank <= MARKED_RANKS else None
-    return Cell(f"{entry.mean:.{column.decimals}f}", spread, count, mark, bool(entry.flags))
+    return TextCell(f"{entry.mean:.{column.decimals}f}", spread, count, mark, bool(entry.flags))
 
 
 def legend(table: Table, marks: Sequence[str]) -> list[str]:

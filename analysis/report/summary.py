@@ -154,7 +154,7 @@ def _first(table: Table, place: int) -> str:
 
 def _missing(report: Report) -> str:
     gaps = [(sheet, _gaps(sheet)) for sheet in report.sheets]
-    lines = [f"<p>{_link(sheet)}: {escape('; '.join(found))}.</p>\n" for sheet, found in gaps if found]
+    lines = [f"<p>{_link(sheet)}: {escape('; '.join(parts))}.</p>\n" for sheet, parts in gaps if parts]
     for (what, fault), faults, target in (
         (("failed cell", "without a record"), report.failures, "failures"),
         (("file", "that could not be used"), report.problems, "unusable"),

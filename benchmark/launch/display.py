@@ -16,7 +16,7 @@ from benchmark.cells import Cell
 from benchmark.launch.events import Epoch, Event, Failed, Finished, Retried, Started
 from benchmark.methods import declaration
 from benchmark.metric import ACCURACY, Metric, metric_named, metric_of
-from benchmark.planning.plan import Plan, Task
+from benchmark.planning.plan import Plan, PlannedTask
 from benchmark.results.records import Record
 from benchmark.results.store import Store
 
@@ -31,7 +31,7 @@ VALIDATION = "validation_"
 class Pace:
     """Epochs of a plan that are behind us, those of running cells included, and what the rest takes at this pace."""
 
-    def __init__(self, tasks: Iterable[Task], clock: Callable[[], float] = time.monotonic):
+    def __init__(self, tasks: Iterable[PlannedTask], clock: Callable[[], float] = time.monotonic):
         self._tasks = {task.cell.id: task for task in tasks}
         self.total = sum(task.epochs for task in self._tasks.values())
         self._behind: dict[str, float] = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from benchmark.cells import Cell
-from benchmark.planning.plan import Task
+from benchmark.planning.plan import PlannedTask
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ Event = Started | Epoch | Finished | Failed | Retried
 class Pool(Protocol):
     """Trains cells and tells of it."""
 
-    def run(self, tasks: Sequence[Task], /) -> Iterator[Event]:
+    def run(self, tasks: Sequence[PlannedTask], /) -> Iterator[Event]:
         """Train all tasks, each after the one that it waits for."""
 
     def stop(self) -> None:

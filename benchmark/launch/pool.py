@@ -25,7 +25,7 @@ from benchmark.errors import CannotGoOn, UserError
 from benchmark.launch.events import Epoch, Event, Failed, Finished, Retried, Started
 from benchmark.launch.machine import PoolOptions, WorkerSettings, given_rank, open_files_for
 from benchmark.launch.serving import BROKEN, serve
-from benchmark.planning.plan import Task
+from benchmark.planning.plan import PlannedTask
 from benchmark.results.redaction import redact
 from benchmark.results.store import Store
 
@@ -53,7 +53,7 @@ class _Slot:
         self.process = process
         self.connection = connection
         self.ready = False
-        self.task: Task | None = None
+        self.task: PlannedTask | None = None
         self.leaves = False
         """Whether it has said what makes it end: it takes no other cell."""
         self.last_sign = time.monotonic()
@@ -84,8 +84,8 @@ class LocalPool:
 
     def run(
         self,
-        tasks: Sequence[Task],
-        admit: Callable[[Task], bool] = lambda task: True,
+        tasks: Sequence[PlannedTask],
+        admit: Callable[[PlannedTask], bool] = lambda task: True,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[Event]:
         """Run all tasks, each after the one that it waits for. Raises UserError if workers cannot start.
@@ -162,13 +162,13 @@ class LocalPool:
             if log.stat().st_size == 0:
                 log.unlink()
 
-    def _fail_orphans(self, waiting: list[Task], failed: set[str]) -> Iterator[Event]:
+    def _fail_orphans(self, waiting: list[PlannedTask], failed: set[str]) -> Iterator[Event]:
         for task in [task for task in waiting if task.after in failed]:
             waiting.remove(task)
             yield Failed(task.cell, "dense run failed", f"the dense run {task.after} failed")
 
     def _assign(
-        self, waiting: list[Task], finished: set[str], known: set[str], admit: Callable[[Task], bool]
+        self, waiting: list[PlannedTask], finished: set[str], known: set[str], admit: Callable[[PlannedTask], bool]
     ) -> Iterator[Event]:
         """Give each idle worker the first task that is ready."""
         now = time.monotonic()
@@ -176,7 +176,7 @@ class LocalPool:
         follow = any(task.behind for task in waiting)
         unfinished = {task.cell.id for task in [*waiting, *running]} if follow else set()
 
-        def ready(task: Task) -> bool:
+        def ready(task: PlannedTask) -> bool:
             there = task.after is None or task.after in finished or task.after not in known
             return there and task.behind not in unfinished and self._later.get(task.cell.id, 0.0) <= now
 
@@ -194,7 +194,7 @@ class LocalPool:
                     yield Started(task.cell)
                     break
 
-    def _collect(self, waiting: list[Task], should_stop: Callable[[], bool]) -> Iterator[Event]:
+    def _collect(self, waiting: list[PlannedTask], should_stop: Callable[[], bool]) -> Iterator[Event]:
         """Events of what the workers said, or that they died, within the next moment."""
         sources: dict[Any, _Slot] = {}
         for slot in self._slots:
@@ -221,7 +221,7 @@ class LocalPool:
                 what = "no iteration finished" if slot.ready else "not ready"
                 yield from self._bury(slot, waiting, "hang", f"{what} within {self.options.hang_seconds:g} s")
 
-    def _hear(self, slot: _Slot, message: tuple[Any, ...], waiting: list[Task]) -> Iterator[Event]:
+    def _hear(self, slot: _Slot, message: tuple[Any, ...], waiting: list[PlannedTask]) -> Iterator[Event]:
         slot.last_sign = time.monotonic()
         kind, *values = message
         if kind == "ready":
@@ -247,7 +247,7 @@ class LocalPool:
         else:
             yield Finished(task.cell, trained_here=values[0] == "done")
 
-    def _bury(self, slot: _Slot, waiting: list[Task], cause: str, message: str) -> Iterator[Event]:
+    def _bury(self, slot: _Slot, waiting: list[PlannedTask], cause: str, message: str) -> Iterator[Event]:
         """A worker is gone: put another in its place, and its cell back or among the failed."""
         if not slot.ready:
             self._start_failures += 1
@@ -262,7 +262,7 @@ class LocalPool:
             yield self._again_or_fail(slot, slot.task, waiting, cause, message, "")
 
     def _again_or_fail(
-        self, slot: _Slot, task: Task, waiting: list[Task], cause: str, message: str, trace: str
+        self, slot: _Slot, task: PlannedTask, waiting: list[PlannedTask], cause: str, message: str, trace: str
     ) -> Retried | Failed:
         tried = self._tried[task.cell.id] = self._tried.get(task.cell.id, 0) + 1
         if tried < TRIES.get(cause, 1):

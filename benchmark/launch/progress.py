@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmark.launch.slurm.queue import Job
+from benchmark.launch.slurm.queue import SlurmJob
 from benchmark.launch.slurm.state import SlurmState, explain, read_state, submitted_cells
 from benchmark.launch.slurm.submissions import Line, Submission
 from benchmark.planning.grid import Sweep, load_problem, load_sweep
@@ -53,7 +53,7 @@ class Asked:
 
 
 @dataclass
-class Progress:
+class SweepProgress:
     """How far a sweep is.
 
     Args:
@@ -97,7 +97,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Folder:
+class ResultsFolder:
     """What one look at a results folder and the queue found, for all of its sweeps.
 
     Args:
@@ -113,18 +113,18 @@ class Folder:
     failures: dict[str, dict[str, Any]]
 
 
-def look(path: Path) -> Folder:
+def look(path: Path) -> ResultsFolder:
     """Reads the queue and the locks first: a cell that ends meanwhile then has its record counted."""
     store = Store(path)
     state = read_state(store)
-    return Folder(store, state, store.ids(), {failure["id"]: failure for failure in store.failures()})
+    return ResultsFolder(store, state, store.ids(), {failure["id"]: failure for failure in store.failures()})
 
 
-def progress(folder: Folder, name: str, asked: Asked | None = None) -> Progress:
+def progress(folder: ResultsFolder, name: str, asked: Asked | None = None) -> SweepProgress:
     """Count the cells of one sweep. Raises UserError."""
     asked = asked or Asked()
     submissions = _submissions(folder, name, asked.problem)
-    result = Progress(name)
+    result = SweepProgress(name)
     if folder.state.unknown and not all(submission.closed for submission in submissions):
         result.unknown = f"what is queued is unknown: {folder.state.unknown}"
         result.ask_again = folder.state.ask_again
@@ -152,7 +152,9 @@ def progress(folder: Folder, name: str, asked: Asked | None = None) -> Progress:
     return result
 
 
-def _notes(folder: Folder, submissions: list[Submission], jobs: dict[str, Job], ended: dict[str, str]) -> list[str]:
+def _notes(
+    folder: ResultsFolder, submissions: list[Submission], jobs: dict[str, SlurmJob], ended: dict[str, str]
+) -> list[str]:
     """What SLURM says of the jobs of a sweep. jobs: by their id; ended: ids of jobs by that of their cell."""
     notes = []
     reasons = Counter(job.reason for job in jobs.values() if not job.running)
@@ -167,7 +169,7 @@ def _notes(folder: Folder, submissions: list[Submission], jobs: dict[str, Job], 
     return notes
 
 
-def _submissions(folder: Folder, name: str, problem: str | None) -> list[Submission]:
+def _submissions(folder: ResultsFolder, name: str, problem: str | None) -> list[Submission]:
     """Those of a sweep. Raises UserError for a problem that is unknown."""
     title = None if problem is None else load_problem(problem)[0].name
     sweep = stem_of(name)
@@ -186,7 +188,7 @@ def _family(cell_id: str) -> str:
     return cell_id.rpartition("-seed")[0]
 
 
-def _state(name: str, folder: Folder) -> str:
+def _state(name: str, folder: ResultsFolder) -> str:
     if name in folder.done:
         return "done"
     return folder.state.of(name) or ("failed" if name in folder.failures else "left")
@@ -200,12 +202,12 @@ def _lines_of(sweep: Sweep, store: Store) -> Iterator[Line]:
 
 
 def _seconds_left(
-    folder: Folder,
+    folder: ResultsFolder,
     lines: dict[str, Line],
     remaining: list[Line],
-    jobs: dict[str, Job],
+    jobs: dict[str, SlurmJob],
     submissions: list[Submission],
-    result: Progress,
+    result: SweepProgress,
 ) -> float | None:
     """Estimated cost of what is left to train, corrected by what finished cells really took, over those at work."""
     if not remaining:

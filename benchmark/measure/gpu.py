@@ -27,7 +27,7 @@ from rich.text import Text
 
 from benchmark.cells import cut
 from benchmark.errors import UserError
-from benchmark.measure.gpu_plan import Step, plan
+from benchmark.measure.gpu_plan import PlanStep, plan
 from benchmark.results.provenance import provenance
 from benchmark.streams import make_console
 
@@ -50,7 +50,15 @@ WIDTH = 160
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a step ended; reason: in one line, where it is not done. lines: the last that it printed."""
+    """How a step ended.
+
+    Args:
+        step: its name.
+        state: DONE, FAILED, SKIPPED or INTERRUPTED.
+        seconds: that it took.
+        reason: why it is not done, in one line; "" if it is.
+        lines: the last that it printed.
+    """
 
     step: str
     state: str
@@ -59,7 +67,7 @@ class Outcome:
     lines: tuple[str, ...] = ()
 
 
-class Folder:
+class OutFolder:
     """What calls leave behind for the next one. Raises UserError if it cannot be used."""
 
     def __init__(self, path: Path, resume: bool):
@@ -118,7 +126,7 @@ def measure(out: Path, deadline: float, device: str, data: Path | None, resume: 
     """
     if data is not None and not data.exists():
         raise UserError(f"--data {data}: there is no such folder or archive")
-    folder = Folder(out, resume)
+    folder = OutFolder(out, resume)
     with (
         _stopped_by_sigterm(),
         tempfile.TemporaryDirectory(prefix="measure-gpu-", ignore_cleanup_errors=True) as scratch,
@@ -143,7 +151,7 @@ def _stopped_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def run(steps: Sequence[Step], folder: Folder, deadline: float) -> dict[str, Outcome]:
+def run(steps: Sequence[PlanStep], folder: OutFolder, deadline: float) -> dict[str, Outcome]:
     """Outcomes by step, those of earlier calls included. deadline: of time.monotonic()."""
     outcomes = folder.outcomes()
     for step in steps:
@@ -164,7 +172,7 @@ def run(steps: Sequence[Step], folder: Folder, deadline: float) -> dict[str, Out
     return outcomes
 
 
-def _attempt(step: Step, limit: float, log: Path) -> Outcome:
+def _attempt(step: PlanStep, limit: float, log: Path) -> Outcome:
     """The command of a step in a group of processes that does not outlive it."""
     started = time.monotonic()
     with log.open("a") as file:
@@ -188,7 +196,7 @@ def _attempt(step: Step, limit: float, log: Path) -> Outcome:
 
 
 @contextlib.contextmanager
-def _group(step: Step, log: TextIO) -> Iterator[subprocess.Popen[bytes]]:
+def _group(step: PlanStep, log: TextIO) -> Iterator[subprocess.Popen[bytes]]:
     """A process that leads a group, which is killed at the end with all that it started."""
     command = [sys.executable, "-m", *step.arguments]
     environment = {**os.environ, "COLUMNS": str(WIDTH), "PYTHONUNBUFFERED": "1"}
@@ -218,13 +226,13 @@ def _from(log: Path, start: int) -> str:
         return file.read().decode(errors="replace")
 
 
-def show(steps: Sequence[Step], outcomes: dict[str, Outcome]) -> None:
+def show(steps: Sequence[PlanStep], outcomes: dict[str, Outcome]) -> None:
     """The table of all steps, a line each: the last that it printed, or why there is no result."""
     table = Table("step", "state", "s", "for", "result, or why there is none", box=None, pad_edge=False)
     for step in steps:
         outcome = outcomes[step.name]
-        told = outcome.reason or (outcome.lines[-1] if outcome.lines else "")
-        cells = (step.name, outcome.state, f"{outcome.seconds:.0f}", step.answers, told)
+        result = outcome.reason or (outcome.lines[-1] if outcome.lines else "")
+        cells = (step.name, outcome.state, f"{outcome.seconds:.0f}", step.answers, result)
         table.add_row(*map(Text, cells))
     console = make_console()
     console.width = max(console.width, WIDTH)

@@ -13,7 +13,7 @@ REHEARSAL = 4
 
 
 @dataclass(frozen=True)
-class Step:
+class PlanStep:
     """One command in a process of its own.
 
     Args:
@@ -37,7 +37,7 @@ class Step:
     needs: Path | None = None
 
 
-def plan(device: str, data: Path | None, results: Path, scratch: Path) -> list[Step]:
+def plan(device: str, data: Path | None, results: Path, scratch: Path) -> list[PlanStep]:
     """On a processor all steps are tiny: a rehearsal.
 
     Args:
@@ -55,15 +55,15 @@ def plan(device: str, data: Path | None, results: Path, scratch: Path) -> list[S
     return [replace(step, limit=REHEARSAL * step.limit) for step in steps] if rehearsal else steps
 
 
-def _checks(device: str, rehearsal: bool, scratch: Path) -> Iterator[Step]:
+def _checks(device: str, rehearsal: bool, scratch: Path) -> Iterator[PlanStep]:
     on, tiny = ("--device", device), _tiny(rehearsal)
     smoke = {"model": "resnet8", "training_share": 0.03, "image_size": 16} if rehearsal else {}
-    yield Step(
+    yield PlanStep(
         "smoke", 60, ("benchmark.measure", "smoke", *on, *_set(smoke), *tiny),
         "does everything work, and without waiting for the device?",
     )  # fmt: skip
     pool = {"epochs": 4, "milestones": "[2]", "warmup_epochs": 0, **({"training_share": 0.2} if rehearsal else {})}
-    yield Step(
+    yield PlanStep(
         "pool", 40,
         ("benchmark.sweep", "table1", *on, "--seeds", "1", "--only", "sparsity=0.9,budget=11.11%", *_set(pool),
          "--workers", "2", "--cells-per-gpu", "2", "--tracking", "off", "--results", str(scratch / "pool")),
@@ -71,7 +71,7 @@ def _checks(device: str, rehearsal: bool, scratch: Path) -> Iterator[Step]:
     )  # fmt: skip
 
 
-def _measurements(device: str, rehearsal: bool) -> Iterator[Step]:
+def _measurements(device: str, rehearsal: bool) -> Iterator[PlanStep]:
     on, tiny = ("--device", device), _tiny(rehearsal)
 
     def turns(iterations: int, repeats: int = 3) -> tuple[str, ...]:
@@ -80,7 +80,7 @@ def _measurements(device: str, rehearsal: bool) -> Iterator[Step]:
 
     cases = [(model, precision) for model in ("resnet20", "resnet56") for precision in ("fp32", "tf32", "bf16")]
     for model, precision in [("resnet8", "bf16")] if rehearsal else [*cases, ("resnet18", "bf16")]:
-        yield Step(
+        yield PlanStep(
             f"{model}-{precision}", 25,
             ("benchmark.throughput", "--problem", "cifar10", "--synthetic", "--model", model, *on,
              *_set({"precision": precision}), *tiny, *turns(84)),
@@ -88,12 +88,12 @@ def _measurements(device: str, rehearsal: bool) -> Iterator[Step]:
         )  # fmt: skip
     first = "resnet8" if rehearsal else "resnet20"
     for count in (2,) if rehearsal else (1, 2, 4, 8):
-        yield Step(
+        yield PlanStep(
             f"packed-{count}", 25,
             ("benchmark.measure", "packed", *on, "--count", str(count), *_set({"model": first}), *tiny, *turns(56, 2)),
             "images/s of processes that share the GPU",
         )  # fmt: skip
-    yield Step(
+    yield PlanStep(
         "memory", 25,
         ("benchmark.measure", "memory", *on, "--model", first, *(("--images", "500") if rehearsal else ()),
          "--iterations", "4"),
@@ -101,25 +101,25 @@ def _measurements(device: str, rehearsal: bool) -> Iterator[Step]:
     )  # fmt: skip
     for model in (first,) if rehearsal else ("resnet20", "resnet56"):
         for processes in (1, 2) if rehearsal else (1, 4):
-            yield Step(
+            yield PlanStep(
                 f"graph-{model}-{processes}", 30,
                 ("benchmark.measure", "graph", *on, "--model", model, "--processes", str(processes), "--loops", "graph",
                  *tiny, *turns(140)),
                 "what the whole step in one CUDA graph gains, and whether its losses are eager training's",
             )  # fmt: skip
     if not rehearsal:
-        yield Step(
+        yield PlanStep(
             "compiled-resnet20", 60,
             ("benchmark.measure", "graph", *on, "--model", "resnet20", "--loops", "reduce-overhead", *turns(140)),
             "the same of torch.compile's graphs",
         )  # fmt: skip
     size = ("--size", "1e5", "--rounds", "1") if rehearsal else ("--rounds", "10")
-    yield Step(
+    yield PlanStep(
         "selection", 25,
         ("benchmark.measure", "selection", *on, "--against", "kthvalue,sort,topk", *size),
         "the exact selection over torch's",
     )  # fmt: skip
-    yield Step(
+    yield PlanStep(
         "methods", 40,
         ("benchmark.throughput", "--methods", "all", "--problem", "cifar10", "--synthetic", *on,
          "--model", "resnet8" if rehearsal else "resnet56", *tiny, *turns(20, 2)),
@@ -127,11 +127,11 @@ def _measurements(device: str, rehearsal: bool) -> Iterator[Step]:
     )  # fmt: skip
 
 
-def _sweeps(device: str, rehearsal: bool, data: Path | None, results: Path, scratch: Path) -> Iterator[Step]:
+def _sweeps(device: str, rehearsal: bool, data: Path | None, results: Path, scratch: Path) -> Iterator[PlanStep]:
     images = data
     if data is not None and not data.is_dir():
         images = scratch / "images"
-        yield Step(
+        yield PlanStep(
             "images", 60, ("tarfile", "-e", str(data), str(images)), "unpacks the images of Table 1", folder=images
         )
     small = {"model": "resnet8", "epochs": 4, "milestones": "[2]", "warmup_epochs": 0, "training_share": 0.2}
@@ -144,27 +144,27 @@ def _sweeps(device: str, rehearsal: bool, data: Path | None, results: Path, scra
     )
     few = ("--seeds", "1", "--only", "schedule=LLR,sparsity=0.9") if rehearsal else ("--seeds", "5")
     if data is not None or rehearsal:
-        yield Step(
+        yield PlanStep(
             "table1", 600, ("benchmark.sweep", "table1", *shared, *few),
             "Table 1 with five seeds, until time is up", takes_the_rest=True, lines=1, needs=images,
         )  # fmt: skip
     if not rehearsal:
         large = {"image_size": 224, "batch_size": 128, "precision": "bf16"}
-        yield Step(
+        yield PlanStep(
             "resnet50-224", 60,
             ("benchmark.throughput", "--problem", "cifar10", "--synthetic", "--model", "resnet50", "--device", device,
              *_set(large), "--iterations", "6", "--repeats", "3"),
             "images/s of ResNet-50 on ImageNet's images",
         )  # fmt: skip
         for processes in (1, 4):
-            yield Step(
+            yield PlanStep(
                 f"compiled-resnet56-{processes}", 120,
                 ("benchmark.measure", "graph", "--device", device, "--model", "resnet56", "--processes", str(processes),
                  "--iterations", "140", "--repeats", "3"),
                 "graphs beside torch.compile's",
             )  # fmt: skip
     if data is not None or rehearsal:
-        yield Step(
+        yield PlanStep(
             "latencies", 120,
             ("benchmark.sweep", "retraining_variants", *shared, "--seeds", "1",
              "--only", "criterion=filters,schedule=SLR,budget=5.55%,stages=even"),

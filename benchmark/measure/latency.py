@@ -29,7 +29,7 @@ Points = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Row:
+class LatencyRow:
     """What was measured of one form at one batch size; None where there is nothing to measure.
 
     Args:
@@ -58,7 +58,7 @@ class Row:
     remark: str
 
 
-def measure(trained: Trained, device: torch.device, batches: list[int], repeats: int, threads: int) -> list[Row]:
+def measure(trained: Trained, device: torch.device, batches: list[int], repeats: int, threads: int) -> list[LatencyRow]:
     """A row for every form and batch size. All forms take turns, those of both runtimes together."""
     torch.set_num_threads(threads)
     problem, cell = trained.cell.problem, trained.cell.id
@@ -75,7 +75,7 @@ def measure(trained: Trained, device: torch.device, batches: list[int], repeats:
         for form in everything:
             key, dense = f"{form.runtime} {form.name}", times.get(f"{form.runtime} dense", [])
             rows.append(
-                Row(
+                LatencyRow(
                     cell=cell,
                     runtime=form.runtime,
                     form=form.name,
@@ -130,7 +130,7 @@ def _grow(
     connection.send(torch.cuda.max_memory_allocated(device) / MB if on_gpu else peak_mb() - before)
 
 
-def table(rows: list[Row]) -> Table:
+def table(rows: list[LatencyRow]) -> Table:
     """One line a form, with its batch sizes side by side; a dash where there is nothing to measure."""
     batches = sorted({row.batch for row in rows})
     shown = Table(box=None, pad_edge=False)
@@ -160,11 +160,11 @@ def _words(points: Points | None, before: str, digits: int) -> str:
     return "-" if points is None else f"{before}{in_words(points, digits)}"
 
 
-def to_json(rows: list[Row]) -> str:
+def to_json(rows: list[LatencyRow]) -> str:
     return json.dumps([asdict(row) for row in rows], indent=1) + "\n"
 
 
-def to_csv(rows: list[Row]) -> str:
+def to_csv(rows: list[LatencyRow]) -> str:
     """One line a form and batch size; quartiles have columns of their own."""
     text = io.StringIO()
     lines = [_flat(row) for row in rows]
@@ -174,7 +174,7 @@ def to_csv(rows: list[Row]) -> str:
     return text.getvalue()
 
 
-def _flat(row: Row) -> dict[str, Any]:
+def _flat(row: LatencyRow) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in asdict(row).items():
         if key in ("milliseconds", "gain"):

@@ -19,7 +19,7 @@ from benchmark.measure.common import MB, Crew, peak_mb, usable_device
 from benchmark.measure.loops import dense_run, drive
 from benchmark.planning.grid import load_problem
 from benchmark.problems import models
-from benchmark.problems.cache import Images, Labels, Raw, Source, cached
+from benchmark.problems.cache import ArraySource, Images, Labels, Raw, cached
 from benchmark.problems.data import Data
 
 PART = 5_000
@@ -63,7 +63,7 @@ def of_workers(images: int, model: str, workers: int, iterations: int, device: s
             return crew.ask("look")
 
 
-def _open(recipe: Problem, images: int) -> Source:
+def _open(recipe: Problem, images: int) -> ArraySource:
     """Noise in the cache of decoded images, where a real problem's images are."""
 
     def noise(count: int) -> Raw:

@@ -12,7 +12,7 @@ from benchmark.errors import UserError
 from benchmark.launch.progress import look, progress
 from benchmark.launch.slurm import jobs as slurm
 from benchmark.launch.slurm.attempts import Attempts
-from benchmark.launch.slurm.chunks import Costs, Layout, lay_out, learn_costs
+from benchmark.launch.slurm.chunks import Costs, JobLayout, lay_out, learn_costs
 from benchmark.launch.slurm.profile import Profile, load_profile
 from benchmark.launch.slurm.submissions import Submission, submissions, write_intent
 from benchmark.measure.synthetic import put
@@ -39,7 +39,7 @@ def _sweep(cells: int) -> Sweep:
 def _plan_and_status(folder: Path, sweep: Sweep) -> Iterator[str]:
     store, profile = Store(folder), Profile()
 
-    def plan() -> tuple[Layout, Costs]:
+    def plan() -> tuple[JobLayout, Costs]:
         made = make_plan(sweep.cells, store, sweep.execution)
         costs = learn_costs(sweep.cells, made.done, store, sweep.execution, "cuda")
         return lay_out(made.tasks, costs, profile, slurm.ARRAY_SIZE, {}), costs
@@ -88,7 +88,7 @@ def overhead(results: Path) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _JobSeconds:
     """Seconds of one job, times its workers.
 
     Args:
@@ -108,7 +108,7 @@ class _Job:
     inside: float
 
 
-def _jobs(submission: Submission, store: Store) -> Iterator[_Job]:
+def _jobs(submission: Submission, store: Store) -> Iterator[_JobSeconds]:
     workers = submission.profile.workers
     for chunk in (number for array in submission.arrays for number in array.chunks):
         lines = Attempts(submission.folder / "attempts" / f"{chunk}.jsonl").read()
@@ -122,4 +122,6 @@ def _jobs(submission: Submission, store: Store) -> Iterator[_Job]:
         training = sum(seconds["training"] - seconds.get("inherited", 0.0) for seconds in cells)
         evaluation = sum(seconds["evaluation"] for seconds in cells)
         inside = sum(seconds["total"] for seconds in cells)
-        yield _Job(len(records), workers * (end - start), workers * (first - start), training, evaluation, inside)
+        yield _JobSeconds(
+            len(records), workers * (end - start), workers * (first - start), training, evaluation, inside
+        )

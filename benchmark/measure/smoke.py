@@ -45,9 +45,9 @@ def show(settings: Mapping[str, Any], device: str) -> bool:
         try:
             result = check()
         except Exception as error:  # one check's trouble, whatever it is, is not the next one's
-            told = cut(" ".join(f"{type(error).__name__}: {error}".split()), LINE)
+            message = cut(" ".join(f"{type(error).__name__}: {error}".split()), LINE)
             refused = isinstance(error, UserError) and there.type != "cuda"  # a GPU has every precision
-            good, result = good and refused, f"left out: {error}" if refused else f"FAILED: {told}"
+            good, result = good and refused, f"left out: {error}" if refused else f"FAILED: {message}"
         print(f"{label}: {result} ({time.perf_counter() - started:.1f} s)", flush=True)
     return good
 

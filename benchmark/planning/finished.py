@@ -15,7 +15,15 @@ from benchmark.results.store import UNREADABLE, Store
 
 
 class Origin(NamedTuple):
-    """Where a record comes from: fields of it and of its provenance. start: the record's `parent`."""
+    """Where a record comes from: fields of it and of its provenance.
+
+    Args:
+        code: hash of the suite's code.
+        data: fingerprint of the data.
+        outside: hashes of the user's own code, by module.
+        start: the record's `parent`: the dense run that it began with.
+        weights: hash of the weights at the end.
+    """
 
     code: str | None
     data: str | None
@@ -99,8 +107,8 @@ class FinishedCells:
                 "(to train them again, give another --results folder)"
             )
         if len(data) > 1:
-            found = ", ".join(f"{fingerprint}: {count} cells" for fingerprint, count in data.most_common())
-            lines.append(f"the finished cells were trained on different data (by fingerprint, {found})")
+            data_counts = ", ".join(f"{fingerprint}: {count} cells" for fingerprint, count in data.most_common())
+            lines.append(f"the finished cells were trained on different data (by fingerprint, {data_counts})")
         if strangers := [cell.id for cell, of in finished if self._is_stranger(of)]:
             lines.append(
                 f"{len(strangers)} of {codes.total()} finished cells started from other dense weights than those that "

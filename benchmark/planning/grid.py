@@ -61,7 +61,15 @@ class ProblemFile(_Strict):
 
 
 class Grid(_Strict):
-    """The product of its lists. Methods that do not retrain have no budget; their schedules are DECAYS."""
+    """The product of its lists.
+
+    Args:
+        method: a name in METHODS, or the user's own as module:Class.
+        sparsity: fractions pruned.
+        schedule: of the learning rate; one of DECAYS for a method that does not retrain.
+        budget: how long it retrains, each with its unit; empty for a method that does not retrain.
+        hyperparameters: of the method, a list of values by name.
+    """
 
     method: str
     sparsity: tuple[float, ...] = Field(min_length=1)
@@ -157,8 +165,14 @@ class SweepFile(_Strict):
 class Sweep:
     """A named list of cells on one problem, in the order in which they should run.
 
-    tuning_seeds: where settings compete (planning/tuning.py), the seeds that they do so with; `cells` then has all
-    settings with all seeds, of which the ones that lose need no other seed.
+    Args:
+        name: of the sweep's file.
+        title: of its tables.
+        problem: the recipe.
+        execution: hints for running it.
+        seeds: that tables show.
+        cells: where settings compete, all settings with all seeds; those that lose need no seeds but `tuning_seeds`.
+        tuning_seeds: that settings compete with (planning/tuning.py); empty where none do.
     """
 
     name: str
@@ -182,11 +196,17 @@ def load_sweep(
 ) -> Sweep:
     """The cells of sweeps/NAME.yaml, or of a file of your own (`names_file`), with the command line's changes.
 
-    seeds: a count ("5" is 0..4) or a list ("0,3,7"; "7," is the list of one). only: filters such as
-    "schedule=ALLR,sparsity=0.9"; a cell stays if it meets every part of any of them. settings: recipe fields to
-    override. order: axes, outermost first.
-    complete: further settings for what the recipe leaves open, such as the classes that an image folder has.
     Raises UserError.
+
+    Args:
+        name: of the sweep.
+        problem: to run it on, as `name` is given; None for the file's own.
+        seeds: a count ("5" is 0..4) or a list ("0,3,7"; "7," is the list of one); None for the file's own.
+        only: filters such as "schedule=ALLR,sparsity=0.9"; a cell stays if it meets every part of any of them.
+        settings: recipe fields to override.
+        order: axes, outermost first.
+        folder: where files are looked for by name.
+        complete: gives settings for what the recipe leaves open, such as the classes that an image folder has.
     """
     path = _find(folder, name, "sweep")
     content = read_yaml(path)
@@ -207,8 +227,8 @@ def load_sweep(
             raise
         load_problem(problem, settings, folder)  # raises where the mistake is not in this file
         raise UserError(f"{path}: {error}") from None
-    if found := complete(chosen):
-        chosen, execution = load_problem(problem, {**found, **given}, folder)
+    if fields := complete(chosen):
+        chosen, execution = load_problem(problem, {**fields, **given}, folder)
     seed_list = file.seeds if seeds is None else parse_seeds(seeds)
     tuning = file.tuned_with
     cells: list[Cell] = []

@@ -22,10 +22,15 @@ SAMPLED_RECORDS = 50
 """Records that an estimate of seconds per epoch is made of."""
 
 
-class Task(NamedTuple):
-    """One cell to run, after the record `after` exists, and while `behind` runs not yet: it will leave a trunk.
+class PlannedTask(NamedTuple):
+    """One cell to run.
 
-    epochs: of its own; shared: those that it takes from that trunk.
+    Args:
+        cell: to train.
+        epochs: that it trains itself.
+        after: id of the dense run whose record must exist first; None if it needs none.
+        behind: id of the cell that must end first, as it leaves a trunk to go on from; None if there is none.
+        shared: epochs that it takes from that trunk.
     """
 
     cell: Cell
@@ -41,11 +46,11 @@ class Plan:
 
     cells: tuple[Cell, ...]
     done: frozenset[str]
-    tasks: tuple[Task, ...]
+    tasks: tuple[PlannedTask, ...]
     seconds_per_epoch: float | None
 
     @property
-    def dense_tasks(self) -> list[Task]:
+    def dense_tasks(self) -> list[PlannedTask]:
         return [task for task in self.tasks if task.cell.is_dense]
 
     @property
@@ -72,7 +77,7 @@ def make_plan(cells: Sequence[Cell], store: Store, execution: Execution) -> Plan
     parents = parents_of(left)
     names = {start: start.id for start in dict.fromkeys(parents) if start is not None}
     dense = {start: name for start, name in names.items() if name not in present}
-    tasks = [Task(cell, epochs_of(cell, execution)) for cell in dense]
+    tasks = [PlannedTask(cell, epochs_of(cell, execution)) for cell in dense]
     shared = _sharing(left)
     lengths: dict[tuple[object, ...], float] = {}  # one number for all seeds
     for cell, start in zip(left, parents, strict=True):
@@ -81,7 +86,7 @@ def make_plan(cells: Sequence[Cell], store: Store, execution: Execution) -> Plan
         if kind not in lengths:
             lengths[kind] = epochs_of(cell, execution)
         behind, saved = shared.get(cell.id, (None, 0.0)) if shared else (None, 0.0)
-        tasks.append(Task(cell, lengths[kind] - saved if saved else lengths[kind], waits, behind, saved))
+        tasks.append(PlannedTask(cell, lengths[kind] - saved if saved else lengths[kind], waits, behind, saved))
     return Plan(
         cells=tuple(cells),
         done=done,
@@ -93,14 +98,14 @@ def make_plan(cells: Sequence[Cell], store: Store, execution: Execution) -> Plan
 def parents_of(cells: Iterable[Cell]) -> list[Cell | None]:
     """The dense run that each starts from; one object for all cells of a seed, so that its id is computed once."""
     known: dict[tuple[int, int], Cell] = {}
-    found: list[Cell | None] = []
+    parents: list[Cell | None] = []
     for cell in cells:
         key = id(cell.problem), cell.seed
         from_dense = declaration(cell.method).from_dense
         if from_dense and key not in known:
             known[key] = Cell.dense(cell.problem, cell.seed)
-        found.append(known[key] if from_dense else None)
-    return found
+        parents.append(known[key] if from_dense else None)
+    return parents
 
 
 def starts(cells: Iterable[Cell]) -> list[Cell]:
@@ -136,14 +141,14 @@ def _sharing(cells: Sequence[Cell]) -> dict[str, tuple[str, float]]:
         name = None if trunk is None else trunk(cell, settings_of(cell), 1)
         if name is not None:
             trunks.setdefault(name, []).append((_cycles(cell), cell))
-    found = {}
+    shared = {}
     for members in trunks.values():
         members.sort(key=lambda member: (member[0], member[1].id))
         for (cycles, shorter), (_, longer) in pairwise(members):
             assert shorter.budget is not None
             each = replace(shorter.budget, per_cycle=False)
-            found[longer.id] = (shorter.id, (cycles - 1) * epochs_of(replace(shorter, budget=each), Execution()))
-    return found
+            shared[longer.id] = (shorter.id, (cycles - 1) * epochs_of(replace(shorter, budget=each), Execution()))
+    return shared
 
 
 def refuse_unfit(cells: Collection[Cell]) -> None:

@@ -33,8 +33,8 @@ def filtered(cells: list[Cell], only: Sequence[str]) -> list[Cell]:
     """The cells that meet every part of any filter. Raises UserError if none does, or for what is no filter."""
     if not only:
         return cells
-    wanted = [_parse_filter(text, cells) for text in only]
-    kept = [cell for cell in cells if any(all(_as_typed(cell, k) == v for k, v in one.items()) for one in wanted)]
+    filters = [_parse_filter(text, cells) for text in only]
+    kept = [cell for cell in cells if any(all(_as_typed(cell, k) == v for k, v in one.items()) for one in filters)]
     if not kept:
         raise UserError(f"--only {' --only '.join(only)}: no cell of this sweep meets all parts of one filter")
     return kept
@@ -42,7 +42,7 @@ def filtered(cells: list[Cell], only: Sequence[str]) -> list[Cell]:
 
 def _parse_filter(text: str, cells: list[Cell]) -> dict[str, str]:
     keys = list(dict.fromkeys([*AXES[:-1], *(name for cell in cells for name, _ in cell.hyperparameters)]))
-    wanted = {}
+    conditions = {}
     for part in text.split(","):
         key, equals, value = part.strip().partition("=")
         if not equals or key not in keys:
@@ -55,8 +55,8 @@ def _parse_filter(text: str, cells: list[Cell]) -> dict[str, str]:
                 raise UserError(f"--only {text}: sparsity is a number such as 0.9") from None
         if value not in accepted:
             raise UserError(f"--only {text}: no {key} {value!r} in this sweep; it has {', '.join(accepted)}")
-        wanted[key] = value
-    return wanted
+        conditions[key] = value
+    return conditions
 
 
 def ordered(cells: list[Cell], order: str | Sequence[str] | None) -> list[Cell]:

@@ -55,13 +55,13 @@ def ranked(records: Iterable[Record]) -> dict[Contest, list[Contestant]]:
     with a run that missed the target come behind all that are on it: at another sparsity another accuracy is no merit.
     Of equal settings the default is the first, then the one whose record comes first.
     """
-    found: dict[Contest, dict[Hyperparameters, dict[int, Record]]] = {}
+    contests: dict[Contest, dict[Hyperparameters, dict[int, Record]]] = {}
     for record in records:
         cell = record["cell"]
         setting = tuple(sorted(cell["hyperparameters"].items()))
         contest = cell["method"], cell["schedule"] or "", cell["sparsity"], cell["budget"] or ""
-        found.setdefault(contest, {}).setdefault(setting, {})[cell["seed"]] = record
-    return {contest: _ranked(settings) for contest, settings in found.items()}
+        contests.setdefault(contest, {}).setdefault(setting, {})[cell["seed"]] = record
+    return {contest: _ranked(settings) for contest, settings in contests.items()}
 
 
 def _ranked(settings: dict[Hyperparameters, dict[int, Record]]) -> list[Contestant]:
@@ -117,8 +117,8 @@ def stages(sweep: Sweep, store: Store) -> Stages:
 
 def current(sweep: Sweep, store: Store) -> Sweep:
     """The sweep with the cells that can be named now: those that tune, then those that tuning has chosen."""
-    found = stages(sweep, store)
-    return replace(sweep, cells=found.tuning + found.chosen)
+    known_stages = stages(sweep, store)
+    return replace(sweep, cells=known_stages.tuning + known_stages.chosen)
 
 
 def tuned_only(sweep: Sweep, store: Store) -> Sweep:

@@ -71,7 +71,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Source:
+class ArraySource:
     """A data set as arrays. fingerprint: of pixels and labels. remarks: what a user should know about the data."""
 
     training: Split
@@ -111,7 +111,7 @@ def stat_or_none(path: str) -> os.stat_result | None:
 
 def cached(
     problem: Problem, key: str, prefix: str, training: Callable[[], Raw], test: Callable[[], Raw], remarks: list[str]
-) -> Source:
+) -> ArraySource:
     """The arrays under `key`, decoded first if they are not there; one process decodes, others wait for it.
 
     Args:
@@ -135,7 +135,7 @@ def cached(
     return _open(problem, folder)
 
 
-def _open(problem: Problem, folder: Path) -> Source:
+def _open(problem: Problem, folder: Path) -> ArraySource:
     try:
         about = json.loads((folder / "about.json").read_bytes())
 
@@ -149,7 +149,7 @@ def _open(problem: Problem, folder: Path) -> Source:
             return Split(images, np.array(load(f"{name}-labels")), padding, masked)
 
         training, test = split("training", problem.crop_padding), split("test", 0)
-        return Source(training, test, about["fingerprint"], tuple(about["remarks"]))
+        return ArraySource(training, test, about["fingerprint"], tuple(about["remarks"]))
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: the decoded images cannot be read ({error}); delete that folder") from None
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmark.cells import Problem
 from benchmark.problems.augment import Normalisation, Windows, laid_out, moments, rotate
 from benchmark.problems.batches import Batches, ImageBatch, held_out
-from benchmark.problems.cache import Source
+from benchmark.problems.cache import ArraySource
 from benchmark.problems.examples import has_examples, has_masks
 from benchmark.problems.seeds import generator
 from benchmark.problems.sources import open_source
@@ -81,7 +81,7 @@ class Data(Batches):
         device: torch.device,
         folder: Path | None = None,
         shard: tuple[int, int] = (0, 1),
-        source: Source | None = None,
+        source: ArraySource | None = None,
     ):
         super().__init__(problem, device, shard)
         source = source or open_source(problem, folder)

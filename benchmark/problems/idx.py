@@ -43,8 +43,8 @@ def _read(path: Path, dimensions: int) -> NDArray[np.uint8]:
         raise _damaged(path, getattr(error, "strerror", None) or str(error)) from None
     start = 4 * (1 + dimensions)
     if int.from_bytes(content[:4]) != BYTES + dimensions or len(content) < start:
-        found = content[:4].hex() or "nothing"
-        raise _damaged(path, f"it begins with {found}, not with {BYTES + dimensions:08x} and {dimensions} sizes")
+        beginning = content[:4].hex() or "nothing"
+        raise _damaged(path, f"it begins with {beginning}, not with {BYTES + dimensions:08x} and {dimensions} sizes")
     shape = tuple(int(count) for count in np.frombuffer(content[4:start], dtype=">u4"))
     values = np.frombuffer(content, dtype=np.uint8, offset=start)
     if len(values) != math.prod(shape):

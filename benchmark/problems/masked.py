@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmark.cells import Problem
 from benchmark.errors import UserError, escaped
-from benchmark.problems.cache import Images, Progress, Raw, Source, cached, key_of
+from benchmark.problems.cache import ArraySource, Images, Progress, Raw, cached, key_of
 from benchmark.problems.decode import Unreadable, decoded, fitted, formats, open_image, reading
 from benchmark.problems.folder import MASKED
 from benchmark.tasks.symbols import IGNORED
@@ -29,7 +29,7 @@ Table = NDArray[np.uint8]
 """The class of a pixel by its number in the file, (256,)."""
 
 
-def open_masked(problem: Problem, root: Path, progress: Progress) -> Source:
+def open_masked(problem: Problem, root: Path, progress: Progress) -> ArraySource:
     """Images and masks with the shorter side resized to image_size, then the centre. Raises UserError.
 
     The test images are those of the data set's "val", since nobody has the masks of its "test".

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmark.cells import Problem
 from benchmark.problems.batches import ImageBatch
-from benchmark.problems.cache import Source
+from benchmark.problems.cache import ArraySource
 from benchmark.problems.data import Data
 from benchmark.problems.fits import check_fixed
 from benchmark.problems.sources import open_source
@@ -33,7 +33,7 @@ class MaskedData(Data):
         device: torch.device,
         folder: Path | None = None,
         shard: tuple[int, int] = (0, 1),
-        source: Source | None = None,
+        source: ArraySource | None = None,
     ):
         check_fixed(problem)
         source = source or open_source(problem, folder)

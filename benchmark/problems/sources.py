@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmark.cells import Problem
 from benchmark.errors import UserError, escaped
-from benchmark.problems.cache import Progress, Raw, Source, Split, cached, key_of, lock
+from benchmark.problems.cache import ArraySource, Progress, Raw, Split, cached, key_of, lock
 from benchmark.problems.decode import decoded
 from benchmark.problems.fits import check_fixed
 from benchmark.problems.folder import (
@@ -35,7 +35,9 @@ FOLDERS = "folder 2"
 """Part of the cache's keys: to be changed when the same files would give other arrays."""
 
 
-def open_source(problem: Problem, folder: Path | None = None, progress: Progress = lambda done, total: None) -> Source:
+def open_source(
+    problem: Problem, folder: Path | None = None, progress: Progress = lambda done, total: None
+) -> ArraySource:
     """The problem's images, from `folder` (--data) unless they are embedded. Raises UserError."""
     if problem.dataset in EMBEDDED:
         check_fixed(problem)
@@ -47,7 +49,7 @@ def open_source(problem: Problem, folder: Path | None = None, progress: Progress
     return source
 
 
-def _folder(problem: Problem, root: Path, progress: Progress) -> Source:
+def _folder(problem: Problem, root: Path, progress: Progress) -> ArraySource:
     listing = list_images(root)
     check_classes(problem, len(listing.classes), root)
     total = len(listing.training) + len(listing.test)
@@ -67,7 +69,7 @@ def _folder(problem: Problem, root: Path, progress: Progress) -> Source:
     return replace(source, remarks=(*listing.remarks, *source.remarks))
 
 
-def _archive(problem: Problem, root: Path, progress: Progress) -> Source:
+def _archive(problem: Problem, root: Path, progress: Progress) -> ArraySource:
     """CIFAR in torchvision's layout. torchvision, which checks the files' checksums, is imported to fill the cache."""
     folder = root / ARCHIVES[problem.dataset]
 
@@ -92,7 +94,7 @@ def _archive(problem: Problem, root: Path, progress: Progress) -> Source:
     return cached(problem, key, "archive", lambda: raw(True), lambda: raw(False), [])
 
 
-def _idx(problem: Problem, root: Path, progress: Progress) -> Source:
+def _idx(problem: Problem, root: Path, progress: Progress) -> ArraySource:
     def raw(split: str) -> Raw:
         images, labels = read_split(root, split, problem.image_size)
         return Raw(len(images), [(images[..., None], labels)])
@@ -103,7 +105,7 @@ def _idx(problem: Problem, root: Path, progress: Progress) -> Source:
     return cached(problem, key, "idx", lambda: raw("training"), lambda: raw("test"), [])
 
 
-READERS: dict[str, Callable[[Problem, Path, Progress], Source]] = {
+READERS: dict[str, Callable[[Problem, Path, Progress], ArraySource]] = {
     "folder": _folder,
     "archive": _archive,
     "idx": _idx,
@@ -146,11 +148,11 @@ def download(problem: Problem, folder: Path | None) -> None:
         raise UserError(f"--download: {problem.dataset} cannot be fetched into {place}: {reason}") from None
 
 
-def _digits(problem: Problem) -> Source:
+def _digits(problem: Problem) -> ArraySource:
     return _embedded(*_digit_splits())
 
 
-def _scenes(problem: Problem) -> Source:
+def _scenes(problem: Problem) -> ArraySource:
     training, test = _digit_splits()
     return _embedded(compose(training, "training"), compose(test, "test"))
 
@@ -191,7 +193,7 @@ NOISE_BYTES = 1 << 26
 """The most that a split takes, unless 256 training or 64 test images are larger: so many there always are."""
 
 
-def _noise(problem: Problem) -> Source:
+def _noise(problem: Problem) -> ArraySource:
     """Random images of the problem's shape, for measuring speed; nothing can be learned from them."""
     stream = np.random.default_rng(0)
     most = NOISE_BYTES // (problem.image_size**2 * problem.channels)
@@ -203,14 +205,14 @@ def _noise(problem: Problem) -> Source:
     return _embedded(make(max(256, min(4096, most))), make(max(64, min(512, most))))
 
 
-def _embedded(training: Split, test: Split) -> Source:
+def _embedded(training: Split, test: Split) -> ArraySource:
     content = hashlib.sha256()
     for split in (training, test):
         count, *sides, channels = split.images.shape
         content.update(str((count, channels, *sides)).encode())
         content.update(np.ascontiguousarray(split.images).data)
         content.update(split.labels.astype("<i8").data)
-    return Source(training, test, content.hexdigest()[:16])
+    return ArraySource(training, test, content.hexdigest()[:16])
 
 
-BUILT_IN: dict[str, Callable[[Problem], Source]] = {"digits": _digits, "noise": _noise, "scenes": _scenes}
+BUILT_IN: dict[str, Callable[[Problem], ArraySource]] = {"digits": _digits, "noise": _noise, "scenes": _scenes}

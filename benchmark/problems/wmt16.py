@@ -48,7 +48,7 @@ def read_wmt16(problem: Problem, folder: Path | None, given: Path | None) -> Exa
             raise UserError(
                 f"--data {escaped(folder)}: no {name}-*.parquet or {name}.json is there, nor in its folder de-en/"
             )
-    reader = _Reader(problem, tokenizer, source, target)
+    reader = _PairReader(problem, tokenizer, source, target)
     training = reader.training(parts["train"])
     test, validation = (reader.evaluation(parts[name]) if parts[name] else None for name in ("test", "validation"))
     assert test is not None
@@ -66,7 +66,7 @@ def _files(folder: Path, part: str) -> list[Path]:
     return []
 
 
-class _Reader:
+class _PairReader:
     """remarks: what was left out."""
 
     def __init__(self, problem: Problem, tokenizer: Tokenizer, source: str, target: str):

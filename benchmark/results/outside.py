@@ -33,9 +33,9 @@ def source_hash(module: str) -> str | None:
 
     Cached, so that a process reports the code that it loaded even if a file is edited afterwards.
     """
-    if (found := files(module)) is None:
+    if (root_and_paths := files(module)) is None:
         return None
-    root, paths = found
+    root, paths = root_and_paths
     content = hashlib.sha256()
     for path in paths:
         content.update(str(path.relative_to(root)).encode(errors="surrogateescape"))

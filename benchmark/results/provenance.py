@@ -60,13 +60,13 @@ def code_hash() -> str:
 
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    by_name = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            by_name[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return by_name
 
 
 def made_by(loader: str = "torch", model: str = "t5", outside: Mapping[str, str] | None = None) -> str:

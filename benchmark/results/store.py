@@ -129,13 +129,13 @@ class Store:
     def examine(self, cell_ids: Iterable[str]) -> Iterator[tuple[str, Record | None, str]]:
         """(id, record, "") of those among `cell_ids` that have one, and (id, None, reason) where it cannot be used."""
         for cell_id in cell_ids:
-            found = self._look(cell_id)
-            if isinstance(found, OSError):
-                yield cell_id, None, f"{UNREADABLE} ({found.strerror})"
-            elif isinstance(found, BadRecord):
-                yield cell_id, None, str(found)
-            elif found is not None:
-                yield cell_id, found, ""
+            outcome = self._look(cell_id)
+            if isinstance(outcome, OSError):
+                yield cell_id, None, f"{UNREADABLE} ({outcome.strerror})"
+            elif isinstance(outcome, BadRecord):
+                yield cell_id, None, str(outcome)
+            elif outcome is not None:
+                yield cell_id, outcome, ""
 
     def is_damaged(self, cell_id: str) -> bool:
         """Whether the cell has a record that nothing can read, which a worker sets aside and replaces.

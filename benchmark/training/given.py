@@ -103,8 +103,8 @@ def load(network: nn.Module, problem: Problem, folder: Path) -> None:
         raise UserError(
             f"problem {problem.name}: weights {problem.weights} are not in {folder}: --weights FILE puts them there"
         )
-    raw, found = content(places[0])
-    if found != problem.weights:
+    raw, digest = content(places[0])
+    if digest != problem.weights:
         raise UserError(f"{escaped(places[0])}: its content is not that of its name; --weights FILE puts it there anew")
     fit(network, _decode(raw, places[0].suffix, str(places[0])), str(places[0]))
 

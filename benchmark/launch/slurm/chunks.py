@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from benchmark.cells import Cell
 from benchmark.launch.slurm.profile import Profile
 from benchmark.planning.grid import Execution
-from benchmark.planning.plan import Task, epochs_of
+from benchmark.planning.plan import PlannedTask, epochs_of
 from benchmark.results.store import Store
 
 SAMPLED_RECORDS = 20
@@ -28,7 +28,7 @@ class Costs:
     by_method: Mapping[str, float] = field(default_factory=dict)
     other: float | None = None
 
-    def seconds(self, task: Task) -> float | None:
+    def seconds(self, task: PlannedTask) -> float | None:
         per_epoch = self.by_method.get(task.cell.method, self.other)
         return None if per_epoch is None else task.epochs * per_epoch
 
@@ -55,7 +55,7 @@ def learn_costs(cells: Iterable[Cell], done: frozenset[str], store: Store, execu
 class Chunk:
     """The cells of one job. seconds: of all its cells one after the other; None where nothing is known."""
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[PlannedTask, ...]
     seconds: float | None
 
 
@@ -70,7 +70,7 @@ class Array:
 
 
 @dataclass(frozen=True)
-class Layout:
+class JobLayout:
     """All jobs of one submission; an array refers to chunks by their number here."""
 
     chunks: tuple[Chunk, ...]
@@ -84,8 +84,8 @@ class Layout:
 
 
 def lay_out(
-    tasks: Sequence[Task], costs: Costs, profile: Profile, array_size: int, dense_jobs: Mapping[str, str]
-) -> Layout:
+    tasks: Sequence[PlannedTask], costs: Costs, profile: Profile, array_size: int, dense_jobs: Mapping[str, str]
+) -> JobLayout:
     """Dense runs first; the cells of each in chunks that wait for it.
 
     array_size: tasks of an array at most (MaxArraySize). dense_jobs: jobs that train dense runs already, by cell id.
@@ -101,16 +101,16 @@ def lay_out(
         numbers = range(len(chunks), len(chunks) + len(members))
         chunks += members
         arrays += [Array("cells", part, after_chunks, after_jobs) for part in _split(numbers, array_size)]
-    return Layout(tuple(chunks), tuple(arrays))
+    return JobLayout(tuple(chunks), tuple(arrays))
 
 
 _Key = tuple[tuple[int, ...], tuple[str, ...]]
-_Groups = list[tuple[_Key, list[Task]]]
+_Groups = list[tuple[_Key, list[PlannedTask]]]
 
 
-def _groups(tasks: Iterable[Task], home: Mapping[str, int], dense_jobs: Mapping[str, str]) -> _Groups:
+def _groups(tasks: Iterable[PlannedTask], home: Mapping[str, int], dense_jobs: Mapping[str, str]) -> _Groups:
     """Tasks by what they wait for, so that one dense run that fails holds up no cell of another."""
-    groups: dict[_Key, list[Task]] = {}
+    groups: dict[_Key, list[PlannedTask]] = {}
     for task in tasks:
         dense = task.after or ""
         key: _Key = ((home[dense],), ()) if dense in home else ((), (dense_jobs[dense],) if dense in dense_jobs else ())
@@ -136,14 +136,14 @@ def _pack_groups(groups: _Groups, costs: Costs, capacity: float, room: int) -> l
         capacity *= max(1.05, count / room)
 
 
-def _pack(tasks: Sequence[Task], costs: Costs, capacity: float, room: int) -> list[Chunk]:
+def _pack(tasks: Sequence[PlannedTask], costs: Costs, capacity: float, room: int) -> list[Chunk]:
     return _pack_groups([(((), ()), list(tasks))], costs, capacity, max(room, 1))[0][1] if tasks else []
 
 
-def _fill(tasks: Sequence[Task], costs: Costs, capacity: float) -> list[Chunk]:
+def _fill(tasks: Sequence[PlannedTask], costs: Costs, capacity: float) -> list[Chunk]:
     """Tasks in their order, each chunk filled up to `capacity`."""
     chunks: list[Chunk] = []
-    current: list[Task] = []
+    current: list[PlannedTask] = []
     filled, known = 0.0, True
     for family in _families(tasks):
         seconds = [costs.seconds(task) for task in family]
@@ -159,12 +159,12 @@ def _fill(tasks: Sequence[Task], costs: Costs, capacity: float) -> list[Chunk]:
     return chunks
 
 
-def _families(tasks: Sequence[Task]) -> Iterable[list[Task]]:
+def _families(tasks: Sequence[PlannedTask]) -> Iterable[list[PlannedTask]]:
     """Tasks that go on where others end, with those: in one job the longer waits, in two both train the beginning."""
     behind = {task.cell.id: task.behind for task in tasks if task.behind is not None}
     if not behind:
         return ([task] for task in tasks)
-    families: dict[str, list[Task]] = {}
+    families: dict[str, list[PlannedTask]] = {}
     for task in tasks:
         first = task.cell.id
         while first in behind:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError
-from benchmark.launch.slurm.chunks import Costs, Layout, lay_out, learn_costs
+from benchmark.launch.slurm.chunks import Costs, JobLayout, lay_out, learn_costs
 from benchmark.launch.slurm.profile import Profile, sbatch_parameters
 from benchmark.launch.slurm.queue import Live, Unknown, ask, live, read_queue
 from benchmark.launch.slurm.submissions import Submission, submissions, write_intent
@@ -53,7 +53,7 @@ class Submitted:
     """
 
     submission: Submission | None = None
-    layout: Layout = field(default_factory=lambda: Layout((), ()))
+    layout: JobLayout = field(default_factory=lambda: JobLayout((), ()))
     queued_cells: int = 0
     jobs: list[list[str]] = field(default_factory=list)
     refusal: str | None = None
@@ -79,7 +79,7 @@ def array_size() -> int:
 
 def plan_jobs(
     sweep: Sweep, plan: Plan, store: Store, profile: Profile, queued: Mapping[str, str], size: int
-) -> tuple[Layout, Costs]:
+) -> tuple[JobLayout, Costs]:
     """What is left, less what is queued, as jobs. queued: job id by cell id; size: tasks of an array at most."""
     left = [task for task in plan.tasks if not queued or task.cell.id not in queued]
     needed = {task.after for task in left}

@@ -9,7 +9,7 @@ from benchmark.errors import UserError
 from benchmark.launch.display import duration
 from benchmark.launch.launcher import Launcher, Options, Work, counts, list_cells
 from benchmark.launch.slurm import jobs
-from benchmark.launch.slurm.chunks import Layout
+from benchmark.launch.slurm.chunks import JobLayout
 from benchmark.launch.slurm.profile import Profile, load_profile, sbatch_parameters
 from benchmark.launch.slurm.state import read_state
 from benchmark.planning.grid import Sweep
@@ -143,7 +143,7 @@ def sbatch_options(sweep: Sweep, store: Store, profile: Profile) -> list[str]:
     return [*lines, *(f"setup: {line}" for line in profile.setup)]
 
 
-def _cost(layout: Layout, profile: Profile) -> str:
+def _cost(layout: JobLayout, profile: Profile) -> str:
     seconds = layout.job_seconds(profile)
     most = len(layout.chunks) * profile.time
     hours = "GPU-hours" if profile.gpus else "job-hours"

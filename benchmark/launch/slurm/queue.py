@@ -28,7 +28,7 @@ class NoSqueue(Unknown):
 
 
 @dataclass(frozen=True)
-class Job:
+class SlurmJob:
     """A job of the queue.
 
     Args:
@@ -48,7 +48,7 @@ class Job:
         return self.state in ("RUNNING", "COMPLETING", "STOPPED", "SUSPENDED", "SIGNALING", "STAGE_OUT")
 
 
-Queue = dict[str, Job]
+Queue = dict[str, SlurmJob]
 """Jobs that are queued or running, by id."""
 
 
@@ -79,7 +79,7 @@ def read_queue(uids: Iterable[int]) -> Queue:
             continue  # such as the name of the cluster, where SLURM_CLUSTERS asks for several
         name, state, reason, title = line.split("|", 3)
         if state not in ENDED:
-            jobs[name] = Job(name, state, reason, title)
+            jobs[name] = SlurmJob(name, state, reason, title)
     return jobs
 
 
@@ -88,9 +88,9 @@ class Live:
     """What of a submission is queued or running: job by chunk, and of arrays that nobody noted the ids of."""
 
     submission: Submission
-    jobs: dict[int, Job]
+    jobs: dict[int, SlurmJob]
 
-    def job_of_cell(self) -> dict[str, Job]:
+    def job_of_cell(self) -> dict[str, SlurmJob]:
         """For every cell in a queued or running job, that job."""
         if not self.jobs:
             return {}
@@ -99,7 +99,7 @@ class Live:
 
 def live(submission: Submission, queue: Queue, note: bool = True) -> Live:
     """Match a submission with the queue; an array whose ids were never noted is found by its name, and noted."""
-    jobs: dict[int, Job] = {}
+    jobs: dict[int, SlurmJob] = {}
     for number, array in enumerate(submission.arrays):
         noted = submission.jobs(number)
         if noted is None:
@@ -111,7 +111,7 @@ def live(submission: Submission, queue: Queue, note: bool = True) -> Live:
     return Live(submission, jobs)
 
 
-def _by_name(chunks: tuple[int, ...], jobs: list[Job]) -> dict[int, str]:
+def _by_name(chunks: tuple[int, ...], jobs: list[SlurmJob]) -> dict[int, str]:
     """Task k of an array is its k-th chunk; a single chunk is a job without an index."""
     if len(chunks) == 1 and len(jobs) == 1:
         return {chunks[0]: jobs[0].id}

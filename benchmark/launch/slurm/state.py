@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmark.launch.slurm.queue import Job, NoSqueue, Queue, Unknown, ask, live, read_queue
+from benchmark.launch.slurm.queue import NoSqueue, Queue, SlurmJob, Unknown, ask, live, read_queue
 from benchmark.launch.slurm.submissions import Line, Submission, submissions
 from benchmark.results.store import Store
 
@@ -80,7 +80,7 @@ class SubmittedCells:
     """
 
     lines: dict[str, Line]
-    jobs: dict[str, Job]
+    jobs: dict[str, SlurmJob]
     ended: dict[str, str]
 
     def only(self, lines: dict[str, Line]) -> SubmittedCells:

@@ -27,10 +27,10 @@ from typing import Any
 
 from benchmark.cells import Cell
 from benchmark.errors import UserError
-from benchmark.launch.slurm.chunks import Array, Chunk, Costs, Layout
+from benchmark.launch.slurm.chunks import Array, Chunk, Costs, JobLayout
 from benchmark.launch.slurm.profile import Profile
 from benchmark.planning.grid import Sweep
-from benchmark.planning.plan import Task
+from benchmark.planning.plan import PlannedTask
 from benchmark.results import atomic
 from benchmark.results.provenance import code_hash, commit
 from benchmark.results.store import Store
@@ -121,11 +121,11 @@ class Submission:
             return None
         return {int(chunk): job for chunk, job in values["jobs"].items()}
 
-    def tasks(self, chunk: int) -> list[tuple[Task, float | None]]:
+    def tasks(self, chunk: int) -> list[tuple[PlannedTask, float | None]]:
         """The cells of one job, each with its estimated seconds."""
         values = json.loads((self.folder / "chunks" / f"{chunk}.json").read_bytes())
         return [
-            (Task(Cell.from_json({**task["cell"], "problem": values["problem"]}), task["epochs"], task["after"],
+            (PlannedTask(Cell.from_json({**task["cell"], "problem": values["problem"]}), task["epochs"], task["after"],
                   task["behind"]), task["seconds"])
             for task in values["tasks"]
         ]  # fmt: skip
@@ -134,7 +134,7 @@ class Submission:
 def write_intent(
     store: Store,
     sweep: Sweep,
-    layout: Layout,
+    layout: JobLayout,
     costs: Costs,
     profile: Profile,
     data: Path | None,
@@ -195,7 +195,7 @@ def _chunk_json(chunk: Chunk, problem: dict[str, Any], costs: Costs) -> str:
     return json.dumps({"problem": problem, "tasks": tasks})
 
 
-def _cell_lines(sweep: Sweep, layout: Layout, costs: Costs) -> Iterator[str]:
+def _cell_lines(sweep: Sweep, layout: JobLayout, costs: Costs) -> Iterator[str]:
     inside = set()
     for number, chunk in enumerate(layout.chunks):
         for task in chunk.tasks:

@@ -32,7 +32,7 @@ from benchmark.launch.publishing import Publishing
 from benchmark.launch.slurm.attempts import Attempts
 from benchmark.launch.slurm.profile import JOB_START, Profile
 from benchmark.launch.slurm.submissions import Submission
-from benchmark.planning.plan import Task
+from benchmark.planning.plan import PlannedTask
 from benchmark.results import atomic
 from benchmark.results.provenance import code_hash, commit
 from benchmark.results.store import Store
@@ -63,7 +63,7 @@ class ChunkTask:
     def __call__(self) -> dict[str, int]:
         settle()
         Output()  # a log on a full disk costs no cell
-        job, place = _Job(Submission(Path(self.folder)), self.chunk), given_rank()
+        job, place = _ChunkJob(Submission(Path(self.folder)), self.chunk), given_rank()
         if place is not None and place[0] > 0:
             job.follow(place)
             return {}
@@ -104,7 +104,7 @@ class _Signals:
             self._requeue(signal.SIGUSR2, None)
 
 
-class _Job:
+class _ChunkJob:
     def __init__(self, submission: Submission, chunk: int):
         self.submission = submission
         self.chunk = chunk
@@ -162,7 +162,7 @@ class _Job:
         if self.profile.ranks > 1:
             atomic.replace_file(self._signpost, (TRAIN if train else "leave").encode())
 
-    def _remaining(self) -> list[Task]:
+    def _remaining(self) -> list[PlannedTask]:
         estimates = self.submission.tasks(self.chunk)
         self.cells = [task.cell.id for task, _ in estimates]
         self.seconds = {task.cell.id: seconds for task, seconds in estimates if seconds is not None}
@@ -177,7 +177,7 @@ class _Job:
         failure = self.store.failure(name)
         return failure is not None and failure["time"] > self.submission.about["time"]
 
-    def _train(self, tasks: list[Task]) -> None:
+    def _train(self, tasks: list[PlannedTask]) -> None:
         pool = LocalPool(self.store, self._pool_options())
         self.publishing.catch_up(self.cells)
         _say(f"{len(tasks)} cells left of chunk {self.chunk}; a checkpoint every {self.profile.checkpoint} s")
@@ -237,7 +237,7 @@ class _Job:
             hang_seconds=profile.hang,
         )
 
-    def _admit(self, task: Task) -> bool:
+    def _admit(self, task: PlannedTask) -> bool:
         """Start no cell that would not end in time, if it would in a job of its own."""
         seconds = self.seconds.get(task.cell.id, 0.0)
         whole = self.profile.time - self.profile.warning
@@ -269,7 +269,7 @@ class _Job:
         _say(f"{cause}: {self.counts['finished']} cells finished and {self.counts['failed']} failed in this attempt")
         self.attempts.end(cause)
 
-    def _dense_is_there(self, task: Task) -> bool:
+    def _dense_is_there(self, task: PlannedTask) -> bool:
         """A dependency only orders jobs; whether the dense run is there, its record says. If not, the cell fails."""
         dense = task.after
         if dense is None:
@@ -298,7 +298,7 @@ class _Job:
             time.sleep(0.5)
         return None
 
-    def _give_up(self, tasks: list[Task], reason: str) -> None:
+    def _give_up(self, tasks: list[PlannedTask], reason: str) -> None:
         line = " ".join(reason.split())
         _say(line)
         for task in tasks:
@@ -319,7 +319,7 @@ class _Job:
         _say(f"warning: {line}")
         return None
 
-    def _position(self, tasks: list[Task]) -> str:
+    def _position(self, tasks: list[PlannedTask]) -> str:
         """Changes with every record and every checkpoint of this chunk."""
         folders = [self.store.file("checkpoints", task.cell.id) for task in tasks]
         files = sorted(path.name for folder in folders if folder.is_dir() for path in folder.iterdir())
