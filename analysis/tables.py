@@ -252,7 +252,7 @@ def _agreement(measured: Table, published: Table, index: int, name: Callable[[st
         return row.entries[index].mean if row.entries[index].competes else None
 
     means = {row.label: mean(row) for row in measured.rows}
-    value = rank_correlation([means[row.label] for row in published.rows], [mean(row) for row in published.rows])
+    value = rank_correlation([means.get(row.label) for row in published.rows], [mean(row) for row in published.rows])
     known = {row.label for row in published.rows}
     rivals = replace(measured, rows=tuple(row for row in measured.rows if name(row.label) in known))
     here, there = winners(ranked(rivals), index), winners(published, index)

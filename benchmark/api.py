@@ -13,6 +13,7 @@ imports torch and numpy and nothing else that is large.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -94,7 +95,7 @@ def sparsify(
     if not rates.any():
         raise UserError(f"schedule {schedule}: its rates would all be 0; dense_warmup: how many of dense_rates warm up")
     span = len(dense) if dense_rates is not None or dense_steps else None
-    return Retrained(model, optimizer, sparsities, lengths, schedule, dense, dense_warmup, span)
+    return _told(Retrained(model, optimizer, sparsities, lengths, schedule, dense, dense_warmup, span))
 
 
 def prune_gradually(
@@ -119,7 +120,19 @@ def prune_gradually(
         raise UserError(f"DPF masks weights by a hook, which {type(model).__name__} of torch.jit does not take")
     pruned_at = cubic(float(sparsity), int(steps), int(interval))
     kind = Feedback if feedback else Gradual
-    return kind(model, optimizer, pruned_at)
+    return _told(kind(model, optimizer, pruned_at))
+
+
+def _told(sparse: Sparse) -> Sparse:
+    """Warn the caller of `sparsify` or `prune_gradually` of weights that nothing brings back."""
+    if sparse.fixed:
+        more = f" and {len(sparse.fixed) - 1} more" if sparse.fixed[1:] else ""
+        warnings.warn(
+            f"{sparse.fixed[0]}{more} will be pruned and cannot recover, as this optimizer does not update them; what "
+            "the model's attribute not_prunable names stays dense",
+            stacklevel=3,
+        )
+    return sparse
 
 
 def _check(model: Any, optimizer: Any, sparsity: Any) -> None:

@@ -41,6 +41,8 @@ def told(error: BaseException) -> str:
 
 def _is_own(path: Path) -> bool:
     """Whether code is the user's: neither Python's, nor of an installed package, nor ours."""
+    if str(path).startswith("<"):  # of Python's import system, or made from a text
+        return False
     installed = {"site-packages", "dist-packages"} & set(path.parts)
     others = sysconfig.get_path("stdlib"), Path(__file__).parent
     return not installed and not any(path.is_relative_to(folder) for folder in others)

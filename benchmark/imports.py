@@ -77,7 +77,9 @@ def _why(error: BaseException, module: str) -> str:
         return f"a module is named by its name, here {Path(module).stem}:..., and not by its file"
     if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
         return f"Python finds no module {error.name!r}"
-    return named(error) if isinstance(error, ImportError) else told(error)
+    if isinstance(error, UserError):
+        return str(error)
+    return named(error) if isinstance(error, ImportError | SyntaxError) else told(error)
 
 
 def files(module: str) -> tuple[Path, list[Path]] | None:

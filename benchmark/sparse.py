@@ -27,7 +27,8 @@ from benchmark.training.schedules import Retraining, learning_rates, relative_di
 STEPS_TO_TELL = 10
 """Steps after which a loop whose optimizer made fewer than half of them is told; a GradScaler skips its first few."""
 BEGAN_WITH = "lr_before_pruning"
-"""Key of an optimizer's group: its learning rate before pruning set others. It travels in the optimizer's state."""
+"""Key of an optimizer's group, with its learning rate before pruning set others and the last of these: a rate that
+differs from that is somebody else's. It travels in the optimizer's state."""
 
 
 class Sparse:
@@ -43,15 +44,10 @@ class Sparse:
         if not weights:
             raise UserError(f"{name} has no convolution and no linear layer, so nothing can be pruned")
         updated = {id(weight) for group in optimizer.param_groups for weight in group["params"] if weight.requires_grad}
-        fixed = [name for name, weight in weights.items() if id(weight) not in updated]
-        if len(fixed) == len(weights):
+        self.fixed = [name for name, weight in weights.items() if id(weight) not in updated]
+        """Names of weights that are pruned and that the optimizer does not update."""
+        if len(self.fixed) == len(weights):
             raise UserError(f"the optimizer updates no weight of {name} that can be pruned")
-        if fixed:
-            warnings.warn(
-                f"{fixed[0]}{f' and {len(fixed) - 1} more' if fixed[1:] else ''} will be pruned and cannot recover, as "
-                "this optimizer does not update them; what the model's attribute not_prunable names stays dense",
-                stacklevel=5,
-            )
         self.masks = Masks(weights)
         self.done = 0
         self._waiting = False
@@ -151,7 +147,7 @@ class Retrained(Sparse):
         self.largest = max(rates)
         self.ratios = [self._ratio(rate) for rate in rates]
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group[BEGAN_WITH] = rate
+            group[BEGAN_WITH] = [rate, rate]
         self._prepare()
         self._listen()
         # a scheduler that somebody else steps, such as a trainer's, has set other rates by then
@@ -180,12 +176,14 @@ class Retrained(Sparse):
     def _set_rates(self) -> None:
         groups = self.optimizer.param_groups
         for group in groups[len(self.ratios) :]:  # added since, as where layers are set free one after another
-            group.setdefault(BEGAN_WITH, base_rate(group))
-            self.ratios.append(self._ratio(group[BEGAN_WITH]))
+            rate = base_rate(group)
+            group[BEGAN_WITH] = [rate, rate]
+            self.ratios.append(self._ratio(rate))
         start = max(start for start in self.starts if start <= self.done)
         if self.done - start < len(self.rates):
             for group, ratio in zip(groups, self.ratios, strict=True):
                 group["lr"] = self.rates[self.done - start] * ratio
+                group[BEGAN_WITH][1] = group["lr"]
 
     def _prune(self, cycle: int) -> None:
         before, alive = norm(self.model), self.masks.alive
@@ -216,9 +214,9 @@ class Retrained(Sparse):
 
     def finish(self) -> nn.Module:
         for group in self.optimizer.param_groups:
-            rate = group.pop(BEGAN_WITH, None)
-            if rate is not None and "initial_lr" not in group:  # no scheduler sets the next rate
-                group["lr"] = rate
+            began, last = group.pop(BEGAN_WITH, (None, None))
+            if group["lr"] == last and "initial_lr" not in group:  # nobody else sets the next rate
+                group["lr"] = began
         return super().finish()
 
 
@@ -254,7 +252,8 @@ class Feedback(Gradual):
         self.masked = self.called = False
         self._handles += [
             model.register_forward_pre_hook(_Hook(self._mask)),
-            model.register_state_dict_pre_hook(_Hook(self._unmask)),
+            *(module.register_state_dict_pre_hook(_Hook(self._unmask)) for module in model.modules()),
+            *(module.register_load_state_dict_pre_hook(_Hook(self._unmask)) for module in model.modules()),
             self.optimizer.register_step_pre_hook(self._before_update),
         ]
 
@@ -308,11 +307,11 @@ class Feedback(Gradual):
 
     def finish(self) -> nn.Module:
         last, target = max(self.pruned_at.items(), default=(0, 0.0))
-        if self.done >= last and self.masks.sparsity < target:  # no new masks were due since sparsity rose last
+        missing = round(target * self.masks.total) - (self.masks.total - self.masks.alive)
+        if self.done >= last and missing > 0:  # no new masks were due since sparsity rose last
             self._unmask()
             self.masks.select(target)
         self._mask()
-        self.masked = False  # these are the network's weights from here on
         return super().finish()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -336,8 +335,9 @@ class _Hook:
 
 def base_rate(group: dict[str, Any]) -> float:
     """The learning rate before any scheduler changed it: at a warm-up's start and at a cosine's end it is 0."""
-    # OneCycleLR begins far below its max_lr
-    rate = group.get("max_lr", group.get("initial_lr", group.get(BEGAN_WITH, group.get("lr"))))
+    began, last = group.get(BEGAN_WITH, (None, None))
+    unchanged = began if began is not None and group.get("lr") == last else group.get("lr")
+    rate = group.get("max_lr", group.get("initial_lr", unchanged))  # OneCycleLR begins far below its max_lr
     if not isinstance(rate, Real | torch.Tensor):
         raise UserError(f"the optimizer's learning rate is {rate!r}: one that has a number as its lr")
     return float(rate)

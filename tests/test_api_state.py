@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from benchmark.api import Sparse, prune_gradually, sparsify
+from benchmark.pruning.masks import norm
 from tests.test_api import network, sgd, written
 
 # DPF's two sets of weights, and checkpoints of them
@@ -56,6 +57,30 @@ def test_dpf_goes_on_whichever_state_is_saved_first_and_whatever_was_computed_be
     assert torch.equal(resumed.finish().weight, sparse.finish().weight)
 
 
+def test_dpf_s_dense_weights_are_what_is_saved_of_the_network_within_a_wrapper():
+    torch.manual_seed(0)
+    model = nn.Linear(8, 9)
+    wrapper = nn.DataParallel(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    sparse = prune_gradually(wrapper, optimizer, 0.8, steps=40, interval=8, feedback=True)
+    train(wrapper, optimizer, sparse, 0, 25)
+    wrapper(torch.ones(1, 8))
+    assert not model.weight.all()
+    assert model.state_dict()["weight"].all()
+
+
+def test_weights_that_are_loaded_after_an_evaluation_are_those_that_dpf_goes_on_with():
+    """As where the best ones are kept."""
+    model, optimizer, sparse = under_dpf()
+    train(model, optimizer, sparse, 0, 40)
+    best = copy.deepcopy(model.state_dict())
+    model(torch.ones(1, 8))
+    model.load_state_dict(best)
+    final = sparse.finish().weight
+    assert int((final == 0).sum()) == 58
+    assert torch.equal(final[final != 0], best["weight"][final != 0])
+
+
 def test_a_copy_of_a_network_under_dpf_is_a_network_of_its_own():
     model, optimizer, sparse = under_dpf()
     train(model, optimizer, sparse, 0, 20)
@@ -90,6 +115,17 @@ def test_pruning_again_begins_with_the_rate_that_the_loop_had():
         sparse.finish()
         assert optimizer.param_groups[0].keys() == torch.optim.SGD(model.parameters(), lr=1).param_groups[0].keys()
         assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+def test_a_rate_that_somebody_set_since_is_the_one_that_pruning_again_begins_with():
+    model = nn.Linear(10, 10)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    sparse = sparsify(model, optimizer, 0.5, retrain=20, schedule="LLR")
+    sparse.step()
+    optimizer.param_groups[0]["lr"] = 0.01
+    assert max(sparsify(model, optimizer, 0.8, retrain=20, schedule="LLR").rates) == pytest.approx(0.01)
+    sparse.finish()
+    assert optimizer.param_groups[0]["lr"] != 0.1
 
 
 def test_a_loop_without_a_scheduler_goes_on_at_the_start_of_a_cycle():
@@ -140,3 +176,5 @@ def test_parameters_that_are_no_real_numbers_do_not_hinder_the_others():
     model = Fourier()
     sparse = sparsify(model, torch.optim.SGD(model.layer.parameters(), lr=0.1), 0.5, retrain=5)
     assert 0 < sparse.distances[0] < 1
+    squares = [parameter.detach().abs().double().square().sum() for parameter in model.parameters()]
+    assert norm(model) == pytest.approx(float(torch.stack(squares).sum().sqrt()))

@@ -36,7 +36,7 @@ def test_gpus_are_those_that_the_process_may_see(monkeypatch, visible: str, foun
     assert machine.gpus() == found
 
 
-@pytest.mark.parametrize("script", ["exit 18", "echo 'GPU 0: a card'; exit 9", "echo 'No devices were found'"])
+@pytest.mark.parametrize("script", ["exit 18", "echo 'GPU 0: a card'; exit 9"])
 def test_gpus_are_counted_by_their_files_where_nvidia_smi_fails(monkeypatch, tmp_path, script: str):
     tool = tmp_path / "nvidia-smi"
     tool.write_text(f"#!/bin/sh\n{script}\n")

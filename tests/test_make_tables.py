@@ -334,3 +334,10 @@ def test_what_a_sweep_that_tunes_says_before_anything_is_tested(capsys):
     said = capsys.readouterr().out
     assert "no seed that tests has run." in said
     assert "chosen from" not in said
+
+
+def test_a_table_of_methods_with_another_decay_alone_has_its_published_rows(capsys):
+    reference = str(ROOT / "results" / "reference")
+    options = ["table2", "--problem", "digits", "--only", "schedule=linear", "--results", reference]
+    assert main(make_tables_app, options) == 0
+    assert "GMP, linear" in capsys.readouterr().out

@@ -321,6 +321,17 @@ def test_dpf_ends_with_the_largest_of_all_its_weights_where_no_masks_were_due_si
     assert int(after.count_nonzero()) == run_size() - len(smallest)
 
 
+@pytest.mark.parametrize("sparsity", [0.7, 0.9])
+def test_dpf_keeps_its_last_masks_where_they_are_at_the_target(sparsity: float):
+    """Rounded to whole weights that may be a little below it."""
+    method = make_run("DPF", sparsity).method
+    method.masks.select(sparsity)
+    before = flat(method.masks.tensors).clone()
+    method.masks.weights[0].data.mul_(3)
+    method.finish()
+    assert torch.equal(flat(method.masks.tensors), before)
+
+
 def test_a_pruning_step_holds_from_its_iteration_on():
     method = make_run("DPF", interval=2).method
     first, second = 2 * PER_EPOCH, 4 * PER_EPOCH

@@ -36,7 +36,7 @@ def schedules(selection: Selection) -> Drawing:
     dense = dense_learning_rates(recipe, per_epoch)
     warmup = dense_warmup_iterations(recipe, per_epoch, len(dense))
     budgets = [text for text in selection.group.axes.budgets if text]
-    names = selection.positions([*SCHEDULES, *(name for name in selection.group.axes.schedules if name)])
+    names = selection.positions([*SCHEDULES, *sorted({cell[1] for cell in selection.group.axes.cells if cell[3]})])
     known = selection.group.every["distance"].dropna()
     distance = float(np.mean(known)) if len(known) else relative_distance(1.0, 0.4, 0.9)
     figure, grid = panels(1 + len(budgets), share_y=True)

@@ -61,7 +61,7 @@ class Table1(Layout):
             rows,
             "Zimmer, Spiegel, Pokutta, ICLR 2023 (arXiv 2111.00843): test accuracy in per cent, ± as printed.",
             "Rank correlation: Spearman's, of our means with the published ones over the schedules of a column. "
-            "The winner agrees if the schedules on rank 1 here and there have one in common.",
+            "The winner here is that of these schedules; it agrees if one is on rank 1 here and there.",
         )
 
     def evidence(self, group: RecipeGroup) -> Evidence:

@@ -91,8 +91,8 @@ class Table2(Layout):
             "printed; speedups were printed as whole numbers. STR's own authors publish 4 to 5 points more than "
             "this reimplementation.",
             "Rank correlation: Spearman's, of our mean accuracies with the published ones over the methods of a "
-            "column, those with the recipe's learning rates here, that ended at its sparsity. The winner agrees if the "
-            "methods on rank 1 here and there, whatever their learning rates, have one in common.",
+            "column, those with the recipe's learning rates here, that ended at its sparsity. The winner here is that "
+            "of these methods, whatever its learning rates; it agrees if one is on rank 1 here and there.",
             name=lambda label: label.partition(", ")[0],
         )
 

@@ -83,20 +83,20 @@ def gpus() -> tuple[str, ...]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:  # CUDA sees none from the first on that names none
         return tuple(takewhile(GPU_ID.fullmatch, (part.strip() for part in visible.split(","))))
-    if listed := _listed():
+    if (listed := _listed()) is not None:
         return listed
     # it is missing or fails, as in some containers; without ids all workers, one a core, would share the first GPU
     numbers = sorted(int(match[1]) for file in gpu_files() if (match := re.fullmatch(r"nvidia(\d+)", file.name)))
     return tuple(map(str, numbers))
 
 
-def _listed() -> tuple[str, ...]:
-    """By nvidia-smi, whose order CUDA's is not always; none where it cannot say."""
+def _listed() -> tuple[str, ...] | None:
+    """By nvidia-smi; None where it cannot say."""
     tool = shutil.which("nvidia-smi")
     try:
         done = subprocess.run([tool or "", "-L"], capture_output=True, check=True, timeout=30)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
-        return ()
+        return None
     return tuple(str(number) for number, line in enumerate(done.stdout.splitlines()) if line.startswith(b"GPU "))
 
 

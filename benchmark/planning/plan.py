@@ -158,7 +158,7 @@ def refuse_unfit(cells: Collection[Cell]) -> None:
             with code_of_others(f"method {cell.method}"):
                 declaration(cell.method).check(cell, settings_of(cell))
     rewound = (cell for cell in cells if cell.schedule == "LRW" and cell.budget is not None)
-    for cell in {(cell.budget, cell.sparsity, cell.hyperparameters): cell for cell in rewound}.values():
+    for cell in {(cell.method, cell.budget, cell.sparsity, cell.hyperparameters): cell for cell in rewound}.values():
         _refuse_long_rewinding(cell)
 
 
@@ -171,8 +171,8 @@ def _refuse_long_rewinding(cell: Cell) -> None:
     cycles = 1 if budget.per_cycle else _cycles(cell)
     if (budget.amount * epochs / 100 if budget.unit == "%" else budget.amount) / cycles > epochs:
         raise UserError(
-            f"schedule LRW replays the end of the dense run, which has {epochs} epochs; budget {budget} is longer "
-            f"{'in each cycle' if budget.per_cycle or cycles > 1 else 'than that'}: up to 100% is accepted"
+            f"schedule LRW replays the end of the dense run in each cycle, which has {epochs} epochs; budget {budget} "
+            f"is too long: up to {100 * cycles}%{'/cycle' if budget.per_cycle else ''} is accepted"
         )
 
 

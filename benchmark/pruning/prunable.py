@@ -78,8 +78,14 @@ def _computed(network: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
     for prefix, layer in network.named_modules():
         if isinstance(layer, NEVER):
             continue
-        names = list(layer.parametrizations) if parametrize.is_parametrized(layer) else []  # type: ignore[arg-type]
-        masks = [name.removesuffix("_mask") for name, _ in layer.named_buffers(recurse=False) if name.endswith("_mask")]
-        for name in [*names, *(name for name in masks if f"{name}_orig" in layer._parameters)]:
-            if WEIGHT.fullmatch(name) and getattr(layer, name).dim() >= 2:
+        # looked at without computing them, which may change a layer, as spectral_norm's does
+        sources = {
+            name: list(of.parameters())
+            for name, of in (layer.parametrizations.items() if parametrize.is_parametrized(layer) else ())  # type: ignore[union-attr, operator]
+        }
+        for name, _ in layer.named_buffers(recurse=False):
+            if (weight := layer._parameters.get(f"{name.removesuffix('_mask')}_orig")) is not None:
+                sources[name.removesuffix("_mask")] = [weight]
+        for name, parameters in sources.items():
+            if WEIGHT.fullmatch(name) and max(parameter.dim() for parameter in parameters) >= 2:
                 yield f"{prefix}.{name}".lstrip("."), layer, name

@@ -58,8 +58,10 @@ def ask(*command: str, seconds: float = SECONDS) -> subprocess.CompletedProcess[
         return subprocess.run(  # noqa: S603
             command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=seconds
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unknown(f"{command[0]} does not answer ({getattr(error, 'strerror', None) or error})") from None
+    except subprocess.TimeoutExpired:
+        raise Unknown(f"{command[0]} did not answer within {seconds:g} s") from None
+    except OSError as error:
+        raise Unknown(f"{command[0]} does not answer ({error.strerror or error})") from None
 
 
 def read_queue(uids: Iterable[int]) -> Queue:
