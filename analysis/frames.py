@@ -98,7 +98,7 @@ def collect(places: Mapping[str, Iterable[dict[str, Any]]], problems: list[str],
         for place, record in ((place, record) for place, records in places.items() for record in records):
             try:
                 rows.append((*reader.row(record), place))
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
                 problems.append(f"{place}: record {record.get('id')!r} cannot be used: {_reason(error)}")
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror or error})") from None
@@ -135,26 +135,23 @@ class _Reader:
         (recipe, identity), metric = self._recipe(cell["problem"]), metric_of(record)
         values = record[metric.name]
         scores = [_within(values.get(stage, {}).get(split), metric) for stage, split in STAGES]
-        known = self.metrics.setdefault(identity, metric)
-        if known is not metric and known != metric:
-            raise ValueError(f"it has {metric}, and other records of its recipe {known}")
         budget = cell["budget"]
-        return (
+        row = (
             str(record["id"]),
             recipe.name,
             identity,
             str(cell["method"]),
-            cell["schedule"] or "",
+            _text(cell["schedule"]),
             _number(cell["sparsity"]),
             "" if budget is None else _budget_text(budget),
             settings.text_of(cell["hyperparameters"]),
             int(cell["seed"]),
-            record.get("status", "ok"),
+            _text(record.get("status", "ok")),
             *scores,
             _epochs(record, budget, recipe),
             _cycles(record),
-            (record.get("learning_rate") or {}).get("sha256", ""),
-            (record.get("parent") or {}).get("weights_sha256", ""),
+            _text((record.get("learning_rate") or {}).get("sha256")),
+            _text((record.get("parent") or {}).get("weights_sha256")),
             _number((record.get("macs") or {}).get("speedup")),
             _number((record.get("sparsity") or {}).get("prunable")),
             *_smaller(record),
@@ -172,6 +169,10 @@ class _Reader:
             str(provenance.get("end") or ""),
             self._versions_of(provenance.get("versions") or {}),
         )
+        known = self.metrics.setdefault(identity, metric)  # by the first record that can be used
+        if known is not metric and known != metric:
+            raise ValueError(f"it has {metric}, and other records of its recipe {known}")
+        return row
 
     def _recipe(self, values: dict[str, Any]) -> tuple[Problem, str]:
         """With its identity."""
@@ -226,6 +227,12 @@ def _epochs(record: dict[str, Any], budget: Any, recipe: Problem) -> float:
         return math.nan
     cycles = _cycles(record) if parsed.per_cycle else 1.0
     return cycles * (parsed.amount if parsed.unit == "ep" else round(parsed.amount / 100 * recipe.epochs, 2))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str | None):
+        raise ValueError(f"{value!r:.60} is no text")
+    return value or ""
 
 
 def _number(value: Any) -> float:

@@ -28,6 +28,7 @@ from benchmark.tasks import make_task
 from benchmark.tasks.task import Inputs, Sums, Task, changed, predict, several
 from benchmark.training.evaluation import add, evaluate, loss_of
 from benchmark.training.loop import Run
+from benchmark.trial import outputs_of
 
 EPOCHS = 3
 """Of the dense run that shows whether anything is learned."""
@@ -70,10 +71,6 @@ class Subject:
     def batch(self) -> Batch:
         """The first one, anew each time: a network may change its inputs."""
         return next(iter(self.data.training_batches(0, 0, 0, 1)))
-
-    @cached_property
-    def outputs(self) -> Tensor:
-        return predict(self.network, self.batch[0])
 
     def sums(self, inputs: Inputs, targets: Tensor) -> Sums:
         """Of one batch, in evaluation mode, checked for the shapes that `zeros` promises."""
@@ -149,10 +146,10 @@ def _network_repeats(subject: Subject) -> Kept:
 def _network_takes_data(subject: Subject) -> Kept:
     inputs, targets = subject.batch
     shapes = [tuple(tensor.shape) for tensor in several(inputs)]
-    outputs = subject.outputs
+    outputs = outputs_of(subject.problem, subject.network, inputs, targets)
     if not torch.isfinite(outputs).all():
         return False, "the outputs for the first batch are not finite"
-    return len(outputs) == len(targets), (
+    return True, (
         f"inputs {' and '.join(map(str, shapes))} to outputs {tuple(outputs.shape)}, targets {tuple(targets.shape)}"
     )
 

@@ -99,6 +99,7 @@ BLEU = Metric("bleu", "BLEU", bounds=(0.0, 100.0))
 """Papineni et al. 2002, as sacrebleu computes it (Post 2018)."""
 PERPLEXITY = Metric("perplexity", "perplexity", higher_is_better=False, bounds=(1.0, None))
 """exp of the mean cross-entropy of a symbol, in nats."""
+KNOWN = {metric.name: metric for metric in (ACCURACY, MEAN_IOU, BLEU, PERPLEXITY)}
 
 
 def metric_of(record: Mapping[str, Any]) -> Metric:
@@ -108,10 +109,12 @@ def metric_of(record: Mapping[str, Any]) -> Metric:
         return ACCURACY
     if not isinstance(values, dict):
         raise ValueError(f"metric {values!r} is not a metric")
-    return Metric(**values)
+    metric = Metric(**values)
+    if metric.name == ACCURACY.name and metric != ACCURACY:
+        raise ValueError("its metric is called accuracy, and is not that")
+    return metric
 
 
 def metric_named(name: str) -> Metric:
     """The suite's own metric of that name; for another name a number without unit."""
-    known = {metric.name: metric for metric in (ACCURACY, MEAN_IOU, BLEU, PERPLEXITY)}
-    return known.get(name) or Metric(name, name)
+    return KNOWN.get(name) or Metric(name, name)

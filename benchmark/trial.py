@@ -26,7 +26,7 @@ from benchmark.problems import models
 from benchmark.problems.batches import Batch, Batches, Remembered
 from benchmark.recording import make_record
 from benchmark.tasks import TASKS, make_task
-from benchmark.tasks.task import Inputs, Sums, changed, predict
+from benchmark.tasks.task import Inputs, Sums, Task, changed, predict
 from benchmark.training import given
 from benchmark.training.evaluation import evaluate
 from benchmark.training.loop import Run
@@ -105,7 +105,7 @@ def _attempt(network: nn.Module, data: Batches, examples: int) -> None:
     network.train()
     for k, (inputs, targets) in enumerate(few.training_batches(0, 0, 0, min(STEPS, few.iterations_per_epoch))):
         if not k:
-            _look(run, inputs, targets)
+            _look(task, outputs_of(few.problem, network, inputs, targets), targets)
         run.step(k, rate, inputs, targets)
     run.step.sums.totals()
     value, undefined = task.value, []
@@ -127,10 +127,9 @@ def _attempt(network: nn.Module, data: Batches, examples: int) -> None:
     json.dumps(make_record(run.cell, run, None), allow_nan=False)
 
 
-def _look(run: Run, inputs: Inputs, targets: Tensor) -> None:
-    """At outputs and loss of the first batch, where a sentence says more than the error that would follow."""
-    problem, task = run.cell.problem, run.task
-    outputs = predict(run.network, inputs)
+def outputs_of(problem: Problem, network: nn.Module, inputs: Inputs, targets: Tensor) -> Tensor:
+    """Of a batch. UserError where they do not fit the targets, which says more than the error that would follow."""
+    outputs = predict(network, inputs)
     if not isinstance(outputs, Tensor):
         raise UserError(f"the network gives a {type(outputs).__name__}, not a tensor")
     shape = tuple(outputs.shape)
@@ -144,6 +143,11 @@ def _look(run: Run, inputs: Inputs, targets: Tensor) -> None:
         raise UserError(
             f"outputs of shape {shape} for masks of shape {tuple(targets.shape)}: not a class for each pixel"
         )
+    return outputs
+
+
+def _look(task: Task, outputs: Tensor, targets: Tensor) -> None:
+    """At the loss of the first batch, for the same reason. Raises UserError."""
     loss = task.loss(outputs, targets)
     if not isinstance(loss, Tensor):
         raise UserError(f"the loss is a {type(loss).__name__}, not a tensor")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 from pathlib import Path
 
@@ -62,6 +63,25 @@ def test_weights_stand_for_the_dense_run_whatever_file_they_are_in(trained, form
     assert dense["cell"]["problem"]["weights"] == hash_of(tmp_path)
     assert cell["accuracy"]["dense"] == of_dense["accuracy"]["final"]
     assert cell["parent"]["id"] == dense["id"] != of_dense["id"]
+
+
+def test_files_of_other_programs_and_names_are_read_by_their_content(trained, tmp_path: Path):
+    """Options of a training script beside the weights, no counters of batches, and a suffix that says nothing."""
+    state, _ = trained
+    plain = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    torch.save({"args": argparse.Namespace(lr=0.1), "model": plain}, tmp_path / "script.pth")
+    save_file(state, tmp_path / "weights.bin")
+    for name in ("script.pth", "weights.bin"):
+        raw, _ = given.content(tmp_path / name)
+        network = models.build(PROBLEM, 1)
+        given.fit(network, given._decode(raw, name), name)
+        assert all(torch.equal(network.state_dict()[key], value) for key, value in plain.items())
+
+
+def test_values_that_are_too_large_for_the_network_are_refused(trained):
+    state, _ = trained
+    with pytest.raises(UserError, match=r"fc\.weight has values that are not finite in torch\.float32"):
+        given.fit(models.build(PROBLEM, 1), {**state, "fc.weight": state["fc.weight"].double() * 1e200}, "--weights x")
 
 
 def hash_of(folder: Path) -> str:

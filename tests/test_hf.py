@@ -142,7 +142,7 @@ def test_the_network_computes_what_transformers_computes(model: Path):
     problem = SCRATCH.model_copy(update={"weights": "0"})
     network = models.build(problem, 0).eval()
     path = given.find(str(model))
-    given.fit(network, given._decode(path.read_bytes(), path.suffix, str(path)), "")
+    given.fit(network, given._decode(path.read_bytes(), str(path)), "")
     reference = T5ForConditionalGeneration.from_pretrained(model).eval()
     source, target = torch.tensor([[5, 9, 7, 1], [8, 1, 0, 0]]), torch.tensor([[0, 4, 6], [0, 9, 0]])
     logits = reference(input_ids=source, attention_mask=(source != 0).long(), decoder_input_ids=target).logits

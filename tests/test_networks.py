@@ -272,6 +272,11 @@ def test_a_network_from_outside_is_built_from_the_seed_and_trained(tmp_path: Pat
     assert record["provenance"]["outside"].keys() == {"tests.user_networks"}
 
 
+def test_a_network_that_is_compiled_already_has_the_names_of_its_own():
+    made = models.build(problem("tests.user_networks:compiled"), 0)
+    assert made.state_dict().keys() == models.build(problem("tests.user_networks:mlp"), 0).state_dict().keys()
+
+
 def test_a_network_of_volumes_keeps_its_format():
     made = models.build(problem("tests.user_networks:volumes"), 0)
     assert made(torch.zeros(1, 1, 2, 2, 2)).shape == (1, CLASSES)
@@ -282,6 +287,7 @@ def test_a_network_of_volumes_keeps_its_format():
     [
         ("tests.user_networks:no_network", "it gives a list, not a torch.nn.Module"),
         ("tests.user_networks:broken", "AttributeError: 'Problem' object has no attribute 'no_such_field'"),
+        ("tests.user_networks:with_extra_state", "_extra_state of its state is no tensor"),
         ("tests.user_networks:lazy", "its lazy layers have no weights before their first batch"),
         ("tests.user_networks:nobody", "module 'tests.user_networks' has no 'nobody'"),
         ("no_such_place:network", "Python finds no module 'no_such_place'"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.errors import UserError
+from benchmark.measure.publishing import made_up_record
 from benchmark.planning.grid import Execution, load_sweep
 from benchmark.planning.plan import make_plan, refuse_unfit
 from benchmark.results.store import Store
@@ -80,3 +81,13 @@ def test_a_rewinding_longer_than_the_dense_run_is_refused_before_anything_is_tra
         UserError, match=r"schedule LRW replays .* each cycle, which has 90 epochs; budget .* is accepted"
     ):
         refuse_unfit(cells)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seconds": {"total": 10**400}}, {"seconds": {}}, {"iterations": {"total": "0", "per_epoch": 5}}]
+)
+def test_a_record_that_says_no_time_stops_no_plan(tmp_path: Path, change: dict):
+    store, (cell, *_) = Store.open_for_writing(tmp_path), TABLE1.cells
+    store.commit(made_up_record(0) | {"id": cell.id, "cell": cell.to_json()} | change)
+    hint = TABLE1.execution.seconds_per_epoch
+    assert make_plan(TABLE1.cells, store, TABLE1.execution).seconds_per_epoch == hint

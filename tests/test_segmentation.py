@@ -268,7 +268,7 @@ def test_folders_of_another_layout_are_refused_in_one_line(voc: Path, tmp_path: 
         open_source(load_problem("cityscapes")[0], tmp_path)
     root = make_voc(tmp_path / "unlisted", 8, 2)
     (root / VOC / "ImageSets" / "Segmentation" / "val.txt").unlink()
-    with pytest.raises(UserError, match=r"voc cannot be listed: .*val\.txt"):
+    with pytest.raises(UserError, match=r"voc cannot be listed: part val: .*val\.txt"):
         open_source(voc_recipe(), root)
 
 
@@ -344,3 +344,16 @@ def test_a_cell_that_goes_on_in_the_middle_of_an_epoch_changes_no_bit(
         Worker(again, options).run(cell, should_stop=lambda: next(asked) == 5)
     assert Worker(again, options).run(cell) == "done"
     assert result(again.read(cell.id)) == result(store.read(cell.id))
+
+
+def test_masks_without_a_label_and_lists_of_other_bytes_are_refused_before_training(tmp_path: Path):
+    root = make_voc(tmp_path / "unlabelled", 8, 2)
+    for path in (root / VOC / "SegmentationClass").glob("val_*.png"):
+        save_mask(path, np.full((20, 30), IGNORED, np.uint8))
+    with pytest.raises(UserError, match=r"no pixel of a part of voc has a label \(all are 255\)"):
+        open_source(voc_recipe(), root)
+    root = make_voc(tmp_path / "latin", 8, 2)
+    listed = root / VOC / "ImageSets" / "Segmentation" / "train.txt"
+    listed.write_bytes(listed.read_bytes() + b"\xff\n")
+    with pytest.raises(UserError, match=r"voc cannot be listed: part train: "):
+        open_source(voc_recipe(), root)

@@ -220,3 +220,18 @@ def test_a_lock_of_another_machine_expires_only_after_its_heartbeat_stood_still(
     assert locks.take(base) is None
     time.sleep(0.3)
     assert locks.take(base) is not None
+
+
+@pytest.mark.parametrize("change", [{"history": {"loss": 5}}, {"sparsity": {"layers": {"a": "0"}}}])
+def test_parts_of_a_record_that_readers_go_through_are_looked_at(change: dict):
+    with pytest.raises(BadRecord, match="is not made of"):
+        decode(encode(a_record() | change))
+
+
+def test_a_failure_without_a_cause_is_no_failure_report(tmp_path: Path):
+    store = Store(tmp_path)
+    path = store.file("failures", "a-cell", ".1.json")
+    path.parent.mkdir(parents=True)
+    path.write_text('{"id": "a-cell", "attempt": 1}')
+    assert store.failures() == []
+    assert "is not a failure report of this suite" in store.problems[0]

@@ -302,3 +302,21 @@ def test_agreement_shows_another_winner_and_missing_columns():
     assert float(correlation.cells[3]) < 0
     assert (winner.cells[0], agrees.cells[0]) == ("FT", "no")
     assert (correlation.cells[8], winner.cells[8], agrees.cells[8]) == ("–", "–", "–")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"seconds": {"total": 10**400}}, "too large"),
+        ({"status": ["ok"]}, "is no text"),
+        ({"parent": {"id": "a", "weights_sha256": {"a": 1}}}, "is no text"),
+        ({"iterations": {"total": 3, "per_epoch": "0"}}, "division by zero"),
+        ({"metric": {"name": "accuracy", "label": "another"}}, "its metric is called accuracy, and is not that"),
+    ],
+)
+def test_a_record_with_a_value_that_cannot_be_is_left_out_and_takes_no_other_with_it(change: dict, reason: str):
+    first, *rest = table1_records(by_rank, seeds=(0,))
+    read = frames.read([{**first, **change}, *rest], "tests")
+    assert len(read.frame) == len(rest)
+    (line,) = read.problems
+    assert reason in line

@@ -53,3 +53,20 @@ class OnlyLogits(nn.Module):
 
 def only_logits(problem):
     return OnlyLogits(problem.classes)
+
+
+def compiled(problem):
+    import torch
+
+    return torch.compile(mlp(problem))
+
+
+class WithExtraState(nn.Sequential):
+    def get_extra_state(self):
+        return {"a": 1}
+
+    def set_extra_state(self, state): ...
+
+
+def with_extra_state(problem):
+    return WithExtraState(mlp(problem))

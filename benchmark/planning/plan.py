@@ -5,6 +5,7 @@ Planning reads files and never imports torch.
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -183,8 +184,7 @@ def _seconds_per_epoch(cells: Sequence[Cell], store: Store) -> float | None:
     measured = []
     for cell in islice(finished, SAMPLED_RECORDS):
         record = store.read(cell.id) or {}
-        iterations = record.get("iterations") or {}
-        if iterations.get("total") and iterations.get("per_epoch"):
-            epochs = iterations["total"] / iterations["per_epoch"]
+        with contextlib.suppress(KeyError, TypeError, ArithmeticError):  # what no record of ours lacks
+            epochs = record["iterations"]["total"] / record["iterations"]["per_epoch"]
             measured.append(record["seconds"]["total"] / epochs)
     return statistics.median(measured) if measured else None

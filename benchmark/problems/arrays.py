@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import EllipsisType
@@ -91,7 +92,9 @@ def _input(array: NDArray[Any]) -> Tensor:
 def _tensor(array: NDArray[Any]) -> Tensor:
     whole = np.issubdtype(array.dtype, np.integer) or array.dtype == bool
     kind = array.dtype if array.dtype in NARROW else np.int64 if whole else np.float32
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=kind))
+    with warnings.catch_warnings():  # of a memory map that is read alone, which nothing here writes to
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=kind))
 
 
 def _widened(tensor: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,9 @@ def _from_outside(problem: Problem) -> ExampleSet:
             numbers = " and ".join(map(str, sorted(lengths)))
             raise UserError(f"{where}: arrays of {numbers} examples do not fit together")
     _check_alike(made, where)
+    odd = sum(int((~np.isfinite(array)).sum()) for array in made.training.inputs if array.dtype.kind == "f")
+    if odd:
+        made = replace(made, remarks=(*made.remarks, f"{odd} numbers of the training inputs are not finite"))
     if problem.task in TASKS:
         _check_labels(problem, made, where)
     return made

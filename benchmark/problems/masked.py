@@ -39,8 +39,9 @@ def open_masked(problem: Problem, root: Path, progress: Progress) -> ArraySource
     def raw(part: str) -> Raw:
         try:
             pairs, table = READERS[problem.dataset](root, part)
-        except (OSError, RuntimeError) as error:
-            raise UserError(f"{escaped(root)}: {problem.dataset} cannot be listed: {_line(error)}") from None
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = f"cannot be listed: part {part}: {_line(error)}"
+            raise UserError(f"{escaped(root)}: {problem.dataset} {reason}") from None
         if not pairs:
             raise UserError(f"{escaped(root)}: {problem.dataset} has no images in its part {part}")
         masks = dict(pairs)
@@ -55,6 +56,8 @@ def open_masked(problem: Problem, root: Path, progress: Progress) -> ArraySource
     for split in (source.training, source.test):
         if not len(split):
             raise UserError(f"{escaped(root)}: none of the images of a part can be read; {source.remarks[0]}")
+        if all((split.images[k][..., -1] == IGNORED).all() for k in range(len(split))):
+            raise UserError(f"{escaped(root)}: no pixel of a part of {problem.dataset} has a label (all are {IGNORED})")
     return source
 
 

@@ -177,14 +177,14 @@ def _from_outside(problem: Problem) -> nn.Module:
         network = function(problem)
     if not isinstance(network, nn.Module):
         raise UserError(f"{where}: it gives a {type(network).__name__}, not a torch.nn.Module")
-    return network
+    return getattr(network, "_orig_mod", network)  # of torch.compile: the recipe has `compile` for that
 
 
 def _keep_dense(network: nn.Module, problem: Problem) -> None:
     """Set `not_prunable`, to which a network itself may have named some. UserError where nothing is left to prune."""
     from benchmark.pruning.prunable import prunable, refuse_unfit
 
-    where = f"problem {problem.name}: model {problem.model}"
+    where = f"problem {problem.name}: model {problem.model if problem.model in MODELS else repr(problem.model)}"
     refuse_unfit(network, where)
     named = frozenset(getattr(network, "not_prunable", ()))
     candidates = list(prunable(network))

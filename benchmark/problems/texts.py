@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -39,10 +40,10 @@ def read_text(problem: Problem, folder: Path | None, *_: object) -> ExampleSet:
         raise UserError("--data: dataset text is a text of your own: a file, or a folder with train.txt and test.txt")
     if folder.is_file():
         return _windows(problem, _read(folder), None, escaped(folder))
-    test = folder / "test.txt"
-    return _windows(
-        problem, _read(folder / "train.txt"), _read(test) if test.exists() else None, escaped(folder / "train.txt")
-    )
+    training, test = folder / "train.txt", folder / "test.txt"
+    if not os.path.lexists(test):
+        return _windows(problem, _read(training), None, escaped(training))
+    return _windows(problem, _read(training), _read(test), escaped(folder))
 
 
 def _read(path: Path) -> bytes:
@@ -90,7 +91,12 @@ def read_pairs(problem: Problem, folder: Path | None, *_: object) -> ExampleSet:
         )
     length = problem.sequence_length or DEFAULT_LENGTH
     training, test = (_sentences(folder, part) for part in ("train", "test"))
-    kept = [pair for pair in training if max(map(len, pair)) < length]
+    for number, pair in enumerate(test, 1):
+        if not all(pair):
+            side = "source" if not pair[0] else "target"
+            raise UserError(f"{escaped(folder / f'test.{side}')}: line {number} is blank, a sentence is expected")
+    written = [pair for pair in training if all(pair)]
+    kept = [pair for pair in written if max(map(len, pair)) < length]
     counts = Counter(word for pair in kept for sentence in pair for word in sentence)
     room = problem.classes - UNKNOWN - 1
     vocabulary = {word: UNKNOWN + 1 + place for place, (word, _) in enumerate(counts.most_common(max(room, 0)))}
@@ -101,8 +107,11 @@ def read_pairs(problem: Problem, folder: Path | None, *_: object) -> ExampleSet:
         )
     if not vocabulary:
         raise UserError(f"{escaped(folder)}: no training sentence of fewer than {length} words (sequence_length)")
-    left = len(training) - len(kept)
-    remarks = (f"{left} training sentences of {length} words or more are left out",) if left else ()
+    left_out = {
+        f"of {length} words or more": len(written) - len(kept),
+        "with a blank side": len(training) - len(written),
+    }
+    remarks = tuple(f"{count} training sentences {what} are left out" for what, count in left_out.items() if count)
     as_symbols = partial(_as_symbols, vocabulary=vocabulary, length=length)
     return ExampleSet(as_symbols(kept), as_symbols(test), remarks, vocabulary=Vocabulary(unknown=UNKNOWN))
 

@@ -52,6 +52,8 @@ def refuse_unfit(network: nn.Module, where: str) -> None:
     """UserError, beginning with `where`, for a network of which `prunable` would give the wrong weights."""
     if any(is_lazy(parameter) for parameter in network.parameters()):
         raise UserError(f"{where}: its lazy layers have no weights before their first batch; give them their sizes")
+    if odd := [name for name, value in network.state_dict().items() if not isinstance(value, Tensor)]:
+        raise UserError(f"{where}: {odd[0]} of its state is no tensor, as get_extra_state must give one here")
     dense = set()
     for module in network.modules():
         names = getattr(module, "not_prunable", ())

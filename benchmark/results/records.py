@@ -101,10 +101,16 @@ def decode(content: bytes) -> Record:
     for key, kind in KINDS.items():
         if not isinstance(record.get(key), kind) and (key in NEEDED or record.get(key) is not None):
             raise BadRecord(f"is not a record of this suite: its {key} is no {NAMES[kind]}")
-    parts = {"provenance.versions": [record["provenance"].get("versions") or {}], "cycles": record.get("cycles") or []}
-    for key, values in parts.items():
-        if not all(isinstance(value, dict) for value in values):
-            raise BadRecord(f"is not a record of this suite: its {key} is not made of objects")
+    layers = (record.get("sparsity") or {}).get("layers") or {}
+    parts = {
+        "provenance.versions": ([record["provenance"].get("versions") or {}], dict),
+        "cycles": (record.get("cycles") or [], dict),
+        "sparsity.layers": (layers.values() if isinstance(layers, dict) else [layers], dict),
+        "history": ((record.get("history") or {}).values(), list),
+    }
+    for key, (values, kind) in parts.items():
+        if not all(isinstance(value, kind) for value in values):
+            raise BadRecord(f"is not a record of this suite: its {key} is not made of {NAMES[kind]}s")
     return record
 
 

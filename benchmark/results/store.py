@@ -266,6 +266,8 @@ class Store:
         for path in paths:
             try:
                 failure = json.loads(path.read_bytes())
+                if not all(isinstance(failure[key], str) for key in ("id", "cause", "message")):
+                    raise TypeError(failure)
                 if failure["attempt"] >= latest.get(failure["id"], failure)["attempt"]:
                     latest[failure["id"]] = failure
             except (ValueError, KeyError, TypeError, OSError, RecursionError):

@@ -6,6 +6,7 @@ and so of every cell's identity.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import io
 from pathlib import Path
@@ -80,13 +81,13 @@ def content(path: Path) -> tuple[bytes, str]:
 def check(raw: bytes, path: Path, problem: Problem) -> str | None:
     """Whether the weights in a file fit the problem's network, and what of them is left out. Raises UserError."""
     where = f"--weights {escaped(path)}"
-    return fit(models.build(problem, 0), _decode(raw, path.suffix, where), where)
+    return fit(models.build(problem, 0), _decode(raw, where), where)
 
 
 def keep(raw: bytes, path: Path, problem: Problem, folder: Path) -> None:
     """Copy a file that `content` read to `folder`, under the recipe's hash, and the tokenizer beside it, if the recipe
     has that, under its own. Raises CannotWrite."""
-    place = folder / f"{problem.weights}{SAFE if path.suffix == SAFE else '.pt'}"
+    place = folder / f"{problem.weights}{SAFE if _is_safetensors(raw) else '.pt'}"
     if not place.exists():
         atomic.create_file(place, raw)
     tokenizer = hugging_face.tokenizer_in(path.parent) if problem.tokenizer else None
@@ -106,17 +107,17 @@ def load(network: nn.Module, problem: Problem, folder: Path) -> None:
     raw, digest = content(places[0])
     if digest != problem.weights:
         raise UserError(f"{escaped(places[0])}: its content is not that of its name; --weights FILE puts it there anew")
-    fit(network, _decode(raw, places[0].suffix, str(places[0])), str(places[0]))
+    fit(network, _decode(raw, str(places[0])), str(places[0]))
 
 
-def _decode(raw: bytes, suffix: str, where: str) -> dict[str, Tensor]:
+def _decode(raw: bytes, where: str) -> dict[str, Tensor]:
     """Tensors by name. A file of torch.save is read without running code (weights_only)."""
     try:
-        loaded: Any = _parse(raw, suffix)
+        loaded: Any = _parse(raw)
     except Exception as error:  # whatever the bytes of a stranger's file make the readers raise
         raise UserError(
             f"{where}: cannot be read as weights ({type(error).__name__}); accepted: a state_dict that torch.save or "
-            "safetensors wrote"
+            "safetensors wrote, and no whole network or other objects of Python"
         ) from None
     for key in INSIDE:
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
@@ -131,9 +132,15 @@ def _decode(raw: bytes, suffix: str, where: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _parse(raw: bytes, suffix: str) -> Any:
-    if suffix != SAFE:
-        return torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+def _is_safetensors(raw: bytes) -> bool:
+    """By content, whatever the file is called: the length of a header of JSON, and its first brace."""
+    return raw[8:9] == b"{"
+
+
+def _parse(raw: bytes) -> Any:
+    if not _is_safetensors(raw):
+        with torch.serialization.safe_globals([argparse.Namespace]):  # the options that training scripts save beside
+            return torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     from safetensors.torch import load as load_safetensors
 
     return load_safetensors(raw)
@@ -146,7 +153,8 @@ def fit(network: nn.Module, tensors: dict[str, Tensor], where: str) -> str | Non
     as one of the network's `left_out` are no part of it: they are not loaded, and the result is a sentence about them.
     """
     expected = network.state_dict()
-    tensors = _with_shared(network, tensors, where)
+    counters = {name: value for name, value in expected.items() if name.rpartition(".")[2] == "num_batches_tracked"}
+    tensors = {**counters, **_with_shared(network, tensors, where)}  # which files from before torch 0.4.1 lack
     for name, tensor in expected.items():
         if name not in tensors:
             others = [other for other in tensors if other not in expected]
@@ -177,7 +185,9 @@ def _unusable(tensor: Tensor, expected: Tensor) -> str:
         return "is sparse, quantized or without values; save it as a plain tensor"
     if tensor.is_floating_point() != expected.is_floating_point() or tensor.is_complex():
         return f"is of {tensor.dtype}, in the network of {expected.dtype}"
-    return "" if not tensor.is_floating_point() or tensor.isfinite().all() else "has values that are not finite"
+    if tensor.is_floating_point() and not tensor.to(expected.dtype).isfinite().all():
+        return f"has values that are not finite in {expected.dtype}"
+    return ""
 
 
 def _with_shared(network: nn.Module, tensors: dict[str, Tensor], where: str) -> dict[str, Tensor]:
