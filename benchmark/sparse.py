@@ -182,8 +182,10 @@ class Retrained(Sparse):
         start = max(start for start in self.starts if start <= self.done)
         if self.done - start < len(self.rates):
             for group, ratio in zip(groups, self.ratios, strict=True):
-                group["lr"] = self.rates[self.done - start] * ratio
-                group[BEGAN_WITH][1] = group["lr"]
+                rate = self.rates[self.done - start] * ratio
+                began, _ = _began_with(group)
+                # a new list, as states of the optimizer that were taken hold the old one
+                group[BEGAN_WITH], group["lr"] = [base_rate(group) if began is None else began, rate], rate
 
     def _prune(self, cycle: int) -> None:
         before, alive = norm(self.model), self.masks.alive
@@ -214,8 +216,9 @@ class Retrained(Sparse):
 
     def finish(self) -> nn.Module:
         for group in self.optimizer.param_groups:
-            began, last = group.pop(BEGAN_WITH, (None, None))
-            if group["lr"] == last and "initial_lr" not in group:  # nobody else sets the next rate
+            began, last = _began_with(group)
+            group.pop(BEGAN_WITH, None)
+            if began is not None and group["lr"] == last and "initial_lr" not in group:  # nobody else sets the next one
                 group["lr"] = began
         return super().finish()
 
@@ -250,10 +253,11 @@ class Feedback(Gradual):
         self.trained: Vector = self.masks.flat.vector()
         self.masks.vector  # noqa: B018  made here: a first forward under torch.inference_mode would make it read-only
         self.masked = self.called = False
+        plain = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
         self._handles += [
             model.register_forward_pre_hook(_Hook(self._mask)),
-            *(module.register_state_dict_pre_hook(_Hook(self._unmask)) for module in model.modules()),
-            *(module.register_load_state_dict_pre_hook(_Hook(self._unmask)) for module in model.modules()),
+            *(module.register_state_dict_pre_hook(_Hook(self._unmask)) for module in plain),
+            *(module.register_load_state_dict_pre_hook(_Hook(self._unmask)) for module in plain),
             self.optimizer.register_step_pre_hook(self._before_update),
         ]
 
@@ -312,6 +316,7 @@ class Feedback(Gradual):
             self._unmask()
             self.masks.select(target)
         self._mask()
+        self.masked = False  # these are the network's weights from here on
         return super().finish()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -333,9 +338,15 @@ class _Hook:
         return _Hook, ()
 
 
+def _began_with(group: dict[str, Any]) -> tuple[Any, Any]:
+    """What BEGAN_WITH says; (None, None) where it is missing, as in a state of before."""
+    value = group.get(BEGAN_WITH)
+    return (value[0], value[1]) if isinstance(value, list | tuple) and len(value) == 2 else (None, None)
+
+
 def base_rate(group: dict[str, Any]) -> float:
     """The learning rate before any scheduler changed it: at a warm-up's start and at a cosine's end it is 0."""
-    began, last = group.get(BEGAN_WITH, (None, None))
+    began, last = _began_with(group)
     unchanged = began if began is not None and group.get("lr") == last else group.get("lr")
     rate = group.get("max_lr", group.get("initial_lr", unchanged))  # OneCycleLR begins far below its max_lr
     if not isinstance(rate, Real | torch.Tensor):

@@ -81,6 +81,46 @@ def test_weights_that_are_loaded_after_an_evaluation_are_those_that_dpf_goes_on_
     assert torch.equal(final[final != 0], best["weight"][final != 0])
 
 
+def test_a_finished_network_stays_pruned_whatever_follows():
+    model, optimizer, sparse = under_dpf()
+    train(model, optimizer, sparse, 0, 40)
+    zeros = sparse.finish().weight == 0
+    optimizer.step()
+    assert int((sparse.finish().weight == 0).sum()) == int(zeros.sum()) == 58
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*is deprecated")
+def test_dpf_takes_a_network_with_a_scripted_part():
+    model = nn.Sequential(torch.jit.script(nn.ReLU()), nn.Linear(8, 9))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    sparse = prune_gradually(model, optimizer, 0.8, steps=40, interval=8, feedback=True)
+    train(model, optimizer, sparse, 0, 40)
+    assert int((sparse.finish()[1].weight == 0).sum()) == 58
+
+
+def test_an_optimizer_s_state_of_before_or_of_the_middle_can_be_loaded():
+    model = nn.Linear(10, 10)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    dense = optimizer.state_dict()
+    sparse = sparsify(model, optimizer, 0.5, retrain=20, schedule="LLR")
+    middle = optimizer.state_dict()
+
+    def steps() -> None:
+        for _ in range(8):
+            model(torch.ones(1, 10)).sum().backward()
+            optimizer.step()
+            sparse.step()
+
+    steps()
+    optimizer.load_state_dict(middle)
+    steps()
+    optimizer.load_state_dict(dense)
+    steps()
+    optimizer.load_state_dict(middle)
+    sparse.finish()
+    assert optimizer.param_groups[0]["lr"] == 0.1
+
+
 def test_a_copy_of_a_network_under_dpf_is_a_network_of_its_own():
     model, optimizer, sparse = under_dpf()
     train(model, optimizer, sparse, 0, 20)

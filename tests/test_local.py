@@ -36,6 +36,20 @@ def test_gpus_are_those_that_the_process_may_see(monkeypatch, visible: str, foun
     assert machine.gpus() == found
 
 
+@pytest.mark.parametrize(
+    ("listing", "cards"),
+    [("No devices were found", ()), ("GPU 0: a card\n  MIG 1g.5gb Device 0: x\nGPU 1: a card", ("0", "1"))],
+)
+def test_gpus_are_those_that_nvidia_smi_lists(monkeypatch, tmp_path, listing: str, cards: tuple[str, ...]):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\necho '{listing}'\n")
+    tool.chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(machine, "gpu_files", lambda: [Path("/dev/nvidia0")])
+    assert machine.gpus() == cards
+
+
 @pytest.mark.parametrize("script", ["exit 18", "echo 'GPU 0: a card'; exit 9"])
 def test_gpus_are_counted_by_their_files_where_nvidia_smi_fails(monkeypatch, tmp_path, script: str):
     tool = tmp_path / "nvidia-smi"

@@ -321,11 +321,11 @@ def test_dpf_ends_with_the_largest_of_all_its_weights_where_no_masks_were_due_si
     assert int(after.count_nonzero()) == run_size() - len(smallest)
 
 
-@pytest.mark.parametrize("sparsity", [0.7, 0.9])
-def test_dpf_keeps_its_last_masks_where_they_are_at_the_target(sparsity: float):
-    """Rounded to whole weights that may be a little below it."""
-    method = make_run("DPF", sparsity).method
-    method.masks.select(sparsity)
+def test_dpf_keeps_its_last_masks_where_they_are_at_the_target():
+    """Rounded to whole weights that may be a little below it, as of these 10,662 weights."""
+    method = make_run("DPF", 0.7).method
+    method.masks.select(0.7)
+    assert method.masks.sparsity < 0.7
     before = flat(method.masks.tensors).clone()
     method.masks.weights[0].data.mul_(3)
     method.finish()

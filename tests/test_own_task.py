@@ -17,6 +17,8 @@ from benchmark.cells import Budget, Cell, Problem
 from benchmark.check_problem import PROMISES, check_problem
 from benchmark.errors import UserError
 from benchmark.metric import Metric
+from benchmark.problems import arrays
+from benchmark.problems.examples import open_examples
 from benchmark.results.store import Store
 from benchmark.training.options import RunOptions
 from benchmark.worker import Worker
@@ -319,3 +321,20 @@ def test_a_metric_that_is_none_is_refused_before_a_record_is_written(name: str, 
     with pytest.raises(UserError, match=re.escape(f"metric mean error: {words}")):
         Worker(store, RunOptions("cpu", 1)).run(Cell.dense(problem, 0))
     assert not store.ids()
+
+
+def not_finite(problem: Problem):
+    part = np.array([[0.0], [np.nan], [2.0]], np.float32), np.array([0, 1, 2])
+    return part, part
+
+
+def test_numbers_of_the_data_that_are_not_finite_are_a_remark():
+    examples = open_examples(own(dataset="tests.test_own_task:not_finite"), None)
+    assert examples.remarks == ("1 numbers of the training inputs are not finite",)
+
+
+@pytest.mark.parametrize("kind", [bool, np.float32, np.int64])
+@pytest.mark.filterwarnings("error")
+def test_a_memory_map_for_reading_alone_is_taken_as_it_is(tmp_path: Path, kind: type):
+    np.save(tmp_path / "inputs.npy", np.ones((3, 1), kind))
+    assert arrays._input(np.load(tmp_path / "inputs.npy", mmap_mode="r")).shape == (3, 1)

@@ -97,7 +97,8 @@ def _listed() -> tuple[str, ...] | None:
         done = subprocess.run([tool or "", "-L"], capture_output=True, check=True, timeout=30)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return None
-    return tuple(str(number) for number, line in enumerate(done.stdout.splitlines()) if line.startswith(b"GPU "))
+    numbers = (re.match(rb"GPU (\d+)", line) for line in done.stdout.splitlines())  # a card's MIG devices follow it
+    return tuple(match[1].decode() for match in numbers if match)
 
 
 def gpu_files() -> list[Path]:

@@ -86,15 +86,20 @@ NARROW = (np.dtype(np.int16), np.dtype(np.int32))
 
 
 def _input(array: NDArray[Any]) -> Tensor:
-    return torch.from_numpy(array) if array.dtype == bool else _tensor(array)
+    return _shared(array) if array.dtype == bool else _tensor(array)
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:
     whole = np.issubdtype(array.dtype, np.integer) or array.dtype == bool
     kind = array.dtype if array.dtype in NARROW else np.int64 if whole else np.float32
-    with warnings.catch_warnings():  # of a memory map that is read alone, which nothing here writes to
+    return _shared(np.ascontiguousarray(array, dtype=kind))
+
+
+def _shared(array: NDArray[Any]) -> Tensor:
+    """The same memory as a tensor. Nothing here writes to it, so that a memory map may be for reading alone."""
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=kind))
+        return torch.from_numpy(array)
 
 
 def _widened(tensor: Tensor) -> Tensor:

@@ -118,7 +118,8 @@ def _from_outside(problem: Problem) -> ExampleSet:
             numbers = " and ".join(map(str, sorted(lengths)))
             raise UserError(f"{where}: arrays of {numbers} examples do not fit together")
     _check_alike(made, where)
-    odd = sum(int((~np.isfinite(array)).sum()) for array in made.training.inputs if array.dtype.kind == "f")
+    floats = [array for array in made.training.inputs if array.dtype.kind == "f"]
+    odd = sum(array.size - int(np.count_nonzero(np.isfinite(array))) for array in floats)
     if odd:
         made = replace(made, remarks=(*made.remarks, f"{odd} numbers of the training inputs are not finite"))
     if problem.task in TASKS:

@@ -186,6 +186,8 @@ def _keep_dense(network: nn.Module, problem: Problem) -> None:
 
     where = f"problem {problem.name}: model {problem.model if problem.model in MODELS else repr(problem.model)}"
     refuse_unfit(network, where)
+    if odd := [name for name, value in network.state_dict().items() if not hasattr(value, "shape")]:
+        raise UserError(f"{where}: {odd[0]} of its state is no tensor, as get_extra_state must give one here")
     named = frozenset(getattr(network, "not_prunable", ()))
     candidates = list(prunable(network))
     network.not_prunable = named | (set(candidates) - set(candidates[dense_ends(problem)]))  # type: ignore[assignment]

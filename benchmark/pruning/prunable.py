@@ -52,8 +52,6 @@ def refuse_unfit(network: nn.Module, where: str) -> None:
     """UserError, beginning with `where`, for a network of which `prunable` would give the wrong weights."""
     if any(is_lazy(parameter) for parameter in network.parameters()):
         raise UserError(f"{where}: its lazy layers have no weights before their first batch; give them their sizes")
-    if odd := [name for name, value in network.state_dict().items() if not isinstance(value, Tensor)]:
-        raise UserError(f"{where}: {odd[0]} of its state is no tensor, as get_extra_state must give one here")
     dense = set()
     for module in network.modules():
         names = getattr(module, "not_prunable", ())
@@ -82,12 +80,12 @@ def _computed(network: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
             continue
         # looked at without computing them, which may change a layer, as spectral_norm's does
         sources = {
-            name: list(of.parameters())
+            name: [*of.parameters(recurse=False), *of.buffers(recurse=False)]
             for name, of in (layer.parametrizations.items() if parametrize.is_parametrized(layer) else ())  # type: ignore[union-attr, operator]
         }
         for name, _ in layer.named_buffers(recurse=False):
             if (weight := layer._parameters.get(f"{name.removesuffix('_mask')}_orig")) is not None:
                 sources[name.removesuffix("_mask")] = [weight]
         for name, parameters in sources.items():
-            if WEIGHT.fullmatch(name) and max(parameter.dim() for parameter in parameters) >= 2:
+            if WEIGHT.fullmatch(name) and max((parameter.dim() for parameter in parameters), default=0) >= 2:
                 yield f"{prefix}.{name}".lstrip("."), layer, name
