@@ -19,6 +19,7 @@ from analysis.make_report import app
 from analysis.report import listing
 from analysis.report.data import _shown
 from benchmark.cli import main
+from benchmark.measure.publishing import made_up_record
 from benchmark.measure.synthetic import synthetic_cells, synthetic_record
 from benchmark.metric import ACCURACY
 from benchmark.results.store import Store
@@ -176,6 +177,19 @@ def test_a_store_with_failures_alone_has_a_report(tmp_path: Path):
     Store(tmp_path / "runs").add_failure(FAILED, "error", "out of memory", TRACEBACK)
     assert make_report(tmp_path, tmp_path / "report.html") == 0
     assert "out of memory" in (tmp_path / "report.html").read_text()
+
+
+def test_failures_are_those_of_the_problem_and_of_no_other_whose_name_begins_with_it(tmp_path: Path):
+    make_store(tmp_path, 3)
+    store, other = Store(tmp_path / "runs"), made_up_record(0)
+    other["cell"]["problem"]["name"] = "digits-wide"
+    store.commit(other | {"id": "digits-wide-dense-seed0-000000000000"})
+    for name, message in (("digits-wide-IMP-seed1-000000000000", "wide"), ("digits-IMP-seed1-000000000000", "narrow")):
+        store.add_failure(name, "exception", f"the {message} one")
+    assert make_report(tmp_path, tmp_path / "report.html", "--problem", "digits") == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "the narrow one" in page
+    assert "the wide one" not in page
 
 
 def test_mistakes_get_one_line(tmp_path: Path, capsys):

@@ -81,9 +81,14 @@ def gather(
     known = without_parts([(axes, records) for axes, records in sweeps if records is not None])
     frames = [every.frame, *(records.frame for _, records in known)]
     frame = pd.concat(frames).drop_duplicates("id").reset_index(drop=True)
+    failures = list(every.failures)
     if problem is not None:
+        # an id begins with the problem's name, and so may another problem's name
+        longer = tuple(f"{name}-" for name in frame["problem"].unique() if name.startswith(f"{problem}-"))
+        ids = [str(fault["id"]) for fault in failures]
+        kept = [name.startswith(f"{problem}-") and not name.startswith(longer) for name in ids]
+        failures = [fault for fault, of_problem in zip(failures, kept, strict=True) if of_problem]
         frame = frame[frame["problem"] == problem].reset_index(drop=True)
-    failures = [fault for fault in every.failures if problem is None or str(fault["id"]).startswith(f"{problem}-")]
     if frame.empty and not failures:
         on = f" of {problem}" if problem else ""
         advice = unknown(problem) or ": `python -m benchmark.sweep table1` makes some"
