@@ -311,8 +311,7 @@ class Feedback(Gradual):
 
     def finish(self) -> nn.Module:
         last, target = max(self.pruned_at.items(), default=(0, 0.0))
-        missing = round(target * self.masks.total) - (self.masks.total - self.masks.alive)
-        if self.done >= last and missing > 0:  # no new masks were due since sparsity rose last
+        if self.done >= last and self.masks.missing(target):  # no new masks were due since sparsity rose last
             self._unmask()
             self.masks.select(target)
         self._mask()

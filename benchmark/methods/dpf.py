@@ -38,7 +38,6 @@ class DPF(Transformed):
         self.masks.apply_()
 
     def settle(self) -> None:
-        missing = round(self.target * self.masks.total) - (self.masks.total - self.masks.alive)
-        if missing > 0:  # no new masks were due since sparsity rose last
+        if self.masks.missing(self.target):  # no new masks were due since sparsity rose last
             self.masks.select(self.target)
         super().settle()

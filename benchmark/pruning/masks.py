@@ -54,6 +54,10 @@ class Masks:
         """Fraction pruned of all prunable weights."""
         return 1 - self.alive / self.total if self.total else 0.0
 
+    def missing(self, sparsity: float) -> int:
+        """How many weights alive are too many for this sparsity, rounded to whole weights."""
+        return max(self.alive - (self.total - round(sparsity * self.total)), 0)
+
     @torch.no_grad()
     def prune_to(self, sparsity: float, scores: Sequence[Tensor] | None = None) -> list[Tensor]:
         """Prune the weights alive with the smallest scores (None: |w|) until round(sparsity * total) are pruned.
@@ -62,7 +66,7 @@ class Masks:
         now, and 0 elsewhere.
         """
         _check_fraction(sparsity)
-        count = max(self.alive - (self.total - round(sparsity * self.total)), 0)
+        count = self.missing(sparsity)
         candidates = self._candidates(scores)
         # Pruned weights are no candidates: they are 0 and would be chosen again.
         living = None if self.alive == self.total else [mask != 0 for mask in self.tensors]

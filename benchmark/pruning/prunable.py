@@ -57,6 +57,8 @@ def refuse_unfit(network: nn.Module, where: str) -> None:
         names = getattr(module, "not_prunable", ())
         if isinstance(names, str) or not isinstance(names, Iterable) or not all(isinstance(n, str) for n in names):
             raise UserError(f"{where}: its not_prunable is {names!r:.60}, not names of parameters")
+        if not names:
+            continue
         computed = {name: (layer, weight) for name, layer, weight in _computed(module)}
         known = computed.keys() | {name for name, _ in module.named_parameters(remove_duplicate=False)}
         if unknown := sorted(set(names) - known):
