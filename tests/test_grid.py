@@ -53,7 +53,7 @@ def test_only_takes_a_decay_that_is_the_recipes_by_its_name_in_the_file():
 
 @pytest.mark.parametrize(
     ("only", "name_at", "count"),
-    [("s_init=-2.50,sparsity=0.9", 0, 16), ("method=CS,s_init=0", 1, 72), ("momentum=0.98", 0, 72)],
+    [("s_init=-8.0,sparsity=0.9", 0, 16), ("method=CS,penalty=1e-4", 1, 48), ("momentum=0.98", 0, 72)],
 )
 def test_only_also_chooses_by_hyperparameter_be_it_the_default(only: str, name_at: int, count: int):
     """With each decay of the learning rate, one seed and three that tune."""
@@ -111,7 +111,7 @@ def test_settings_change_the_recipe():
         ({"name": "table2", "only": ["schedule=XYZ"]}, ["'XYZ'", "it has recipe, linear"]),
         ({"only": ["schedule=XYZ"]}, ["'XYZ'", "FT, LRW, SLR, CLR, LLR, ALLR"]),
         ({"only": ["colour=red"]}, ["KEY=VALUE", "schedule"]),
-        ({"name": "table2", "only": ["s_init=7"]}, ["no s_init '7'", "-2.5, -3.2, -1.7"]),
+        ({"name": "table2", "only": ["s_init=7"]}, ["no s_init '7'", "-8, -20, -40"]),
         ({"only": ["sparsity=abc"]}, ["a number such as 0.9"]),
         ({"order": "size"}, ["--order", "sparsity"]),
         ({"settings": {"epochs": 45}}, ["milestones 80", "epochs 45", "--set 'milestones=[15,30,40]'"]),
