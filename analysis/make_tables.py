@@ -11,12 +11,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from analysis import captions, tables
+from analysis import captions
 from analysis.aggregates import aggregates
+from analysis.elsewhere import of_another_machine, of_other_seeds
 from analysis.options import ProblemOption, ResultsOption, WandbOption
 from analysis.paper.sheets import make_sheets
 from analysis.render import BINARY_WRITERS, SUFFIXES, WRITERS, Sheet, terminal
-from analysis.tables import Table
 from analysis.wandb_runs import open_source
 from benchmark.cli import main, make_app
 from benchmark.errors import UserError
@@ -105,27 +105,20 @@ def _of_recipe(sheets: list[Sheet], recipe: str) -> list[Sheet]:
 def _with_others(
     sheets: list[Sheet], elsewhere: str, names: list[str], problem: str | None, only: Sequence[str]
 ) -> list[Sheet]:
-    """Each sheet with a second table: where the means of other runs will lie, or whether those of a file do."""
+    """Each sheet with where the means of other runs will lie, or with how those of a file ended."""
     if elsewhere.isdecimal() and int(elsewhere):
-        others: dict[str, int | Table] = {sheet.slug: int(elsewhere) for sheet in sheets}
-    elif not Path(elsewhere).exists():
+        return [of_other_seeds(sheet, int(elsewhere)) for sheet in sheets]
+    if not Path(elsewhere).exists():
         raise UserError(
             f"--elsewhere {elsewhere}: a count of seeds above 0, or a file of records, as export writes them"
         )
-    else:
-        try:
-            other_sheets = make_sheets(names, Path(elsewhere), problem, only=only)
-        except UserError as error:
-            raise UserError(f"--elsewhere: {str(error).removeprefix('--results ')}") from None
-        others = {sheet.slug: sheet.tables[0] for sheet in other_sheets}
+    try:
+        others = {sheet.slug: sheet for sheet in make_sheets(names, Path(elsewhere), problem, only=only)}
+    except UserError as error:
+        raise UserError(f"--elsewhere: {str(error).removeprefix('--results ')}") from None
     if not others.keys() & {sheet.slug for sheet in sheets}:
         raise UserError(f"--elsewhere {elsewhere}: no records of {', '.join(sheet.slug for sheet in sheets)}")
-
-    def with_second(sheet: Sheet) -> Sheet:
-        first, *rest = sheet.tables
-        return replace(sheet, tables=(first, tables.elsewhere(first, others[sheet.slug]), *rest))
-
-    return [with_second(sheet) if sheet.slug in others else sheet for sheet in sheets]
+    return [of_another_machine(sheet, others[sheet.slug]) if sheet.slug in others else sheet for sheet in sheets]
 
 
 def _parse_formats(text: str | None, default: list[str], to_files: bool) -> list[str]:

@@ -3,8 +3,8 @@
 Two schedules of one seed start from the same dense network and see the same batches, so their difference is taken
 within the seed. It is tested by Wilcoxon's signed-rank test (1945), exactly: were the two alike, a seed's difference
 would as soon have the other sign, so every sign flip of the seeds is as likely as what was seen. That asks for seeds
-that are independent and differences that are symmetric around the bound under test; it asks for no normal values. A run
-that collapsed counts as the greatest loss (or gain) of its comparison and no more, however far it fell.
+that are independent and differences that are symmetric around the bound under test; it asks for no normal values.
+However far a run fell, its difference has at most the greatest rank.
 """
 
 from __future__ import annotations
@@ -141,8 +141,9 @@ def seeds_needed(differences: ArrayLike, alpha: float = ALPHA) -> float:
     """How many seeds would show a difference above 0 with the power POWER, at the effect that is seen.
 
     Noether (1987) for the signed-rank test: (z(1 - alpha) + z(POWER))^2 / (3 (share - 1/2)^2), where `share` is that of
-    the pairs of seeds whose two differences have a sum above 0. Of large effects that is a few seeds too many. At least
-    as many as can reach `alpha` at all. Infinite where no effect in this direction is seen, NaN below three seeds.
+    the pairs of seeds whose two differences have a sum above 0. Where all of them have, that formula asks for twice too
+    many: then it is the number that can reach `alpha` at all, which is the least in any case. Infinite
+    where no effect in this direction is seen, NaN below three seeds.
     """
     values = np.round(_finite(differences), DIGITS)
     if len(values) < 3:
@@ -153,8 +154,9 @@ def seeds_needed(differences: ArrayLike, alpha: float = ALPHA) -> float:
     share = ((above - below) / math.comb(count, 2) + 1) / 2
     if share <= 0.5:
         return math.inf
+    least = math.ceil(-math.log2(alpha))
     z = stats.norm.ppf(1 - alpha) + stats.norm.ppf(POWER)
-    return max(math.ceil(z**2 / (3 * (share - 0.5) ** 2)), math.ceil(-math.log2(alpha)))
+    return least if share == 1 else max(math.ceil(z**2 / (3 * (share - 0.5) ** 2)), least)
 
 
 def mean_of_others(mean: float, std: float, n: int, others: int) -> tuple[float, float]:

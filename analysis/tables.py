@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from analysis.statistics import mean_of_others, rank_correlation
+from analysis.statistics import rank_correlation
 
 MARKED_RANKS = 3
 """How many of a column's best entries are marked."""
@@ -173,55 +173,6 @@ def ranked(table: Table) -> Table:
     return replace(table, rows=rows)
 
 
-def elsewhere(table: Table, others: int | Table) -> Table:
-    """Where the mean of other seeds, or of as many on another kind of processor, will lie (95 %), for every ranked
-    column; a dash where there are fewer than two runs.
-
-    others: how many; or the same table of runs there, whose means stand before the intervals for as many.
-    """
-    kept = [index for index, column in enumerate(table.columns) if column.ranked]
-    entries_there = {} if isinstance(others, int) else {row.label: row.entries for row in others.rows}
-    fits: list[bool] = []
-
-    def words(label: str, index: int, here: Entry) -> str:
-        decimals = table.columns[index].decimals
-        there = entries_there[label][index] if label in entries_there else None
-        if here.n is None:  # the sweep does not ask for it
-            return ""
-        if here.mean is None or here.std is None or (entries_there and (there is None or there.mean is None)):
-            return "–"
-        count = others if isinstance(others, int) else (there and there.n) or 1
-        low, high = (round(end, decimals) for end in mean_of_others(here.mean, here.std, here.n, count))
-        text = f"{low:.{decimals}f} to {high:.{decimals}f}"
-        if there is None or there.mean is None:
-            return text
-        fits.append(low <= round(there.mean, decimals) <= high)
-        return f"{there.mean:.{decimals}f} {'' if fits[-1] else 'not '}in {text}"
-
-    rows = tuple(
-        TextRow(row.label, tuple(words(row.label, index, row.entries[index]) for index in kept)) for row in table.rows
-    )
-    dashes = ["–: it takes two runs or more to say."] if any("–" in row.cells for row in rows) else []
-    if isinstance(others, int):
-        title = f"where the mean of {others} other seeds will lie"
-        caption: tuple[str, ...] = (
-            "95% prediction intervals, from the runs of the table above (normal values). Another kind of processor "
-            "gives other dense networks, as other seeds do.",
-        )
-    else:
-        title = "on another machine"
-        runs = sorted({entry.n for row in others.rows for entry in row.entries if entry.n})
-        caption = (
-            f"The mean of {' or '.join(map(str, runs))} runs there, and the 95% prediction interval for the mean of as "
-            "many other seeds, from the runs of the table above (normal values).",
-            f"{sum(fits)} of {len(fits)} means lie in theirs; of 100 independent ones 95 would; these share networks.",
-            *(line for line in others.caption if line.startswith("Records:")),
-        )
-    columns = tuple(table.columns[index] for index in kept)
-    where = "elsewhere" if isinstance(others, int) else "another"
-    return Table(f"{table.key}-{where}", f"{table.title}: {title}", table.stub, columns, (), rows, (*caption, *dashes))
-
-
 def score_columns(table: Table) -> list[int]:
     """Places of the columns that are values of the metric."""
     return [place for place, column in enumerate(table.columns) if column.is_score]
@@ -246,15 +197,29 @@ def agreement(measured: Table, published: Table, name: Callable[[str], str] = st
 
 
 def _agreement(measured: Table, published: Table, index: int, name: Callable[[str], str]) -> tuple[str, str, str]:
-    """The three cells under column `index`. Rows that ended at another sparsity are not compared."""
+    """The three cells under column `index`. Rows that ended at another sparsity are not compared, and of rows that are
+    the same runs the first alone."""
 
     def mean(row: Row) -> float | None:
         return row.entries[index].mean if row.entries[index].competes else None
 
-    means = {row.label: mean(row) for row in measured.rows}
+    repeated = _repeated(measured)
+    means = {row.label: mean(row) for row in measured.rows if row.label not in repeated}
     value = rank_correlation([means.get(row.label) for row in published.rows], [mean(row) for row in published.rows])
     known = {row.label for row in published.rows}
     rivals = replace(measured, rows=tuple(row for row in measured.rows if name(row.label) in known))
     here, there = winners(ranked(rivals), index), winners(published, index)
     agrees = "–" if not here or not there else "yes" if {name(label) for label in here} & set(there) else "no"
     return "–" if math.isnan(value) else f"{value:+.2f}", ", ".join(here) or "–", agrees
+
+
+def _repeated(table: Table) -> set[str]:
+    """Labels of the rows that have the entries of an earlier one in all columns: the same runs by another name."""
+    rows = [
+        (row.label, [(entry.mean, entry.std, entry.n) for entry in row.entries])
+        for row in table.rows
+        if any(entry.mean is not None for entry in row.entries)
+    ]
+    return {
+        label for place, (label, entries) in enumerate(rows) if any(entries == earlier for _, earlier in rows[:place])
+    }

@@ -10,34 +10,19 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from analysis.axes import Axes, with_dense
 from analysis.frames import Records, read
 from analysis.sources import Results, Source
 from benchmark.errors import UserError
 from benchmark.metric import ACCURACY
-from benchmark.tracking.reader import BadRunFile, read_run, run_files
+from benchmark.tracking.reader import BadRunFile, LoggedRun, read_run, run_files
 
 PROJECT = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-class WandbRun(Protocol):
-    """What a run says, from whichever place; LoggedRun of benchmark.tracking.reader is one."""
-
-    @property
-    def config(self) -> Mapping[str, Any]: ...
-
-    @property
-    def summary(self) -> Mapping[str, Any]: ...
-
-    @property
-    def complete(self) -> bool: ...
-
-    def rows(self) -> list[dict[str, Any]]: ...
-
-
-Runs = Callable[[list[str]], Iterator[tuple[str, WandbRun]]]
+Runs = Callable[[list[str]], Iterator[tuple[str, LoggedRun]]]
 """Gives (name, run), the latest last, and appends what cannot be read to its argument."""
 
 
@@ -53,11 +38,11 @@ def open_source(results: Path, from_wandb: str | None, whole: bool = False) -> S
             f"W&B runs in {from_wandb}", lambda problems: offline_runs(Path(from_wandb), problems), whole
         )
     if PROJECT.fullmatch(from_wandb):
-        return WandbResults(f"W&B project {from_wandb}", lambda problems: server_runs(from_wandb), whole)
+        return WandbResults(f"W&B project {from_wandb}", lambda problems: server_runs(from_wandb, whole), whole)
     raise UserError(f"--from-wandb {from_wandb}: a folder of offline runs, or ENTITY/PROJECT")
 
 
-def offline_runs(folder: Path, problems: list[str]) -> Iterator[tuple[str, WandbRun]]:
+def offline_runs(folder: Path, problems: list[str]) -> Iterator[tuple[str, LoggedRun]]:
     """Every run below `folder`."""
     for path in run_files(folder):
         try:
@@ -66,27 +51,20 @@ def offline_runs(folder: Path, problems: list[str]) -> Iterator[tuple[str, Wandb
             problems.append(f"{path} {error}")
 
 
-class ServerRun:
-    """A run of wandb's public API in our terms."""
-
-    def __init__(self, run: Any):
-        self._run = run
-        self.config: Mapping[str, Any] = dict(run.config)
-        self.summary: Mapping[str, Any] = dict(run.summary)
-        self.complete = run.state == "finished"
-
-    def rows(self) -> list[dict[str, Any]]:
-        rows = self._run.scan_history()
-        return [{key: value for key, value in row.items() if not key.startswith("_")} for row in rows]
+def of_server(run: Any, whole: bool = False) -> LoggedRun:
+    """A run of wandb's public API; with its history, which takes requests of its own, if `whole`."""
+    history = list(run.scan_history()) if whole else []
+    done = 0 if run.state == "finished" else None
+    return LoggedRun(Path(run.id), config=dict(run.config), summary=dict(run.summary), history=history, exit_code=done)
 
 
-def server_runs(project: str) -> Iterator[tuple[str, WandbRun]]:
+def server_runs(project: str, whole: bool) -> Iterator[tuple[str, LoggedRun]]:
     """Every run of ENTITY/PROJECT, oldest first. Raises UserError where the server cannot be asked."""
     import wandb
 
     try:
         for run in wandb.Api().runs(project, order="+created_at"):
-            yield f"{project}/{run.id}", ServerRun(run)
+            yield f"{project}/{run.id}", of_server(run, whole)
     except (wandb.Error, ValueError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"--from-wandb {project}: cannot be read ({reason})") from None
@@ -129,7 +107,7 @@ NUMBERS = ("loss", "sparsity", "macs", "smaller", "learning_rate", "seconds")
 """Parts of a record beside its metric that W&B's summary has, one key a number."""
 
 
-def record_of(run: WandbRun, whole: bool = False) -> dict[str, Any]:
+def record_of(run: LoggedRun, whole: bool = False) -> dict[str, Any]:
     """The record that the run was made from, as far as W&B has it; with its history if `whole`."""
     config = dict(run.config)
     metric = config.get("metric")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from benchmark.errors import UserError
@@ -185,7 +185,8 @@ class Retrained(Sparse):
                 rate = self.rates[self.done - start] * ratio
                 began, _ = _began_with(group)
                 # a new list, as states of the optimizer that were taken hold the old one
-                group[BEGAN_WITH], group["lr"] = [base_rate(group) if began is None else began, rate], rate
+                group[BEGAN_WITH] = [base_rate(group) if began is None else began, rate]
+                _set_rate(group, rate)
 
     def _prune(self, cycle: int) -> None:
         before, alive = norm(self.model), self.masks.alive
@@ -218,8 +219,8 @@ class Retrained(Sparse):
         for group in self.optimizer.param_groups:
             began, last = _began_with(group)
             group.pop(BEGAN_WITH, None)
-            if began is not None and group["lr"] == last and "initial_lr" not in group:  # nobody else sets the next one
-                group["lr"] = began
+            if began is not None and _has_rate(group, last) and "initial_lr" not in group:  # nobody else sets the next
+                _set_rate(group, began)
         return super().finish()
 
 
@@ -343,10 +344,26 @@ def _began_with(group: dict[str, Any]) -> tuple[Any, Any]:
     return (value[0], value[1]) if isinstance(value, list | tuple) and len(value) == 2 else (None, None)
 
 
+def _set_rate(group: dict[str, Any], rate: float) -> None:
+    """In place where it is a tensor: compiled and captured optimizer steps read that one."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
+
+
+def _has_rate(group: dict[str, Any], rate: float | None) -> bool:
+    """Whether it is the learning rate, as far as its type can hold it."""
+    there = group.get("lr")
+    if isinstance(there, Tensor) and rate is not None:
+        return bool(there == torch.full_like(there, rate))
+    return bool(there == rate)
+
+
 def base_rate(group: dict[str, Any]) -> float:
     """The learning rate before any scheduler changed it: at a warm-up's start and at a cosine's end it is 0."""
     began, last = _began_with(group)
-    unchanged = began if began is not None and group.get("lr") == last else group.get("lr")
+    unchanged = began if began is not None and _has_rate(group, last) else group.get("lr")
     rate = group.get("max_lr", group.get("initial_lr", unchanged))  # OneCycleLR begins far below its max_lr
     if not isinstance(rate, Real | torch.Tensor):
         raise UserError(f"the optimizer's learning rate is {rate!r}: one that has a number as its lr")

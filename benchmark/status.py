@@ -35,7 +35,9 @@ READABLE = 100
 @app.command()
 def status(
     name: Annotated[str | None, typer.Argument(help="A sweep; default all submitted, else all with records")] = None,
-    problem: Annotated[str | None, typer.Option(help="This option and the next four: as the sweep was told")] = None,
+    problem: Annotated[
+        str | None, typer.Option(help="The problem of the sweep; this and the next four as it was told")
+    ] = None,
     seeds: Annotated[str | None, typer.Option(help="How many (5) or which (0,3,7)")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Cells to keep: schedule=ALLR,sparsity=0.9")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe: batch_size=64")] = None,

@@ -68,7 +68,9 @@ def sweep(
     tuned: Annotated[
         bool, typer.Option("--tuned-only", help="Only the settings that tuning chose, with all seeds")
     ] = False,
-    repair: Annotated[bool, typer.Option("--repair", help="Set records that cannot be read aside")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Set aside records that cannot be read; their cells train again")
+    ] = False,
     validate_every: Annotated[int, typer.Option(min=1, help="Epochs from one validation to the next")] = 1,
     keep: Annotated[str, typer.Option(help="Of a finished cell beside its record: nothing or weights")] = "nothing",
     checkpoint_seconds: Annotated[float, typer.Option(help="Between checkpoints of a running cell")] = 60.0,

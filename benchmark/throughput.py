@@ -26,7 +26,10 @@ def throughput(
     problem: Name = "digits",
     model: Annotated[str | None, typer.Option(help="Another network: resnet20, resnet56")] = None,
     synthetic: Annotated[
-        bool, typer.Option("--synthetic", help="3x32x32 noise instead of the problem's images")
+        bool,
+        typer.Option(
+            "--synthetic", help="3x32x32 noise instead of its images, in batches of 128, with crops and flips"
+        ),
     ] = False,
     set_: Set = None,
     data: Folder = None,

@@ -202,16 +202,23 @@ def test_a_gpu_that_others_have_filled_is_tried_again(monkeypatch):
         precision.prepare_device(PROBLEM, torch.device("cuda"))
 
 
-def test_a_cell_that_fits_on_no_gpu_says_what_to_change():
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_a_cell_that_fits_on_no_gpu_says_what_to_change(error: RuntimeError):
     class Full:
         def run(self, *arguments):
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+            raise error
 
     kind, cause, line, _ = serving.attempt(Full(), make_run("DNW").cell, None, None)
     assert (kind, cause) == ("failed", "out of memory")
-    assert line.startswith(
-        "the GPU is full; fewer --cells-per-gpu, or a smaller batch_size, need less: OutOfMemoryError"
-    )
+    advice = "the GPU is full; fewer --cells-per-gpu, or a smaller batch_size, need less: "
+    assert line.startswith(advice + type(error).__name__)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

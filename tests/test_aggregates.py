@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,8 +67,16 @@ def test_the_command_prints_them_where_it_is_asked_to(command):
     assert "interquartile mean" in asked.stdout
 
 
-def test_a_row_that_ended_at_another_sparsity_has_no_number():
-    (made,) = make_sheets(["table2"], REFERENCE, "digits")
-    away = {row.label for row in made.tables[0].rows if not all(entry.competes for entry in row.entries)}
-    assert away
-    assert away.isdisjoint(row.label for row in aggregates(made).footer)
+def test_a_row_that_ended_at_another_sparsity_has_no_number(sheet):
+    table, (first, *others) = sheet.tables[0], sheet.tables[0].rows
+    away = replace(first, entries=(replace(first.entries[0], competes=False), *first.entries[1:]))
+    made = aggregates(replace(sheet, tables=(replace(table, rows=(away, *others)),)))
+    assert [row.label for row in made.footer] == [row.label for row in others]
+
+
+def test_columns_of_the_same_seeds_are_no_further_evidence(sheet):
+    """The interval of nine columns that are alike is that of one."""
+    alike = replace(sheet, records=sheet.records.assign(final_test=0.7 + 0.01 * sheet.records["seed"]))
+    low, high = map(float, aggregates(alike).footer[0].cells[1].split(" to "))
+    one = stats.bootstrap((70.0 + np.arange(20),), interquartile_mean, method="percentile", random_state=1)
+    assert (low, high) == pytest.approx(one.confidence_interval, abs=0.5)

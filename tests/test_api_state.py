@@ -199,6 +199,21 @@ def test_groups_that_are_added_later_follow_the_schedule_too():
     assert high == pytest.approx(sparse.rates[1])
 
 
+def test_a_learning_rate_that_is_a_tensor_stays_that_tensor():
+    """Compiled and captured optimizer steps read it; torch's schedulers write into it, too."""
+    model = network()
+    rate = torch.tensor(0.1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    sparse = sparsify(model, optimizer, 0.5, retrain=3)
+    assert optimizer.param_groups[0]["lr"] is rate
+    for _ in range(3):
+        assert float(rate) == pytest.approx(sparse.rates[sparse.done])
+        optimizer.step()
+        sparse.step()
+    sparse.finish()
+    assert float(rate) == pytest.approx(0.1)
+
+
 def test_a_state_with_numpy_s_numbers_is_one_that_torch_reads():
     model = network()
     sparse = sparsify(model, sgd(model), np.linspace(0.5, 0.9, 5)[3], retrain=np.int64(40), peak_rate=0.1)

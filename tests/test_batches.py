@@ -126,6 +126,13 @@ def test_rotation_is_torchvision_s(degrees: float):
     assert torch.equal(ours[1], pixels[1])
 
 
+def test_rotation_takes_the_same_pixels_in_half_precision():
+    pixels, degrees = torch.randint(256, (8, 32, 32, 3)).float(), torch.linspace(-15, 15, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        rotated = rotate(pixels, degrees)
+    assert torch.equal(rotated, rotate(pixels, degrees))
+
+
 def test_rotation_takes_angles_up_to_the_recipe_s(images: Path):
     data = Data(problem(rotation=15), CPU, images)
     angles = torch.cat([data._draw(0, epoch).angles for epoch in range(40)])

@@ -17,6 +17,8 @@ from torch import distributed as dist
 from torch import multiprocessing, nn
 
 from benchmark.cells import Budget, Cell, Problem
+from benchmark.launch import ranks
+from benchmark.launch.machine import WorkerSettings
 from benchmark.launch.pool import PRELOADED
 from benchmark.results.records import result
 from benchmark.results.store import Store
@@ -263,9 +265,9 @@ def test_a_rank_that_is_killed_costs_no_cell_and_changes_no_bit(command, sweep, 
     two += ["--checkpoint-seconds", "0.1"]
     assert command("benchmark.sweep", *two, "--results", str(alone)).returncode == 0
     running = subprocess.Popen([sys.executable, "-m", "benchmark.sweep", *two, "--results", str(disturbed)], cwd=ROOT)
-    ranks = lambda: [pid for pid, command in below(running.pid) if "spawn_main" in command]  # noqa: E731
-    wait_for(lambda: ranks() and list(disturbed.glob("checkpoints/*/*/*.pt")), 200)
-    os.kill(ranks()[0], signal.SIGKILL)
+    others = lambda: [pid for pid, command in below(running.pid) if "spawn_main" in command]  # noqa: E731
+    wait_for(lambda: others() and list(disturbed.glob("checkpoints/*/*/*.pt")), 200)
+    os.kill(others()[0], signal.SIGKILL)
     running.wait(200)
     there, here = ({one["id"]: result(one) for one in Store(path).records()} for path in (alone, disturbed))
     assert len(there) == 2
@@ -281,6 +283,28 @@ def test_torchrun_starts_the_ranks_of_a_sweep(sweep, tmp_path: Path):
     subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False)
     records = list(Store(tmp_path / "runs").records())
     assert [record["provenance"]["ranks"] for record in records] == [2, 2]
+
+
+def test_a_rank_without_any_word_of_a_lost_one_leaves():
+    """NCCL says nothing: its kernels wait, and whoever waits for these does."""
+    code = (
+        "import multiprocessing, threading, time; from benchmark.launch import ranks; ranks.LOST_SECONDS = 0.2; "
+        "other = multiprocessing.get_context('fork').Process(target=time.sleep, args=(0.2,)); other.start(); "
+        "ended = threading.Event(); {}; ranks.leave_after([other.sentinel], ended); time.sleep({})"
+    )
+    for before, patience, end in (("pass", 60, 1), ("ended.set()", 1, 0)):
+        assert (
+            subprocess.run([sys.executable, "-c", code.format(before, patience)], cwd=ROOT, timeout=50).returncode
+            == end
+        )
+
+
+def test_other_ranks_may_have_processes_that_load_their_images(tmp_path: Path):
+    follower = ranks._start(
+        WorkerSettings(tmp_path, RunOptions(), 2, tmp_path / "log", None), 1, f"file://{tmp_path}/m"
+    )
+    follower.kill()
+    assert not follower.daemon
 
 
 def test_processes_that_do_not_fit_the_option_are_refused(command, sweep):

@@ -15,7 +15,7 @@ from analysis.axes import sweep_axes
 from analysis.make_figures import app as figures_app
 from analysis.make_report import app as report_app
 from analysis.make_tables import app as tables_app
-from analysis.wandb_runs import ServerRun, open_source, record_of
+from analysis.wandb_runs import of_server, open_source, record_of
 from benchmark.cli import main
 from benchmark.tracking.runs import config_of, history_of, summary_of
 from tests.commands import as_command
@@ -159,7 +159,7 @@ def test_unfinished_and_foreign_runs_of_a_project_are_named_and_left_out(server)
 
 def test_a_record_survives_the_way_through_w_and_b():
     record = made_up_record(table1_cells(MADE_UP, (0,))[0], 0.5)
-    back = record_of(ServerRun(FakeRun(record)), whole=True)
+    back = record_of(of_server(FakeRun(record), whole=True), whole=True)
     for key in ("id", "parent", "status", "remarks", "accuracy", "loss", "macs", "seconds", "history", "iterations"):
         assert back[key] == record[key], key
     assert back["cell"]["problem"] == record["cell"]["problem"]
@@ -170,7 +170,7 @@ def test_layers_keep_their_order_and_cycles_all_that_they_say():
     record = made_up_record(table1_cells(MADE_UP, (0,))[0], 0.5)
     record["sparsity"]["layers"] = {name: {"weights": 8, "zeros": 4, "macs": 16} for name in ("z", "a", "m")}
     record["cycles"] = [{"cycle": n, "sparsity": 0.45 * (n + 1), "d": 0.3, "d1": 0.3, "d2": 0.1} for n in range(2)]
-    back = record_of(ServerRun(FakeRun(record)))
+    back = record_of(of_server(FakeRun(record)))
     assert list(back["sparsity"]["layers"]) == ["z", "a", "m"]
     assert back["sparsity"]["layers"] == record["sparsity"]["layers"]
     assert back["cycles"] == record["cycles"]

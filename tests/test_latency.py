@@ -17,7 +17,7 @@ from benchmark.cells import Budget, Cell
 from benchmark.latency import app
 from benchmark.measure import latency
 from benchmark.measure.energy import joules
-from benchmark.measure.forms import NotHere, is_2_4, semi_structured, sparse_rows
+from benchmark.measure.forms import NotHere, sparse_rows
 from benchmark.measure.latency import LatencyRow
 from benchmark.methods import check_hyperparameters
 from benchmark.planning.grid import load_problem
@@ -55,20 +55,19 @@ def test_it_prints_every_form_in_both_runtimes_and_a_dash_with_a_word_for_what_i
     heading, titles, *lines = capsys.readouterr().out.splitlines()
     assert re.search(r"user_networks:convolutional on digits, fp32, .*1 thread,.*\(quartiles\) of 3 turns", heading)
     assert re.search(r"batch 1: ms +x dense +batch 8: ms +x dense +MB +file, kB +mJ", titles)
-    expected = [("torch", name) for name in (*FORMS, "2:4", "csr")] + [("onnxruntime", name) for name in FORMS]
+    expected = [("torch", name) for name in (*FORMS, "csr")] + [("onnxruntime", name) for name in FORMS]
     assert [tuple(line.split()[:2]) for line in lines] == expected
     measured = rf"{POINTS} +x {POINTS} +{POINTS} +x {POINTS} +-?\d+\.\d +(\d+\.\d)"
     sizes = [float(match[1]) for line in lines if (match := re.search(measured, line))]
     assert sizes[2] < sizes[1] == sizes[0], "zeros take as much"
-    assert re.search(r"2:4( +-){7} +needs a GPU", lines[3])
-    assert re.search(rf"csr +{measured}.* 1 of 3 layers", lines[4])
+    assert re.search(rf"csr +{measured}.* 1 of 3 layers", lines[3])
     if missing:
-        assert all(re.search(r"( +-){7} +onnx is not installed", line) for line in lines[5:])
+        assert all(re.search(r"( +-){7} +onnx is not installed", line) for line in lines[4:])
     else:
         assert sizes[-1] < sizes[-2]
     rows = list(csv.DictReader(out.open()))
     assert [(row["runtime"], row["form"]) for row in rows] == 2 * expected
-    assert [row["batch"] for row in rows] == ["1"] * 8 + ["8"] * 8
+    assert [row["batch"] for row in rows] == ["1"] * 7 + ["8"] * 7
     assert float(rows[0]["milliseconds_low"]) <= float(rows[0]["milliseconds"]) <= float(rows[0]["milliseconds_high"])
 
 
@@ -133,11 +132,6 @@ def test_sparse_rows_compute_the_same():
 def test_layers_without_the_zeros_that_kernels_need_are_a_word():
     with pytest.raises(NotHere, match="no linear layer has zeros"):
         sparse_rows(nn.Linear(4, 4))
-    with pytest.raises(NotHere, match="needs a GPU"):
-        semi_structured(nn.Linear(4, 4), torch.device("cpu"))
-    assert is_2_4(torch.tensor([[1.0, 0, 0, 2], [0, 0, 0, 3]]))
-    assert not is_2_4(torch.tensor([[1.0, 0, 4, 2], [0, 0, 0, 3]]))
-    assert not is_2_4(torch.zeros(2, 3))
 
 
 @pytest.mark.parametrize(

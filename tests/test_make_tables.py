@@ -253,7 +253,10 @@ def test_the_runs_of_another_machine_are_set_beside_where_these_say_that_they_li
     there = tmp_path / "there.jsonl"
     for shift, fits in ((0.0, "54 of 54"), (0.4, "0 of 54")):
         write_compact(there, table1_records(lambda cell, shift=shift: by_rank(cell) - shift, seeds=(0, 1)))
-        assert f"{fits} means lie in theirs" in " ".join(make_tables("--elsewhere", str(there)).stdout.split())
+        shown = make_tables("--elsewhere", str(there), "--format", "markdown").stdout
+        assert f"{fits} means lie in theirs" in shown
+        assert "the same seeds there minus here" in shown
+        assert shown.count(f"{0 - 100 * shift:+.2f} (") == 54
     write_compact(there, [])
     assert_one_line_refusal(make_tables("--elsewhere", str(there)), "--elsewhere", "no records")
     (tmp_path / "words").write_text("no records\n")

@@ -89,7 +89,6 @@ def test_an_option_s_gain_stands_beside_what_it_does_to_accuracy(capsys):
         (["overhead", "--results", "nowhere"], "--results nowhere: no such folder"),
         (["reading", "--records", "0"], "--records"),
         (["report", "--repeats", "0"], "--repeats"),
-        (["planning", "--submit", "1", "--cluster", "nowhere"], "nowhere"),
         (["report", "--folder", "nowhere"], "'nowhere' does not exist"),
         (["reading", "--folder", "pyproject.toml"], "'pyproject.toml' is a file"),
         (["streaming", "--needed", "nan"], "--needed nan: images/s, a number above 0"),

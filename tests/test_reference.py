@@ -83,6 +83,10 @@ def test_the_runs_of_another_processor_lie_where_these_say(command):
     shown = command("analysis.make_tables", "table1", "--problem", "digits", *options).stdout
     assert "51 of 54 means lie in theirs" in shown
     assert shown.count(" not in ") == 3
+    paired = re.search(r"there minus here\n(.*?)\nMean difference", shown, re.S)
+    assert paired is not None
+    apart = [float(low) > 0 or float(high) < 0 for low, high in re.findall(r"\((\S+) to (\S+)\)", paired[1])]
+    assert (sum(apart), len(apart)) == (6, 54)  # docs/findings.md: FT and LRW at 90 %
     assert "51 of the 54 means lie in their 95 % ranges" in (ROOT / "README.md").read_text().replace("\n", " ")
     here, others = (
         {record["id"]: record for record in read_compact(file)} for file in (REFERENCE / "table1-digits.jsonl", there)

@@ -18,24 +18,24 @@ from benchmark.results.store import Store
 from benchmark.training.options import RunOptions
 
 
-def train(folder: Path, cell: Cell) -> tuple[Any, ...]:
+def train(folder: Path, cell: Cell, options: RunOptions) -> tuple[Any, ...]:
     from benchmark.launch.serving import attempt
     from benchmark.worker import Worker
 
-    worker = Worker(Store(folder), RunOptions(device="cpu", threads=1))
-    return attempt(worker, cell, lambda iteration, row: None, lambda: False)
+    return attempt(Worker(Store(folder), options), cell, lambda iteration, row: None, lambda: False)
 
 
 class Futures:
-    def __init__(self, store: Store, workers: int):
+    def __init__(self, store: Store, workers: int, options: RunOptions):
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["benchmark.launch.preload"])  # torch, once for all
         self.store, self.executor = store, ProcessPoolExecutor(workers, context)
+        self.options = options
 
     def run(self, tasks: Sequence[PlannedTask]) -> Iterator[Event]:
         for dense in (True, False):  # dense runs first: the others start from their records
             cells = [task.cell for task in tasks if task.cell.is_dense == dense]
-            futures = {self.executor.submit(train, self.store.path, cell): cell for cell in cells}
+            futures = {self.executor.submit(train, self.store.path, cell, self.options): cell for cell in cells}
             yield from map(Started, cells)
             for future in as_completed(futures):
                 cell, (kind, *values) = futures[future], future.result()
@@ -51,8 +51,9 @@ class Futures:
 
 class Processes(Launcher):
     def submit(self, work: Work) -> int:
-        workers = self.options.workers or 2
-        return run(work, workers, lambda: Futures(work.store, workers))
+        workers, asked = self.options.workers or 2, self.options
+        options = RunOptions("cpu", 1, asked.checkpoint_seconds, work.data, asked.validate_every, asked.keep)
+        return run(work, workers, lambda: Futures(work.store, workers, options))
 
     def cancel(self, work: Work) -> int:
         raise UserError("--cancel: Ctrl-C ends a sweep of this launcher")

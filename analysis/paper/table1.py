@@ -60,7 +60,8 @@ class Table1(Layout):
             "As published: ResNet-50 on ImageNet, 90 epochs",
             rows,
             "Zimmer, Spiegel, Pokutta, ICLR 2023 (arXiv 2111.00843): test accuracy in per cent, ± as printed.",
-            "Rank correlation: Spearman's, of our means with the published ones over the schedules of a column. "
+            "Rank correlation: Spearman's, of our means with the published ones over the schedules of a column; "
+            "rows that are the same runs count once. "
             "The winner here is that of these schedules; it agrees if one is on rank 1 here and there.",
         )
 

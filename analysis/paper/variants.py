@@ -33,14 +33,14 @@ ByCell = dict[tuple[Kind, Place], pd.DataFrame]
 def random_filters_match(evidence: Evidence) -> Finding:
     """Le and Hua's claim: with as many filters of every layer removed, the retraining decides and not the choice."""
     contrasts = _retrained_at_random(evidence, "random_filters", "filters")
-    statement = f"Filters removed at random and retrained with {' or '.join(LARGE)} beat chosen filters followed by FT"
+    statement = f"Filters removed at random and retrained with {' and '.join(LARGE)} beat chosen filters followed by FT"
     return directional("random-filters-beat-fine-tuning", statement, contrasts, evidence, SOURCE)
 
 
 def random_weights_match(evidence: Evidence) -> Finding:
     """The same of single weights, which Le and Hua do not say as strongly."""
     contrasts = _retrained_at_random(evidence, "random", "magnitude")
-    statement = f"Weights removed at random and retrained with {' or '.join(LARGE)} beat magnitude pruning and FT"
+    statement = f"Weights removed at random and retrained with {' and '.join(LARGE)} beat magnitude pruning and FT"
     return directional("random-weights-beat-fine-tuning", statement, contrasts, evidence, SOURCE)
 
 

@@ -105,9 +105,9 @@ def claims_caption(sheet: Sheet) -> str:
         f"where a test at the {ALPHA:.0%} level shows all of it, not held where one shows the opposite of any part, "
         f"and undecided otherwise: always with fewer than {TESTED_SEEDS} seeds. Tests are Wilcoxon's signed-rank tests "
         "by sign flips of whole seeds, one-sided: p of each comparison for the claim on its own, as all of them must "
-        "be small, and against it corrected for their number (Westfall and Young). A run that collapsed counts as the "
-        f"greatest loss. Intervals are Student's, {CONFIDENCE:.0%}, each on its own, from two seeds up: they decide "
-        "nothing."
+        "be small, and against it corrected for their number (Westfall and Young). However far a run fell, its "
+        f"difference has at most the greatest rank. Intervals are Student's, {CONFIDENCE:.0%}, each on its own, from "
+        "two seeds up: they decide nothing."
         f"{_carried_over(sheet.metric)}"
     )
 

@@ -10,6 +10,9 @@ import multiprocessing
 import os
 import subprocess
 import tempfile
+import threading
+from collections.abc import Sequence
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,8 @@ from benchmark.training.options import RunOptions
 
 FIRST_PORT = 20_000
 PORTS = 20_000
+LOST_SECONDS = 30.0
+"""How long a rank may take to leave by itself after another one has."""
 
 
 def check(gpus_per_cell: int) -> tuple[int, int, int] | None:
@@ -48,17 +53,37 @@ def lead(settings: WorkerSettings) -> tuple[Any, list[BaseProcess]]:
         join(group, device, _meet_elsewhere())
         return group, []
     meeting = f"file://{Path(tempfile.mkdtemp(prefix='ranks-')) / 'meeting'}"
-    # Spawned, not forked: the leader may have used its GPU, which a fork does not survive.
-    context = multiprocessing.get_context("spawn")
-    followers: list[BaseProcess] = []
-    for rank in range(1, settings.ranks):
-        place = rank, settings.ranks, rank
-        process = context.Process(target=follow, args=(settings.store, settings.run, place, meeting), daemon=True)
-        process.start()
-        followers.append(process)
+    followers = [_start(settings, rank, meeting) for rank in range(1, settings.ranks)]
     group = Group(0, settings.ranks, 0)
-    join(group, device, meeting)
+    try:
+        join(group, device, meeting)
+    except BaseException:
+        for follower in followers:
+            follower.kill()
+        raise
     return group, followers
+
+
+def _start(settings: WorkerSettings, rank: int, meeting: str) -> BaseProcess:
+    """Spawned, not forked: the leader may have used its GPU, which a fork does not survive. No daemon: those may not
+    have processes of their own, and large images are loaded by some."""
+    place = rank, settings.ranks, rank
+    arguments = (settings.store, settings.run, place, meeting)
+    process = multiprocessing.get_context("spawn").Process(target=follow, args=arguments)
+    process.start()
+    return process
+
+
+def leave_after(others: Sequence[int], ended: threading.Event) -> None:
+    """End this process some time after one of the `others` (sentinels) has, unless training has `ended`: with NCCL the
+    kernels of the ranks that are left wait for ever, and so does whoever waits for these."""
+
+    def watch() -> None:
+        connection.wait(others)
+        if not ended.wait(LOST_SECONDS):
+            os._exit(1)
+
+    threading.Thread(target=watch, name="rank watch", daemon=True).start()
 
 
 def follow(results: Path, options: RunOptions, place: tuple[int, int, int], meeting: str | None = None) -> None:
@@ -70,9 +95,13 @@ def follow(results: Path, options: RunOptions, place: tuple[int, int, int], meet
 
     for number in (signal.SIGINT, signal.SIGTERM):  # the leader says when to stop, after it has saved
         signal.signal(number, signal.SIG_IGN)
+    ended = threading.Event()
+    if leader := multiprocessing.parent_process():
+        leave_after([leader.sentinel], ended)
     group = Group(*place)
     join(group, pick_device(options.device), meeting or _meet_elsewhere())
     Worker(Store(results), options, group).follow()
+    ended.set()
     group.leave()
 
 

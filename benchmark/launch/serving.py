@@ -56,6 +56,9 @@ def serve(connection: Connection, settings: WorkerSettings) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = settings.gpu
     torch, Interrupted, Worker = _imported()
     group, followers = ranks.lead(settings)
+    ended = threading.Event()
+    if followers:
+        ranks.leave_after([follower.sentinel for follower in followers], ended)
     run = settings.run
     if run.device == "auto" and settings.gpu is not None and torch.backends.cuda.is_built():
         run = replace(run, device="cuda")  # one that does not work is said, before days go by on the processor
@@ -91,6 +94,7 @@ def serve(connection: Connection, settings: WorkerSettings) -> None:
     except (Interrupted, EOFError, OSError):
         pass
     finally:
+        ended.set()
         for follower in followers:
             follower.join(FOLLOWER_SECONDS)
             follower.kill()
@@ -143,11 +147,11 @@ def _cause(error: BaseException) -> str:
 
     if lost_a_rank(error):
         return "rank lost"
-    if type(error).__name__ == "OutOfMemoryError":
+    text = str(error) if isinstance(error, RuntimeError) else ""
+    # CUDA's context and its libraries allocate beside torch, and report it in words
+    if type(error).__name__ == "OutOfMemoryError" or "out of memory" in text or "ALLOC_FAILED" in text:
         return "out of memory"
-    device = isinstance(error, RuntimeError) and any(
-        word in str(error) for word in ("CUDA", "CUBLAS", "CUDNN", "cuDNN")
-    )
+    device = any(word in text for word in ("CUDA", "CUBLAS", "CUDNN", "cuDNN"))
     return "device error" if device else "exception"
 
 

@@ -274,16 +274,12 @@ def library(
     return _show(lines(model, batch, one_shot, iterations, repeats, rounds, threads))
 
 
-@app.command(short_help="planning, submission and status of very many cells")
-def planning(
-    cells: Annotated[int, typer.Option(min=100, help="Cells of the sweep")] = 100_000,
-    submit: Annotated[int, typer.Option(min=0, help="Held jobs to submit and cancel; needs SLURM")] = 0,
-    cluster: Annotated[str | None, typer.Option(help="The profile to submit with")] = None,
-) -> int:
-    """Seconds to plan the jobs of a large sweep, to write its intent, to ask its status, and to submit held jobs."""
-    from benchmark.measure.planning import plan_and_submit
+@app.command(short_help="planning and status of very many cells")
+def planning(cells: Annotated[int, typer.Option(min=100, help="Cells of the sweep")] = 100_000) -> int:
+    """Seconds to plan the jobs of a large sweep, to write its intent, and to ask its status."""
+    from benchmark.measure.planning import plan_and_status
 
-    return _show(plan_and_submit(cells, submit, cluster))
+    return _show(plan_and_status(cells))
 
 
 @app.command(short_help="where the time of SLURM jobs went, a cell")

@@ -35,7 +35,7 @@ class Form:
 
     Args:
         runtime: "torch" or "onnxruntime".
-        name: "dense", "masked" (pruned weights are zeros), "compact", "2:4" or "csr".
+        name: "dense", "masked" (pruned weights are zeros), "compact" or "csr".
         content: what `call` takes; empty if there is no such form here.
         size: bytes of its file.
         remark: why there is none, or what it covers.
@@ -58,7 +58,6 @@ def forms(trained: Trained, device: torch.device) -> Iterator[Form]:
         "dense": lambda: (models.build(trained.cell.problem, trained.cell.seed).eval(), ""),
         "masked": lambda: (trained.network, ""),
         "compact": lambda: _compact(trained),
-        "2:4": lambda: semi_structured(trained.network, device),
         "csr": lambda: sparse_rows(trained.network),
     }
     if trained.cell.is_dense:
@@ -131,35 +130,16 @@ def _compact(trained: Trained) -> tuple[nn.Module, str]:
 
 def sparse_rows(network: nn.Module) -> tuple[nn.Module, str]:
     """A copy whose linear layers with zeros have weights in compressed sparse rows, and how many layers these are."""
-    return _with_weights(network, lambda weight: bool(weight.eq(0).any()), Tensor.to_sparse_csr, "has zeros")
-
-
-def semi_structured(network: nn.Module, device: torch.device) -> tuple[nn.Module, str]:
-    """A copy whose linear layers of 2:4 zeros use the kernels of NVIDIA's GPUs for these (Mishra et al. 2021)."""
-    if device.type != "cuda":
-        raise NotHere("needs a GPU")
-    there = copy.deepcopy(network).to(device)
-    return _with_weights(there, is_2_4, torch.sparse.to_sparse_semi_structured, "has 2:4 zeros")
-
-
-def is_2_4(weight: Tensor) -> bool:
-    """Whether of every four neighbours in a row at least two are zero."""
-    return weight.shape[1] % 4 == 0 and bool((weight.reshape(-1, 4).ne(0).sum(1) <= 2).all())
-
-
-def _with_weights(
-    network: nn.Module, fits: Callable[[Tensor], bool], convert: Callable[[Tensor], Tensor], what: str
-) -> tuple[nn.Module, str]:
     converted = copy.deepcopy(network)
     linear = [layer for layer in converted.modules() if isinstance(layer, nn.Linear)]
-    fitting = [layer for layer in linear if fits(layer.weight.detach())]
+    fitting = [layer for layer in linear if layer.weight.eq(0).any()]
     if not fitting:
-        raise NotHere(f"no linear layer {what}")
+        raise NotHere("no linear layer has zeros")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that sparse tensors are in beta
             for layer in fitting:
-                layer.weight = nn.Parameter(convert(layer.weight.detach()), requires_grad=False)
+                layer.weight = nn.Parameter(layer.weight.detach().to_sparse_csr(), requires_grad=False)
     except (RuntimeError, ValueError, NotImplementedError) as error:
         raise NotHere(f"does not run: {cut(' '.join(str(error).split()), LONGEST)}") from None
     others = sum(isinstance(layer, nn.modules.conv._ConvNd) for layer in converted.modules())

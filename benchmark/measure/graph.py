@@ -135,11 +135,11 @@ def whole_steps(run: Run, data: Data) -> Steps:
             yield
 
 
-def make(name: str, recipe: Problem, device: torch.device) -> tuple[Run, Steps]:
+def make(name: str, recipe: Problem, device: torch.device, alone: bool = True) -> tuple[Run, Steps]:
     """A loop of LOOPS from the same pruned network as the others, at the schedule's largest rates: before them losses
     hardly change, and would be the same whatever a step did."""
     data = Data(recipe.model_copy(update={"compile": COMPILED if name == COMPILED else "none"}), device)
-    run = retraining_run(data)
+    run = retraining_run(data, alone=alone)
     assert run.rates is not None
     run.rates = run.rates[run.rates.argmax() :]
     return run, (whole_steps if name == GRAPH else eager)(run, data)
@@ -169,7 +169,9 @@ def compare(
             raise UserError(f"--loops {name}: some of {','.join(LOOPS[1:])}, which are compared with {EAGER}")
     recipe, there = of_noise("cifar10", {"precision": "bf16", **settings, "model": model}, device)
     images = processes * iterations * recipe.batch_size
-    with Crew(multiprocessing.get_context("spawn"), processes, _work, recipe, there, tuple(loops)) as crew:
+    with Crew(
+        multiprocessing.get_context("spawn"), processes, _work, recipe, there, tuple(loops), processes == 1
+    ) as crew:
         answers = crew.receive()
         differences = {name: max(answer[name] for answer in answers) for name in loops}
 
@@ -186,9 +188,9 @@ def compare(
     return recipe, differences, turns
 
 
-def _work(connection: Connection, recipe: Problem, device: torch.device, loops: Sequence[str]) -> None:
+def _work(connection: Connection, recipe: Problem, device: torch.device, loops: Sequence[str], alone: bool) -> None:
     torch.set_num_threads(1)  # the host says only what comes next
-    made = {name: make(name, recipe, device) for name in (EAGER, *loops)}
+    made = {name: make(name, recipe, device, alone) for name in (EAGER, *loops)}
     trained = {name: losses(run, steps) for name, (run, steps) in made.items()}
     connection.send({name: _difference(trained[name], trained[EAGER]) for name in loops})
     while (order := connection.recv()) is not None:

@@ -54,10 +54,13 @@ def dense_run(data: Batches, alone: bool = True, seed: int = 0) -> Run:
     return run
 
 
-def retraining_run(data: Batches, network: nn.Module | None = None) -> Run:
-    """IMP's retraining at 90 % sparsity, pruned and ready to be driven; `network` takes the place of the recipe's."""
+def retraining_run(data: Batches, network: nn.Module | None = None, alone: bool = True) -> Run:
+    """IMP's retraining at 90 % sparsity, pruned and ready to be driven; `network` takes the place of the recipe's.
+
+    alone: whether no other process uses the GPU.
+    """
     problem = data.problem
-    prepare_device(problem, data.device)
+    prepare_device(problem, data.device, alone)
     network = (models.build(problem, 0) if network is None else network).to(data.device)
     run = Run(cell_of("IMP", problem), network, data, load("IMP"), dict(METHODS["IMP"].defaults))
     run.rates = run.method.begin(0)

@@ -58,7 +58,7 @@ def of_workers(images: int, model: str, workers: int, iterations: int, device: s
         _open(recipe, images)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["benchmark.launch.preload"])
-        with Crew(context, workers, _work, recipe, images, iterations, there) as crew:
+        with Crew(context, workers, _work, recipe, images, iterations, there, workers == 1) as crew:
             crew.receive()  # they have trained
             return crew.ask("look")
 
@@ -79,9 +79,11 @@ def _noise(count: int, classes: int) -> Iterator[tuple[Images, Labels]]:
         yield stream.integers(256, size=(n, 32, 32, 3), dtype=np.uint8), stream.integers(classes, size=n)
 
 
-def _work(connection: Connection, recipe: Problem, images: int, iterations: int, device: torch.device) -> None:
+def _work(
+    connection: Connection, recipe: Problem, images: int, iterations: int, device: torch.device, alone: bool
+) -> None:
     torch.set_num_threads(1)
-    run = dense_run(Data(recipe, device, source=_open(recipe, images)))
+    run = dense_run(Data(recipe, device, source=_open(recipe, images)), alone)
     drive(run, iterations)
     for _ in run.data.training_batches(0, 1):  # every image once
         pass

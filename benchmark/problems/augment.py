@@ -62,11 +62,13 @@ def rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
 
     The nearest pixel is taken, and black outside the image, as torchvision's RandomRotation does by default.
     """
-    angles = torch.deg2rad(degrees)
-    cos, sin, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
-    matrices = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
+    angles = torch.deg2rad(degrees)[:, None, None]
+    cos, sin = angles.cos(), angles.sin()
     planes = pixels.permute(0, 3, 1, 2)
-    grid = functional.affine_grid(matrices, list(planes.shape), align_corners=False)
+    y, x = (((2 * torch.arange(n, device=pixels.device) + 1) / n - 1) for n in planes.shape[2:])
+    y = y[:, None]
+    # affine_grid without its matrix product, which TF32 and autocast would round
+    grid = torch.stack([cos * x - sin * y, sin * x + cos * y], 3)
     rotated = functional.grid_sample(planes, grid, mode="nearest", padding_mode="zeros", align_corners=False)
     return rotated.permute(0, 2, 3, 1)
 

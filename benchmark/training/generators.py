@@ -31,7 +31,8 @@ def states() -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": (name, keys.tolist(), position, has_gauss, gauss),  # type: ignore[union-attr]
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        # of the GPU in use: of several that train one cell, rank 0 saves, and draws as the others do
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else [],
     }
 
 
@@ -40,5 +41,5 @@ def restore(saved: dict[str, Any]) -> None:
     name, keys, position, has_gauss, gauss = saved["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
     torch.set_rng_state(saved["torch"].cpu())
-    if saved["cuda"] and len(saved["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])
+    if saved["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state(saved["cuda"][0].cpu())

@@ -17,7 +17,8 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 WAIT = timedelta(days=7)
-"""Ranks wait for their next cell. A rank that dies is noticed at once, since its connection closes."""
+"""Ranks wait for their next cell. With gloo a rank that dies is noticed at once, since its connection closes; with NCCL
+`benchmark.launch.ranks.leave_after` ends those that are left."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Group:
         """Weight the mean loss of `count` units here: its mean over the ranks is then the mean over all units."""
         if self.ranks == 1:
             return loss
-        total = torch.tensor(float(count), device=loss.device)  # waits for a count on the device, with ranks alone
+        # a number added on the device: one copied to it would wait for all that the device has to do
+        total = torch.zeros((), device=loss.device) + count
         dist.all_reduce(total)
         return (loss if count else torch.nan_to_num(loss)) * (count * self.ranks / total)
 
@@ -106,12 +108,21 @@ def synchronise_batch_norm(network: nn.Module, group: Group) -> nn.Module:
     if group.ranks == 1:
         return network
     if next(network.parameters()).is_cuda:
-        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        for module in synchronised.modules():
+            if isinstance(module, nn.SyncBatchNorm):
+                module.register_forward_pre_hook(_empty_as_float)
+        return synchronised
     for module in network.modules():
         for name, child in list(module.named_children()):
             if isinstance(child, nn.BatchNorm2d):
                 setattr(module, name, _WholeBatchNorm.like(child))
     return network
+
+
+def _empty_as_float(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """A rank without an image of a small last batch sends zeros of its input's type; the others send float32."""
+    return tuple(x.float() if not len(x) else x for x in inputs)
 
 
 class _Sum(torch.autograd.Function):
