@@ -260,7 +260,7 @@ def test_words_of_a_metric():
 TUNED = """
 title: "A method with settings"
 seeds: 3
-tuning_seeds: 1
+tuning: {seeds: 1}
 grids:
   - {method: GMP, sparsity: [0.7, 0.9], hyperparameters: {interval: [1, 5]}}
   - {method: LC, sparsity: [0.7, 0.9], hyperparameters: {decay: [1, 100, 1000]}}

@@ -162,7 +162,7 @@ def test_settings_are_compared_over_the_seeds_that_all_of_them_have(sweep):
 
 def test_asked_for_other_seeds_the_tuning_seed_decides_but_is_not_shown(tmp_path: Path):
     path = tmp_path / "tuned.yaml"
-    path.write_text(SWEEP.replace("seeds: 3", "seeds: 3\ntuning_seeds: 1"))
+    path.write_text(SWEEP.replace("seeds: 3", "seeds: 3\ntuning: {seeds: 1}"))
     given = made_up(path, validation=lambda cell: 0.9 if (cell.seed == 0) == bool(cell.hyperparameters) else 0.8)
     (group,) = groups.groups(frames.read(given, "tests"), sweep_axes(str(path), "1,2"))
     runs = chosen(group)[("GMP", "", 0.7, "")]

@@ -20,7 +20,7 @@ from tests.conftest import assert_one_line_refusal
 FILE = """
 title: "two methods, tuned"
 seeds: 3
-tuning_seeds: {tuning}
+{tuning}
 recipe: {{epochs: 4, milestones: [2, 3], warmup_epochs: 1}}
 grids:
   - {{method: GMP, sparsity: [0.5, 0.8], hyperparameters: {{interval: [1, 2]}}}}
@@ -35,7 +35,7 @@ def sweep(tmp_path: Path) -> Sweep:
 
 def write(folder: Path, tuning: int = 1) -> str:
     path = folder / "mine.yaml"
-    path.write_text(FILE.format(tuning=tuning))
+    path.write_text(FILE.format(tuning=f"tuning: {{seeds: {tuning}}}" if tuning else ""))
     return str(path)
 
 
@@ -96,7 +96,7 @@ def test_a_setting_that_missed_the_target_wins_only_where_all_did(sweep: Sweep):
 
 def test_a_file_may_name_seeds_that_settings_compete_with_and_nothing_else(tmp_path: Path):
     path = tmp_path / "mine.yaml"
-    path.write_text(FILE.format(tuning=0).replace("tuning_seeds: 0", "tuning: {seeds: [100, 101, 102]}"))
+    path.write_text(FILE.format(tuning="tuning: {seeds: [100, 101, 102]}"))
     sweep, store = load_sweep(str(path)), Store(tmp_path / "runs")
     assert (sweep.seeds, sweep.tuning_seeds) == ((0, 1, 2), (100, 101, 102))
     assert {cell.seed for cell in stages(sweep, store).tuning} == {100, 101, 102}
@@ -109,14 +109,14 @@ def test_a_file_may_name_seeds_that_settings_compete_with_and_nothing_else(tmp_p
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("tuning_seeds: 1\ntuning: {seeds: 2}", "give one"),
+        ("tuning_seeds: 2", "unknown"),
         ("tuning: {seeds: []}", "list of seeds"),
         ("tuning: {seeds: [0], settings: 6}", "settings"),
     ],
 )
 def test_tuning_that_cannot_be_is_refused_in_one_line(tmp_path: Path, text: str, words: str):
     path = tmp_path / "mine.yaml"
-    path.write_text(FILE.format(tuning=0).replace("tuning_seeds: 0", text))
+    path.write_text(FILE.format(tuning=text))
     with pytest.raises(UserError, match=words) as caught:
         load_sweep(str(path))
     assert "tuning" in str(caught.value)

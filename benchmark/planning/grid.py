@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from benchmark.cells import MOST_EPOCHS, SLUG, Budget, Cell, Problem, Scalar, cut, shown
 from benchmark.errors import UserError
@@ -116,7 +116,7 @@ def _tuple(values: Any) -> Any:
 
 
 class Tuning(_Strict):
-    """How settings compete."""
+    """How settings compete. seeds: a count N, for 0 to N - 1, or a list."""
 
     seeds: tuple[int, ...]
 
@@ -130,23 +130,14 @@ class SweepFile(_Strict):
     title: str
     problem: str = "digits"
     seeds: tuple[int, ...] = (0, 1, 2)
-    tuning_seeds: int = Field(
-        default=0, ge=0, le=MOST_SEEDS, description="as tuning: {seeds: N}, which are 0 .. N-1; 0: none is chosen"
-    )
     tuning: Tuning | None = None
     recipe: dict[str, Any] = Field(default_factory=dict)
     grids: tuple[Grid, ...] = Field(min_length=1)
 
-    @model_validator(mode="after")
-    def _tunes_once(self) -> SweepFile:
-        if self.tuning and self.tuning_seeds:
-            raise ValueError(f"tuning_seeds: {self.tuning_seeds} and tuning: {{seeds: ...}} say the same: give one")
-        return self
-
     @property
     def tuned_with(self) -> tuple[int, ...]:
         """The seeds that settings compete with, none where nothing is tuned."""
-        return self.tuning.seeds if self.tuning else tuple(range(self.tuning_seeds))
+        return self.tuning.seeds if self.tuning else ()
 
     @field_validator("title")
     @classmethod
