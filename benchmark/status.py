@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from contextlib import nullcontext
@@ -122,7 +123,9 @@ def _notes(sweeps: list[SweepProgress]) -> list[str]:
 def _notes_of(sweep: SweepProgress) -> list[str]:
     lines = [f"{sweep.name}: {note}" for note in sweep.notes]
     for failure in sweep.failures[:SHOWN_FAILURES]:
-        lines.append(f"FAILED {failure['id']}: {failure['cause']}: {failure['message']}")
+        host = failure.get("host", "")
+        on = f" on {host}" if host != socket.gethostname() and host else ""
+        lines.append(f"FAILED {failure['id']}: {failure['cause']}{on}: {failure['message']}")
     if len(sweep.failures) > SHOWN_FAILURES:
         lines.append(f"... and {len(sweep.failures) - SHOWN_FAILURES} more failed")
     mistaken = sweep.elsewhere and not sweep.counts["done"]  # most likely another recipe is meant, and may be finished

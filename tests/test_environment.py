@@ -336,7 +336,8 @@ def test_a_scancel_that_cannot_be_run_is_one_line(programs, tmp_path: Path, caps
         programs(name)
     programs("sbatch", "echo Submitted batch job 7")
     assert submit(tmp_path) == 0
-    programs("squeue", "echo '7_0|RUNNING|None|x'; echo '7|RUNNING|None|x'")
+    (one,) = submissions(Store(tmp_path / "runs"))
+    programs("squeue", f"echo '7|RUNNING|None|{one.job_name(0)}'")
     capsys.readouterr()
     assert submit(tmp_path, "--cancel") == 2
     (line,) = capsys.readouterr().err.splitlines()

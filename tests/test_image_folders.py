@@ -42,6 +42,16 @@ def test_sixteen_bits_of_grey_keep_their_levels(tmp_path: Path):
     assert np.array_equal(pixels[0, 1].round().numpy(), levels // 256)
 
 
+def test_copies_of_images_are_counted(tmp_path: Path):
+    cats = make_folder(tmp_path) / "train" / "cat"
+    shutil.copy(cats / "00.png", tmp_path / "test" / "dog" / "00.png")
+    shutil.copy(cats / "01.png", tmp_path / "train" / "owl" / "99.png")
+    assert open_source(problem(), tmp_path).remarks == (
+        "1 of 6 test images have the pixels of a training image",
+        "1 of 25 training images have the pixels of another one",
+    )
+
+
 def test_a_name_that_is_no_utf_8_is_a_name(tmp_path: Path):
     cat = os.fsencode(make_folder(tmp_path) / "train" / "cat")
     os.rename(cat + b"/00.png", cat + b"/caf\xe9[red].png")
@@ -312,7 +322,7 @@ def test_equal_images_of_a_data_set_that_a_store_has_once_are_data_with_a_word(t
         for path in (trained, tested):
             path.symlink_to(tmp_path / "8f14e45f.png")
     line = f"1 test images are training images too: the same file, the first: {tested} is {trained}"
-    assert open_source(problem(), root).remarks == (line,)
+    assert open_source(problem(), root).remarks[0] == line
     assert streamed(problem(), root).remarks == (line,)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 from benchmark import cli, sweep
 from benchmark.launch.launcher import LAUNCHERS
+from benchmark.launch.slurm.queue import Unknown, read_queue
 from benchmark.launch.slurm.state import FRESH_SECONDS, read_state
 from benchmark.launch.slurm.submissions import submissions
 from benchmark.launch.slurm.task import ChunkTask
@@ -135,7 +138,8 @@ def test_what_runs_is_known_by_its_lock_and_what_waits_by_squeue(cluster, tmp_pa
     store = Store(tmp_path / "runs")
     running, silent, waiting = [cell.id for cell in load_sweep("table1", seeds="1").cells[:3]]
     assert cli.main(sweep.app, ["table1", "--seeds", "1", "--executor", "slurm", "--results", str(store.path)]) == 0
-    cluster("7|PENDING|None|x")
+    (submission,) = submissions(store)
+    cluster(f"7|PENDING|None|{submission.job_name(1)}")
     for name, age in ((running, 0.0), (silent, FRESH_SECONDS + 1)):
         lock = store.file("claims", name, ".0")
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -143,6 +147,34 @@ def test_what_runs_is_known_by_its_lock_and_what_waits_by_squeue(cluster, tmp_pa
         os.utime(lock, (time.time() - age,) * 2)
     state = read_state(store)
     assert [state.of(name) for name in (running, silent, waiting)] == ["running", "queued", "queued"]
+
+
+def test_jobs_of_the_same_numbers_by_other_names_are_somebody_else_s(cluster, tmp_path: Path):
+    """Of another cluster with the same home, or of one made anew: --cancel must not end them."""
+    store = Store(tmp_path / "runs")
+    options = ["table1", "--seeds", "1", "--executor", "slurm", "--results", str(store.path)]
+    assert cli.main(sweep.app, options) == 0
+    cluster("7|RUNNING|None|my_other_work")
+    (tmp_path / "scancel").write_text(f"#!/bin/sh\ntouch {tmp_path}/cancelled\n")
+    (tmp_path / "scancel").chmod(0o755)
+    assert cli.main(sweep.app, [*options, "--cancel"]) == 0
+    assert not (tmp_path / "cancelled").exists()
+
+
+def test_a_user_whom_slurm_does_not_know_is_no_empty_queue(cluster, tmp_path: Path):
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho 'squeue: error: Invalid user: 987654' >&2\n")
+    with pytest.raises(Unknown, match="Invalid user: 987654"):
+        read_queue([987654])
+
+
+def test_a_job_that_cannot_requeue_itself_leaves_it_to_its_script():
+    code = (
+        "import signal; from benchmark.launch.slurm.task import _Signals\n"
+        "def busy(number, frame): raise RuntimeError('Unable to contact slurm controller')\n"
+        "signal.signal(signal.SIGUSR2, busy); _Signals().requeue()"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (finished.returncode, "its script tries again" in finished.stdout) == (143, True)
 
 
 def test_the_documented_launcher_is_the_one_that_is_tested():

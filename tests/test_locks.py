@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.results import atomic
+from benchmark.results import atomic, locks
 from benchmark.results.locks import Locks
 from tests.conftest import wait_for
 
@@ -81,6 +81,20 @@ def test_a_machine_of_the_same_name_is_judged_by_its_heartbeat(tmp_path: Path):
     host = socket.gethostname()
     lock_file(base, 0, host=host, machine=f"{host} another-boot", pid=GONE, started="1")
     assert Locks(stale_seconds=60).take(base) is None
+
+
+def test_a_holder_whom_proc_does_not_show_is_judged_by_its_heartbeat(tmp_path: Path, monkeypatch):
+    """hidepid: /proc has no entry for the processes of others, and a signal says that one is there."""
+
+    def forbid(pid: int, number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    base = tmp_path / "lock"
+    lock_file(base, 1, machine=locks._machine(), pid=GONE, started="1")
+    monkeypatch.setattr(locks.os, "kill", forbid)
+    assert Locks().take(base) is None
+    monkeypatch.undo()
+    assert Locks().take(base) is not None
 
 
 @pytest.mark.parametrize("seconds", [10**9, -(10**9)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torchvision.models import segmentation
 
 from benchmark.cells import Problem
@@ -115,16 +116,24 @@ def test_all_weights_of_rank_2_of_the_convolutional_networks_are_prunable(name: 
     assert list(prunable(network)) == [key for key, weight in network.named_parameters() if weight.dim() >= 2]
 
 
-@pytest.mark.parametrize("name", ["fcn_resnet50", "deeplabv3_resnet50"])
-def test_networks_for_large_masks_are_torchvisions(name: str):
+@pytest.mark.parametrize(("name", "size"), [("fcn_resnet50", 40), ("deeplabv3_resnet50", 296)])
+def test_networks_for_large_masks_are_torchvisions(name: str, size: int):
     """Names, sizes and outputs, without the head that helps training alone."""
-    ours = models.build(problem(name, 5, 40, task="segmentation"), 0).eval()
+    ours = models.build(problem(name, 5, size, task="segmentation"), 0).eval()
     with torch.device("meta"):  # which spares a second initialisation
         theirs = getattr(segmentation, name)(weights=None, weights_backbone=None, num_classes=5, aux_loss=False).eval()
     theirs.load_state_dict(ours.state_dict(), assign=True)
-    images = torch.randn(1, 3, 40, 40)
+    images = torch.randn(1, 3, size, size)
     with torch.no_grad():
         assert torch.allclose(ours(images), theirs(images)["out"], atol=1e-4)
+
+
+@pytest.mark.parametrize(("size", "widest"), [(256, 18), (288, 18), (296, 36)])
+def test_no_dilation_reaches_beyond_the_features(size: int, widest: int):
+    """Its outer taps would see padding alone: weights that are free to prune, and that cost MACs."""
+    with torch.device("meta"):
+        network = models.build(problem("deeplabv3_resnet50", 5, size, task="segmentation"), 0)
+    assert max(layer.dilation[0] for layer in network.modules() if isinstance(layer, nn.Conv2d)) == widest < size / 8
 
 
 def test_what_a_unet_enlarges_has_the_variance_of_its_other_layers():

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from benchmark.cli import parse_settings
 from benchmark.errors import UserError
-from benchmark.launch.slurm.profile import load_profile, parse_seconds, sbatch_parameters, split_settings
+from benchmark.launch.slurm.profile import (
+    AGAIN_AFTER_A_SIGNAL,
+    Profile,
+    load_profile,
+    parse_seconds,
+    sbatch_parameters,
+    split_settings,
+)
 from tests.conftest import ROOT
 
 
@@ -91,6 +100,44 @@ def test_a_profile_becomes_sbatch_options(tmp_path: Path):
     assert "--cpus-per-task=3" in text.split("srun")[1]
 
 
+@pytest.mark.parametrize("extra", ["gpus-per-node: 'a100:1'", "gres: 'gpu:a100:1'", "gpus: 'a100:1'"])
+def test_a_kind_of_gpu_is_asked_for_alone(tmp_path: Path, extra: str):
+    """Of two options about GPUs the last one would count, or sbatch refuses both."""
+    submitit = pytest.importorskip("submitit.slurm.slurm")
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"extra: {{{extra}, wckey: me}}\n")
+    text = submitit._make_sbatch_string("x", "f", **sbatch_parameters(load_profile(str(path)), "table1.x", 5, None))
+    lines = [line for line in text.splitlines() if line.startswith("#SBATCH") and "gpu" in line]
+    assert lines == [f"#SBATCH --{extra.replace(': ', '=').replace(chr(39), '')}"]
+    assert "#SBATCH --wckey=me\n" in text
+
+
+def test_a_cluster_that_wants_no_wckey_gets_none():
+    submitit = pytest.importorskip("submitit.slurm.slurm")
+    assert "wckey" not in submitit._make_sbatch_string("x", "f", **sbatch_parameters(Profile(), "table1.x", 5, None))
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "asked"),
+    [(0, "RUNNING", 0), (1, "RUNNING", 0), (137, "", 2), (140, "RUNNING", 2), (143, "RUNNING", 2), (143, "", 0),
+     (253, "RUNNING", 2)],
+)  # fmt: skip
+def test_a_job_that_ended_by_a_signal_or_for_memory_is_started_again(tmp_path: Path, code: int, state: str, asked: int):
+    """With a controller that is busy at first."""
+    for name, does in (
+        ("scontrol", f'echo "$@" >> {tmp_path}/asked; [ "$(wc -l < {tmp_path}/asked)" -ge 2 ]'),
+        ("squeue", f"echo {state}"),
+        ("sleep", ":"),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    script = "\n".join((f"(exit {code})", *AGAIN_AFTER_A_SIGNAL))
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "77"}
+    assert subprocess.run(["bash", "-c", script], env=environment, check=False).returncode == code
+    told = (tmp_path / "asked").read_text().splitlines() if (tmp_path / "asked").exists() else []
+    assert told == asked * ["requeue 77"]
+
+
 def test_the_command_line_changes_single_fields():
     recipe, slurm = split_settings({"epochs": 9, "slurm.time": "2h", "slurm.retries.lost": 7})
     assert recipe == {"epochs": 9}
@@ -110,6 +157,7 @@ def test_the_command_line_changes_single_fields():
         ("memory: lots", ["mine.yaml", "memory", "lots"]),
         ("time: 1min\nwarning: 2min", ["mine.yaml", "warning"]),
         ("extra: {signal: USR1@9}", ["mine.yaml", "extra.signal"]),
+        ("extra: {clusters: c2}", ["mine.yaml", "extra.clusters: export SLURM_CLUSTERS=c2 instead"]),
         ("extra: {kill_on_invalid_dep: 'no'}", ["mine.yaml", "kill_on_invalid_dep"]),
         ("extra: {mem: 64G}", ["mine.yaml", "extra.mem: a profile has memory for it"]),
         ("extra: {time: 5}", ["mine.yaml", "extra.time: a profile has time for it"]),

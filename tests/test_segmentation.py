@@ -193,7 +193,9 @@ def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def voc_recipe(**fields) -> Problem:
-    return load_problem("voc", {"model": "unet", "width": 4, "image_size": 16, "crop_padding": 2, **fields})[0]
+    return load_problem(
+        "voc", {"model": "unet", "width": 4, "image_size": 16, "crop_padding": 2, "milestones": [], **fields}
+    )[0]
 
 
 def file_of(root: Path, kind: str, name: str) -> Path:

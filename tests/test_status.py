@@ -81,8 +81,9 @@ def test_a_job_reads_the_cells_that_were_planned_for_it(submitted):
 
 
 def test_cells_of_queued_jobs_are_queued_and_done_ones_done(squeue, submitted):
-    store, _, layout = submitted
-    squeue("7|RUNNING|None|table1", *(f"8_{k}|PENDING|Dependency|x" for k in range(2)))
+    store, submission, layout = submitted
+    waiting = (f"8_{k}|PENDING|Dependency|{submission.job_name(1)}" for k in range(2))
+    squeue(f"7|RUNNING|None|{submission.job_name(0)}", *waiting)
     found = state(store)
     assert (found.cells, found.counts["queued"], found.dense["queued"]) == (54, 54, 1)
     assert found.jobs == {"running": 1, "pending": 2}
@@ -97,12 +98,12 @@ def test_cells_of_queued_jobs_are_queued_and_done_ones_done(squeue, submitted):
 
 
 def test_a_failed_cell_is_failed_until_it_is_queued_again_and_a_silent_job_is_named(squeue, submitted):
-    store, _, layout = submitted
+    store, submission, layout = submitted
     first, last = layout.chunks[1], layout.chunks[-1]
     store.add_failure(first.tasks[0].cell.id, "exception", "ValueError: no")
-    squeue("8_0|RUNNING|None|x")
+    squeue(f"8_0|RUNNING|None|{submission.job_name(1)}")
     assert state(store).counts["failed"] == 0
-    squeue("8_1|RUNNING|None|x")
+    squeue(f"8_1|RUNNING|None|{submission.job_name(1)}")
     found = state(store)
     assert found.counts == {"failed": 1, "left": len(first.tasks) - 1, "queued": len(last.tasks)}
     assert [failure["message"] for failure in found.failures] == ["ValueError: no"]
@@ -248,8 +249,8 @@ def test_a_sweep_with_another_recipe_is_found_as_it_was_told(command, tmp_path: 
 
 
 def test_what_was_asked_for_is_counted_among_what_was_submitted(squeue, submitted):
-    store, _, _ = submitted
-    squeue("7|RUNNING|None|table1", *(f"8_{k}|PENDING|None|x" for k in range(2)))
+    store, submission, _ = submitted
+    squeue(*(f"8_{k}|PENDING|None|{submission.job_name(1)}" for k in range(2)))
     found = progress(look(store.path), "table1", Asked(seeds="2", only=("sparsity=0.9",)))
     assert found.counts["queued"] == found.counts["left"] == found.cells / 2 > 0
 

@@ -69,7 +69,13 @@ def test_accuracy_is_the_share_of_images_that_are_right():
     made = task("classification", 3)
     outputs = torch.eye(3)[[0, 1, 2, 2]]
     assert made.value(total(made, [(outputs, torch.tensor([0, 1, 2, 0]))])) == 0.75
-    assert made.chance(Counts()) == pytest.approx(1 / 3)
+    assert made.chance(Counts(2, 2, 2)) == pytest.approx(1 / 3)
+
+
+def test_a_network_that_always_answers_the_most_frequent_class_has_learned_nothing():
+    made = task("classification", 2)
+    assert made.is_chance(0.95, Counts(95, 5))
+    assert not made.is_chance(0.99, Counts(95, 5))
 
 
 def test_mean_iou_is_that_of_a_confusion_matrix_by_hand():

@@ -40,6 +40,8 @@ SERVER_PAUSE = 0.2
 """How long to try to start a worker while there is no server to fork it from, and the pause between."""
 TRIES = {"killed": 3, "rank lost": 3, "out of memory": 2, "device error": 2}
 """Times that a cell is tried in one run of a pool, by what ended it; for all other causes once."""
+SUSPENDED_SECONDS = 10.0
+"""Without a look at the workers: then the whole job was stopped, and no worker hangs for that."""
 BUSY_SECONDS = 1.0
 """How long to leave alone a cell that another sweep trains."""
 LOG_TAIL = 4000
@@ -80,6 +82,7 @@ class LocalPool:
         self._slots: list[_Slot] = []
         self._start_failures = 0
         self._tried: dict[str, int] = {}
+        self._looked = time.monotonic()
         self._later: dict[str, float] = {}
 
     def run(
@@ -196,6 +199,11 @@ class LocalPool:
 
     def _collect(self, waiting: list[PlannedTask], should_stop: Callable[[], bool]) -> Iterator[Event]:
         """Events of what the workers said, or that they died, within the next moment."""
+        now = time.monotonic()
+        if now - self._looked > SUSPENDED_SECONDS:  # this process was stopped, and so were its workers
+            for slot in self._slots:
+                slot.last_sign = now
+        self._looked = now
         sources: dict[Any, _Slot] = {}
         for slot in self._slots:
             sources[slot.connection] = slot

@@ -55,6 +55,9 @@ class ArrayData(Batches):
     def training_images(self) -> int:
         return len(self._splits["training"][1])
 
+    def target_counts(self) -> Tensor:
+        return self._splits["training"][1].flatten().bincount().cpu()
+
     def training_batches(self, seed: int, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         stop = self.iterations_per_epoch if stop is None else stop
         stream = generator(seed, self.problem.dataset, "epoch", epoch)

@@ -76,14 +76,9 @@ class Batches(ABC):
         shape = (count, problem.channels, problem.image_size, problem.image_size)
         return (torch.zeros(shape, device=self.device),)
 
+    @abstractmethod
     def target_counts(self) -> Tensor:
         """How often each value occurs among the training targets, int64 (values,)."""
-        counts = torch.zeros(0, dtype=torch.int64)
-        for _, targets in self.training_batches(0, 0):
-            part = targets.flatten().bincount(minlength=len(counts)).cpu()
-            part[: len(counts)] += counts
-            counts = part
-        return counts
 
     @property
     def iterations_per_epoch(self) -> int:

@@ -19,7 +19,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -169,9 +169,9 @@ def _write(
     temporary.mkdir(parents=True)
     try:
         content = hashlib.sha256()
-        _write_split(problem, temporary, "training", problem.crop_padding, training(), content)
-        _write_split(problem, temporary, "test", 0, test(), content)
-        about = {"fingerprint": f"{prefix}-{content.hexdigest()[:16]}", "remarks": remarks}
+        seen = _write_split(problem, temporary, "training", problem.crop_padding, training(), content)
+        tested = _write_split(problem, temporary, "test", 0, test(), content)
+        about = {"fingerprint": f"{prefix}-{content.hexdigest()[:16]}", "remarks": [*remarks, *_copies(seen, tested)]}
         (temporary / "about.json").write_text(json.dumps(about))
         shutil.rmtree(folder, ignore_errors=True)  # a damaged one
         temporary.rename(folder)
@@ -179,8 +179,19 @@ def _write(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_split(problem: Problem, folder: Path, name: str, padding: int, raw: Raw, content: Any) -> None:
-    """Written piece by piece: a disk that fills is an OSError then, where a mapped file would end the process."""
+def _copies(training: Sequence[bytes], test: Sequence[bytes]) -> Iterator[str]:
+    """Remarks about images whose pixels occur twice, from hashes of them."""
+    seen = set(training)
+    if count := sum(image in seen for image in test):
+        yield f"{count} of {len(test)} test images have the pixels of a training image"
+    if count := len(training) - len(seen):  # of which a part may be held out for validation
+        yield f"{count} of {len(training)} training images have the pixels of another one"
+
+
+def _write_split(problem: Problem, folder: Path, name: str, padding: int, raw: Raw, content: Any) -> list[bytes]:
+    """Hashes of the images' pixels. Written piece by piece: a disk that fills is an OSError then, where a mapped file
+    would end the process."""
+    hashes: list[bytes] = []
     side = problem.image_size + 2 * padding
     labels = [np.empty(0, dtype=np.int64)]
     with open(folder / f"{name}.npy", "wb") as file:
@@ -195,11 +206,15 @@ def _write_split(problem: Problem, folder: Path, name: str, padding: int, raw: R
             file.write(np.ascontiguousarray(padded).data)
             labels.append(batch_labels)
             content.update(np.ascontiguousarray(images).data)
+            hashes += (
+                hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images[..., : problem.channels]
+            )
             content.update(batch_labels.astype("<i8").data)
         every = np.concatenate(labels)
         file.seek(0)
         write_header(len(every))  # of as many bytes, also where images were skipped: numpy leaves room for any count
     np.save(folder / f"{name}-labels.npy", every)
+    return hashes
 
 
 @contextmanager

@@ -117,6 +117,9 @@ class Data(Batches):
     def training_images(self) -> int:
         return len(self.labels)
 
+    def target_counts(self) -> Tensor:
+        return self.labels.bincount().cpu()
+
     def training_batches(self, seed: int, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[ImageBatch]:
         problem, stop = self.problem, self.iterations_per_epoch if stop is None else stop
         draws = self._draw(seed, epoch)

@@ -71,14 +71,21 @@ def _unet(problem: Problem) -> nn.Module:
 
 
 def _pixelwise(problem: Problem) -> nn.Module:
-    """FCN (Long, Shelhamer and Darrell 2015) or DeepLabv3 (Chen et al. 2017) in torchvision's form."""
+    """FCN (Long, Shelhamer and Darrell 2015) or DeepLabv3 (Chen et al. 2017) in torchvision's form.
+
+    DeepLabv3's dilations are 12, 24 and 36, as at an output stride of 8. On features no wider than that the outer taps
+    of the last would only ever see padding: there, but for weights that are given, they are 6, 12 and 18.
+    """
     from torchvision.models.segmentation.deeplabv3 import DeepLabHead
     from torchvision.models.segmentation.fcn import FCNHead
 
     from benchmark.problems.networks.pixelwise import CHANNELS, Dilated
 
-    head = FCNHead if problem.model == "fcn_resnet50" else DeepLabHead
-    return Dilated(width_of(problem), head(CHANNELS, problem.classes))
+    if problem.model == "fcn_resnet50":
+        return Dilated(width_of(problem), FCNHead(CHANNELS, problem.classes))
+    narrow = problem.image_size // 8 <= WIDEST_DILATION and not problem.weights
+    dilations = (6, 12, 18) if narrow else (12, 24, WIDEST_DILATION)
+    return Dilated(width_of(problem), DeepLabHead(CHANNELS, problem.classes, dilations))
 
 
 def _transformer_lm(problem: Problem) -> nn.Module:
@@ -100,6 +107,7 @@ def _t5(problem: Problem) -> nn.Module:
     return T5(problem)
 
 
+WIDEST_DILATION = 36
 MODELS: dict[str, Callable[[Problem], nn.Module]] = {
     **dict.fromkeys(STAGES, _resnet),
     "vgg16": _vgg16,

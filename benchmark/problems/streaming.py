@@ -121,6 +121,9 @@ class StreamedData(Batches):
     def training_images(self) -> int:
         return len(self._index)
 
+    def target_counts(self) -> Tensor:
+        return self._part[self._index].bincount()
+
     def training_batches(self, seed: int, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[ImageBatch]:
         stream = generator(seed, self.problem.dataset, "epoch", epoch)
         order = torch.randperm(self.training_images, generator=stream)

@@ -27,6 +27,7 @@ from benchmark.results import atomic
 
 HEARTBEAT_SECONDS = 2.0
 STALE_SECONDS = 30.0
+HIDDEN = "hidden"
 
 
 class Lock:
@@ -96,7 +97,7 @@ class Locks:
     def _stale(self, path: Path, version: tuple[int, int]) -> bool:
         try:
             holder = json.loads(path.read_text())
-            if holder["machine"] == _machine() and _start_time(holder["pid"]) != holder["started"]:
+            if holder["machine"] == _machine() and _start_time(holder["pid"]) not in (holder["started"], HIDDEN):
                 return True
         except FileNotFoundError:
             return False  # released this moment: the next try will get it
@@ -149,9 +150,18 @@ def _machine() -> str:
 
 
 def _start_time(pid: int) -> str | None:
-    """When process `pid` of this machine started, None if it is gone. Tells it from a later one of the same number."""
+    """When process `pid` of this machine started, None if it is gone. Tells it from a later one of the same number.
+    HIDDEN where /proc shows the processes of others to nobody (hidepid)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return None if fields[0] == "Z" else fields[19]
     except OSError:
-        return None if Path("/proc/self").exists() else "unknown"
+        if not Path("/proc/self").exists():
+            return "unknown"
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return HIDDEN
+    except (OSError, OverflowError):
+        pass
+    return None

@@ -19,6 +19,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -243,6 +244,7 @@ class Store:
             "traceback": redact(traceback),
             "log": redact(log),
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "host": socket.gethostname(),
         }
         attempt = 1
         while not atomic.create_file(

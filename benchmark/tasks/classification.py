@@ -32,4 +32,6 @@ class Classification(Task):
         return sums[2].item() / sums[1].item()
 
     def chance(self, targets: Targets) -> float:
-        return 1 / self.problem.classes
+        """The share of the most frequent class."""
+        counts = targets.target_counts().double()
+        return float(counts.max() / counts.sum())

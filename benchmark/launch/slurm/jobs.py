@@ -71,10 +71,11 @@ def array_size() -> int:
     if shutil.which("scontrol") is None:
         return ARRAY_SIZE
     try:
-        match = re.search(r"MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config").stdout)
+        config = ask("scontrol", "show", "config").stdout
     except Unknown:
         return ARRAY_SIZE
-    return max(1, int(match[1])) if match else ARRAY_SIZE
+    limits = [int(limit) for limit in re.findall(r"(?:MaxArraySize\s*=\s*|max_array_tasks=)(\d+)", config)]
+    return max(1, min(limits)) if limits else ARRAY_SIZE
 
 
 def plan_jobs(
@@ -127,8 +128,9 @@ def reconcile(store: Store, deed: str = "submitted") -> list[Live]:
     except Unknown as error:
         raise UserError(f"cannot tell what is queued ({error}); nothing was {deed}, try again") from None
     current = [live(submission, queue) for submission in open_ones]
-    for ended in (each for each in current if not each.jobs):
-        ended.submission.close()
+    for ended in (each.submission for each in current if not each.jobs):
+        if ended.about["uid"] == os.getuid():  # those of others may be hidden from us
+            ended.close()
     return [each for each in current if each.jobs]
 
 
@@ -219,9 +221,13 @@ def _sbatch(submission: Submission, logs: Path, parameters: dict[str, Any], chun
             jobs = [executor.submit(ChunkTask(str(submission.folder), chunk)) for chunk in chunks]
     except submitit.core.utils.FailedJobError as error:
         for orphan in set(logs.iterdir()) - before:
-            orphan.unlink()
+            if orphan.suffix in (".pkl", ".sh"):  # and no log of an earlier array's job
+                orphan.unlink(missing_ok=True)
         text = str(error).partition("stderr:")[2] or str(error)
         answer = (line.strip().removeprefix("sbatch: ").removeprefix("error: ") for line in text.splitlines())
+        if "timed out" in text:  # SLURM may have taken the jobs all the same, and nobody would know their ids
+            with contextlib.suppress(Unknown):
+                ask("scancel", "--name", parameters["job_name"])
         raise _Refused("; ".join(filter(None, answer))) from None
     except submitit.core.utils.FailedSubmissionError as error:
         raise UserError(

@@ -71,7 +71,9 @@ class Slurm(Launcher):
             )
         if result.refusal:
             what = "the rest" if result.jobs else "all of it"
-            say(f"sbatch refused {what}: {result.refusal}; the same command again submits it")
+            limit = "submit limit" in result.refusal or "QOS" in result.refusal  # an array is taken whole or not at all
+            fewer = ", fewer and longer jobs where its limit is never enough: --set slurm.max_jobs=N" if limit else ""
+            say(f"sbatch refused {what}: {result.refusal}; the same command again submits it{fewer}")
             return 1
         return 0
 

@@ -21,8 +21,8 @@ MOST = 1_000_000
 DIGITS = "[0-9]{1,9}"
 UNITS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 RESERVED = {
-    "array", "chdir", "dependency", "error", "job-name", "kill-on-invalid-dep", "open-mode", "output", "requeue",
-    "signal", "wckey",
+    "array", "chdir", "clusters", "dependency", "error", "job-name", "kill-on-invalid-dep", "open-mode", "output",
+    "parsable", "requeue", "signal", "test-only", "wait", "wrap",
 }  # fmt: skip
 """sbatch options that decide whether a sweep survives; a profile's `extra` may not touch them."""
 OWN = {
@@ -108,6 +108,10 @@ class Profile(BaseModel):
             raise ValueError(f"warning {self.warning} s must be shorter than time, {self.time} s")
         for key, value in self.extra.items():
             option = key.replace("_", "-")
+            if option == "clusters":
+                raise ValueError(
+                    f"extra.{key}: export SLURM_CLUSTERS={value} instead, which squeue and scancel obey, too"
+                )
             if option in RESERVED:
                 raise ValueError(f"extra.{key} is set by the suite and cannot be changed")
             if option in OWN and not (option == "gpus-per-node" and ":" in str(value)):  # gpus is a count, and no type
@@ -183,23 +187,25 @@ JOB_START = "PRUNING_JOB_START"
 """When a job's script began, in seconds since 1970: older versions of SLURM do not tell a job."""
 AGAIN_AFTER_A_SIGNAL = (
     "code=$?",
-    "# Ended by a signal, and not by SLURM (memory, an operator, the loss of a rank): start again; the job counts",
-    "# how often. A job that SLURM ends is not RUNNING any more; after a scancel that had to kill, this script is gone",
-    "# before the pause ends.",
-    'if [ "$code" -eq 137 ] || [ "$code" -eq 143 ]; then',
+    "# Ended by a signal, and not by SLURM (an operator, the loss of a rank, a warning while Python starts), or by too",
+    "# little memory (253): start again; the job counts how often. A job that SLURM ends is not RUNNING any more;",
+    "# after a scancel that had to kill, this script is gone before the pause ends. A busy controller is asked thrice.",
+    'case "$code" in 137|140|143|253)',
     '  job="${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"',
     "  sleep 5",
     '  if [ "$code" -eq 137 ] || [ "$(squeue --noheader --jobs "$job" --format %T)" = RUNNING ]; then',
-    '    scontrol requeue "$job"',
+    '    for pause in 0 20 40; do sleep "$pause"; scontrol requeue "$job" && break; done',
     "  fi",
-    "fi",
+    "esac",
     'exit "$code"',
 )
 
 
 def sbatch_parameters(profile: Profile, job_name: str, parallelism: int, dependency: str | None) -> dict[str, Any]:
     """The parameters of submitit.SlurmExecutor for one array of jobs."""
-    extra: dict[str, Any] = {**profile.extra, "requeue": True}
+    extra: dict[str, Any] = {"propagate": "NONE"}  # the limits of the login node are not those of a job
+    extra |= {key.replace("-", "_"): value for key, value in profile.extra.items()} | {"requeue": True}
+    typed = "gpus" in extra or "gpu" in str(extra.get("gres", ""))
     if profile.memory:
         extra["mem"] = profile.memory
     if dependency:
@@ -215,7 +221,7 @@ def sbatch_parameters(profile: Profile, job_name: str, parallelism: int, depende
         "nodes": profile.nodes,
         "ntasks_per_node": profile.tasks,
         "cpus_per_task": profile.cpus,
-        "gpus_per_node": profile.gpus or None,
+        "gpus_per_node": None if typed else profile.gpus or None,
         "signal_delay_s": profile.warning,
         "array_parallelism": parallelism,
         "setup": [f"export {JOB_START}=$(date +%s.%N)", *profile.setup],
@@ -225,7 +231,8 @@ def sbatch_parameters(profile: Profile, job_name: str, parallelism: int, depende
         # since SLURM 22.05 a step no longer takes over the job's count of processors; a rank that dies ends the others
         "srun_args": [f"--cpus-per-task={profile.cpus}", *(["--kill-on-bad-exit=1"] if profile.ranks > 1 else [])],
     }
-    return {key: value for key, value in parameters.items() if value is not None}
+    given = {key: value for key, value in parameters.items() if value is not None}
+    return {**given, "wckey": extra.get("wckey")}  # of its own submitit names one, which a cluster may refuse
 
 
 def _find(name: str) -> Path:

@@ -72,7 +72,7 @@ def read_queue(uids: Iterable[int]) -> Queue:
     if shutil.which("squeue") is None:
         raise NoSqueue("there is no squeue here")
     done = ask("squeue", "--noheader", "--array", f"--format={FORMAT}", f"--user={users}")
-    if done.returncode:
+    if done.returncode or "Invalid user" in done.stderr:  # of whom it would list nothing
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise Unknown(f"squeue says: {last.removeprefix('squeue: ')}")
     jobs = {}
@@ -104,12 +104,13 @@ def live(submission: Submission, queue: Queue, note: bool = True) -> Live:
     jobs: dict[int, SlurmJob] = {}
     for number, array in enumerate(submission.arrays):
         noted = submission.jobs(number)
+        name = submission.job_name(number)
         if noted is None:
-            name = submission.job_name(number)
             noted = _by_name(array.chunks, [job for job in queue.values() if job.name == name])
             if noted and note:
                 submission.add_jobs(number, noted)
-        jobs.update({chunk: queue[job] for chunk, job in noted.items() if job in queue})
+        # by name as well: another cluster that shares the folder, or one made anew, has other jobs of the same numbers
+        jobs.update({chunk: queue[job] for chunk, job in noted.items() if job in queue and queue[job].name == name})
     return Live(submission, jobs)
 
 

@@ -101,7 +101,11 @@ class _Signals:
     def requeue(self) -> None:
         """Have submitit requeue this job and exit. Returns only where there is no submitit around (a test)."""
         if callable(self._requeue):
-            self._requeue(signal.SIGUSR2, None)
+            try:
+                self._requeue(signal.SIGUSR2, None)
+            except Exception as error:  # a controller that all jobs of an array ask in the same second
+                _say(f"the job cannot be requeued from within ({error}); its script tries again")
+                os._exit(TERMINATED)
 
 
 class _ChunkJob:
