@@ -214,11 +214,13 @@ def _agreement(measured: Table, published: Table, index: int, name: Callable[[st
 
 
 def _repeated(table: Table) -> set[str]:
-    """Labels of the rows that have the entries of an earlier one in all columns: the same runs by another name."""
+    """Labels of the rows that have the entries of an earlier one in all columns: the same runs by another name.
+
+    Of single runs ties are too common to say so."""
     rows = [
         (row.label, [(entry.mean, entry.std, entry.n) for entry in row.entries])
         for row in table.rows
-        if any(entry.mean is not None for entry in row.entries)
+        if all(entry.std is not None for entry in row.entries)
     ]
     return {
         label for place, (label, entries) in enumerate(rows) if any(entries == earlier for _, earlier in rows[:place])

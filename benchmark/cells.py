@@ -163,7 +163,7 @@ class Problem(BaseModel):
             raise ValueError("mean and std are given together or not at all")
         if self.evaluation_size and self.evaluation_size < self.image_size:
             raise ValueError(f"evaluation_size {self.evaluation_size} is below image_size {self.image_size}")
-        if self.nesterov and self.momentum == 0:
+        if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0")
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} is longer than the run's {self.epochs} epochs")

@@ -136,6 +136,8 @@ class Retrained(Sparse):
         span: int | None,
     ):
         super().__init__(model, optimizer)
+        if isinstance(rate := optimizer.defaults.get("lr"), Tensor):
+            optimizer.defaults["lr"] = rate.clone()  # else a group that is added later begins with retraining's rate
         self.sparsities, self.schedule, self.dense, self.dense_warmup = sparsities, schedule, dense, dense_warmup
         self.span = span
         self.starts = [sum(lengths[:cycle]) for cycle in range(len(lengths))]

@@ -214,6 +214,18 @@ def test_a_learning_rate_that_is_a_tensor_stays_that_tensor():
     assert float(rate) == pytest.approx(0.1)
 
 
+def test_a_group_that_is_added_later_begins_with_the_tensor_s_rate_of_before():
+    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
+    optimizer = torch.optim.Adam(model[1].parameters(), lr=torch.tensor(0.1))
+    model.not_prunable = {"0.weight"}
+    sparse = sparsify(model, optimizer, 0.5, retrain=20)
+    optimizer.step()
+    sparse.step()
+    optimizer.add_param_group({"params": list(model[0].parameters())})
+    sparse.step()
+    assert [float(group["lr"]) for group in optimizer.param_groups] == pytest.approx([sparse.rates[2]] * 2)
+
+
 def test_a_state_with_numpy_s_numbers_is_one_that_torch_reads():
     model = network()
     sparse = sparsify(model, sgd(model), np.linspace(0.5, 0.9, 5)[3], retrain=np.int64(40), peak_rate=0.1)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,13 @@ from benchmark.launch.events import Retried, Started
 from benchmark.launch.launcher import Options
 from benchmark.launch.local import Local
 from benchmark.launch.machine import PoolOptions, share_out
-from benchmark.launch.pool import LocalPool, _Slot
+from benchmark.launch.pool import SUSPENDED_SECONDS, LocalPool, _Slot
 from benchmark.planning.advice import saved_by_compiling
 from benchmark.planning.grid import load_sweep
 from benchmark.planning.plan import Plan, PlannedTask, make_plan
 from benchmark.results.store import Store
 from benchmark.training.options import RunOptions
-from tests.conftest import ROOT
+from tests.conftest import ROOT, wait_for
 
 SWEEP = load_sweep("table1")
 
@@ -103,6 +104,26 @@ def test_a_worker_that_was_told_to_stop_as_the_pool_was_is_not_lost(tmp_path):
         events.append(event)
     pool.stop()
     assert [type(event) for event in events] == [Started]
+
+
+@pytest.mark.long
+def test_a_sweep_that_was_suspended_for_longer_than_a_cell_may_hang_goes_on(tmp_path):
+    """`scontrol suspend`, gang scheduling, Ctrl-Z: its clock runs on, its workers do not."""
+    options = ["table1", "--only", "schedule=FT,sparsity=0.9,budget=2.22%", "--seeds", "1", "--set", "epochs=400"]
+    options += ["--workers", "1", "--tracking", "off", "--hang-seconds", "6", "--results", str(tmp_path / "runs")]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "benchmark.sweep", *options, "--checkpoint-seconds", "0.5"],
+        cwd=ROOT,
+        start_new_session=True,
+    )
+    wait_for(lambda: list(tmp_path.glob("runs/checkpoints/*/*/*.pt")), 120)
+    os.killpg(running.pid, signal.SIGSTOP)
+    time.sleep(SUSPENDED_SECONDS + 3)
+    os.killpg(running.pid, signal.SIGCONT)
+    time.sleep(3)
+    os.killpg(running.pid, signal.SIGTERM)
+    running.wait(120)
+    assert not Store(tmp_path / "runs").failures()
 
 
 def test_the_last_words_of_a_worker_are_heard_however_soon_it_goes(tmp_path, monkeypatch):

@@ -119,14 +119,14 @@ def test_a_cluster_that_wants_no_wckey_gets_none():
 
 @pytest.mark.parametrize(
     ("code", "state", "asked"),
-    [(0, "RUNNING", 0), (1, "RUNNING", 0), (137, "", 2), (140, "RUNNING", 2), (143, "RUNNING", 2), (143, "", 0),
-     (253, "RUNNING", 2)],
+    [(0, "RUNNING", 0), (1, "RUNNING", 0), (137, "", 2), (140, "RUNNING", 2), (143, "RUNNING", 2),
+     (143, "COMPLETING", 0), (253, "RUNNING", 2)],
 )  # fmt: skip
 def test_a_job_that_ended_by_a_signal_or_for_memory_is_started_again(tmp_path: Path, code: int, state: str, asked: int):
     """With a controller that is busy at first."""
     for name, does in (
         ("scontrol", f'echo "$@" >> {tmp_path}/asked; [ "$(wc -l < {tmp_path}/asked)" -ge 2 ]'),
-        ("squeue", f"echo {state}"),
+        ("squeue", f"[ -e {tmp_path}/woken ] && echo {state} || {{ touch {tmp_path}/woken; exit 1; }}"),
         ("sleep", ":"),
     ):
         (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")

@@ -199,11 +199,6 @@ class LocalPool:
 
     def _collect(self, waiting: list[PlannedTask], should_stop: Callable[[], bool]) -> Iterator[Event]:
         """Events of what the workers said, or that they died, within the next moment."""
-        now = time.monotonic()
-        if now - self._looked > SUSPENDED_SECONDS:  # this process was stopped, and so were its workers
-            for slot in self._slots:
-                slot.last_sign = now
-        self._looked = now
         sources: dict[Any, _Slot] = {}
         for slot in self._slots:
             sources[slot.connection] = slot
@@ -220,7 +215,11 @@ class LocalPool:
                 if should_stop():  # one signal told the worker as well, and it has saved and left: it is not lost
                     return
                 yield from self._bury(slot, waiting, "killed", _death(slot.process.exitcode))
+        now, before = time.monotonic(), self._looked
+        self._looked = now
         for slot in list(self._slots):
+            if now - before > SUSPENDED_SECONDS:  # this process was stopped, and so were its workers
+                slot.last_sign = now
             idle = slot.ready and slot.task is None and not slot.leaves
             if not idle and time.monotonic() - slot.last_sign > self.options.hang_seconds:
                 if slot.process.pid is not None:

@@ -85,11 +85,10 @@ def check_read(problem: Problem) -> None:
     where = f"for dataset {problem.dataset}"
     if problem.dataset not in WMT16 and not problem.weights:  # --weights DIR has one, whether it is used or not
         without.append("tokenizer")
-    if problem.resized_crop:
-        without.append("rotation")
-    elif "evaluation_size" not in without:
+    if problem.resized_crop and problem.rotation:
+        _refuse(problem, "rotation means nothing with resized_crop: leave it out, or --set rotation=0")
+    if not problem.resized_crop and "evaluation_size" not in without:
         without, where = [*without, "evaluation_size"], f"{where} without resized_crop"
-    without.append("beta2" if problem.optimizer == "sgd" else "nesterov")
     for key in without:
         default = Problem.model_fields[key].default
         if getattr(problem, key) != default:

@@ -126,12 +126,38 @@ def reconcile(store: Store, deed: str = "submitted") -> list[Live]:
     try:
         queue = read_queue(submission.about["uid"] for submission in open_ones)
     except Unknown as error:
-        raise UserError(f"cannot tell what is queued ({error}); nothing was {deed}, try again") from None
+        raise UserError(
+            f"cannot tell what is queued ({error}); nothing was {deed}{_way_out(error, open_ones)}"
+        ) from None
     current = [live(submission, queue) for submission in open_ones]
-    for ended in (each.submission for each in current if not each.jobs):
-        if ended.about["uid"] == os.getuid():  # those of others may be hidden from us
-            ended.close()
+    ended = [each.submission for each in current if not each.jobs]
+    others = [submission for submission in ended if submission.about["uid"] != os.getuid()]
+    for submission in ended:
+        if submission not in others:
+            submission.close()
+    if others and _shows_all_jobs():
+        for submission in others:
+            with contextlib.suppress(OSError):  # in a folder of theirs
+                submission.close()
     return [each for each in current if each.jobs]
+
+
+def _way_out(error: Unknown, open_ones: list[Submission]) -> str:
+    stranger = re.search(r"Invalid user: (\d+)", str(error))
+    theirs = [each for each in open_ones if stranger and str(each.about["uid"]) == stranger[1]]
+    if not theirs:
+        return ", try again"
+    closed = " and ".join(str(each.folder / "closed") for each in theirs)
+    return f"; an empty file {closed} says that nothing of that user is queued any more"
+
+
+def _shows_all_jobs() -> bool:
+    """Whether squeue lists the jobs of others, which it may hide (PrivateData)."""
+    try:
+        hidden = re.search(r"PrivateData\s*=\s*(\S+)", ask("scontrol", "show", "config").stdout)
+    except Unknown:
+        return False
+    return hidden is not None and not {"jobs", "all"} & set(hidden[1].lower().split(","))
 
 
 def cancel(store: Store, sweep: str, problem: str) -> tuple[list[str], list[str]]:
