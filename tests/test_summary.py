@@ -39,7 +39,7 @@ def reference(tmp_path_factory) -> Path:
 def test_the_summary_says_who_is_first_and_what_is_missing(reference):
     words = Outline(reference.read_text()).words
     assert "2 more seeds: tested from 5 up" in words["claims"]
-    assert "target 80 %DPF, linear 98.48 ± 0.47" in words["best"]
+    assert "target 80 %BIMP 98.18 ± 0.49" in words["best"]
     assert (
         "figure1, digits: 90 % sparsity: the baseline of 990 epochs (97.22%) is met after 110; n = 3 seeds."
         in words["best"]
@@ -102,7 +102,7 @@ def test_a_collapsed_run_stretches_no_axis(reference):
     ]
     assert not bars
     words = Outline(text).words
-    assert "Left out, since runs collapsed there: DPF at 90 % (5 of 10)." in words["figure-speedup-digits"]
+    assert "Left out, since runs collapsed there: DPF at 90 % (5 of 15)." in words["figure-speedup-digits"]
     assert "Below the axis: DPF at 90 %" in words["figure-methods-digits"]
 
 
