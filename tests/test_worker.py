@@ -12,7 +12,6 @@ import torch
 
 from benchmark.cells import Budget, Cell
 from benchmark.planning.grid import load_problem
-from benchmark.problems.data import Data
 from benchmark.results.records import result
 from benchmark.results.store import Store
 from benchmark.tasks import make_task
