@@ -70,20 +70,19 @@ def _range(here: Entry, count: int, decimals: int) -> str:
         return ""
     if here.mean is None or here.std is None:
         return DASH
-    low, high = mean_of_others(here.mean, here.std, here.n, count)
+    low, high = (round(end, decimals) for end in mean_of_others(here.mean, here.std, here.n, count))
     return f"{low:.{decimals}f} to {high:.{decimals}f}"
 
 
 def _placed(here: Entry, there: Entry, decimals: int) -> str:
-    if here.n is None:
-        return ""
-    if here.mean is None or here.std is None or there.mean is None:
+    expected = _range(here, there.n or 1, decimals)
+    if expected in ("", DASH):
+        return expected
+    if there.mean is None:
         return DASH
-    ends = (round(end, decimals) for end in mean_of_others(here.mean, here.std, here.n, there.n or 1))
-    low, high = ends
+    low, high = map(float, expected.split(" to "))
     mean = round(there.mean, decimals)
-    placed = "in" if low <= mean <= high else "not in"
-    return f"{mean:.{decimals}f} {placed} {low:.{decimals}f} to {high:.{decimals}f}"
+    return f"{mean:.{decimals}f} {'in' if low <= mean <= high else 'not in'} {expected}"
 
 
 def _paired(sheet: Sheet, other: Sheet, here: Entry, there: Entry, decimals: int) -> str:

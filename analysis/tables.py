@@ -188,22 +188,24 @@ def agreement(measured: Table, published: Table, name: Callable[[str], str] = st
 
     name: what `published` calls a row of `measured`, by its label.
     """
+    repeated = _repeated(measured)
     columns = [
-        _agreement(measured, published, index, name) if column.ranked else ("", "", "")
+        _agreement(measured, published, index, name, repeated) if column.ranked else ("", "", "")
         for index, column in enumerate(published.columns)
     ]
     labels = ("rank correlation", "winner here", "winner agrees")
     return tuple(TextRow(label, tuple(column[place] for column in columns)) for place, label in enumerate(labels))
 
 
-def _agreement(measured: Table, published: Table, index: int, name: Callable[[str], str]) -> tuple[str, str, str]:
-    """The three cells under column `index`. Rows that ended at another sparsity are not compared, and of rows that are
-    the same runs the first alone."""
+def _agreement(
+    measured: Table, published: Table, index: int, name: Callable[[str], str], repeated: set[str]
+) -> tuple[str, str, str]:
+    """The three cells under column `index`. Rows that ended at another sparsity are not compared, nor those
+    that are the same runs as an earlier one (`repeated`)."""
 
     def mean(row: Row) -> float | None:
         return row.entries[index].mean if row.entries[index].competes else None
 
-    repeated = _repeated(measured)
     means = {row.label: mean(row) for row in measured.rows if row.label not in repeated}
     value = rank_correlation([means.get(row.label) for row in published.rows], [mean(row) for row in published.rows])
     known = {row.label for row in published.rows}

@@ -68,14 +68,16 @@ def log_folder(store: Store, name: str, profile: Profile) -> Path:
 
 def array_size() -> int:
     """Tasks that the cluster allows in one array."""
-    if shutil.which("scontrol") is None:
-        return ARRAY_SIZE
-    try:
-        config = ask("scontrol", "show", "config").stdout
-    except Unknown:
-        return ARRAY_SIZE
-    limits = [int(limit) for limit in re.findall(r"(?:MaxArraySize\s*=\s*|max_array_tasks=)(\d+)", config)]
+    limits = [int(limit) for limit in re.findall(r"(?:MaxArraySize\s*=\s*|max_array_tasks=)(\d+)", _config())]
     return max(1, min(limits)) if limits else ARRAY_SIZE
+
+
+def _config() -> str:
+    """What SLURM says of the cluster's settings; "" where it does not."""
+    try:
+        return ask("scontrol", "show", "config").stdout
+    except Unknown:
+        return ""
 
 
 def plan_jobs(
@@ -135,10 +137,9 @@ def reconcile(store: Store, deed: str = "submitted") -> list[Live]:
     for submission in ended:
         if submission not in others:
             submission.close()
-    if others and _shows_all_jobs():
-        for submission in others:
-            with contextlib.suppress(OSError):  # in a folder of theirs
-                submission.close()
+    for submission in others if others and _shows_all_jobs() else ():
+        with contextlib.suppress(OSError):  # in a folder of theirs
+            submission.close()
     return [each for each in current if each.jobs]
 
 
@@ -153,10 +154,7 @@ def _way_out(error: Unknown, open_ones: list[Submission]) -> str:
 
 def _shows_all_jobs() -> bool:
     """Whether squeue lists the jobs of others, which it may hide (PrivateData)."""
-    try:
-        hidden = re.search(r"PrivateData\s*=\s*(\S+)", ask("scontrol", "show", "config").stdout)
-    except Unknown:
-        return False
+    hidden = re.search(r"PrivateData\s*=\s*(\S+)", _config())
     return hidden is not None and not {"jobs", "all"} & set(hidden[1].lower().split(","))
 
 
